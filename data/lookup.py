@@ -1,0 +1,27 @@
+"""Finds a name in a table; a miss names the nearest key and lists them all."""
+
+import difflib
+from collections.abc import Mapping
+from typing import TypeVar
+
+from data.errors import InputError
+
+T = TypeVar("T")
+
+
+def lookup(table: Mapping[str, T], name: str, kind: str) -> T:
+    """Returns `table[name]`.
+
+    Args:
+        table: One of the plain tables of the project (`CORPORA`, `ENCODERS`, …).
+        name: What the user asked for.
+        kind: What the table holds, in the singular, for the message ("corpus").
+
+    Raises:
+        InputError: `name` is not in the table.
+    """
+    if name in table:
+        return table[name]
+    near = difflib.get_close_matches(name, table, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise InputError(f"Unknown {kind} {name!r}.{hint} Available: {', '.join(table)}.")

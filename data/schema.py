@@ -1,0 +1,73 @@
+"""The columns of an utterance table and what makes one valid. Reading and writing the table on disk is in `data.manifest`."""
+
+import pandas as pd
+
+from data.errors import InputError
+from data.labels import EMOTIONS, POLARITIES, SENTIMENT_RANGE
+
+SPLITS = ("train", "valid", "test")
+
+TEXT_COLUMNS = (
+    "utterance_id",  # unique in the corpus; carries the split where the corpus needs it (MELD)
+    "corpus",
+    "video_id",
+    "clip_id",
+    "speaker",  # empty if unknown
+    "split",  # one of SPLITS; empty if the corpus has none (`folder` without a mode column)
+    "text",
+    "media",  # POSIX path below the corpus root; empty for a text-only utterance
+    "category",  # the corpus's own emotion category (MELD, IEMOCAP), as written there; else empty
+    "polarity",  # the corpus's own polarity (MELD), one of POLARITIES; else empty
+    "label_source",  # where labels come from, e.g. "label.csv", "label.csv + CMU_MOSEI_Labels.csd"; empty if unlabelled
+    "excluded",  # why this utterance cannot be used; empty if it can
+)
+FLOAT_COLUMNS = ("start_s", "end_s", "duration_s", "sentiment", *EMOTIONS)
+"""`start_s`/`end_s` cut the utterance out of `media`; both NaN if `media` is the utterance. `duration_s` is NaN until decoded.
+Sentiment and emotions are NaN where unlabelled."""
+
+COLUMNS = (
+    "utterance_id", "corpus", "video_id", "clip_id", "position", "speaker", "split", "text", "media",
+    "start_s", "end_s", "duration_s", "sentiment", *EMOTIONS, "category", "polarity", "label_source", "excluded",
+)  # fmt: skip
+"""`position` (int64) is the order inside the video, from 0."""
+
+
+def validate(table: pd.DataFrame, where: str) -> pd.DataFrame:
+    """Returns the table with exactly `COLUMNS`, in order, text as str, numbers as float64, a fresh index.
+
+    Args:
+        table: One row an utterance. Rows stay in their order.
+        where: The file or folder to name in a message.
+
+    Raises:
+        InputError: A column is missing or unknown; an id is empty or repeated; a split, sentiment, emotion or time is out of
+            its range. The message names `where`, the first offending row, the value and what was expected.
+    """
+    missing, unknown = set(COLUMNS) - set(table), set(table) - set(COLUMNS)
+    if missing or unknown:
+        raise InputError(f"{where}: columns missing {sorted(missing)}, unknown {sorted(unknown)}.")
+    table = table.loc[:, list(COLUMNS)].reset_index(drop=True)
+    table = table.astype({**dict.fromkeys(TEXT_COLUMNS, object), **dict.fromkeys(FLOAT_COLUMNS, "float64"), "position": "int64"})
+    for column in TEXT_COLUMNS:
+        _expect(table, table[column].map(lambda v: isinstance(v, str)), column, "text", where)
+    _expect(table, table["utterance_id"] != "", "utterance_id", "not empty", where)
+    _expect(table, ~table["utterance_id"].duplicated(), "utterance_id", "unique", where)
+    _expect(table, table["split"].isin([*SPLITS, ""]), "split", f"one of {', '.join(SPLITS)}", where)
+    _expect(table, table["polarity"].isin([*POLARITIES, ""]), "polarity", f"one of {', '.join(POLARITIES)}", where)
+    low, high = SENTIMENT_RANGE
+    sentiment = table["sentiment"]
+    _expect(table, sentiment.isna() | sentiment.between(low, high), "sentiment", f"between {low:g} and {high:g}", where)
+    for emotion in EMOTIONS:
+        _expect(table, table[emotion].isna() | table[emotion].between(0, 1e9), emotion, "an intensity ≥ 0", where)
+    timed = table["start_s"].notna() | table["end_s"].notna()
+    _expect(table, ~timed | (table["end_s"] > table["start_s"]) | (table["excluded"] != ""), "end_s", "after start_s", where)
+    return table
+
+
+def _expect(table: pd.DataFrame, good: pd.Series, column: str, expected: str, where: str) -> None:
+    if good.all():
+        return
+    row = table.loc[~good].iloc[0]
+    others = int((~good).sum()) - 1
+    more = f" ({others} more rows like it)" if others else ""
+    raise InputError(f"{where}: utterance {row['utterance_id']!r}: {column} is {row[column]!r}, expected {expected}{more}.")
