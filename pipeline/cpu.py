@@ -1,0 +1,122 @@
+"""Makes a loaded encoder fast on a CPU without changing its arithmetic: float32 stays IEEE float32.
+
+Three things, each measured in tests/benchmarks/bench_extraction.py:
+
+* Linear layers run through oneDNN with weights packed once. torch's own float32 path goes through MKL, which uses AVX2-class
+  kernels on AMD processors. `torch.set_float32_matmul_precision("medium")` reaches the same kernels, but also allows bfloat16
+  arithmetic on processors with AMX; the operator used here never does, unless that setting is on, and `load` switches it off.
+* The convolutional front end of Data2Vec keeps its channels last, so that its layer norms need no transposes, and each strided
+  convolution is one or two matrix products over views of its input.
+* Freed memory stays with the process: returning it costs a page fault for every page of the next clip.
+
+Nothing here knows corpora, batches or devices other than the CPU.
+"""
+
+import ctypes
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+_MAXIMUM_ERROR = 2e-6
+"""Relative error above which a float32 matrix product of this size is not float32 arithmetic (IEEE: 4e-7; bfloat16: 3e-3)."""
+
+
+class PackedLinear(nn.Module):
+    """A linear layer, (…, I) float32 → (…, O), whose weights oneDNN has laid out for its own kernels."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        super().__init__()
+        self.weight = torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous(), None)
+        self.bias = bias
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return torch.ops.mkldnn._linear_pointwise(inputs, self.weight, self.bias, "none", [], "")
+
+
+class _StridedConvolution(nn.Module):
+    """A 1-d convolution over channels-last input, (B, T, I) → (B, T', O), as matrix products.
+
+    The kernel is cut into pieces as long as the stride; the j-th piece sees the frames j·stride … of every window, which is a
+    view of the input that has been reshaped to (B, T', stride·I).
+    """
+
+    def __init__(self, convolution: nn.Conv1d) -> None:
+        super().__init__()
+        self.kernel, self.stride = convolution.kernel_size[0], convolution.stride[0]
+        taps = convolution.weight.detach().permute(0, 2, 1)  # (O, kernel, I)
+        self.pieces = nn.ModuleList(
+            PackedLinear(taps[:, start : start + self.stride].flatten(1), convolution.bias if start == 0 else None)
+            for start in range(0, self.kernel, self.stride)
+        )
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        batch, frames, channels = inputs.shape
+        windows = (frames - self.kernel) // self.stride + 1
+        total = None
+        for number, piece in enumerate(self.pieces):
+            start = number * self.stride
+            width = min(self.stride, self.kernel - start)
+            view = inputs[:, start : start + (windows - 1) * self.stride + width]
+            if width < self.stride:
+                view = view.unfold(1, width, self.stride).transpose(2, 3)
+            part = piece(view.reshape(batch, windows, width * channels))
+            total = part if total is None else total.add_(part)
+        return total
+
+
+class ChannelsLastFrontEnd(nn.Module):
+    """Data2Vec's feature encoder, (B, S) → (B, C, T), computed with the channels last; same weights, same result."""
+
+    def __init__(self, front_end: nn.Module) -> None:
+        super().__init__()
+        self.layers = front_end.conv_layers
+        self.convolutions = nn.ModuleList(_StridedConvolution(layer.conv) for layer in self.layers[1:])
+
+    def forward(self, input_values: Tensor) -> Tensor:
+        first = self.layers[0]
+        hidden = first.conv(input_values[:, None]).transpose(1, 2).contiguous()  # one input channel: oneDNN's own kernel is best
+        hidden = first.activation(first.layer_norm(hidden))
+        for layer, convolution in zip(self.layers[1:], self.convolutions, strict=True):
+            hidden = layer.activation(layer.layer_norm(convolution(hidden)))
+        return hidden.transpose(1, 2)
+
+
+def pack(model: nn.Module) -> str:
+    """Replaces the model's linear layers (and Data2Vec's front end) in place; float32 CPU models in evaluation mode only.
+
+    Returns:
+        What ran the matrix products, for the provenance of the features, with the error measured on this machine.
+    """
+    if not torch.backends.mkldnn.is_available():
+        return "torch default"
+    error = product_error()
+    if error > _MAXIMUM_ERROR:
+        return f"torch default (oneDNN's relative error is {error:.1e} here: not float32)"
+    if model.config.model_type == "data2vec-audio":
+        model.feature_extractor = ChannelsLastFrontEnd(model.feature_extractor)
+    for module in list(model.modules()):
+        for name, child in list(module.named_children()):
+            if type(child) is nn.Linear:
+                setattr(module, name, PackedLinear(child.weight, child.bias))
+    return f"oneDNN float32, packed (relative error {error:.0e} against float64)"
+
+
+def product_error() -> float:
+    """Relative error of one packed float32 product against float64: the proof that no shorter arithmetic is in use."""
+    generator = torch.Generator().manual_seed(0)
+    inputs, weight = torch.randn(64, 768, generator=generator), torch.randn(256, 768, generator=generator)
+    exact = functional.linear(inputs.double(), weight.double())
+    return float((PackedLinear(weight, None)(inputs) - exact).norm() / exact.norm())
+
+
+def keep_freed_memory() -> bool:
+    """Tells glibc's allocator to keep what is freed instead of returning it to the kernel; True where that worked.
+
+    Source: mallopt(3). Page faults were about 10 % of the time of a clip.
+    """
+    m_trim_threshold, m_top_pad, m_mmap_max = -1, -2, -4
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:
+        return False
+    return bool(mallopt(m_mmap_max, 0) and mallopt(m_trim_threshold, 2**31 - 1) and mallopt(m_top_pad, 64 << 20))

@@ -1,0 +1,261 @@
+"""What a build consists of: every output with its name, computed from the sources before anything runs.
+
+A name carries a short hash (the key) of exactly what determines the bytes behind it, so an output that exists is up to date. The tasks
+of `pipeline.tasks` make what is missing; `pipeline.explain` says what that is. Nothing here decodes, encodes or imports torch or luigi.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from data.corpora import read_corpus
+from data.corpora.base import Corpus
+from data.fingerprint import FileDigests, digest
+from data.media import DECODER
+from pipeline.encoders import MODALITIES, Source, files, identity, locate
+from pipeline.settings import CorpusSettings, Settings
+
+REVISION = 1
+"""Raised when the code computes other bytes from the same input; part of every key."""
+TOKEN_MODALITIES = ("text", "audio")
+
+
+@dataclass(frozen=True)
+class CorpusPlan:
+    """A corpus and the manifest it will have."""
+
+    settings: CorpusSettings
+    corpus: Corpus
+    media_digests: tuple[str, ...]  # (N,) sha256 of each utterance's medium; empty without one
+    parts: Mapping[str, Any]  # what the key is made of
+    manifest: Path
+
+    @property
+    def key(self) -> str:
+        return digest(self.parts)
+
+
+@dataclass(frozen=True)
+class ShardPlan:
+    """Some videos of a corpus, one modality: the unit of work and of loss."""
+
+    name: str  # the bits of the hash that its videos have in common
+    rows: tuple[int, ...]  # of the manifest
+    path: Path
+    key: str
+
+
+@dataclass(frozen=True)
+class FeaturePlan:
+    """One feature file and the shards that it is merged from."""
+
+    corpus: CorpusPlan
+    modality: str
+    encoder: Source
+    identity: Mapping[str, Any]
+    rows: tuple[int, ...]  # of the manifest; utterances excluded when their medium is opened drop out later
+    sources: tuple[str, ...]  # (len(rows),) digest of what each utterance's features are computed from
+    shards: tuple[ShardPlan, ...]
+    path: Path
+    key: str
+
+    @cached_property
+    def source_of_row(self) -> Mapping[int, str]:
+        return dict(zip(self.rows, self.sources, strict=True))
+
+
+@dataclass(frozen=True)
+class LedgerPlan:
+    """The pseudo labels of one corpus."""
+
+    target: CorpusPlan
+    donors: tuple[CorpusPlan, ...]
+    parts: Mapping[str, Any]
+    path: Path
+
+    @property
+    def key(self) -> str:
+        return digest(self.parts)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All outputs of a build."""
+
+    settings: Settings
+    corpora: Mapping[str, CorpusPlan]
+    features: Mapping[tuple[str, str], FeaturePlan]  # (corpus, modality)
+    ledgers: Mapping[str, LedgerPlan]  # by target
+    report: Path
+
+    @property
+    def index(self) -> Path:
+        """The file that says which outputs belong to the last build."""
+        return self.settings.cache / "index.json"
+
+    def index_content(self) -> dict[str, Any]:
+        """What `index` holds when the build is complete; paths relative to the cache."""
+        cache = self.settings.cache
+        corpora: dict[str, Any] = {}
+        for name, corpus in self.corpora.items():
+            features = {m: str(f.path.relative_to(cache)) for (c, m), f in self.features.items() if c == name}
+            corpora[name] = {"manifest": str(corpus.manifest.relative_to(cache)), "features": features}
+            if name in self.ledgers:
+                corpora[name]["pseudo_labels"] = str(self.ledgers[name].path.relative_to(cache))
+        return {"version": 1, "corpora": corpora, "report": str(self.report.relative_to(cache))}
+
+
+def make_plan(settings: Settings, progress: Callable[[str, int, int], None] = lambda what, done, total: None) -> Plan:
+    """Reads the corpora's tables, fingerprints their media and the encoders, and names every output.
+
+    Args:
+        settings: What to build.
+        progress: Gets (what is being read, files done, files in all).
+
+    Raises:
+        InputError: A corpus, an encoder or a setting cannot be used.
+    """
+    digests = FileDigests(settings.cache / "fingerprints.json")
+    corpora = {corpus.name: _plan_corpus(settings, corpus, digests, progress) for corpus in settings.corpora}
+    encoders = {modality: _plan_encoder(settings, modality, digests) for modality in MODALITIES if _wanted(settings, modality)}
+    features = {
+        (name, modality): _plan_features(settings, corpus, modality, *encoder)
+        for name, corpus in corpora.items()
+        for modality, encoder in encoders.items()
+        if _has(settings, corpus, modality)
+    }
+    ledgers = {name: _plan_ledger(settings, corpora, features, name) for name in settings.targets}
+    outputs = [corpus.key for corpus in corpora.values()] + [f.key for f in features.values()] + [p.key for p in ledgers.values()]
+    return Plan(settings, corpora, features, ledgers, settings.cache / "reports" / f"report-{digest([REVISION, outputs])}.html")
+
+
+def cut_shards(video_ids: Sequence[str], limit: int) -> dict[str, list[int]]:
+    """Rows grouped into shards of whole videos, at most `limit` rows each unless one video has more.
+
+    The shards are the leaves of a binary trie over the videos' hashes: a leaf that grows past the limit splits by the next bit. A new
+    video therefore touches one shard and leaves the others alone, and the number of shards follows the size of the corpus.
+
+    Returns:
+        Leading hash bits ("" for a corpus that fits into one shard) → rows in order.
+    """
+    bits = {video: f"{int(hashlib.sha256(video.encode()).hexdigest(), 16):0256b}" for video in dict.fromkeys(video_ids)}
+    leaves: dict[str, list[int]] = {}
+
+    def split(prefix: str, rows: list[int]) -> None:
+        if len(rows) <= limit or len({video_ids[row] for row in rows}) == 1:
+            leaves[prefix] = rows
+            return
+        for bit in "01":
+            if inside := [row for row in rows if bits[video_ids[row]][len(prefix)] == bit]:
+                split(prefix + bit, inside)
+
+    if len(video_ids):
+        split("", list(range(len(video_ids))))
+    return leaves
+
+
+def _wanted(settings: Settings, modality: str) -> bool:
+    return modality in TOKEN_MODALITIES or bool(settings.targets)
+
+
+def _has(settings: Settings, corpus: CorpusPlan, modality: str) -> bool:
+    name = corpus.settings.name
+    if modality == "sentence":
+        return name in settings.targets or name in settings.donors
+    if settings.features and name not in settings.features:
+        return False
+    return modality == "text" or corpus.corpus.has_media
+
+
+def _plan_corpus(
+    settings: Settings, corpus_settings: CorpusSettings, digests: FileDigests, progress: Callable[[str, int, int], None]
+) -> CorpusPlan:
+    corpus = read_corpus(corpus_settings.reader, corpus_settings.root, corpus_settings.name)
+    media = [name for name in dict.fromkeys(corpus.utterances["media"]) if name]
+    done = 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        progress(f"{corpus.name}: fingerprints of media", done, len(media))
+
+    hashes = digests.digests([corpus.root / name for name in media], progress=advance)
+    digest_of = dict(zip(media, hashes, strict=True)) | {"": ""}
+    media_digests = tuple(digest_of[name] for name in corpus.utterances["media"])
+    parts = {
+        "revision": REVISION,
+        "table": hashlib.sha256(corpus.utterances.to_csv(index=False).encode()).hexdigest(),
+        "layout": corpus.layout,
+        "findings": digest([[f.kind, f.where, f.message] for f in corpus.findings]),
+        "media": digest(media_digests),
+        "decoder": DECODER,
+        "on_bad_media": settings.on_bad_media,
+    }
+    path = settings.cache / "manifests" / f"{corpus.name}-{digest(parts)}.parquet"
+    return CorpusPlan(corpus_settings, corpus, media_digests, parts, path)
+
+
+def _plan_encoder(settings: Settings, modality: str, digests: FileDigests) -> tuple[Source, dict[str, Any]]:
+    encoder = settings.encoder(modality)
+    source = locate(modality, encoder)
+    paths = files(modality, source)
+    hashes = {path.name: value for path, value in zip(paths, digests.digests(paths), strict=True)}
+    return source, identity(modality, encoder, source, hashes, settings.dtype, settings.precision)
+
+
+def _plan_features(
+    settings: Settings, corpus: CorpusPlan, modality: str, encoder: Source, encoder_identity: Mapping[str, Any]
+) -> FeaturePlan:
+    table = corpus.corpus.utterances
+    name = corpus.settings.name
+    rows = _rows(table, modality)
+    sources = _sources(table.iloc[list(rows)], [corpus.media_digests[row] for row in rows], modality)
+    ids = table["utterance_id"].to_numpy()
+    encoder_key = digest([REVISION, encoder_identity])
+    folder = settings.cache / "shards" / name / f"{modality}-{encoder_key}"
+    shards = []
+    for bits, members in cut_shards(table["video_id"].to_numpy()[list(rows)], settings.shard_clips).items():
+        key = digest([encoder_key, [[ids[rows[i]], sources[i]] for i in members]])
+        shards.append(ShardPlan(bits, tuple(rows[i] for i in members), folder / f"{bits or 'all'}-{key}.h5", key))
+    key = digest([encoder_key, [[ids[row], source] for row, source in zip(rows, sources, strict=True)]])
+    path = settings.cache / "features" / f"{name}-{modality}-{_slug(encoder.name)}-{key}.h5"
+    return FeaturePlan(corpus, modality, encoder, encoder_identity, rows, sources, tuple(shards), path, key)
+
+
+def _slug(name: str) -> str:
+    return "".join(c if c.isalnum() or c in "._" else "-" for c in name.rsplit("/", 1)[-1]).strip("-.")
+
+
+def _rows(table: pd.DataFrame, modality: str) -> tuple[int, ...]:
+    if modality != "audio":  # a text is worth encoding whatever has become of the clip
+        return tuple(range(len(table)))
+    return tuple(np.flatnonzero((table["media"] != "") & (table["excluded"] == "")).tolist())
+
+
+def _sources(table: pd.DataFrame, media_digests: Sequence[str], modality: str) -> tuple[str, ...]:
+    if modality != "audio":
+        return tuple(digest(text) for text in table["text"])
+    times = zip(media_digests, table["start_s"], table["end_s"], strict=True)
+    return tuple(digest([medium, None if np.isnan(start) else start, None if np.isnan(end) else end]) for medium, start, end in times)
+
+
+def _plan_ledger(
+    settings: Settings, corpora: Mapping[str, CorpusPlan], features: Mapping[tuple[str, str], FeaturePlan], target: str
+) -> LedgerPlan:
+    donors = [name for name in settings.donors if name != target]
+    parts = {
+        "revision": REVISION,
+        "rule": settings.rule.to_dict(),
+        "labels": {name: corpora[name].parts["table"] for name in [target, *donors]},
+        "embeddings": {name: features[name, "sentence"].key for name in [target, *donors]},
+    }
+    path = settings.cache / "pseudo_labels" / f"{target}-{digest(parts)}.parquet"
+    return LedgerPlan(corpora[target], tuple(corpora[name] for name in donors), parts, path)
