@@ -29,7 +29,11 @@ def write_manifest(path: Path, table: pd.DataFrame, attributes: dict[str, Any]) 
     Raises:
         InputError: The table is not valid (see `data.schema.validate`).
     """
-    table = validate(table, str(path))
+    write_table(path, validate(table, str(path)), attributes)
+
+
+def write_table(path: Path, table: pd.DataFrame, attributes: dict[str, Any]) -> None:
+    """Writes any table of ours (a manifest, a ledger of pseudo labels) with its attributes; complete or not at all."""
     frame = pa.Table.from_pandas(table, preserve_index=False)
     frame = frame.replace_schema_metadata({**(frame.schema.metadata or {}), _ATTRIBUTES: json.dumps(attributes, sort_keys=True)})
     with atomic_path(path) as temporary:

@@ -191,7 +191,9 @@ class _Encoder:
     dim: int
     budget: int  # cost that one batch may have; 0: one utterance at a time
 
-    def __init__(self, source: Source, settings: EncoderSettings, device: str, precision: str, needs_pooler: bool = False) -> None:
+    def __init__(
+        self, source: Source, settings: EncoderSettings, device: str, precision: str, needs_pooler: bool = False
+    ) -> None:
         import torch
 
         from pipeline import cpu
@@ -242,7 +244,9 @@ def _load(source: Source, needs_pooler: bool) -> Any:
 class TextEncoder(_Encoder):
     """Token features (T, D) of a text, special tokens included."""
 
-    def __init__(self, source: Source, settings: EncoderSettings, device: str, precision: str, needs_pooler: bool = False) -> None:
+    def __init__(
+        self, source: Source, settings: EncoderSettings, device: str, precision: str, needs_pooler: bool = False
+    ) -> None:
         super().__init__(source, settings, device, precision, needs_pooler)
         import transformers
 
@@ -350,7 +354,9 @@ class AudioEncoder(_Encoder):
         """
         frames = self.frames(len(waveform))
         if frames < 1:
-            raise InputError(f"{len(waveform)} samples at {SAMPLE_RATE_HZ} Hz are too short for one frame of {self.config.model_type}")
+            raise InputError(
+                f"{len(waveform)} samples at {SAMPLE_RATE_HZ} Hz are too short for one frame of {self.config.model_type}"
+            )
         values = self.extractor(waveform, sampling_rate=SAMPLE_RATE_HZ, return_tensors="np")["input_values"][0]
         return Prepared(np.asarray(values, dtype=np.float32), frames, frames)
 

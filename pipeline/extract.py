@@ -5,6 +5,7 @@ What an encoder does with one batch is in `pipeline.encoders`; which utterances 
 
 from __future__ import annotations
 
+import itertools
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -30,35 +31,40 @@ _ERROR_SAMPLE = 8
 
 def extract(
     encoder: Any,
-    inputs: Iterable[tuple[int, Any]],
-    names: Sequence[str],
+    items: Iterable[tuple[int, Prepared]],
     write: Callable[[int, np.ndarray], None],
     progress: Callable[[int], None] = lambda count: None,
-) -> list[int]:
+) -> None:
     """Encodes utterances and hands each one's features to `write`, in the order in which they come about.
 
     Args:
         encoder: One of `pipeline.encoders`.
-        inputs: (index, text or waveform); consumed in a thread of its own, so that decoding never keeps the encoder waiting.
-        names: Utterance ids by index, for messages.
+        items: (index, utterance), see `prepare`; consumed in a thread of its own, so that decoding never keeps the encoder waiting.
         write: Gets (index, (T, D) float32).
         progress: Gets the number of utterances finished since the last call.
 
-    Returns:
-        Indexes of the utterances whose text was cut.
-
     Raises:
-        InputError: An utterance cannot be prepared (it is named), or a medium cannot be decoded.
+        InputError: What `items` raises, or the device has not the memory for an utterance.
     """
-    truncated = []
-    for window in _windows(_prefetch(_prepare(encoder, inputs, names), _LOOK_AHEAD)):
-        items = [item for _, item in window]
-        for batch in batches([item.cost for item in items], encoder.budget):
-            for position, features in zip(batch, encode(encoder, [items[i] for i in batch]), strict=True):
+    for window in _windows(_prefetch(items, _LOOK_AHEAD)):
+        for batch in batches([item.cost for _, item in window], encoder.budget):
+            for position, features in zip(batch, encode(encoder, [window[i][1] for i in batch]), strict=True):
                 write(window[position][0], features)
             progress(len(batch))
-        truncated += [index for index, item in window if item.truncated]
-    return sorted(truncated)
+
+
+def prepare(encoder: Any, inputs: Iterable[tuple[int, Any]], names: Sequence[str]) -> Iterator[tuple[int, Prepared]]:
+    """(index, text or waveform) → (index, what the encoder takes), one at a time.
+
+    Raises:
+        InputError: An utterance cannot be encoded; it is named by `names[index]`.
+    """
+    for index, value in inputs:
+        try:
+            item = encoder.prepare(value)
+        except InputError as error:
+            raise InputError(f"{names[index]}: {error}") from error
+        yield index, item
 
 
 def encode(encoder: Any, batch: Sequence[Prepared]) -> list[np.ndarray]:
@@ -69,7 +75,9 @@ def encode(encoder: Any, batch: Sequence[Prepared]) -> list[np.ndarray]:
         return encoder.encode(batch)
     except torch.OutOfMemoryError:
         if len(batch) == 1:
-            raise InputError(f"The {encoder.device} device has not the memory for one utterance of {batch[0].cost} tokens.") from None
+            raise InputError(
+                f"The {encoder.device} device has not the memory for one utterance of {batch[0].cost} tokens."
+            ) from None
     half = len(batch) // 2
     return encode(encoder, batch[:half]) + encode(encoder, batch[half:])
 
@@ -109,26 +117,14 @@ def waveforms(root: Path, table: pd.DataFrame) -> Iterator[tuple[int, np.ndarray
         yield row, samples
 
 
-def precision_error(encoder: Any, reference: Any, inputs: Iterable[tuple[int, Any]]) -> dict[str, float]:
-    """Error of an encoder in short arithmetic against the same one in float32, on the first utterances of `inputs`."""
+def precision_error(encoder: Any, reference: Any, items: Iterable[tuple[int, Prepared]]) -> dict[str, float]:
+    """Error of an encoder in short arithmetic against the same one in float32, on the first utterances of `items`."""
     worst, squares, total, count = 0.0, 0.0, 0.0, 0
-    for _, value in inputs:
-        item = reference.prepare(value)
+    for _, item in itertools.islice(items, _ERROR_SAMPLE):
         exact, short = reference.encode([item])[0].astype(np.float64), encoder.encode([item])[0]
         worst = max(worst, float(np.abs(short - exact).max()))
         squares, total, count = squares + float(((short - exact) ** 2).sum()), total + float((exact**2).sum()), count + 1
-        if count == _ERROR_SAMPLE:
-            break
     return {"max_abs": worst, "relative_l2": (squares / total) ** 0.5 if total else 0.0, "utterances": count}
-
-
-def _prepare(encoder: Any, inputs: Iterable[tuple[int, Any]], names: Sequence[str]) -> Iterator[tuple[int, Prepared]]:
-    for index, value in inputs:
-        try:
-            item = encoder.prepare(value)
-        except InputError as error:
-            raise InputError(f"{names[index]}: {error}") from error
-        yield index, item
 
 
 def _windows(items: Iterable[tuple[int, Prepared]]) -> Iterator[list[tuple[int, Prepared]]]:

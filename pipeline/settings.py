@@ -23,7 +23,10 @@ POOLINGS = {
     "pooler": "the checkpoint's own pooler; refused if its weights are not in the checkpoint",
 }
 DTYPES = {"float16": "stored in half precision", "float32": "stored in single precision"}
-PRECISIONS = {"float32": "IEEE single precision throughout", "bfloat16": "bfloat16 arithmetic, faster; the report states its error"}
+PRECISIONS = {
+    "float32": "IEEE single precision throughout",
+    "bfloat16": "bfloat16 arithmetic, faster; the report states its error",
+}
 BAD_MEDIA = {"stop": "the build stops and lists every bad clip", "exclude": "bad clips are excluded by name"}
 DEVICES = {"auto": "a CUDA device if there is one, else the CPU", "cpu": "the CPU", "cuda": "a CUDA device, or an error"}
 

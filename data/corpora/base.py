@@ -19,6 +19,8 @@ class Finding:
 FINDING_KINDS: Mapping[str, str] = {
     "missing": "labelled clips whose media file is not there",
     "unlabelled": "utterances that found no label",
+    "unsplit": "utterances that belong to no split",
+    "conflict": "two label files that say different things",
     "unmatched": "labels or intervals that found no utterance",
     "duplicate": "the same id, or the same text and times, twice",
     "out-of-range": "labels outside their scale",

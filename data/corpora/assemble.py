@@ -1,0 +1,130 @@
+"""Makes a `Corpus` of what a reader read: order and positions, segment times, media, and the findings common to all corpora.
+
+What a layout looks like is known to the readers; what a valid table is, to `data.schema`.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from data.corpora.base import Corpus, Finding
+from data.corpora.media_files import Place, find_media
+from data.labels import EMOTIONS
+from data.schema import COLUMNS, validate
+
+EARLIEST_START_S = -1.0
+"""Segments of MOSEI begin up to half a second before their recording; an earlier start is a mistake, not a rounding."""
+
+_OVERLAP_S = 1e-3
+_DEFAULTS = {
+    **dict.fromkeys(("speaker", "split", "category", "polarity", "label_source", "excluded"), ""),
+    **dict.fromkeys(("start_s", "end_s", "sentiment", *EMOTIONS), np.nan),
+}
+
+
+def assemble(
+    name: str,
+    root: Path,
+    layout: str,
+    table: pd.DataFrame,
+    sources: Sequence[Path],
+    findings: Sequence[Finding] = (),
+    places: Sequence[Place] = (),
+) -> Corpus:
+    """Returns the corpus, rows by first appearance of their video, inside it by `order`.
+
+    Args:
+        name: For the column `corpus`.
+        root: The corpus root.
+        layout: In words.
+        table: `utterance_id`, `video_id`, `clip_id`, `text`, `order` (a number, within the video), and any other column of the
+            schema; `start_s` and `end_s` as the corpus's tables say, whether or not the media must be cut. Columns `media`,
+            `whole` and `expected` as from `find_media`, if the reader has looked the media up itself.
+        sources: The files read.
+        findings: The reader's own.
+        places: Where to look for media.
+    """
+    table = table.assign(corpus=name, **{column: value for column, value in _DEFAULTS.items() if column not in table})
+    table = _in_order(table)
+    table, time_findings = _check_times(table)
+    media_findings: list[Finding] = []
+    if "media" not in table:
+        table, media_findings = find_media(table, root, places)
+    table, missing = _settle_media(table)
+    utterances = validate(table.loc[:, list(COLUMNS)], str(root))
+    everything = (*findings, *_empty_texts(table), *time_findings, *missing, *media_findings)
+    return Corpus(name, root, layout, utterances, tuple(sources), everything)
+
+
+def exclude(table: pd.DataFrame, reasons: pd.Series) -> pd.DataFrame:
+    """Adds to `excluded` the reasons that are not empty; a reason already there stays first."""
+    both = (table["excluded"] != "") & (reasons != "")
+    return table.assign(excluded=table["excluded"] + np.where(both, "; ", "") + reasons)
+
+
+def _in_order(table: pd.DataFrame) -> pd.DataFrame:
+    videos = pd.factorize(table["video_id"])[0]
+    table = table.iloc[np.lexsort((table["order"], videos))].reset_index(drop=True)
+    return table.assign(position=table.groupby("video_id").cumcount())
+
+
+def _check_times(table: pd.DataFrame) -> tuple[pd.DataFrame, list[Finding]]:
+    """Clamps slight negative starts, excludes segments without length, reports both, repeated and overlapping segments."""
+    start, end, ids = table["start_s"].astype("float64"), table["end_s"].astype("float64"), table["utterance_id"]
+    slight = (start < 0) & (start >= EARLIEST_START_S)
+    findings = [Finding("bad-time", ids[i], f"starts at {start[i]:.3f} s: taken as 0") for i in start.index[slight]]
+    start = start.mask(slight, 0.0)
+    reasons = pd.Series("", index=table.index, dtype=object)
+    for i in start.index[(start < EARLIEST_START_S) | (end <= start)]:
+        what = "starts long before its recording" if start[i] < EARLIEST_START_S else "has no length"
+        reasons[i] = f"bad time: the segment {what} ({start[i]:.3f} to {end[i]:.3f} s)"
+        findings.append(Finding("bad-time", ids[i], f"{reasons[i].removeprefix('bad time: ')}: excluded"))
+    table = exclude(table.assign(start_s=start, end_s=end, duration_s=(end - start).clip(lower=0)), reasons)
+    timed = table[table["end_s"].notna() & (reasons == "")]
+    return table, [*findings, *_repeated(timed), *_overlaps(timed)]
+
+
+def _repeated(table: pd.DataFrame) -> list[Finding]:
+    groups = table.groupby(["video_id", "text", "start_s", "end_s"], sort=False)["utterance_id"]
+    first = groups.transform("first")
+    return [
+        Finding("duplicate", again, f"same text and times as {once}")
+        for again, once in zip(table["utterance_id"], first, strict=True)
+        if again != once
+    ]
+
+
+def _overlaps(table: pd.DataFrame) -> list[Finding]:
+    """One finding a video: segments of MOSEI overlap by up to a second as a rule."""
+    table = table.sort_values(["video_id", "start_s"], kind="stable")
+    before = table.groupby("video_id")["end_s"].cummax().groupby(table["video_id"]).shift()
+    table = table.assign(by_s=np.minimum(before, table["end_s"]) - table["start_s"])
+    findings = []
+    for video, rows in table[table["by_s"] > _OVERLAP_S].groupby("video_id", sort=False):
+        worst = rows.loc[rows["by_s"].idxmax()]
+        said = f"{len(rows)} segments begin before an earlier one ends, by up to {worst['by_s']:.2f} s ({worst['utterance_id']})"
+        findings.append(Finding("overlap", str(video), said))
+    return findings
+
+
+def _settle_media(table: pd.DataFrame) -> tuple[pd.DataFrame, list[Finding]]:
+    """Keeps times only where a recording is to be cut; excludes utterances without medium or times unless all are text only."""
+    has_media = table["media"] != ""
+    missing = ~has_media if has_media.any() else pd.Series(False, index=table.index)
+    cut = table["whole"].astype(bool) & has_media
+    untimed = cut & table["end_s"].isna()
+    reasons = ("missing media: expected " + table["expected"]).where(missing, "")
+    reasons = reasons.mask(untimed, "no times: no table says where in " + table["media"] + " it is")
+    findings = [
+        Finding("missing" if missing[i] else "bad-time", table["utterance_id"][i], f"{reasons[i].partition(': ')[2]}: excluded")
+        for i in table.index[missing | untimed]
+    ]
+    table = table.assign(start_s=table["start_s"].where(cut), end_s=table["end_s"].where(cut))
+    return exclude(table, reasons), findings
+
+
+def _empty_texts(table: pd.DataFrame) -> list[Finding]:
+    wordless = table["utterance_id"][~table["text"].str.contains(r"\w", regex=True)]
+    return [Finding("empty-text", utterance, "no word in its text") for utterance in wordless]

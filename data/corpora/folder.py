@@ -1,0 +1,186 @@
+"""Anybody's clips: a `label.csv` and media files anywhere below the same folder.
+
+Columns, in any order: `text`, and `id` or `video_id` with `clip_id`; if wanted `label` or `sentiment`, the six emotions (all or
+none), `mode` or `split`, `start_s` with `end_s`, `speaker`, `media` (path below the folder). Empty cells are "not known". Other
+columns are reported and left; a name that looks like a slip of one of these is an error.
+
+Media of a row: what `media` says, or a file called `<video_id>/<clip_id>`, `<video_id>_<clip_id>` or `<id>`, or, if the row has
+times, a recording called `<video_id>` that they cut; in any folder, with any suffix of `MEDIA_SUFFIXES`. Times beside a file of
+`media` cut it.
+"""
+
+import difflib
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import pandas as pd
+
+from data.corpora import mmsa
+from data.corpora.assemble import assemble
+from data.corpora.base import Corpus, Finding
+from data.corpora.media_files import MEDIA_SUFFIXES, list_media
+from data.corpora.tables import numbers, onto_scale, read_table, require_columns, splits, unique
+from data.errors import InputError
+from data.labels import EMOTIONS, SENTIMENT_RANGE
+
+_COLUMNS = (
+    "id", "video_id", "clip_id", "text", "label", "sentiment", *EMOTIONS, "mode", "split", "start_s", "end_s", "speaker", "media",
+)  # fmt: skip
+_LEFT = ("label_T", "label_A", "label_V", "annotation", "index", "")
+"""Columns of MMSA's label.csv that say nothing more; the nameless one is a row number that pandas wrote."""
+
+_SLIP = 0.75
+"""How alike a name must be to one of `_COLUMNS` to be its misspelling (difflib's ratio)."""
+
+
+def read_folder(name: str, root: Path) -> Corpus:
+    """Reads a folder of clips.
+
+    Args:
+        name: The corpus name for the manifest.
+        root: The folder that holds `label.csv`.
+
+    Raises:
+        InputError: There is no `label.csv`, or it does not hold what it should.
+    """
+    path = root / mmsa.LABEL_FILE
+    rows = read_table(path, ("text",))
+    findings = _other_columns(rows, path)
+    table = _identify(rows, path).assign(text=rows["text"], speaker=rows.get("speaker", ""))
+    for column in ("start_s", "end_s"):
+        table[column] = numbers(rows[column], path, empty=True) if column in rows else np.nan
+    half = table["start_s"].isna() != table["end_s"].isna()
+    if half.any():
+        raise InputError(f"{path}:{half.idxmax()}: start_s and end_s: one of them is empty; expected both or none.")
+    table["order"] = _order(table)
+    table, label_findings = _label(table, rows, path)
+    table, split_findings = _split(table, rows, path)
+    table, media_findings = _find_media(table, rows, root, path)
+    everything = [*findings, *label_findings, *split_findings, *media_findings]
+    return assemble(name, root, "folder with label.csv", table, [path], everything)
+
+
+def _other_columns(rows: pd.DataFrame, path: Path) -> list[Finding]:
+    findings = []
+    for column in rows:
+        if column in _COLUMNS or column in _LEFT:
+            continue
+        near = difflib.get_close_matches(column.casefold(), _COLUMNS, n=1, cutoff=_SLIP)
+        if near and near[0] not in rows:
+            raise InputError(
+                f"{path}:1: unknown column {column!r}. Did you mean {near[0]!r}? Known columns: {', '.join(_COLUMNS)}."
+            )
+        findings.append(Finding("unused", f"{path.name}:1", f"column {column!r} is not read; known: {', '.join(_COLUMNS)}"))
+    return findings
+
+
+def _one_of(rows: pd.DataFrame, names: tuple[str, str], path: Path) -> str | None:
+    """Which of two names of the same column is there."""
+    found = [name for name in names if name in rows]
+    if len(found) > 1:
+        raise InputError(f"{path}:1: columns {names[0]!r} and {names[1]!r} say the same thing; expected one of them.")
+    return found[0] if found else None
+
+
+def _identify(rows: pd.DataFrame, path: Path) -> pd.DataFrame:
+    if "id" not in rows:
+        require_columns(rows, ("video_id", "clip_id"), path)
+    if "video_id" not in rows:
+        rows = rows.assign(video_id=rows["id"], clip_id=rows.get("clip_id", ""))
+    elif "clip_id" not in rows:
+        rows = rows.assign(clip_id="")
+    ids = rows["id"] if "id" in rows else mmsa.clip_ids(rows)
+    return rows[["video_id", "clip_id"]].assign(utterance_id=unique(ids, path))
+
+
+def _order(table: pd.DataFrame) -> pd.Series:
+    """By clip number if all are numbers, else by time if all have one, else as in the file."""
+    if table["clip_id"].str.fullmatch(r"[0-9]{1,18}").all():
+        return table["clip_id"].astype("int64")
+    return table["start_s"] if table["start_s"].notna().all() else pd.Series(table.index, index=table.index)
+
+
+def _label(table: pd.DataFrame, rows: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, list[Finding]]:
+    given = [emotion for emotion in EMOTIONS if emotion in rows]
+    if given and len(given) < len(EMOTIONS):
+        absent = ", ".join(sorted(set(EMOTIONS) - set(given)))
+        raise InputError(f"{path}:1: emotions {', '.join(given)} without {absent}; expected all six or none.")
+    sentiment = _one_of(rows, ("label", "sentiment"), path)
+    scales = {emotion: (emotion, (0.0, np.inf)) for emotion in given}
+    if sentiment:
+        scales["sentiment"] = (sentiment, SENTIMENT_RANGE)
+    findings = []
+    for ours, (column, scale) in scales.items():
+        values = numbers(rows[column], path, empty=True)
+        table[ours], outside = onto_scale(values.rename(ours), scale, path, table["utterance_id"].tolist())
+        findings += outside
+    labelled = table[list(scales)].notna().any(axis=1)
+    return table.assign(label_source=np.where(labelled, path.name, "")), findings
+
+
+def _split(table: pd.DataFrame, rows: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, list[Finding]]:
+    column = _one_of(rows, ("mode", "split"), path)
+    table["split"] = splits(rows[column], path, empty=True) if column else ""
+    unsplit = int((table["split"] == "").sum())
+    said = f"{unsplit} of {len(table)} utterances have no split; a column 'split' gives one"
+    return table, [Finding("unsplit", path.name, said)] if unsplit else []
+
+
+def _find_media(table: pd.DataFrame, rows: pd.DataFrame, root: Path, path: Path) -> tuple[pd.DataFrame, list[Finding]]:
+    """Adds `media`, `whole` and `expected`, and reports files that belong to no row."""
+    files = list(list_media(root, ""))
+    by_tail: dict[str, list[PurePosixPath]] = {}
+    for file in files:
+        for tail in _tails(file):
+            by_tail.setdefault(tail, []).append(file)
+    known, claimed, found = set(map(str, files)), set(), []
+    named = rows["media"].str.strip() if "media" in rows else pd.Series("", index=rows.index)
+    for line, row in zip(table.index, table.itertuples(index=False), strict=True):
+        timed = not np.isnan(row.end_s)
+        if named[line]:
+            _refuse_unusable(named[line], path, line)
+            medium = str(PurePosixPath(named[line]))
+            found.append((medium if medium in known else "", timed, medium))
+            claimed.add(medium)
+            continue
+        names = list(_names(row, timed))
+        claimed.update(stem for stem, _ in names)
+        hit = next(((stem, whole) for stem, whole in names if stem in by_tail), None)
+        medium = str(_only(by_tail[hit[0]], hit[0], path, line)) if hit else ""
+        found.append((medium, bool(hit and hit[1]), names[0][0] + ".wav"))
+    table["media"], table["whole"], table["expected"] = map(list, zip(*found, strict=True))
+    unused = [file for file in files if str(file) not in claimed and claimed.isdisjoint(_tails(file))]
+    return table, [Finding("unused", str(file), "media file of no utterance") for file in unused]
+
+
+def _names(row: object, timed: bool) -> Iterator[tuple[str, bool]]:
+    """What the media file of a row may be called, without suffix, and whether it is then a recording to be cut."""
+    if row.clip_id:
+        yield f"{row.video_id}/{row.clip_id}", False
+        yield f"{row.video_id}_{row.clip_id}", False
+    yield row.utterance_id, False
+    if timed:
+        yield row.video_id, True
+
+
+def _tails(file: PurePosixPath) -> list[str]:
+    """The path without suffix, whole and from every folder on."""
+    parts = file.with_suffix("").parts
+    return ["/".join(parts[i:]) for i in range(len(parts))]
+
+
+def _only(candidates: list[PurePosixPath], stem: str, path: Path, line: int) -> PurePosixPath:
+    """The file with the first suffix of `MEDIA_SUFFIXES`; two with the same one are for the user to tell apart."""
+    ranks: Mapping[str, int] = {suffix: rank for rank, suffix in enumerate(MEDIA_SUFFIXES)}
+    first, *rest = sorted(candidates, key=lambda file: ranks[file.suffix.lower()])
+    if rest and rest[0].suffix.lower() == first.suffix.lower():
+        raise InputError(f"{path}:{line}: both {first} and {rest[0]} are called {stem!r}; say which in a column 'media'.")
+    return first
+
+
+def _refuse_unusable(medium: str, path: Path, line: int) -> None:
+    if medium.startswith("/") or ".." in PurePosixPath(medium).parts:
+        raise InputError(f"{path}:{line}: media is {medium!r}, expected a path below the folder of {path.name}.")
+    if PurePosixPath(medium).suffix.lower() not in MEDIA_SUFFIXES:
+        raise InputError(f"{path}:{line}: media is {medium!r}, expected a file with one of {' '.join(MEDIA_SUFFIXES)}.")

@@ -1,0 +1,143 @@
+"""IEMOCAP: acted dialogues of two speakers in five sessions, with an emotion category a turn, no sentiment.
+
+* Turns: `Session<n>/dialog/transcriptions/<dialog>.txt`, `<utterance> [<start>-<end>]: <text>`. Lines without an id (`M: …`)
+  carry no times and belong to no turn: they are reported, not read. Some bytes are latin-1.
+* Categories: `Session<n>/dialog/EmoEvaluation/<dialog>.txt`, as the annotators' majority has it; the folders beside hold single
+  votes and are not read. Turns without category (`…_FXX3`) stay, without labels.
+* Audio: `Session<n>/sentences/wav/<dialog>/<utterance>.wav`.
+
+The speaker is the letter before the number of a turn, within its session; the letter of `Ses01F` says who wore the markers.
+IEMOCAP has no official split. As usual, sessions are held apart, so that no speaker is in two splits: sessions 1 to 3 are train,
+4 is valid, 5 is test.
+
+Source: https://sail.usc.edu/iemocap.
+"""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from data.corpora.assemble import assemble
+from data.corpora.base import Corpus, Finding
+from data.corpora.media_files import Place
+from data.corpora.tables import read_lines
+from data.errors import InputError
+from data.labels import CATEGORIES, EMOTIONS, emotions_of_category
+from data.lookup import lookup
+
+SPLIT_OF_SESSION = {1: "train", 2: "train", 3: "train", 4: "valid", 5: "test"}
+
+_PLACE = Place(
+    "{session}/sentences/wav/{video_id}/{utterance_id}",
+    ".wav",
+    within=tuple(f"Session{number}/sentences/wav" for number in SPLIT_OF_SESSION),
+)
+_TURN = re.compile(r"(?P<id>Ses\S+) \[(?P<start>[\d.]+)-(?P<end>[\d.]+)\]:\s?(?P<text>.*)")
+_LABEL = re.compile(r"\[[\d.]+ - [\d.]+\]\t(?P<id>\S+)\t(?P<code>\S+)\t\[.*\]")
+_SPEAKER = re.compile(r"_([FM])(?:XX)?\d+$")
+
+
+def read_iemocap(name: str, root: Path) -> Corpus:
+    """Reads IEMOCAP.
+
+    Args:
+        name: The corpus name for the manifest.
+        root: The folder that holds `Session1` to `Session5`; those that are there are read.
+
+    Raises:
+        InputError: No session is there, or a file does not hold what it should.
+    """
+    turns, codes, findings, sources = [], {}, [], []
+    for number in SPLIT_OF_SESSION:
+        dialog = root / f"Session{number}" / "dialog"
+        transcripts = _text_files(dialog / "transcriptions")
+        evaluations = _text_files(dialog / "EmoEvaluation")
+        if not transcripts:
+            findings.append(Finding("missing", f"Session{number}", "not read: it has no dialog/transcriptions/*.txt"))
+        for path in transcripts:
+            found, stray = _read_transcript(path, number)
+            turns += found
+            findings += stray
+        for path in evaluations:
+            codes.update(_read_evaluation(path))
+        sources += [*transcripts, *evaluations]
+    if not turns:
+        raise InputError(f"{root}: no Session<1-5>/dialog/transcriptions/*.txt. Give the folder that holds Session1 to Session5.")
+    table = _label(pd.DataFrame(turns), codes)
+    findings += [
+        Finding("unlabelled", utterance, "no category in EmoEvaluation")
+        for utterance in table.loc[table["category"] == "", "utterance_id"]
+    ]
+    known = set(table["utterance_id"])
+    findings += [
+        Finding("unmatched", where, f"category of {utterance}, which has no line in the transcriptions")
+        for utterance, (_, where) in codes.items()
+        if utterance not in known
+    ]
+    return assemble(name, root, "IEMOCAP", table, sources, findings, [_PLACE])
+
+
+def _text_files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("*.txt") if path.is_file() and not path.name.startswith("."))
+
+
+def _read_transcript(path: Path, session: int) -> tuple[list[dict[str, object]], list[Finding]]:
+    turns, stray, seen = [], [], set()
+    for number, line in read_lines(path, fallback="latin-1"):
+        match = _TURN.fullmatch(line.strip())
+        if match is None and not line.startswith("Ses"):
+            stray.append(Finding("unused", f"{path.name}:{number}", f"line without an utterance id: {line.strip()[:60]!r}"))
+            continue
+        speaker = match and _SPEAKER.search(match["id"])
+        if not speaker or not match["id"].startswith(path.stem + "_") or match["id"] in seen:
+            expected = f"'{path.stem}_<F or M><number> [<start>-<end>]: <text>', each utterance once"
+            raise InputError(f"{path}:{number}: line is {line.strip()[:60]!r}, expected {expected}.")
+        seen.add(match["id"])
+        turns.append(
+            {
+                "utterance_id": match["id"],
+                "video_id": path.stem,
+                "clip_id": match["id"].removeprefix(path.stem + "_"),
+                "session": f"Session{session}",
+                "split": SPLIT_OF_SESSION[session],
+                "speaker": speaker[1],
+                "start_s": _seconds(match["start"], path, number),
+                "end_s": _seconds(match["end"], path, number),
+                "order": _seconds(match["start"], path, number),
+                "text": match["text"],
+            }
+        )
+    return turns, stray
+
+
+def _seconds(text: str, path: Path, number: int) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError(f"{path}:{number}: time is {text!r}, expected seconds as in 006.2901.") from None
+
+
+def _read_evaluation(path: Path) -> dict[str, tuple[str, str]]:
+    """Utterance → its category and the file and line where it is."""
+    codes: dict[str, tuple[str, str]] = {}
+    for number, line in read_lines(path, fallback="latin-1"):
+        if not line.startswith("["):  # header, single votes, comments
+            continue
+        match = _LABEL.fullmatch(line.strip())
+        if match is None or match["id"] in codes:
+            expected = "'[<start> - <end>]<tab><utterance><tab><code><tab>[<V>, <A>, <D>]', each utterance once"
+            raise InputError(f"{path}:{number}: line is {line.strip()[:60]!r}, expected {expected}.")
+        lookup(CATEGORIES, match["code"], f"emotion code in {path}:{number}:")
+        codes[match["id"]] = (match["code"], f"{path.name}:{number}")
+    return codes
+
+
+def _label(table: pd.DataFrame, codes: dict[str, tuple[str, str]]) -> pd.DataFrame:
+    categories = [codes.get(utterance, ("", ""))[0] for utterance in table["utterance_id"]]
+    intensities = {code: emotions_of_category(code) for code in set(categories) - {""}}
+    none = dict.fromkeys(EMOTIONS, np.nan)
+    emotions = {name: [intensities.get(code, none)[name] for code in categories] for name in EMOTIONS}
+    sources = ["EmoEvaluation" if code else "" for code in categories]
+    return table.assign(category=categories, label_source=sources, **emotions)

@@ -1,0 +1,130 @@
+"""Everything in a feature file but the values: its rules, its checksum, reading and writing it.
+
+The format is specified in `data.feature_store`, which is what other modules use.
+"""
+
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import h5py
+import numpy as np
+
+from data.errors import InputError
+
+FORMAT = "mmolre-features"
+VERSION = 1
+REBUILD = "Delete it and run BuildFeatures again."
+
+_OWN_ATTRIBUTES = ("format", "version", "index_checksum")
+
+
+class DamagedFileError(InputError):
+    """A feature file that was whole once: truncated, or its structure does not hold."""
+
+
+@dataclass(frozen=True)
+class FeatureIndex:
+    """What a feature file says about its N utterances."""
+
+    ids: tuple[str, ...]
+    offsets: np.ndarray  # (N + 1,) int64
+    sources: np.ndarray  # (N,) fixed-length ASCII
+    checksums: np.ndarray  # (N,) uint32
+    facts: Mapping[str, str]  # name → JSON text, sorted by name
+
+    @classmethod
+    def of(
+        cls, path: Path, ids: Sequence[str], lengths: Sequence[int], sources: Sequence[str], attributes: Mapping[str, Any]
+    ) -> Self:
+        """An index for a new file, its checksums still 0.
+
+        Raises:
+            InputError: An id is empty, repeated or cannot be stored; a length is below 1.
+            ValueError: The arguments do not fit together, or an attribute has a name of the format's own.
+        """
+        if not len(ids) == len(lengths) == len(sources):
+            raise ValueError(f"{path}: {len(ids)} ids, {len(lengths)} lengths, {len(sources)} sources")
+        if reserved := set(attributes) & set(_OWN_ATTRIBUTES):
+            raise ValueError(f"{path}: the attributes {sorted(reserved)} are the format's own")
+        _expect_utterances(path, ids, lengths)
+        return cls(
+            ids=tuple(ids),
+            offsets=np.cumsum([0, *lengths], dtype="<i8"),
+            sources=np.array([source.encode("ascii") for source in sources], dtype=np.bytes_),
+            checksums=np.zeros(len(ids), "<u4"),
+            facts={name: json.dumps(value, sort_keys=True) for name, value in sorted(attributes.items())},
+        )
+
+    @classmethod
+    def read(cls, file: h5py.File, path: Path) -> Self:
+        """Reads and checks the index of an open file; damage may also show as any error of HDF5.
+
+        Raises:
+            DamagedFileError: Its parts contradict each other or their checksum.
+            InputError: Not a feature file, or one of a newer version.
+        """
+        name, version = file.attrs.get("format"), file.attrs.get("version")
+        if not isinstance(name, str) or name != FORMAT:
+            raise InputError(f"{path}: HDF5, but not a feature file (its format is {name!r}, expected {FORMAT!r}).")
+        if version > VERSION:
+            raise InputError(
+                f"{path}: feature file of version {version}; this program reads up to {VERSION}. Install a newer one."
+            )
+        index = cls(
+            ids=tuple(file["utterance_id"].asstr()[()]),
+            offsets=file["offsets"][()],
+            sources=file["source"][()],
+            checksums=file["checksum"][()],
+            facts={name: text for name, text in sorted(file.attrs.items()) if name not in _OWN_ATTRIBUTES},
+        )
+        if file.attrs["index_checksum"] != index.checksum():
+            raise DamagedFileError(f"{path}: its ids, offsets, sources, checksums or attributes are damaged. {REBUILD}")
+        steps, count = np.diff(index.offsets), len(index.ids)
+        if not count == len(steps) == len(index.sources) == len(index.checksums) or index.offsets[0] != 0 or (steps < 1).any():
+            raise DamagedFileError(f"{path}: {count} ids and offsets that do not belong together. {REBUILD}")
+        return index
+
+    def write(self, file: h5py.File) -> None:
+        """Writes the index into the root group of an open file."""
+        file["offsets"] = self.offsets
+        file.create_dataset("utterance_id", data=np.array(self.ids, object), dtype=h5py.string_dtype())
+        file["checksum"] = self.checksums
+        file["source"] = self.sources
+        file.attrs["format"] = FORMAT
+        file.attrs["version"] = VERSION
+        file.attrs["index_checksum"] = self.checksum()
+        for name, text in self.facts.items():
+            file.attrs[name] = text
+
+    def checksum(self) -> np.uint32:
+        """`index_checksum` of the format."""
+        texts = [part for name, text in self.facts.items() if name != "when" for part in (name, text)]
+        checksum = zlib.crc32("\0".join([*texts, *self.ids]).encode())
+        for array in (self.offsets, self.sources, self.checksums):
+            checksum = zlib.crc32(array, checksum)
+        return np.uint32(checksum)
+
+
+def _expect_utterances(path: Path, ids: Sequence[str], lengths: Sequence[int]) -> None:
+    seen: set[str] = set()
+    for utterance_id, length in zip(ids, lengths, strict=True):
+        name = f"{path}: utterance {utterance_id!r}"
+        if not utterance_id or "\0" in utterance_id or not _is_unicode(utterance_id):
+            raise InputError(f"{name}: expected an id of at least one character, in Unicode, without NUL.")
+        if utterance_id in seen:
+            raise InputError(f"{name} occurs twice, expected unique ids.")
+        if length < 1:
+            raise InputError(f"{name}: {length} rows, expected 1 or more.")
+        seen.add(utterance_id)
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

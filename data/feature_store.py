@@ -1,0 +1,302 @@
+"""Feature files: the (T, D) features of every utterance of a corpus for one modality and encoder setting, in one HDF5 file.
+
+What computes features is in `pipeline`; what makes padded tensors of them is in `data.tensors`.
+
+Format "mmolre-features", version 1. All is in the root group; N utterances, T rows in the i-th, D columns:
+
+    values        (ΣT, D)  float16 or float32, little-endian, contiguous: the utterances one after the other, T ≥ 1 rows each
+    offsets       (N + 1)  int64; utterance i is values[offsets[i]:offsets[i + 1]], offsets[0] = 0, offsets[N] = ΣT
+    utterance_id  (N)      variable-length UTF-8, unique, in manifest order
+    checksum      (N)      uint32: CRC-32 (as in zlib) of the utterance's bytes as they lie in `values`
+    source        (N)      fixed-length ASCII: a digest of what the utterance's features were computed from
+
+Attributes of the root group: `format` (the name above), `version` (integer), `index_checksum` (uint32), and facts about the
+whole, one JSON text each; in files of the pipeline at least those of `PROVENANCE`. `index_checksum` is one CRC-32 over, in this
+order: names and texts of the facts but "when" (n₁, t₁, n₂, t₂, …, sorted by name) and then the ids, all in UTF-8 and joined by
+NUL, and the bytes of `offsets`, `source` and `checksum`. So opening a file checks all but the values, and `checksum` those.
+Two files of the same input hold the same bytes, but for the fact "when" and HDF5's own checksum of it.
+
+Any change that a reader of version 1 would misread raises `version`; a reader refuses newer versions and keeps reading older
+ones. Further datasets are no such change and are ignored.
+
+The values are contiguous and uncompressed because compressing them saves at most 14 % and takes 6 to 26 times as long to write;
+HDF5 gives their place in the file, and a read is one system call there, without the 0.1 ms that HDF5 takes to select rows.
+"""
+
+import contextlib
+import difflib
+import json
+import os
+import weakref
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import h5py
+import numpy as np
+
+from data.atomic import atomic_path
+from data.errors import InputError
+from data.feature_index import REBUILD, DamagedFileError, FeatureIndex
+from data.interchange.downloads import read_head
+
+DTYPES = ("float16", "float32")
+PROVENANCE = ("corpus", "modality", "encoder", "identity", "packages", "device", "when")
+"""The attributes that every feature file of the pipeline has. `identity` holds all that determined the bytes besides the
+utterances (weights, text normalisation or decoder, truncation, layer, dtype, padding); the last three: what made it, and when."""
+
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_BLOCK_BYTES = 4 << 20
+
+
+class Damage(NamedTuple):
+    """What is wrong with one utterance's values."""
+
+    utterance_id: str
+    problem: str
+
+
+class FeatureStore:
+    """A feature file, open for reading. Made by `open`; holds one file descriptor and everything but the values.
+
+    May be used from several threads, after a fork, and in another process to which it was pickled (it opens its path again).
+    A file that is replaced while it is open stays readable as it was.
+    """
+
+    def __init__(self, path: Path, index: FeatureIndex, dim: int, dtype: np.dtype, position: int, descriptor: int) -> None:
+        """Use `open`."""
+        self._finalizer = weakref.finalize(self, os.close, descriptor)
+        self._descriptor = descriptor
+        self._position = position  # of the values in the file, in bytes
+        self.path = path
+        self.ids = index.ids
+        self.dim = dim
+        self.dtype = dtype
+        self.attrs: dict[str, Any] = {name: json.loads(text) for name, text in index.facts.items()}
+        self.offsets = index.offsets  # (N + 1,) int64
+        self.sources = tuple(source.decode("ascii") for source in index.sources.tolist())
+        self.checksums = index.checksums  # (N,) uint32
+
+    @classmethod
+    def open(cls, path: Path | str) -> Self:
+        """Opens a feature file and checks all of it but the values, which are not read.
+
+        Raises:
+            DamagedFileError: The file is truncated, or what it says about its values is damaged.
+            InputError: The file is missing, is no feature file (but a git-lfs pointer, an HTML page, …) or of a newer version.
+        """
+        path = Path(path)
+        if not read_head(path).startswith(_SIGNATURE):
+            raise InputError(f"{path}: not an HDF5 file, so no feature file. If it should be one: {REBUILD}")
+        try:
+            with h5py.File(path, "r", locking=False) as file:  # never changed in place, and locks fail on some network shares
+                index = FeatureIndex.read(file, path)
+                values = file["values"]
+                position = _position(values, index, path)
+                descriptor = os.dup(file.id.get_vfd_handle())  # of the file just checked, whatever the path names by now
+                return cls(path, index, values.shape[1], values.dtype, position, descriptor)
+        except InputError:
+            raise
+        except Exception as error:  # HDF5 raises anything, from KeyError to RuntimeError, on damaged structures
+            raise DamagedFileError(f"{path}: truncated or damaged ({error}). {REBUILD}") from error
+
+    def close(self) -> None:
+        """Closes the file; a store that is no longer referred to closes by itself."""
+        self._finalizer()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple[Callable[[Path], "FeatureStore"], tuple[Path]]:
+        return FeatureStore.open, (self.path,)
+
+    def __repr__(self) -> str:
+        return f"<FeatureStore {str(self.path)!r}: {len(self):,} utterances, {self.offsets[-1]:,} × {self.dim} {self.dtype}>"
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __contains__(self, utterance_id: object) -> bool:
+        return utterance_id in self._index_of
+
+    def __getitem__(self, utterance_id: str) -> np.ndarray:
+        """(T, D) features of one utterance, a copy.
+
+        Raises:
+            InputError: There is no such utterance; the message names the nearest id.
+        """
+        index = self._index_of.get(utterance_id)
+        if index is None:
+            near = difflib.get_close_matches(str(utterance_id), self.ids, n=1)
+            hint = f"Did you mean {near[0]!r}?" if near else f"The first is {self.ids[0]!r}." if self.ids else ""
+            raise InputError(f"{self.path}: no utterance {utterance_id!r} among {len(self):,}. {hint}")
+        return self.read(index, index + 1)
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """(N,) int64, rows of each utterance."""
+        return np.diff(self.offsets)
+
+    @cached_property
+    def _index_of(self) -> Mapping[str, int]:
+        return {utterance_id: index for index, utterance_id in enumerate(self.ids)}
+
+    def read_all(self) -> np.ndarray:
+        """(ΣT, D) features of all utterances, one after the other."""
+        return self.read(0, len(self))
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """(ΣT, D) features of the utterances start, …, stop - 1, one after the other.
+
+        Raises:
+            IndexError: Not 0 ≤ start ≤ stop ≤ N.
+            DamagedFileError: The file became shorter since it was opened.
+        """
+        if not 0 <= start <= stop <= len(self):
+            raise IndexError(f"{self.path}: utterances {start} to {stop} of {len(self)}")
+        return self._read_rows(int(self.offsets[start]), int(self.offsets[stop]))
+
+    def verify(self) -> list[Damage]:
+        """Reads all values, a few megabytes at a time, and returns what is wrong with them, in order of the utterances."""
+        return [Damage(self.ids[index], problem) for index in range(len(self)) for problem in self._problems(index)]
+
+    def _problems(self, index: int) -> Iterator[str]:
+        checksum, is_finite = 0, True
+        start, stop = self.offsets[index : index + 2].tolist()
+        step = max(1, _BLOCK_BYTES // (self.dim * self.dtype.itemsize))
+        for first in range(start, stop, step):
+            rows = self._read_rows(first, min(first + step, stop))
+            checksum = zlib.crc32(rows, checksum)
+            is_finite = is_finite and bool(np.isfinite(rows).all())
+        if checksum != self.checksums[index]:
+            yield f"checksum {checksum:08x} of the values, {self.checksums[index]:08x} when they were written"
+        if not is_finite:
+            yield "values that are not finite"
+
+    def _read_rows(self, first: int, stop: int) -> np.ndarray:
+        if not self._finalizer.alive:
+            raise ValueError(f"{self.path}: the store is closed")
+        rows = np.empty((stop - first, self.dim), self.dtype)
+        target = rows.reshape(-1).view(np.uint8)
+        position = self._position + first * self.dim * self.dtype.itemsize
+        while target.size:  # one call reads at most 2 GiB
+            count = os.preadv(self._descriptor, [target], position)
+            if count == 0:
+                raise DamagedFileError(f"{self.path}: ends at byte {position:,}, inside its values. {REBUILD}")
+            target, position = target[count:], position + count
+        return rows
+
+
+class FeatureWriter:
+    """A feature file in the making, as a context manager; it appears, complete, when the block ends without an error.
+
+    Example:
+        with FeatureWriter(path, ids, lengths, 768, "float16", attributes, sources) as writer:
+            for index, values in encoded:  # in any order
+                writer.write(index, values)
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        ids: Sequence[str],
+        lengths: Sequence[int],
+        dim: int,
+        dtype: str,
+        attributes: Mapping[str, Any],
+        sources: Sequence[str],
+    ) -> None:
+        """Checks its arguments; the file is begun when the block is entered.
+
+        Args:
+            path: Where to.
+            ids: (N,) utterance ids, in manifest order.
+            lengths: (N,) rows of each, ≥ 1.
+            dim: D.
+            dtype: One of `DTYPES`; what is written is rounded to it.
+            attributes: JSON-able facts about the whole, see `PROVENANCE`.
+            sources: (N,) ASCII, a digest of what each utterance's features are computed from.
+
+        Raises:
+            InputError: An id is empty, repeated or cannot be stored; a length is below 1.
+            ValueError: The arguments do not fit together.
+        """
+        if dim < 1 or dtype not in DTYPES:
+            raise ValueError(f"{path}: dim {dim} must be ≥ 1 and dtype {dtype!r} one of {', '.join(DTYPES)}")
+        self.path = path
+        self._index = FeatureIndex.of(path, ids, lengths, sources, attributes)
+        self._shape = (int(self._index.offsets[-1]), dim)
+        self._dtype = np.dtype(dtype).newbyteorder("<")
+        self._written = np.zeros(len(ids), bool)
+
+    def __enter__(self) -> Self:
+        self._block = self._begin()
+        self._block.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> bool | None:
+        return self._block.__exit__(*error)
+
+    def write(self, index: int, values: np.ndarray) -> None:
+        """Writes the features of utterance `index`, once.
+
+        Args:
+            index: 0 ≤ index < N.
+            values: (T, D), any float type; T as promised in `lengths`.
+
+        Raises:
+            InputError: A value is not finite, or too large for the type of the file.
+            ValueError: The shape is not (T, D), or the utterance has been written before.
+        """
+        first, stop = self._index.offsets[index : index + 2].tolist()
+        name = f"{self.path}: utterance {self._index.ids[index]!r}"
+        if self._written[index]:
+            raise ValueError(f"{name} is written twice")
+        if values.shape != (stop - first, self._shape[1]):
+            raise ValueError(f"{name}: values {values.shape}, expected {(stop - first, self._shape[1])}")
+        largest, limit = np.abs(values).max(), np.finfo(self._dtype).max
+        if not largest <= limit:  # also when it is NaN
+            raise InputError(f"{name}: largest value {largest}, expected finite ones up to {limit:g} ({self._dtype.name}).")
+        values = np.ascontiguousarray(values, self._dtype)
+        self._values[first:stop] = values
+        self._index.checksums[index] = zlib.crc32(values)
+        self._written[index] = True
+
+    @contextlib.contextmanager
+    def _begin(self) -> Iterator[None]:
+        # Since version 1.8, HDF5 can give its structures checksums of their own; older layouts are misread when damaged.
+        layout = ("v108", "v108")
+        with atomic_path(self.path) as temporary, h5py.File(temporary, "w", libver=layout, locking=False) as file:
+            self._values = file.create_dataset("values", self._shape, self._dtype, fill_time="never")
+            yield
+            if missing := np.flatnonzero(~self._written).tolist():
+                names = ", ".join(repr(self._index.ids[index]) for index in missing[:3])
+                raise ValueError(f"{self.path}: {len(missing):,} of {len(self._written):,} utterances not written, first {names}")
+            self._index.write(file)
+
+
+def is_intact(path: Path) -> bool:
+    """Whether `path` is a feature file that can be opened: there, complete, of a known version, its index undamaged.
+
+    Fast, because no values are read: `FeatureStore.verify` does that. `FeatureStore.open` says why a file is not intact.
+    """
+    try:
+        FeatureStore.open(path).close()
+    except InputError:
+        return False
+    return True
+
+
+def _position(values: h5py.Dataset, index: FeatureIndex, path: Path) -> int:
+    """Where the values begin in the file, in bytes; 0 if there are none."""
+    rows = int(index.offsets[-1])
+    position = values.id.get_offset() if values.size else 0
+    if values.ndim != 2 or len(values) != rows or values.dtype.name not in DTYPES or position is None:
+        found, expected = f"{values.shape} {values.dtype}", f"{rows} rows of {' or '.join(DTYPES)}, contiguous"
+        raise DamagedFileError(f"{path}: the values are {found}, expected {expected}. {REBUILD}")
+    return position

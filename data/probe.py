@@ -1,0 +1,112 @@
+"""Decodes every medium of an utterance table once, in threads, and says what is wrong with it.
+
+The one place that judges media: the doctor and the pipeline's manifest both use it. How a file is decoded is in `data.media`.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from data.media import SAMPLE_RATE_HZ, MediaError, cut, decode
+
+SILENT_DBFS = -70.0
+"""Root mean square, relative to full scale, under which an utterance has no sound: quiet speech is at -45, the noise of a room
+at -60, dithered 16-bit silence at -96."""
+
+SHORTEST_S = 0.025
+"""One frame of a speech encoder (400 samples, the receptive field of wav2vec 2.0 and Data2Vec); less has no features."""
+
+
+class Segment(NamedTuple):
+    """An utterance as its medium holds it."""
+
+    row: int  # its position in the utterance table
+    start_s: float
+    end_s: float
+
+
+class Sound(NamedTuple):
+    """What an utterance's medium holds for it; the columns of `probe`'s result beside `utterance_id`."""
+
+    duration_s: float = np.nan  # decoded; NaN if it has no medium or that does not decode
+    problem: str = ""  # one of FINDING_KINDS; empty if it can be used
+    message: str = ""  # the problem in a sentence
+    content: str = ""  # hash of the samples; empty if there are none
+
+
+def probe(root: Path, utterances: pd.DataFrame, workers: int, progress: Callable[[int], object] | None = None) -> pd.DataFrame:
+    """Decodes the media of utterances, a whole recording once for all its segments.
+
+    Utterances without medium, or excluded, are not looked at. At any time one recording per worker is in memory.
+
+    Args:
+        root: The folder that `media` is relative to.
+        utterances: `schema.COLUMNS`.
+        workers: Number of threads.
+        progress: Called with the number of utterances done since its last call, in all as many as are looked at.
+
+    Returns:
+        `utterance_id`, `duration_s`, `problem`, `message`, `content` (see `Sound`), in the order of `utterances`.
+    """
+    media = by_medium(utterances)
+    sounds = [Sound()] * len(utterances)
+    with ThreadPoolExecutor(max_workers=workers) as pool:
+        try:
+            futures = [pool.submit(_listen, root / medium, segments) for medium, segments in media.items()]
+            for future in as_completed(futures):
+                found = future.result()
+                for row, sound in found:
+                    sounds[row] = sound
+                if progress is not None:
+                    progress(len(found))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)  # Ctrl-C must not wait for the rest of the corpus
+            raise
+    result = pd.DataFrame(sounds, columns=list(Sound._fields)).astype({"duration_s": "float64"})
+    result.insert(0, "utterance_id", utterances["utterance_id"].to_numpy())
+    return result
+
+
+def by_medium(utterances: pd.DataFrame) -> dict[str, list[Segment]]:
+    """The utterances that have a medium and are not excluded, by medium."""
+    usable = (utterances["media"] != "") & (utterances["excluded"] == "")
+    columns = (utterances.loc[usable, name] for name in ("media", "start_s", "end_s"))
+    media: dict[str, list[Segment]] = {}
+    for row, medium, *segment in zip(np.flatnonzero(usable), *columns, strict=True):
+        media.setdefault(medium, []).append(Segment(int(row), *segment))
+    return media
+
+
+def _listen(path: Path, segments: Sequence[Segment]) -> list[tuple[int, Sound]]:
+    try:
+        waveform = decode(path)
+    except MediaError as error:
+        return [(segment.row, Sound(problem=error.kind, message=str(error))) for segment in segments]
+    return list(_sounds(path, waveform, segments))
+
+
+def _sounds(path: Path, waveform: np.ndarray, segments: Sequence[Segment]) -> Iterator[tuple[int, Sound]]:
+    for row, start_s, end_s in segments:
+        try:
+            piece = cut(waveform, start_s, end_s, str(path))
+        except MediaError as error:
+            yield row, Sound(problem=error.kind, message=str(error))
+            continue
+        kind, said = _judge(piece)
+        content = hashlib.blake2b(piece, digest_size=16).hexdigest()
+        yield row, Sound(len(piece) / SAMPLE_RATE_HZ, kind, f"{path}: {said}" if kind else "", content)
+
+
+def _judge(piece: np.ndarray) -> tuple[str, str]:
+    """The problem of samples that did decode, and what is to be said about it; empty if there is none."""
+    if len(piece) < SHORTEST_S * SAMPLE_RATE_HZ:
+        return "truncated", f"{len(piece) / SAMPLE_RATE_HZ:.4f} s, expected at least {SHORTEST_S} s, one frame of a speech encoder."
+    level_dbfs = 10 * np.log10(max(float(np.dot(piece, piece)) / len(piece), 1e-20))
+    if level_dbfs < SILENT_DBFS:
+        return "silent", f"no sound in it: {level_dbfs:.0f} dBFS, expected at least {SILENT_DBFS:.0f} dBFS."
+    return "", ""

@@ -1,0 +1,102 @@
+"""What a person sees while a build runs: one bar, one line for an error that they can mend, and a summary."""
+
+import contextlib
+import logging
+import multiprocessing
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from tqdm import tqdm
+
+from data.errors import InputError
+
+_POLL_S = 0.5
+
+
+class OneLineErrors(logging.Filter):
+    """Logs an `InputError` as its own text; every other exception keeps its traceback."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, InputError):
+            task = record.args[-1] if record.args else ""
+            record.msg, record.args, record.exc_info = "%s: %s", (task, error), None
+        return True
+
+
+def install_one_line_errors(logger: str) -> None:
+    """Adds `OneLineErrors` to a logger, once."""
+    if not any(isinstance(known, OneLineErrors) for known in logging.getLogger(logger).filters):
+        logging.getLogger(logger).addFilter(OneLineErrors())
+
+
+class BuildBar:
+    """One bar for a whole build, whatever the number of workers and of machines.
+
+    The outputs that were missing at the start count once they exist, whoever made them; what this process and its forks have in hand
+    counts through a shared counter. Shown only on a terminal.
+    """
+
+    def __init__(self) -> None:
+        self._in_hand = multiprocessing.Value("q", 0)
+        self._thread: threading.Thread | None = None
+
+    def start(self, missing: Mapping[Path, int]) -> None:
+        """Begins to show the progress of outputs, path → utterances; once."""
+        if self._thread is None and missing and sys.stderr.isatty():
+            self._thread = threading.Thread(target=self._watch, args=(dict(missing),), daemon=True)
+            self._thread.start()
+
+    @contextlib.contextmanager
+    def in_hand(self) -> Iterator[Callable[[int], None]]:
+        """Yields a function that counts finished utterances of an output that does not exist yet."""
+        mine = 0
+
+        def advance(count: int) -> None:
+            nonlocal mine
+            mine += count
+            self._add(count)
+
+        try:
+            yield advance
+        finally:
+            self._add(-mine)
+
+    def _add(self, count: int) -> None:
+        with self._in_hand.get_lock():
+            self._in_hand.value += count
+
+    def _watch(self, missing: dict[Path, int]) -> None:
+        finished = 0
+        with tqdm(total=sum(missing.values()), unit=" clips", desc="BuildFeatures", smoothing=0.05, dynamic_ncols=True) as bar:
+            while missing:
+                time.sleep(_POLL_S)
+                for path in [path for path in missing if path.exists()]:
+                    finished += missing.pop(path)
+                bar.n = min(bar.total, max(bar.n, finished + self._in_hand.value))
+                bar.refresh()
+
+
+@contextlib.contextmanager
+def file_bar() -> Iterator[Callable[[str, int, int], None]]:
+    """Yields a callback (what, files done, files in all) that shows one bar on a terminal while many files are read."""
+    bar: tqdm | None = None
+
+    def show(what: str, done: int, total: int) -> None:
+        nonlocal bar
+        if not sys.stderr.isatty():
+            return
+        if bar is None or bar.desc != f"{what}: ":
+            if bar is not None:
+                bar.close()
+            bar = tqdm(total=total, desc=what, unit=" files", leave=False, dynamic_ncols=True)
+        bar.update(done - bar.n)
+
+    try:
+        yield show
+    finally:
+        if bar is not None:
+            bar.close()

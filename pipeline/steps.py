@@ -1,0 +1,254 @@
+"""The work behind each task: plain functions from a plan to one file each, complete or absent. Luigi is not known here."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from data.atomic import atomic_path
+from data.errors import InputError
+from data.feature_store import FeatureStore, FeatureWriter
+from data.manifest import read_manifest, write_manifest, write_table
+from data.media import SAMPLE_RATE_HZ
+from data.probe import probe
+from pipeline import audit, encoders, extract
+from pipeline.plan import CorpusPlan, FeaturePlan, LedgerPlan, Plan, ShardPlan
+from pipeline.pseudo_labels import donor_pool, transfer
+
+_PACKAGES = ("torch", "transformers", "tokenizers", "av", "soxr", "h5py", "numpy")
+
+MINIMUM_S = 400 / SAMPLE_RATE_HZ
+"""The receptive field of Data2Vec's and wav2vec 2.0's front end; a shorter clip has no frame."""
+
+Advance = Callable[[int], None]
+
+
+def make_manifest(corpus: CorpusPlan, on_bad_media: str, workers: int, advance: Advance) -> None:
+    """Opens every medium, fills in durations and writes the manifest.
+
+    Raises:
+        InputError: Media cannot be used and `on_bad_media` is "stop"; the message lists them.
+    """
+    table = corpus.corpus.utterances.copy()
+    usable = (table["media"] != "") & (table["excluded"] == "")
+    findings = [[finding.kind, finding.where, finding.message] for finding in corpus.corpus.findings]
+    if usable.any():
+        found = probe(corpus.corpus.root, table[usable], workers, advance)
+        table.loc[usable, "duration_s"] = found["duration_s"].to_numpy()
+        table.loc[usable, "excluded"] = [_why_unusable(sound) for sound in found.itertuples()]
+        findings += found.loc[found["problem"] != "", ["problem", "utterance_id", "message"]].to_numpy().tolist()
+    unusable = table[(table["excluded"] != "") & (corpus.corpus.has_media)]
+    if on_bad_media == "stop" and len(unusable):
+        raise InputError(_bad_media_message(corpus, unusable))
+    attributes = {
+        "corpus": corpus.settings.name,
+        "layout": corpus.corpus.layout,
+        "key": corpus.key,
+        "parts": dict(corpus.parts),
+        "findings": findings,
+        "when": _now(),
+    }
+    write_manifest(corpus.manifest, table, attributes)
+
+
+def _why_unusable(sound: Any) -> str:
+    if np.isnan(sound.duration_s):
+        return sound.message
+    if sound.duration_s < MINIMUM_S:
+        return f"{sound.duration_s:g} s of sound, expected at least {MINIMUM_S:g} s, one frame of a speech encoder"
+    return ""
+
+
+def _bad_media_message(corpus: CorpusPlan, unusable: pd.DataFrame) -> str:
+    lines = [f"  {row.utterance_id}: {row.excluded}" for row in unusable.itertuples()]
+    return (
+        f"{corpus.corpus.root}: {len(unusable)} of {len(corpus.corpus.utterances)} utterances cannot be used:\n"
+        + "\n".join(lines)
+        + "\nRepair them, or set on_bad_media = exclude in luigi.cfg, section [build], to leave them out by name."
+    )
+
+
+def make_shard(plan: Plan, features: FeaturePlan, shard: ShardPlan, device: str, threads: int, advance: Advance) -> None:
+    """Encodes the utterances of one shard and writes them.
+
+    Raises:
+        InputError: An utterance cannot be encoded or its features do not fit into the stored type.
+    """
+    import torch
+
+    torch.set_num_threads(threads)
+    settings = plan.settings.encoder(features.modality)
+    encoder = encoders.load(features.modality, settings, device, plan.settings.precision)
+    table = _usable(features, shard.rows)
+    ids = table["utterance_id"].tolist()
+
+    def items() -> Iterator[tuple[int, encoders.Prepared]]:
+        return extract.prepare(encoder, _inputs(features, table), ids)
+
+    if features.modality == "audio":
+        prepared, truncated = items, []
+        lengths = [encoder.frames(round(seconds * SAMPLE_RATE_HZ)) for seconds in table["duration_s"]]
+    else:
+        texts = list(items())
+        prepared, truncated = texts.copy, [ids[index] for index, item in texts if item.truncated]
+        lengths = [item.length for _, item in texts]
+    error = None
+    if plan.settings.precision != "float32" and ids:
+        reference = encoders.load(features.modality, settings, device, "float32")
+        error = extract.precision_error(encoder, reference, prepared())
+    attributes = provenance(plan, features) | {
+        "shard": shard.name,
+        "device": _device_name(device),
+        "products": encoder.products,
+        "precision_error": error,
+        "truncated": truncated,
+    }
+    sources = [features.source_of_row[row] for row in table.index]
+    with FeatureWriter(shard.path, ids, lengths, encoder.dim, plan.settings.dtype, attributes, sources) as writer:
+        extract.extract(encoder, prepared(), writer.write, advance)
+
+
+def _usable(features: FeaturePlan, rows: Sequence[int]) -> pd.DataFrame:
+    """The utterances of a shard; for audio with their durations, and without those whose medium turned out to be bad."""
+    if features.modality != "audio":
+        return features.corpus.corpus.utterances.loc[list(rows)]
+    manifest = read_manifest(features.corpus.manifest).loc[list(rows)]
+    return manifest[manifest["excluded"] == ""]
+
+
+def _inputs(features: FeaturePlan, table: pd.DataFrame) -> Iterator[tuple[int, Any]]:
+    if features.modality == "audio":
+        return extract.waveforms(features.corpus.corpus.root, table)
+    return enumerate(table["text"])
+
+
+def merge_shards(plan: Plan, features: FeaturePlan) -> None:
+    """Joins the shards into the feature file, rows in manifest order, every checksum compared on the way.
+
+    Raises:
+        InputError: A shard is damaged; it is named, and rebuilt by the next run.
+    """
+    stores = {shard.name: FeatureStore.open(shard.path) for shard in features.shards}
+    place = {name: (shard, i) for shard, store in stores.items() for i, name in enumerate(store.ids)}
+    ids = [name for row in features.rows if (name := features.corpus.corpus.utterances.at[row, "utterance_id"]) in place]
+    lengths = [int(stores[place[name][0]].lengths[place[name][1]]) for name in ids]
+    sources = [stores[place[name][0]].sources[place[name][1]] for name in ids]
+    first = next(iter(stores.values()))
+    made = [store.attrs for store in stores.values()]
+    attributes = provenance(plan, features) | {
+        "device": sorted({attrs["device"] for attrs in made}),
+        "products": sorted({attrs["products"] for attrs in made}),
+        "precision_error": _worst([attrs["precision_error"] for attrs in made]),
+        "truncated": [name for name in ids if any(name in attrs["truncated"] for attrs in made)],
+    }
+    with FeatureWriter(features.path, ids, lengths, first.dim, plan.settings.dtype, attributes, sources) as writer:
+        for shard, begin, end, target in _runs([place[name] for name in ids]):
+            _copy(stores[shard], begin, end, writer, target)
+    for store in stores.values():
+        store.close()
+
+
+def _runs(places: Sequence[tuple[str, int]]) -> Iterator[tuple[str, int, int, int]]:
+    """(shard, begin, end, target index) of the stretches that are contiguous in a shard and in the result."""
+    begin = 0
+    for i in range(1, len(places) + 1):
+        if i == len(places) or places[i] != (places[i - 1][0], places[i - 1][1] + 1):
+            shard, first = places[begin]
+            yield shard, first, first + i - begin, begin
+            begin = i
+
+
+def _copy(store: FeatureStore, begin: int, end: int, writer: FeatureWriter, target: int) -> None:
+    for index in range(begin, end):
+        values = store.read(index, index + 1)
+        if zlib.crc32(np.ascontiguousarray(values)) != store.checksums[index]:
+            raise InputError(f"{store.path}: {store.ids[index]} is damaged. Run BuildFeatures again; the shard will be rebuilt.")
+        writer.write(target + index - begin, values)
+
+
+def _worst(errors: Sequence[Mapping[str, float] | None]) -> dict[str, float] | None:
+    measured = [error for error in errors if error]
+    if not measured:
+        return None
+    worst = {name: max(error[name] for error in measured) for name in ("max_abs", "relative_l2")}
+    return worst | {"utterances": sum(error["utterances"] for error in measured)}
+
+
+def make_ledger(plan: Plan, ledger: LedgerPlan, device: str) -> None:
+    """Gives the target its pseudo labels, audits the rule where the truth is known, and writes the ledger."""
+    rule = plan.settings.rule
+    target, donors = _embedded(plan, ledger.target), [_embedded(plan, donor) for donor in ledger.donors]
+    pool = donor_pool(donors, rule)
+    table = transfer(*target, pool, rule, device)
+    audits = {
+        donor.settings.name: audit.audit(*embedded, pool, rule, device=device)
+        for donor, embedded in zip(ledger.donors, donors, strict=True)
+    }
+    attributes = {
+        "key": ledger.key,
+        "parts": dict(ledger.parts),
+        "target": ledger.target.settings.name,
+        "audit": audits,
+        "when": _now(),
+    }
+    write_table(ledger.path, table, attributes)
+
+
+def _embedded(plan: Plan, corpus: CorpusPlan) -> tuple[pd.DataFrame, np.ndarray]:
+    with FeatureStore.open(plan.features[corpus.settings.name, "sentence"].path) as store:
+        return read_manifest(corpus.manifest), store.read_all().astype(np.float32)
+
+
+def write_index(plan: Plan) -> None:
+    """Writes which outputs belong to the last build."""
+    with atomic_path(plan.index) as temporary:
+        temporary.write_text(json.dumps(plan.index_content(), indent=2) + "\n", encoding="utf-8")
+
+
+def index_is_current(plan: Plan) -> bool:
+    """Whether the index names exactly the outputs of this plan."""
+    try:
+        return json.loads(plan.index.read_text(encoding="utf-8")) == plan.index_content()
+    except (OSError, ValueError):
+        return False
+
+
+def provenance(plan: Plan, features: FeaturePlan) -> dict[str, Any]:
+    """What determined the bytes of a feature file and what made it."""
+    return {
+        "corpus": features.corpus.settings.name,
+        "modality": features.modality,
+        "encoder": {"name": features.encoder.name, "revision": features.encoder.revision, "trained": features.encoder.trained},
+        "identity": dict(features.identity),
+        "key": features.key,
+        "packages": {"python": platform.python_version()} | {name: _version(name) for name in _PACKAGES},
+        "when": _now(),
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "absent"
+
+
+def _device_name(device: str) -> str:
+    if device == "cpu":
+        return f"cpu ({platform.machine()}, {os.cpu_count()} cores)"
+    import torch
+
+    return torch.cuda.get_device_name(device)
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
