@@ -78,7 +78,7 @@ def examine(corpus: Corpus, workers: int = 1, progress: Callable[[int], object] 
     """
     utterances = corpus.utterances
     sounds = probe(corpus.root, utterances, workers, progress)
-    duration_s = sounds["duration_s"].fillna(utterances["duration_s"])
+    duration_s = sounds["duration_s"].fillna(utterances["duration_s"]).where(sounds["problem"] == "")
     bad = sounds[sounds["problem"] != ""]
     findings = [
         *corpus.findings,
@@ -107,13 +107,13 @@ def recognise(root: Path) -> str:
     if not root.is_dir():
         state = "is not a folder" if root.exists() else "does not exist"
         raise InputError(f"{root}: {state}; expected the folder of a corpus.")
-    if any((root / folder / f"{part}_sent_emo.csv").exists() for part in FOLDERS for folder in ("", part)):
+    if any(_holds(root, f"{part}_sent_emo.csv") for part in FOLDERS):
         return "meld"
     if any(root.glob("Session[1-5]/dialog")):
         return "iemocap"
-    if find_files(root, "Transcript/Segmented/Combined", ".txt") or any(root.glob(f"**/{mosei.LABELS}")):
+    if find_files(root, "Transcript/Segmented/Combined", ".txt") or _holds(root, mosei.LABELS):
         return "mosei"
-    if find_files(root, "Transcript/Segmented", ".annotprocessed") or any(root.glob(f"**/{mosi.LABELS}")):
+    if find_files(root, "Transcript/Segmented", ".annotprocessed") or _holds(root, mosi.LABELS):
         return "mosi"
     if (root / mmsa.LABEL_FILE).exists():
         return "mosi" if _is_mmsa(root) else "folder"
@@ -186,6 +186,10 @@ def _examine_with_bar(corpus: Corpus, workers: int) -> Diagnosis:
     total = sum(map(len, by_medium(corpus.utterances).values()))
     with tqdm(total=total, desc="decoding", unit=" clips", disable=not sys.stderr.isatty(), leave=False) as bar:
         return examine(corpus, workers, bar.update)
+
+
+def _holds(root: Path, name: str) -> bool:
+    return (root / name).exists() or any(root.glob(f"*/{name}"))
 
 
 def _is_mmsa(root: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Everything in a feature file but the values: its rules, its checksum, reading and writing it.
+"""Everything in a feature file but the values themselves: its rules, its checksum, reading and writing it.
 
 The format is specified in `data.feature_store`, which is what other modules use.
 """
@@ -17,6 +17,7 @@ from data.errors import InputError
 
 FORMAT = "mmolre-features"
 VERSION = 1
+DTYPES = ("float16", "float32")
 REBUILD = "Delete it and run BuildFeatures again."
 
 _OWN_ATTRIBUTES = ("format", "version", "index_checksum")
@@ -32,14 +33,12 @@ class FeatureIndex:
 
     ids: tuple[str, ...]
     offsets: np.ndarray  # (N + 1,) int64
-    sources: np.ndarray  # (N,) fixed-length ASCII
+    sources: tuple[str, ...]  # ASCII
     checksums: np.ndarray  # (N,) uint32
     facts: Mapping[str, str]  # name → JSON text, sorted by name
 
     @classmethod
-    def of(
-        cls, path: Path, ids: Sequence[str], lengths: Sequence[int], sources: Sequence[str], attributes: Mapping[str, Any]
-    ) -> Self:
+    def of(cls, path: Path, ids: Sequence[str], lengths: Sequence[int], sources: Sequence[str], attributes: Mapping[str, Any]) -> Self:
         """An index for a new file, its checksums still 0.
 
         Raises:
@@ -54,7 +53,7 @@ class FeatureIndex:
         return cls(
             ids=tuple(ids),
             offsets=np.cumsum([0, *lengths], dtype="<i8"),
-            sources=np.array([source.encode("ascii") for source in sources], dtype=np.bytes_),
+            sources=tuple(sources),
             checksums=np.zeros(len(ids), "<u4"),
             facts={name: json.dumps(value, sort_keys=True) for name, value in sorted(attributes.items())},
         )
@@ -68,18 +67,16 @@ class FeatureIndex:
             InputError: Not a feature file, or one of a newer version.
         """
         name, version = file.attrs.get("format"), file.attrs.get("version")
-        if not isinstance(name, str) or name != FORMAT:
-            raise InputError(f"{path}: HDF5, but not a feature file (its format is {name!r}, expected {FORMAT!r}).")
+        if not isinstance(name, bytes) or name.decode() != FORMAT:
+            raise InputError(f"{path}: HDF5, but not a feature file: its attribute 'format' is {name!r}, expected {FORMAT!r}.")
         if version > VERSION:
-            raise InputError(
-                f"{path}: feature file of version {version}; this program reads up to {VERSION}. Install a newer one."
-            )
+            raise InputError(f"{path}: feature file of version {version}; this program reads up to {VERSION}. Install a newer one.")
         index = cls(
-            ids=tuple(file["utterance_id"].asstr()[()]),
+            ids=_texts(file["utterance_id"]),
             offsets=file["offsets"][()],
-            sources=file["source"][()],
+            sources=_texts(file["source"]),
             checksums=file["checksum"][()],
-            facts={name: text for name, text in sorted(file.attrs.items()) if name not in _OWN_ATTRIBUTES},
+            facts={name: file.attrs[name].decode() for name in sorted(file.attrs) if name not in _OWN_ATTRIBUTES},
         )
         if file.attrs["index_checksum"] != index.checksum():
             raise DamagedFileError(f"{path}: its ids, offsets, sources, checksums or attributes are damaged. {REBUILD}")
@@ -88,25 +85,45 @@ class FeatureIndex:
             raise DamagedFileError(f"{path}: {count} ids and offsets that do not belong together. {REBUILD}")
         return index
 
+    def locate(self, values: h5py.Dataset, path: Path) -> int:
+        """Where the values begin in the file, in bytes; 0 if there are none.
+
+        Raises:
+            DamagedFileError: They are not what the index and the format say.
+        """
+        rows = int(self.offsets[-1])
+        position = values.id.get_offset() if values.size else 0
+        if values.ndim != 2 or len(values) != rows or values.dtype.name not in DTYPES or position is None:
+            found, expected = f"{values.shape} {values.dtype}", f"{rows} rows of {' or '.join(DTYPES)}, contiguous"
+            raise DamagedFileError(f"{path}: the values are {found}, expected {expected}. {REBUILD}")
+        return position
+
     def write(self, file: h5py.File) -> None:
         """Writes the index into the root group of an open file."""
         file["offsets"] = self.offsets
-        file.create_dataset("utterance_id", data=np.array(self.ids, object), dtype=h5py.string_dtype())
+        file["utterance_id"] = _fixed_length(self.ids, "utf-8")
         file["checksum"] = self.checksums
-        file["source"] = self.sources
-        file.attrs["format"] = FORMAT
+        file["source"] = _fixed_length(self.sources, "ascii")
+        file.attrs["format"] = np.bytes_(FORMAT)
         file.attrs["version"] = VERSION
         file.attrs["index_checksum"] = self.checksum()
         for name, text in self.facts.items():
-            file.attrs[name] = text
+            file.attrs[name] = np.bytes_(text)
 
     def checksum(self) -> np.uint32:
         """`index_checksum` of the format."""
         texts = [part for name, text in self.facts.items() if name != "when" for part in (name, text)]
-        checksum = zlib.crc32("\0".join([*texts, *self.ids]).encode())
-        for array in (self.offsets, self.sources, self.checksums):
-            checksum = zlib.crc32(array, checksum)
-        return np.uint32(checksum)
+        checksum = zlib.crc32("\0".join([*texts, *self.ids, *self.sources]).encode())
+        return np.uint32(zlib.crc32(self.checksums, zlib.crc32(self.offsets, checksum)))
+
+
+def _fixed_length(texts: Sequence[str], encoding: str) -> np.ndarray:
+    encoded = [text.encode(encoding) for text in texts]
+    return np.array(encoded, h5py.string_dtype(encoding, max(map(len, encoded), default=1) or 1))
+
+
+def _texts(dataset: h5py.Dataset) -> tuple[str, ...]:
+    return tuple(text.decode() for text in dataset[()].tolist())
 
 
 def _expect_utterances(path: Path, ids: Sequence[str], lengths: Sequence[int]) -> None:

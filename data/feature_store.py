@@ -6,15 +6,16 @@ Format "mmolre-features", version 1. All is in the root group; N utterances, T r
 
     values        (ΣT, D)  float16 or float32, little-endian, contiguous: the utterances one after the other, T ≥ 1 rows each
     offsets       (N + 1)  int64; utterance i is values[offsets[i]:offsets[i + 1]], offsets[0] = 0, offsets[N] = ΣT
-    utterance_id  (N)      variable-length UTF-8, unique, in manifest order
+    utterance_id  (N)      fixed-length UTF-8, padded with NUL, unique, in manifest order
     checksum      (N)      uint32: CRC-32 (as in zlib) of the utterance's bytes as they lie in `values`
-    source        (N)      fixed-length ASCII: a digest of what the utterance's features were computed from
+    source        (N)      fixed-length ASCII, padded with NUL: a digest of what the utterance's features were computed from
 
 Attributes of the root group: `format` (the name above), `version` (integer), `index_checksum` (uint32), and facts about the
-whole, one JSON text each; in files of the pipeline at least those of `PROVENANCE`. `index_checksum` is one CRC-32 over, in this
-order: names and texts of the facts but "when" (n₁, t₁, n₂, t₂, …, sorted by name) and then the ids, all in UTF-8 and joined by
-NUL, and the bytes of `offsets`, `source` and `checksum`. So opening a file checks all but the values, and `checksum` those.
+whole, one JSON text each (ASCII); in files of the pipeline at least those of `PROVENANCE`. `index_checksum` is one CRC-32 over, in
+this order: names and texts of the facts but "when" (n₁, t₁, n₂, t₂, …, sorted by name), the ids and the sources, all in UTF-8 and
+joined by NUL, and the bytes of `offsets` and `checksum`. So opening a file checks all but the values, and `checksum` those.
 Two files of the same input hold the same bytes, but for the fact "when" and HDF5's own checksum of it.
+Text is of fixed length because HDF5 keeps text of variable length without a checksum, and one bit flipped there can hang it.
 
 Any change that a reader of version 1 would misread raises `version`; a reader refuses newer versions and keeps reading older
 ones. Further datasets are no such change and are ignored.
@@ -39,10 +40,9 @@ import numpy as np
 
 from data.atomic import atomic_path
 from data.errors import InputError
-from data.feature_index import REBUILD, DamagedFileError, FeatureIndex
+from data.feature_index import DTYPES, REBUILD, DamagedFileError, FeatureIndex
 from data.interchange.downloads import read_head
 
-DTYPES = ("float16", "float32")
 PROVENANCE = ("corpus", "modality", "encoder", "identity", "packages", "device", "when")
 """The attributes that every feature file of the pipeline has. `identity` holds all that determined the bytes besides the
 utterances (weights, text normalisation or decoder, truncation, layer, dtype, padding); the last three: what made it, and when."""
@@ -76,7 +76,7 @@ class FeatureStore:
         self.dtype = dtype
         self.attrs: dict[str, Any] = {name: json.loads(text) for name, text in index.facts.items()}
         self.offsets = index.offsets  # (N + 1,) int64
-        self.sources = tuple(source.decode("ascii") for source in index.sources.tolist())
+        self.sources = index.sources
         self.checksums = index.checksums  # (N,) uint32
 
     @classmethod
@@ -94,7 +94,7 @@ class FeatureStore:
             with h5py.File(path, "r", locking=False) as file:  # never changed in place, and locks fail on some network shares
                 index = FeatureIndex.read(file, path)
                 values = file["values"]
-                position = _position(values, index, path)
+                position = index.locate(values, path)
                 descriptor = os.dup(file.id.get_vfd_handle())  # of the file just checked, whatever the path names by now
                 return cls(path, index, values.shape[1], values.dtype, position, descriptor)
         except InputError:
@@ -290,13 +290,3 @@ def is_intact(path: Path) -> bool:
     except InputError:
         return False
     return True
-
-
-def _position(values: h5py.Dataset, index: FeatureIndex, path: Path) -> int:
-    """Where the values begin in the file, in bytes; 0 if there are none."""
-    rows = int(index.offsets[-1])
-    position = values.id.get_offset() if values.size else 0
-    if values.ndim != 2 or len(values) != rows or values.dtype.name not in DTYPES or position is None:
-        found, expected = f"{values.shape} {values.dtype}", f"{rows} rows of {' or '.join(DTYPES)}, contiguous"
-        raise DamagedFileError(f"{path}: the values are {found}, expected {expected}. {REBUILD}")
-    return position

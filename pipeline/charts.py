@@ -13,7 +13,7 @@ from markupsafe import Markup
 MAX_BINS = 24
 WIDTH = 320  # of every chart, in CSS pixels: drawn 1:1 on a narrow phone, so that its text stays legible
 _LEFT, _RIGHT, _TOP, _PLOT = 38, 8, 8, 112  # margins and height of a histogram's plot
-_BAR, _GROUP_GAP, _LABEL, _VALUE = 10, 8, 74, 42  # bar height, space between groups, width of names and of values
+_BAR, _GROUP_GAP, _LABEL, _VALUE = 12, 9, 70, 42  # bar height, space between groups, width of names and of values
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,8 @@ class Histogram:
     origin: float
     width: float
     counts: Mapping[str, np.ndarray]  # series → (num_bins,) int; series are stacked
-    whole: bool  # values are whole numbers: a bin is named by its first and last value
+    whole: bool = False  # values are whole numbers: a bin is named by its first and last value
+    centred: bool = False  # a bin stands for the value in its middle
 
     @property
     def total(self) -> int:
@@ -53,6 +54,7 @@ def histogram(
     width: float | None = None,
     low: float | None = None,
     high: float | None = None,
+    centred: bool = False,
 ) -> Histogram:
     """Counts every value once; none is left out.
 
@@ -63,6 +65,7 @@ def histogram(
         low: Left edge of the first bin; by default the multiple of `width` below the least value. Lower values, which only
             rounding can give, are counted in the first bin.
         high: Right edge of the last bin, itself included; by default it follows from the greatest value.
+        centred: A bin stands for the value in its middle, and is labelled with it.
     """
     values = np.concatenate([np.asarray(part, float) for part in series.values()])
     least, most = (values.min(), values.max()) if values.size else (0.0, 0.0)
@@ -75,7 +78,7 @@ def histogram(
     for name, part in series.items():
         index = np.floor((np.asarray(part, float) - origin) / width).astype(int).clip(0, bins - 1)
         counts[name] = np.bincount(index, minlength=bins)
-    return Histogram(origin, width, counts, whole)
+    return Histogram(origin, width, counts, whole, centred)
 
 
 def histogram_svg(hist: Histogram, label: str, unit: str, top_share: float | None = None, first_colour: int = 0) -> Markup:
@@ -85,14 +88,14 @@ def histogram_svg(hist: Histogram, label: str, unit: str, top_share: float | Non
         hist: What to draw.
         label: The chart in words, for screen readers.
         unit: What a value is ("words"), for the tooltips and below the axis.
-        top_share: Share (0 to 1) at the top of the vertical axis; by default that of the highest bar.
+        top_share: Share (0 to 1) that the vertical axis has to reach; by default that of the highest bar.
         first_colour: Number of the first series's colour.
     """
     stacked = sum(hist.counts.values())
     total, bins = max(hist.total, 1), len(stacked)
-    top = max(top_share or stacked.max() / total, 1e-9)
+    step, top = _share_scale(top_share or stacked.max() / total)
     slot = (WIDTH - _LEFT - _RIGHT) / bins
-    parts = _share_axis(top)
+    parts = _share_axis(step, top)
     below = np.zeros(bins)
     for number, (series, counts) in enumerate(hist.counts.items()):
         for index in np.flatnonzero(counts):
@@ -145,10 +148,15 @@ def _text(x: float, y: float, words: str, anchor: str) -> Markup:
     return Markup('<text x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>').format(x, y, anchor, words)
 
 
-def _share_axis(top: float) -> list[Markup]:
-    step = next(s * 10.0**k for k in (-5, -4, -3, -2, -1) for s in (1, 2, 5) if top / (s * 10.0**k) <= 4)
+def _share_scale(highest: float) -> tuple[float, float]:
+    """Step and top of an axis with at most five steps that reaches `highest`."""
+    step = next(s * 10.0**k for k in (-5, -4, -3, -2, -1) for s in (1, 2, 5) if highest <= 5 * s * 10.0**k)
+    return step, step * max(math.ceil(highest / step - 1e-9), 1)
+
+
+def _share_axis(step: float, top: float) -> list[Markup]:
     parts = []
-    for tick in range(math.floor(top / step + 1e-9) + 1):
+    for tick in range(round(top / step) + 1):
         y = _TOP + _PLOT * (1 - tick * step / top)
         kind = "axis" if tick == 0 else "grid"
         parts.append(Markup('<line class="{}" x1="{}" x2="{}" y1="{:.2f}" y2="{:.2f}"/>').format(kind, _LEFT, WIDTH - _RIGHT, y, y))
@@ -157,11 +165,12 @@ def _share_axis(top: float) -> list[Markup]:
 
 
 def _value_axis(hist: Histogram, slot: float) -> list[Markup]:
+    """Values below the axis: at the middle of the bins where that is what a bin stands for, else at their left edges."""
     bins = len(next(iter(hist.counts.values())))
-    every = max(math.ceil(bins / 6), 1)
+    every = max(math.ceil(bins / 7), 1)
+    shift = 0.5 if hist.centred or (hist.whole and hist.width == 1) else 0.0
     parts = []
-    for index in range(0, bins if hist.whole else bins + 1, every):
-        one_value = hist.whole and hist.width == 1
-        x = _LEFT + (index + (0.5 if one_value else 0)) * slot
-        parts.append(_text(x, _TOP + _PLOT + 14, f"{hist.origin + index * hist.width:.4g}", "middle"))
+    for index in range(0, bins if shift or hist.whole else bins + 1, every):
+        value = hist.origin + (index + shift * hist.centred) * hist.width
+        parts.append(_text(_LEFT + (index + shift) * slot, _TOP + _PLOT + 14, f"{value:.4g}", "middle"))
     return parts

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from data.labels import EMOTIONS, SENTIMENT_RANGE
 from pipeline import report_counts as count
@@ -56,16 +55,12 @@ class CorpusSummary:
 
 @dataclass(frozen=True)
 class LedgerSummary:
-    """The pseudo labels of one corpus.
-
-    `audit` maps each audited corpus to a reason why none was possible, or to its result: "num_utterances", and for each of
-    `report_counts.METHODS` emotion (and "mean") → {"accuracy", "f1"}, as shares from 0 to 1.
-    """
+    """The pseudo labels of one corpus; `audit` maps each audited corpus to what `pipeline.audit.audit` returned for it."""
 
     target: str
     ledger: pd.DataFrame  # pipeline.pseudo_labels.LEDGER_COLUMNS
     path: str  # relative to the cache
-    audit: Mapping[str, str | Mapping[str, Any]] = field(default_factory=dict)
+    audit: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -103,6 +98,7 @@ def render_report(report: BuildReport) -> str:
         size_bytes=sum(feature.size_bytes for feature in report.features),
         corpora=[{"number": n, **_corpus_view(corpus, report.features)} for n, corpus in enumerate(report.corpora, 1)],
         ledgers=[{"number": n, **_ledger_view(ledger, report.features, manifests)} for n, ledger in enumerate(report.ledgers, 1)],
+        untrained=_untrained(report.features),
         snippet=_snippet(report),
     )
 
@@ -118,6 +114,15 @@ def _template() -> Any:
     environment.filters |= {"size": _size, "took": _took, "flat": _flat, "share": _share, "pretty": _pretty}
     environment.globals |= {"EMOTIONS": EMOTIONS, "METHODS": count.METHODS}
     return environment.get_template("report.html")
+
+
+def _untrained(features: Sequence[FeatureSummary]) -> dict[str, list[str]]:
+    """Untrained encoder → the features it made, in words."""
+    made: dict[str, list[str]] = {}
+    for feature in features:
+        if not feature.trained:
+            made.setdefault(feature.encoder, []).append(f"{feature.modality} of {feature.corpus}")
+    return made
 
 
 def _corpus_view(corpus: CorpusSummary, features: Sequence[FeatureSummary]) -> dict[str, Any]:
@@ -153,12 +158,12 @@ def _length_charts(name: str, good: pd.DataFrame, features: Sequence[FeatureSumm
 def _length_chart(
     name: str, unit: str, values: np.ndarray, *, whole: bool, made_by: FeatureSummary | None = None
 ) -> dict[str, Any]:
-    untrained = made_by is not None and not made_by.trained
-    title = f"{unit} per utterance" + (f" ({made_by.encoder})" if made_by else "")
+    title = f"{unit} per utterance"
+    encoder = f" by {made_by.encoder}{'' if made_by.trained else ' (untrained)'}" if made_by else ""
     facts = count.summary(values) if len(values) else {}
-    label = f"{name}: {title}{', untrained' if untrained else ''}, {len(values)} utterances"
+    label = f"{name}: {title.lower()}{encoder}, {len(values)} utterances"
     svg = histogram_svg(histogram({"utterances": values}, whole=whole), label, unit.lower())
-    return {"title": title, "untrained": untrained, "svg": svg, "num": len(values), "summary": facts}
+    return {"title": title, "made_by": made_by, "svg": svg, "num": len(values), "summary": facts}
 
 
 def _sentiment_charts(name: str, by_split: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
@@ -166,7 +171,7 @@ def _sentiment_charts(name: str, by_split: Mapping[str, pd.DataFrame]) -> list[d
     rated = {split: count.usable(rows)["sentiment"].dropna().to_numpy() for split, rows in by_split.items()}
     low, high = SENTIMENT_RANGE[0] - SENTIMENT_BIN / 2, SENTIMENT_RANGE[1] + SENTIMENT_BIN / 2
     drawn = [
-        (number, split, histogram({split: values}, width=SENTIMENT_BIN, low=low, high=high))
+        (number, split, histogram({split: values}, width=SENTIMENT_BIN, low=low, high=high, centred=True))
         for number, (split, values) in enumerate(rated.items())
         if len(values)
     ]
@@ -210,7 +215,7 @@ def _ledger_view(
         "margin": count.summary(margins) if len(margins := given["margin"].dropna()) else None,
         "emotions": _emotion_chart(f"Emotions given to {summary.target} and those of its donors", groups),
         "examples": count.examples(ledger, manifests.get(summary.target)),
-        "audits": {n: (r, "" if isinstance(r, str) else count.audit_verdict(r)) for n, r in summary.audit.items()},
+        "audits": {n: (r, count.audit_verdict(r) if r["possible"] else "") for n, r in summary.audit.items()},
         "untrained": any(f.corpus == summary.target and f.modality == "sentence" and not f.trained for f in features),
     }
 
@@ -276,17 +281,19 @@ def _share(part: float, whole: float) -> str:
     return f"{part / whole:.1%}" if whole else "–"
 
 
-def _pretty(value: Any) -> str | Markup:
+def _pretty(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, list | tuple):
-        return ", ".join(str(_pretty(item)) for item in value) or "none"
+        return ", ".join(_pretty(item) for item in value) or "–"
     return "–" if value is None or value == "" else str(value)
 
 
 def _flat(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as one level: {"a": {"b": 1}} → {"a.b": 1}."""
+    """Nested settings as one level: {"a": {"b": 1}, "c": [{"d": 2}]} → {"a.b": 1, "c.1.d": 2}."""
     flat: dict[str, Any] = {}
     for key, value in mapping.items():
+        if isinstance(value, list | tuple) and any(isinstance(item, Mapping) for item in value):
+            value = dict(enumerate(value, 1))
         flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return flat

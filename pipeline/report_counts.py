@@ -14,7 +14,7 @@ from data.corpora.base import FINDING_KINDS
 from data.labels import EMOTIONS, POLARITIES, polarity_of_sentiment
 from data.schema import SPLITS
 
-NO_EMOTION = "none of them"
+NO_EMOTION = "no emotion"
 METHODS = {"ours": "nearest donor", "random": "random donor", "majority": "majority class"}
 """What an audit compares: this rule, a random donor of the same polarity, and the more frequent answer for every emotion."""
 
@@ -53,8 +53,13 @@ def labelled(rows: pd.DataFrame) -> pd.DataFrame:
 
 def summary(values: np.ndarray) -> dict[str, float]:
     """Least, median, 95th percentile and greatest of (N,) values, N > 0."""
-    least, median, high, most = np.quantile(np.asarray(values, float), (0, 0.5, 0.95, 1))
-    return {"least": least, "median": median, "p95": high, "most": most}
+    values = np.asarray(values, float)
+    return {
+        "least": values.min(),
+        "median": np.median(values),
+        "p95": np.quantile(values, 0.95, method="inverted_cdf"),  # a value that occurs: 95% are at most this
+        "most": values.max(),
+    }
 
 
 def polarity_counts(manifest: pd.DataFrame) -> dict[str, dict[str, int]]:
@@ -67,7 +72,8 @@ def polarity_counts(manifest: pd.DataFrame) -> dict[str, dict[str, int]]:
     )
     if not (polarity != "").any():
         return {}
-    return {name: {kind: int((polarity[rows.index] == kind).sum()) for kind in POLARITIES} for name, rows in splits(good).items()}
+    groups = {**splits(good), "all": good}
+    return {name: {kind: int((polarity[rows.index] == kind).sum()) for kind in POLARITIES} for name, rows in groups.items()}
 
 
 def emotion_shares(groups: Mapping[str, pd.DataFrame]) -> dict[str, dict[str, tuple[int, int]]]:

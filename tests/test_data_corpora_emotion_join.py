@@ -59,7 +59,7 @@ numbers = st.integers(0, 6)
 felt = st.sampled_from([-1.0, 0.0, 1 / 3])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     clips=st.lists(st.tuples(videos, numbers, felt), max_size=8, unique_by=lambda row: row[:2]),
     lines=st.lists(st.tuples(videos, numbers, numbers), max_size=8, unique_by=lambda row: row[:2]),

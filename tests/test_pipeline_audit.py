@@ -23,7 +23,7 @@ def corpus(name, count, seed):
     table["split"] = rng.choice(["train", "valid", "test"], count)
     table["polarity"] = rng.choice(POLARITIES, count)
     for column, emotion in enumerate(EMOTIONS[:5]):
-        table[emotion] = ((embeddings[:, column] + rng.normal(size=count)) > 0.5) * 1.5
+        table[emotion] = ((embeddings[:, column] + 0.3 * rng.normal(size=count)) > 0.5) * 1.5
     table["fear"] = 0.0
     return validate(table, "here"), embeddings
 

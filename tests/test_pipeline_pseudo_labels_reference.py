@@ -31,7 +31,7 @@ def builds(draw):
                 "fear": st.sampled_from([0.0, 1.0, np.nan]),
             }
         )
-        rows = draw(st.lists(row, min_size=least, max_size=20))
+        rows = draw(st.lists(row, min_size=least, max_size=14))
         said = draw(st.lists(st.sampled_from(sentences), min_size=len(rows), max_size=len(rows)))
         return manifest(name, rows), np.array(said, dtype=np.float32).reshape(-1, 3)
 
@@ -66,7 +66,7 @@ def read_aloud(target, said, donors, rule):
     return order, tied, "", [sum(h) / len(h) if 2 * len(h) > len(voters) else 0.0 for h in having.values()]
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(
     build=builds(),
     neighbours=st.integers(1, 4),

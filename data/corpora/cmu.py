@@ -115,9 +115,7 @@ def split_by_video(table: pd.DataFrame, root: Path) -> tuple[pd.DataFrame, list[
     rows = read_table(path, ("video_id", "split"))
     by_video = dict(zip(unique(rows["video_id"], path), splits(rows["split"], path), strict=True))
     videos = list(dict.fromkeys(table["video_id"]))
-    findings = [
-        Finding("unsplit", video, f"not in {SPLITS_FILE}: its split is empty") for video in videos if video not in by_video
-    ]
+    findings = [Finding("unsplit", video, f"not in {SPLITS_FILE}: its split is empty") for video in videos if video not in by_video]
     known = set(videos)
     findings += [
         Finding("unused", f"{SPLITS_FILE}:{line}", f"video {video!r} has no utterance")

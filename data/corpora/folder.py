@@ -68,9 +68,7 @@ def _other_columns(rows: pd.DataFrame, path: Path) -> list[Finding]:
             continue
         near = difflib.get_close_matches(column.casefold(), _COLUMNS, n=1, cutoff=_SLIP)
         if near and near[0] not in rows:
-            raise InputError(
-                f"{path}:1: unknown column {column!r}. Did you mean {near[0]!r}? Known columns: {', '.join(_COLUMNS)}."
-            )
+            raise InputError(f"{path}:1: unknown column {column!r}. Did you mean {near[0]!r}? Known columns: {', '.join(_COLUMNS)}.")
         findings.append(Finding("unused", f"{path.name}:1", f"column {column!r} is not read; known: {', '.join(_COLUMNS)}"))
     return findings
 

@@ -131,9 +131,7 @@ def _joined(clips: pd.DataFrame, lines: pd.DataFrame, intervals: pd.DataFrame) -
     return clips.assign(**{emotion: by_interval[emotion] for emotion in EMOTIONS}), partners
 
 
-def _report(
-    clips: pd.DataFrame, lines: pd.DataFrame, intervals: pd.DataFrame, partners: pd.DataFrame, labels: str
-) -> list[Finding]:
+def _report(clips: pd.DataFrame, lines: pd.DataFrame, intervals: pd.DataFrame, partners: pd.DataFrame, labels: str) -> list[Finding]:
     """Every clip without interval, every interval without clip, every line without clip, every pair that disagrees."""
     findings = [
         Finding("unlabelled", utterance, f"no emotions: no interval of {labels} has its times, nor certainly its sentiment")

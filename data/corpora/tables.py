@@ -160,9 +160,7 @@ def _refuse(column: pd.Series, bad: pd.Series, expected: str, path: Path) -> Non
         raise InputError(f"{path}:{line}: {column.name} is {column[line]!r}, expected {expected}{more}.")
 
 
-def onto_scale(
-    values: pd.Series, scale: tuple[float, float], source: Path, where: Sequence[str]
-) -> tuple[pd.Series, list[Finding]]:
+def onto_scale(values: pd.Series, scale: tuple[float, float], source: Path, where: Sequence[str]) -> tuple[pd.Series, list[Finding]]:
     """Sets labels that lie a little outside their scale to its end, and reports each.
 
     Args:

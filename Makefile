@@ -1,0 +1,33 @@
+# The README's commands. Each sets up what it needs on a fresh machine: a virtual environment with pinned dependencies.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: features test lint bench clean
+
+features: $(READY)
+	$(BIN)/luigi --module pipeline BuildFeatures
+
+test: $(READY)
+	$(BIN)/python -m pytest -q
+	@if command -v chromium >/dev/null || command -v google-chrome >/dev/null; then $(BIN)/python -m pytest -q -m browser; \
+	else echo "No Chromium on this machine: the report was not rendered (pytest -m browser)."; fi
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+bench: $(READY)
+	$(BIN)/pip install -q -c constraints.txt -e '.[bench]'
+	for benchmark in tests/benchmarks/bench_*.py; do $(BIN)/python $$benchmark || exit 1; done
+
+# Removes what a build has made; the environment stays.
+clean:
+	rm -rf cache
+
+$(READY): setup.cfg constraints.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=/path/to/python3")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q -c constraints.txt -e '.[dev]'
+	touch $(READY)

@@ -1,0 +1,48 @@
+"""Fixtures that several test files share: a text encoder that loads in no time, and one small build to start from."""
+
+from pathlib import Path
+
+import pytest
+from projects import WORDS, Project, write_project
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a random BERT, hidden size 32, one layer, and a WordPiece tokenizer that tells upper from lower case."""
+    import torch
+    import transformers
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+    folder = tmp_path_factory.mktemp("encoders") / "tiny-bert"
+    letters = sorted({letter for word in WORDS for letter in word + word.lower()})
+    pieces = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", ".", *letters, *(f"##{letter}" for letter in letters), *WORDS[1:]]
+    tokenizer = Tokenizer(models.WordPiece({piece: number for number, piece in enumerate(pieces)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 1), ("[SEP]", 2)])
+    special = {"pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]", "unk_token": "[UNK]"}
+    transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder)
+    torch.manual_seed(0)
+    size = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    transformers.BertModel(transformers.BertConfig(vocab_size=len(pieces), **size)).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path) -> Project:
+    """A project that has been built once, undisturbed. Not to be changed: `built` is a copy for that."""
+    project = write_project(tmp_path_factory.mktemp("finished"), tiny_bert)
+    result = project.build()
+    assert result.returncode == 0, result.stderr
+    return project
+
+
+@pytest.fixture
+def built(finished: Project, tmp_path: Path) -> Project:
+    """A copy of the finished project, to be changed and built again."""
+    return finished.copy(tmp_path / "project")
+
+
+@pytest.fixture
+def project(tmp_path: Path, tiny_bert: Path) -> Project:
+    """A project that has never been built."""
+    return write_project(tmp_path / "project", tiny_bert)

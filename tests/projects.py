@@ -1,0 +1,171 @@
+"""A researcher's project in miniature: two small corpora in the `folder` layout, an encoder for their texts, a luigi.cfg and a cache."""
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+import wave
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from data.labels import EMOTIONS
+from pipeline.plan import Plan, make_plan
+from pipeline.settings import CHECKOUT, CorpusSettings, EncoderSettings, Settings
+
+SAMPLE_RATE_HZ = 16_000
+LIMIT_S = 120
+VIDEOS = [f"video{number}" for number in range(8)]
+WORDS = "Really this plot was a calm delight though nobody in our row laughed or cried until the last quiet scene".split()
+
+
+@dataclass(frozen=True)
+class Project:
+    """A folder in which a build can be run: `clips` (speech, text, sentiment) and `donors` (text, sentiment, emotions)."""
+
+    root: Path
+    encoder: Path  # a folder with a text encoder
+
+    @property
+    def cache(self) -> Path:
+        return self.root / "cache"
+
+    @property
+    def clips(self) -> Path:
+        return self.root / "clips"
+
+    def configure(self, **changed: Mapping[str, object]) -> None:
+        """Writes luigi.cfg: the usual settings with those of some sections changed."""
+        sections: dict[str, dict[str, object]] = {
+            "corpora": {"folders": json.dumps({"clips": "clips", "donors": "donors"}), "features": '["clips"]'},
+            "build": {"cache": "cache", "dtype": "float32", "shard_clips": 6, "device": "cpu"},
+            "text": {"model": self.encoder},
+            "sentence": {"model": self.encoder},
+            "pseudo_labels": {"targets": '["clips"]', "donors": '["donors"]'},
+        }
+        for name, values in changed.items():
+            sections[name] = sections.get(name, {}) | values
+        lines = [f"[{name}]\n" + "".join(f"{key} = {value}\n" for key, value in values.items()) for name, values in sections.items()]
+        (self.root / "luigi.cfg").write_text("\n".join(lines), encoding="utf-8")
+
+    def plan(self, **changed: object) -> Plan:
+        """What the usual luigi.cfg plans, with some fields of `Settings` changed."""
+        text = EncoderSettings(str(self.encoder))
+        usual = {
+            "cache": self.cache,
+            "corpora": tuple(CorpusSettings(name, "folder", self.root / name) for name in ("clips", "donors")),
+            "text": text,
+            "audio": EncoderSettings("tiny-data2vec"),
+            "sentence": text,
+            "features": ("clips",),
+            "dtype": "float32",
+            "device": "cpu",
+            "shard_clips": 6,
+            "targets": ("clips",),
+            "donors": ("donors",),
+        }
+        return make_plan(Settings(**usual | changed))
+
+    def start(self, *arguments: str, module: str = "luigi") -> subprocess.Popen[str]:
+        """Starts `python -m module arguments` in the project, in a process group of its own."""
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("LUIGI_")}
+        environment |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(CHECKOUT), "HF_HUB_OFFLINE": "1"}
+        return subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            cwd=self.root, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+        )  # fmt: skip
+
+    def build(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Runs BuildFeatures to its end."""
+        return finish(self.start("--module", "pipeline", "BuildFeatures", *arguments))
+
+    def explain(self) -> subprocess.CompletedProcess[str]:
+        """Runs `python -m pipeline explain`."""
+        return finish(self.start("explain", module="pipeline"))
+
+    def copy(self, root: Path) -> "Project":
+        """The same project elsewhere, cache and all."""
+        shutil.copytree(self.root, root, dirs_exist_ok=True)
+        return Project(root, self.encoder)
+
+    def edit_labels(self, utterance_id: str, **cells: object) -> None:
+        """Changes cells of one row of the clips' label.csv."""
+        path = self.clips / "label.csv"
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        next(row for row in rows if row["id"] == utterance_id).update(cells)
+        write_rows(path, rows)
+
+    def add_video(self, video: str) -> None:
+        """Adds a video of two clips to the clips."""
+        path = self.clips / "label.csv"
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        write_rows(path, rows + [write_clip(self.clips, video, number, seed=100 + number) for number in range(2)])
+
+
+def finish(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
+    """Waits for a process, for a limited time."""
+    try:
+        stdout, stderr = process.communicate(timeout=LIMIT_S)
+    finally:
+        process.kill()
+    return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+
+def write_project(root: Path, encoder: Path) -> Project:
+    """Writes both corpora and the usual luigi.cfg."""
+    project = Project(root, encoder)
+    rows = [write_clip(project.clips, video, number, 3 * VIDEOS.index(video) + number) for video in VIDEOS for number in range(3)]
+    write_rows(project.clips / "label.csv", rows)
+    write_rows(root / "donors" / "label.csv", [_donor(number) for number in range(12)])
+    project.configure()
+    return project
+
+
+def write_clip(folder: Path, video: str, number: int, seed: int) -> dict[str, object]:
+    """Writes the wav of one clip, 0.3 to 0.8 s of a tone in noise, and returns its row of label.csv."""
+    random = np.random.default_rng(seed)
+    seconds = np.arange(int(random.integers(4_800, 12_800))) / SAMPLE_RATE_HZ
+    write_wav(folder / video / f"{number}.wav", 0.3 * np.sin(880 * seconds * (seed + 1)) + random.normal(0, 0.1, len(seconds)))
+    return {
+        "id": f"{video}_{number}",
+        "video_id": video,
+        "clip_id": number,
+        "text": sentence(seed),
+        "label": (seed % 7) - 3,
+        "mode": ("train", "valid", "test")[seed % 3],
+    }
+
+
+def write_wav(path: Path, samples: np.ndarray) -> None:
+    """Writes (S,) samples of full scale ±1 at 16 kHz."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, SAMPLE_RATE_HZ, len(samples), "NONE", ""))
+        file.writeframes((samples.clip(-1, 1) * 32_767).astype("<i2").tobytes())
+
+
+def sentence(seed: int) -> str:
+    """Three to nine words."""
+    random = np.random.default_rng(seed)
+    return " ".join(random.choice(WORDS, size=int(random.integers(3, 10)))) + "."
+
+
+def write_rows(path: Path, rows: list[dict[str, object]]) -> None:
+    """Writes a label.csv."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _donor(number: int) -> dict[str, object]:
+    emotions = {emotion: int(position == number % 6) for position, emotion in enumerate(EMOTIONS)}
+    name = {"id": f"donor{number}", "video_id": f"source{number // 3}", "clip_id": number}
+    return name | {"text": sentence(1000 + number), "label": (-2, 0, 2)[number % 3], "mode": "train"} | emotions

@@ -1,0 +1,113 @@
+"""What `probe` says of an utterance table: lengths, problems, contents; each medium decoded once."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from test_data_media import write_wav
+
+import data.probe
+from data.media import decode
+from data.probe import probe
+
+RATE_HZ = 16_000
+
+
+def noise(seconds: float, seed: int = 0, peak: float = 0.3) -> np.ndarray:
+    return (np.random.default_rng(seed).uniform(-peak, peak, round(seconds * RATE_HZ)) * 2**15).round()
+
+
+def table(*rows: tuple[str, str, float, float]) -> pd.DataFrame:
+    """`utterance_id`, `media`, `start_s`, `end_s`; nothing excluded."""
+    return pd.DataFrame(rows, columns=["utterance_id", "media", "start_s", "end_s"]).assign(excluded="")
+
+
+def test_rows_come_back_in_order_with_lengths_and_problems(tmp_path: Path) -> None:
+    write_wav(tmp_path / "long.wav", noise(5.0))
+    write_wav(tmp_path / "clip.wav", noise(1.5, seed=1))
+    (tmp_path / "page.wav").write_text("<html></html>")
+    write_wav(tmp_path / "quiet.wav", noise(1.0, peak=2e-4))
+    write_wav(tmp_path / "tiny.wav", noise(0.02))
+    utterances = table(
+        ("b", "long.wav", 1.0, 2.25),
+        ("text", "", np.nan, np.nan),
+        ("clip", "clip.wav", np.nan, np.nan),
+        ("gone", "gone.wav", np.nan, np.nan),
+        ("a", "long.wav", 0.0, 1.0),
+        ("late", "long.wav", 4.0, 6.0),
+        ("page", "page.wav", np.nan, np.nan),
+        ("quiet", "quiet.wav", np.nan, np.nan),
+        ("tiny", "tiny.wav", np.nan, np.nan),
+    )
+    found = probe(tmp_path, utterances, workers=3).set_index("utterance_id")
+    assert list(found.index) == list(utterances["utterance_id"])
+    lengths = {
+        "b": 1.25,
+        "text": np.nan,
+        "clip": 1.5,
+        "gone": np.nan,
+        "a": 1.0,
+        "late": np.nan,
+        "page": np.nan,
+        "quiet": 1.0,
+        "tiny": 0.02,
+    }
+    np.testing.assert_array_equal(found["duration_s"], list(lengths.values()))
+    problems = {"gone": "missing", "late": "truncated", "page": "unreadable", "quiet": "silent", "tiny": "truncated"}
+    assert found["problem"][found["problem"] != ""].to_dict() == problems
+    assert found["message"]["gone"] == f"{tmp_path / 'gone.wav'}: no such file."
+    assert found["message"]["quiet"] == f"{tmp_path / 'quiet.wav'}: no sound in it: -79 dBFS, expected at least -70 dBFS."
+    assert "expected at least 0.025 s" in found["message"]["tiny"]
+    assert (found.loc[["a", "b", "clip", "text"], "message"] == "").all()
+
+
+def test_excluded_utterances_are_not_looked_at(tmp_path: Path) -> None:
+    utterances = table(("a", "gone.wav", np.nan, np.nan)).assign(excluded="known bad")
+    found = probe(tmp_path, utterances, workers=1)
+    assert found["problem"].tolist() == [""]
+    assert np.isnan(found["duration_s"][0])
+
+
+def test_result_does_not_depend_on_the_number_of_threads_or_the_index(tmp_path: Path) -> None:
+    for number in range(6):
+        write_wav(tmp_path / f"{number}.wav", noise(0.5 + number / 10, seed=number))
+    utterances = table(*((str(number), f"{number}.wav", np.nan, np.nan) for number in range(6)))
+    one = probe(tmp_path, utterances, workers=1)
+    pd.testing.assert_frame_equal(one, probe(tmp_path, utterances.set_axis(range(50, 56)), workers=4))
+
+
+def test_a_recording_is_decoded_once_for_all_its_segments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_wav(tmp_path / "a.wav", noise(5.0))
+    decoded = []
+    monkeypatch.setattr(data.probe, "decode", lambda path: decoded.append(path) or decode(path))
+    done = []
+    utterances = table(*((str(number), "a.wav", number, number + 1.0) for number in range(5)))
+    found = probe(tmp_path, utterances, workers=2, progress=done.append)
+    assert decoded == [tmp_path / "a.wav"]
+    assert sum(done) == 5
+    assert (found["duration_s"] == 1.0).all()
+
+
+def test_equal_samples_have_equal_content_whatever_the_file(tmp_path: Path) -> None:
+    samples = noise(3.0)
+    write_wav(tmp_path / "whole.wav", samples)
+    write_wav(tmp_path / "clip.wav", samples[16_000:32_000])
+    utterances = table(("cut", "whole.wav", 1.0, 2.0), ("clip", "clip.wav", np.nan, np.nan), ("next", "whole.wav", 2.0, 3.0))
+    cut, clip, following = probe(tmp_path, utterances, workers=2)["content"]
+    assert cut == clip != following
+
+
+def test_an_interrupted_probe_leaves_the_rest(tmp_path: Path) -> None:
+    for number in range(20):
+        write_wav(tmp_path / f"{number}.wav", noise(0.5, seed=number))
+    utterances = table(*((str(number), f"{number}.wav", np.nan, np.nan) for number in range(20)))
+    seen = []
+
+    def interrupt(count: int) -> None:
+        seen.append(count)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        probe(tmp_path, utterances, workers=1, progress=interrupt)
+    assert seen == [1]
