@@ -7,6 +7,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from data.lookup import lookup
+
 EMOTIONS = ("happiness", "sadness", "anger", "surprise", "disgust", "fear")
 """The six emotions of CMU-MOSEI, in the order used everywhere. An intensity above 0 means "present"."""
 
@@ -56,10 +58,15 @@ def emotions_of_category(category: str, extra: Mapping[str, str] | None = None) 
     Args:
         category: A key of `CATEGORIES`.
         extra: Overrides, e.g. `{"fru": "anger"}`.
+
+    Raises:
+        InputError: The category is unknown, or an override names no emotion.
     """
-    emotion = (extra or {}).get(category, CATEGORIES[category])
+    known = lookup(CATEGORIES, category, "emotion category")
+    emotion = (extra or {}).get(category, known)
     if emotion is None:
         return dict.fromkeys(EMOTIONS, np.nan)
+    lookup(CATEGORY_POLARITY, emotion, "emotion")
     return {name: float(name == emotion) for name in EMOTIONS}
 
 

@@ -22,6 +22,7 @@ def lookup(table: Mapping[str, T], name: str, kind: str) -> T:
     """
     if name in table:
         return table[name]
-    near = difflib.get_close_matches(name, table, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    folded = {key.casefold(): key for key in table}
+    near = difflib.get_close_matches(name.casefold(), folded, n=1)
+    hint = f" Did you mean {folded[near[0]]!r}?" if near else ""
     raise InputError(f"Unknown {kind} {name!r}.{hint} Available: {', '.join(table)}.")

@@ -3,9 +3,11 @@
 The columns and their rules are in `data.schema`; what a corpus looks like before it is a manifest is in `data.corpora`.
 """
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import pyarrow as pa
@@ -13,7 +15,10 @@ import pyarrow.parquet as pq
 
 from data.atomic import atomic_path
 from data.errors import InputError
+from data.interchange.downloads import read_head
 from data.schema import validate
+
+PARQUET_SIGNATURE = b"PAR1"
 
 _ATTRIBUTES = b"mmolre"
 
@@ -35,9 +40,9 @@ def write_manifest(path: Path, table: pd.DataFrame, attributes: dict[str, Any]) 
 def write_table(path: Path, table: pd.DataFrame, attributes: dict[str, Any]) -> None:
     """Writes any table of ours (a manifest, a ledger of pseudo labels) with its attributes; complete or not at all."""
     frame = pa.Table.from_pandas(table, preserve_index=False)
-    frame = frame.replace_schema_metadata({**(frame.schema.metadata or {}), _ATTRIBUTES: json.dumps(attributes, sort_keys=True)})
+    frame = frame.replace_schema_metadata({_ATTRIBUTES: json.dumps(attributes, sort_keys=True)})
     with atomic_path(path) as temporary:
-        pq.write_table(frame, temporary, compression="zstd")
+        pq.write_table(frame, temporary, compression="zstd", write_page_checksum=True)
 
 
 def read_manifest(path: Path) -> pd.DataFrame:
@@ -46,16 +51,46 @@ def read_manifest(path: Path) -> pd.DataFrame:
     Raises:
         InputError: The file is missing, is not a manifest or is damaged.
     """
-    try:
-        return validate(pq.read_table(path).to_pandas(), str(path))
-    except (OSError, pa.ArrowException) as error:
-        raise InputError(f"{path}: not a readable manifest ({error}). Delete it and run BuildFeatures again.") from error
+    with _opened(path) as file:
+        table = file.read().to_pandas()
+    return validate(table, str(path))
+
+
+class Summary(NamedTuple):
+    """What a table on disk says about itself."""
+
+    rows: int
+    columns: tuple[str, ...]
+    attributes: dict[str, Any]  # empty if the table is not ours
+
+
+def summarise(path: Path) -> Summary:
+    """Reads only the head of a manifest or of another Parquet table.
+
+    Raises:
+        InputError: The file is missing, is not Parquet or is damaged.
+    """
+    with _opened(path) as file:
+        attributes = json.loads((file.schema_arrow.metadata or {}).get(_ATTRIBUTES, b"{}"))
+        return Summary(file.metadata.num_rows, tuple(file.schema_arrow.names), attributes)
 
 
 def read_attributes(path: Path) -> dict[str, Any]:
-    """Reads only the attributes of a manifest or of another Parquet file of ours; empty if it has none."""
+    """Reads only the attributes of a manifest or of another Parquet file of ours; empty if it has none.
+
+    Raises:
+        InputError: The file is missing, is not Parquet or is damaged.
+    """
+    return summarise(path).attributes
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[pq.ParquetFile]:
+    if not read_head(path).startswith(PARQUET_SIGNATURE):
+        raise InputError(f"{path}: not a Parquet file. If it should be one: delete it and run BuildFeatures again.")
     try:
-        metadata = pq.read_schema(path).metadata or {}
-    except (OSError, pa.ArrowException) as error:
-        raise InputError(f"{path}: not a readable Parquet file ({error}). Delete it and run BuildFeatures again.") from error
-    return json.loads(metadata.get(_ATTRIBUTES, b"{}"))
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            yield file
+    except (OSError, ValueError, pa.ArrowException) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise InputError(f"{path}: truncated or damaged ({reason}). Delete it and run BuildFeatures again.") from error

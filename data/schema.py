@@ -1,5 +1,6 @@
 """The columns of an utterance table and what makes one valid. Reading and writing the table on disk is in `data.manifest`."""
 
+import numpy as np
 import pandas as pd
 
 from data.errors import InputError
@@ -40,13 +41,18 @@ def validate(table: pd.DataFrame, where: str) -> pd.DataFrame:
         where: The file or folder to name in a message.
 
     Raises:
-        InputError: A column is missing or unknown; an id is empty or repeated; a split, sentiment, emotion or time is out of
-            its range. The message names `where`, the first offending row, the value and what was expected.
+        InputError: A column is missing or unknown; a value has the wrong type; an id is empty or repeated; a split, sentiment,
+            emotion or time is out of its range. The message names `where`, the first offending row, the value and what was expected.
     """
     missing, unknown = set(COLUMNS) - set(table), set(table) - set(COLUMNS)
     if missing or unknown:
         raise InputError(f"{where}: columns missing {sorted(missing)}, unknown {sorted(unknown)}.")
     table = table.loc[:, list(COLUMNS)].reset_index(drop=True)
+    numbers = {column: pd.to_numeric(table[column], errors="coerce") for column in (*FLOAT_COLUMNS, "position")}
+    for column in FLOAT_COLUMNS:
+        _expect(table, table[column].isna() | np.isfinite(numbers[column]), column, "a finite number", where)
+    _expect(table, numbers["position"] % 1 == 0, "position", "a whole number", where)
+    table = table.assign(**numbers)
     table = table.astype({**dict.fromkeys(TEXT_COLUMNS, object), **dict.fromkeys(FLOAT_COLUMNS, "float64"), "position": "int64"})
     for column in TEXT_COLUMNS:
         _expect(table, table[column].map(lambda v: isinstance(v, str)), column, "text", where)

@@ -6,12 +6,13 @@ is counted in `pipeline.report_counts`. No file of a cache is read here.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from data.labels import EMOTIONS, SENTIMENT_RANGE
 from pipeline import report_counts as count
@@ -103,7 +104,8 @@ def render_report(report: BuildReport) -> str:
     )
 
 
-def _template() -> Any:
+@cache
+def _template() -> Template:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
@@ -155,9 +157,7 @@ def _length_charts(name: str, good: pd.DataFrame, features: Sequence[FeatureSumm
     return [chart for chart in charts if chart["num"]]
 
 
-def _length_chart(
-    name: str, unit: str, values: np.ndarray, *, whole: bool, made_by: FeatureSummary | None = None
-) -> dict[str, Any]:
+def _length_chart(name: str, unit: str, values: np.ndarray, *, whole: bool, made_by: FeatureSummary | None = None) -> dict[str, Any]:
     title = f"{unit} per utterance"
     encoder = f" by {made_by.encoder}{'' if made_by.trained else ' (untrained)'}" if made_by else ""
     facts = count.summary(values) if len(values) else {}
@@ -196,9 +196,7 @@ def _emotion_chart(title: str, groups: Mapping[str, pd.DataFrame]) -> dict[str, 
     return {"title": title, "svg": bar_groups_svg(shares, label), "totals": totals, "shares": shares}
 
 
-def _ledger_view(
-    summary: LedgerSummary, features: Sequence[FeatureSummary], manifests: Mapping[str, pd.DataFrame]
-) -> dict[str, Any]:
+def _ledger_view(summary: LedgerSummary, features: Sequence[FeatureSummary], manifests: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
     ledger = summary.ledger
     given = ledger[ledger["abstained"] == ""]
     donors = count.donor_rows(ledger, manifests)
@@ -251,7 +249,7 @@ def _snippet(report: BuildReport) -> str:
                 "",
                 f"{name} = FeatureStore.open(cache / {feature.path!r})  # {feature.encoder}{untrained}",
                 f"features = {name}[{name}.ids[0]]  # ({ROWS[name]}, {feature.dim}) {feature.dtype}",
-                f"everything = {name}.read_all()",
+                f"everything = {name}.read_all()  # all utterances one after the other; {name}.offsets says where each begins",
             ]
     lines += [
         line
@@ -286,7 +284,7 @@ def _pretty(value: Any) -> str:
         return f"{value:.4g}"
     if isinstance(value, list | tuple):
         return ", ".join(_pretty(item) for item in value) or "–"
-    return "–" if value is None or value == "" else str(value)
+    return "–" if value is None or value == "" or value == {} else str(value)
 
 
 def _flat(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -295,5 +293,5 @@ def _flat(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in mapping.items():
         if isinstance(value, list | tuple) and any(isinstance(item, Mapping) for item in value):
             value = dict(enumerate(value, 1))
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) and value else {f"{prefix}{key}": value}
     return flat

@@ -26,9 +26,6 @@ from pipeline.pseudo_labels import donor_pool, transfer
 
 _PACKAGES = ("torch", "transformers", "tokenizers", "av", "soxr", "h5py", "numpy")
 
-MINIMUM_S = 400 / SAMPLE_RATE_HZ
-"""The receptive field of Data2Vec's and wav2vec 2.0's front end; a shorter clip has no frame."""
-
 Advance = Callable[[int], None]
 
 
@@ -44,7 +41,7 @@ def make_manifest(corpus: CorpusPlan, on_bad_media: str, workers: int, advance: 
     if usable.any():
         found = probe(corpus.corpus.root, table[usable], workers, advance)
         table.loc[usable, "duration_s"] = found["duration_s"].to_numpy()
-        table.loc[usable, "excluded"] = [_why_unusable(sound) for sound in found.itertuples()]
+        table.loc[usable, "excluded"] = found["message"].to_numpy()
         findings += found.loc[found["problem"] != "", ["problem", "utterance_id", "message"]].to_numpy().tolist()
     unusable = table[(table["excluded"] != "") & (corpus.corpus.has_media)]
     if on_bad_media == "stop" and len(unusable):
@@ -58,14 +55,6 @@ def make_manifest(corpus: CorpusPlan, on_bad_media: str, workers: int, advance: 
         "when": _now(),
     }
     write_manifest(corpus.manifest, table, attributes)
-
-
-def _why_unusable(sound: Any) -> str:
-    if np.isnan(sound.duration_s):
-        return sound.message
-    if sound.duration_s < MINIMUM_S:
-        return f"{sound.duration_s:g} s of sound, expected at least {MINIMUM_S:g} s, one frame of a speech encoder"
-    return ""
 
 
 def _bad_media_message(corpus: CorpusPlan, unusable: pd.DataFrame) -> str:

@@ -11,7 +11,7 @@ import pytest
 
 from data.corpora import CORPORA, read_corpus
 from data.corpora.base import FINDING_KINDS
-from data.doctor import STOPPING, add_arguments, examine, recognise, run
+from data.doctor import add_arguments, examine, recognise, run
 from data.errors import InputError
 
 RATE_HZ = 16_000
@@ -139,10 +139,6 @@ def test_whole_recordings_are_cut_by_their_times(tmp_path: Path) -> None:
     assert (problem.kind, problem.where) == ("truncated", "v[2]")
     assert "the segment from 9.000 to 11.000 s is not in the recording of 10.000 s" in problem.message
     assert diagnosis.summary.loc["all", "speech_s"] == pytest.approx(4.0)
-
-
-def test_every_finding_kind_of_a_reader_is_ranked() -> None:
-    assert set(STOPPING) <= set(FINDING_KINDS)
 
 
 @pytest.mark.parametrize("arguments", [(), ("--corpus", "iemocap"), ("--json",)])

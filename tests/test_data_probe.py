@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from test_data_media import write_wav
+from tones import write_wav
 
 import data.probe
 from data.media import decode

@@ -17,7 +17,8 @@ from pipeline.encoders import AudioEncoder, SentenceEncoder, Source, TextEncoder
 from pipeline.settings import SAMPLE, EncoderSettings
 
 TINY_AUDIO = Source("tiny-data2vec", SAMPLE / "tiny-data2vec", "", False)
-WORDS = "the quick brown fox jumps over a lazy dog while nobody in this quiet town looks up from lunch".split()
+SENTENCE = "the quick brown fox jumps over a lazy dog while nobody in this quiet town looks up from lunch"
+WORDS = SENTENCE.split()
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,11 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> Source:
 @pytest.fixture(scope="module")
 def roberta(tmp_path_factory: pytest.TempPathFactory) -> Source:
     return _text_checkpoint(
-        tmp_path_factory.mktemp("roberta"), transformers.RobertaConfig, transformers.RobertaModel, pad_token_id=0, max_position_embeddings=40
+        tmp_path_factory.mktemp("roberta"),
+        transformers.RobertaConfig,
+        transformers.RobertaModel,
+        pad_token_id=0,
+        max_position_embeddings=40,
     )
 
 
@@ -131,7 +136,7 @@ def test_layer_setting_gives_that_hidden_state(bert):
     with torch.no_grad():
         states = _reference(bert)(torch.from_numpy(item.values)[None], output_hidden_states=True).hidden_states
     np.testing.assert_allclose(encoder.encode([item])[0], states[1][0].numpy(), atol=1e-5)
-    with pytest.raises(InputError, match="layer is 3, .* has 0 .* to 2"):
+    with pytest.raises(InputError, match=r"layer is 3, .* has 0 .* to 2"):
         TextEncoder(bert, EncoderSettings("x", layer=3), "cpu", "float32")
 
 
@@ -217,9 +222,9 @@ def test_bfloat16_is_close_but_not_equal(audio_encoder):
 
 
 def test_locate_names_what_is_wrong(tmp_path):
-    with pytest.raises(InputError, match="Unknown encoder .* 'roberta-bas'. Did you mean 'roberta-base'"):
+    with pytest.raises(InputError, match=r"Unknown encoder .* 'roberta-bas'. Did you mean 'roberta-base'"):
         encoders.locate("text", EncoderSettings("roberta-bas"))
-    with pytest.raises(InputError, match="'tiny-data2vec' is no text encoder. For text: minilm"):
+    with pytest.raises(InputError, match=r"'tiny-data2vec' is no text encoder. For text: minilm"):
         encoders.locate("text", EncoderSettings("tiny-data2vec"))
     with pytest.raises(InputError, match=r"no config.json; a folder with a transformers checkpoint is expected"):
         encoders.locate("text", EncoderSettings(str(tmp_path)))
@@ -229,7 +234,9 @@ def test_identity_changes_with_everything_that_changes_a_feature_and_nothing_els
     digests = {path.name: "0" * 64 for path in encoders.files("text", bert)}
 
     def identity(**changes) -> str:
-        return json.dumps(encoders.identity("text", EncoderSettings("x", **changes), bert, digests, "float16", "float32"), sort_keys=True)
+        return json.dumps(
+            encoders.identity("text", EncoderSettings("x", **changes), bert, digests, "float16", "float32"), sort_keys=True
+        )
 
     assert "model.safetensors" in digests
     assert "tokenizer.json" in digests

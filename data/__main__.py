@@ -1,0 +1,172 @@
+"""`python -m data`: look at a corpus before it is encoded, and at feature files and tables after.
+
+Each command is one function here; what it finds out comes from the modules of this package.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from data.errors import InputError
+from data.feature_store import PROVENANCE, DamagedFileError, FeatureStore
+from data.interchange.downloads import read_head
+from data.manifest import PARQUET_SIGNATURE, summarise
+
+_EXAMPLES = """examples:
+  python -m data doctor ~/corpora/MOSI      what is in a corpus, and what is wrong with it, before any encoder runs
+  python -m data info cache/features/X.h5   how many utterances, how wide, made by what
+  python -m data verify cache               read every feature file below cache/ and compare its checksums
+
+exit status: 0 all is well, 1 something is damaged or cannot be used, 2 the command could not be carried out
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one command and returns the exit status."""
+    args = _parser().parse_args(argv)
+    try:
+        status = args.run(args)
+        sys.stdout.flush()
+        return status
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # the reader, `head` for one, has seen enough; Python's own flush at exit must not find the pipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        prog="python -m data", description="Look at corpora, feature files and tables.", epilog=_EXAMPLES, formatter_class=raw
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    info = commands.add_parser("info", help="say what a feature file, manifest or ledger holds; reads no values")
+    info.add_argument("file", type=Path, metavar="FILE", help="a feature file (.h5), or a manifest or ledger (.parquet)")
+    info.add_argument("--json", action="store_true", help="print one JSON object")
+    info.set_defaults(run=_info)
+
+    verify = commands.add_parser("verify", help="read feature files as a whole and name the utterances that are damaged")
+    verify.add_argument("path", type=Path, metavar="FILE|CACHE", help="a feature file, or a folder with feature files (.h5) below it")
+    verify.set_defaults(run=_verify)
+
+    doctor = commands.add_parser("doctor", help="say what is in a corpus and what is wrong with it, before any encoder runs")
+    _add_doctor(doctor)
+    return parser
+
+
+def _add_doctor(parser: argparse.ArgumentParser) -> None:
+    from data import doctor
+
+    doctor.add_arguments(parser)
+    parser.set_defaults(run=doctor.run)
+
+
+def _info(args: argparse.Namespace) -> int:
+    is_table = read_head(args.file).startswith(PARQUET_SIGNATURE)
+    facts = _table_facts(args.file) if is_table else _feature_facts(args.file)
+    print(json.dumps(facts, indent=2, ensure_ascii=False) if args.json else "\n".join(_lines(facts)))
+    return 0
+
+
+def _feature_facts(path: Path) -> dict[str, Any]:
+    with FeatureStore.open(path) as store:
+        lengths = sorted(store.lengths.tolist())
+        return {
+            "kind": "features",
+            "path": str(path),
+            "utterances": len(store),
+            "rows": int(store.offsets[-1]),
+            "dim": store.dim,
+            "dtype": store.dtype.name,
+            "size_bytes": path.stat().st_size,
+            "rows_per_utterance": {"min": lengths[0], "median": lengths[len(lengths) // 2], "max": lengths[-1]} if lengths else {},
+            "attributes": store.attrs,
+        }
+
+
+def _table_facts(path: Path) -> dict[str, Any]:
+    table = summarise(path)
+    return {
+        "kind": "table",
+        "path": str(path),
+        "rows": table.rows,
+        "size_bytes": path.stat().st_size,
+        "columns": list(table.columns),
+        "attributes": table.attributes,
+    }
+
+
+def _lines(facts: Mapping[str, Any], indent: str = "") -> Iterator[str]:
+    for name, value in facts.items():
+        if isinstance(value, dict) and value:
+            yield f"{indent}{name}:"
+            yield from _lines(value, indent + "  ")
+        else:
+            yield f"{indent}{name + ':':<20} {_text(value)}"
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    if isinstance(value, list) and all(isinstance(part, str) for part in value):
+        return ", ".join(value)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _verify(args: argparse.Namespace) -> int:
+    if not args.path.is_dir():
+        return int(_report(args.path, _problems(args.path)))
+    files = sorted(path for path in args.path.rglob("*.h5") if not _is_hidden(path.relative_to(args.path)))
+    if not files:
+        raise InputError(f"{args.path}: no feature file (.h5) in this folder or below it.")
+    damaged = sum(_report(path, _problems_in_folder(path)) for path in files)
+    print(f"{len(files):,} feature files, {damaged:,} damaged")
+    return int(damaged > 0)
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
+def _report(path: Path, problems: Iterator[str]) -> bool:
+    """Prints the problems of one file as they are found; whether there were any."""
+    first = next(problems, None)
+    if first is None:
+        print(f"ok       {path}", flush=True)
+        return False
+    print(f"damaged  {path}")
+    for problem in (first, *problems):
+        print(f"         {problem}")
+    return True
+
+
+def _problems(path: Path) -> Iterator[str]:
+    try:
+        store = FeatureStore.open(path)
+    except DamagedFileError as error:
+        yield str(error)
+        return
+    with store:
+        if missing := [name for name in PROVENANCE if name not in store.attrs]:
+            yield f"says not what made it: no attribute {', '.join(missing)}"
+        for damage in store.verify():
+            yield f"{damage.utterance_id}: {damage.problem}"
+
+
+def _problems_in_folder(path: Path) -> Iterator[str]:
+    """Like `_problems`; in a cache, a file that is no feature file is damage too."""
+    try:
+        yield from _problems(path)
+    except InputError as error:
+        yield str(error)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,207 @@
+"""Feature extraction with full-size encoders: ours, one clip at a time, and MMML's way, in one run.
+
+    python tests/benchmarks/bench_extraction.py [--root MOSI_LIKE_ROOT] [--clips 64] [--rounds 3] [--device cpu|cuda]
+
+The encoders are RoBERTa-base and Data2Vec-audio-base in size, with random weights: speed does not depend on the values. Without --root
+the clips are the bundled sample's. All ways decode the same files. MMML's way is written from its description (every text padded to 96
+tokens, every clip cut or padded to 6 s, batches of 8, attention weights computed and returned to find the lengths); it redoes this in
+every epoch, the others once. Useful work is what the models need for each utterance alone and unpadded. The peak is the best float32
+(or bfloat16) matrix product measured on this machine in the same run.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+import transformers
+from torch.utils.flop_counter import FlopCounterMode
+
+from data.corpora import read_corpus
+from data.media import SAMPLE_RATE_HZ, decode
+from data.probe import probe
+from pipeline import cpu, encoders, extract
+from pipeline.settings import SAMPLE, EncoderSettings
+
+MMML = "MMML's way"
+_TOKENS, _SECONDS, _BATCH = 96, 6, 8  # MMML's paddings and batch
+
+
+def make_checkpoints(folder: Path) -> dict[str, Path]:
+    """Full-size encoders with random weights, as folders that `pipeline.encoders` loads."""
+    torch.manual_seed(0)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(encoders._minilm_folder())
+    text = transformers.RobertaModel(transformers.RobertaConfig(pad_token_id=tokenizer.pad_token_id, max_position_embeddings=514))
+    audio = transformers.Data2VecAudioModel(transformers.Data2VecAudioConfig())
+    paths = {"text": folder / "roberta-base", "audio": folder / "data2vec-audio-base"}
+    text.save_pretrained(paths["text"])
+    tokenizer.save_pretrained(paths["text"])
+    audio.save_pretrained(paths["audio"])
+    transformers.Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=True).save_pretrained(paths["audio"])
+    return paths
+
+
+def choose_clips(root: Path, count: int) -> tuple[Path, pd.DataFrame]:
+    """`count` clips spread over a corpus in MOSI's layout, with their durations."""
+    table = read_corpus("mosi", root).utterances
+    table = table.iloc[np.linspace(0, len(table) - 1, count).round().astype(int)].reset_index(drop=True)
+    return root, table.assign(duration_s=probe(root, table, 2)["duration_s"].to_numpy())
+
+
+class Reference:
+    """The untouched models, as any user of transformers has them."""
+
+    def __init__(self, paths: dict[str, Path], device: str, attention: str) -> None:
+        load = transformers.AutoModel.from_pretrained
+        self.text = load(paths["text"], attn_implementation=attention).eval().to(device)
+        self.audio = load(paths["audio"], attn_implementation=attention).eval().to(device)
+        self.tokenizer = transformers.AutoTokenizer.from_pretrained(paths["text"])
+        self.extractor = transformers.AutoFeatureExtractor.from_pretrained(paths["audio"])
+        self.device = device
+
+    def one_at_a_time(self, root: Path, table: pd.DataFrame) -> dict[str, list[np.ndarray]]:
+        features: dict[str, list[np.ndarray]] = {"text": [], "audio": []}
+        with torch.no_grad():
+            for text, media in zip(table["text"], table["media"], strict=True):
+                ids = self.tokenizer(text[:1] + text[1:].lower(), return_tensors="pt")["input_ids"].to(self.device)
+                features["text"].append(self.text(ids).last_hidden_state[0].cpu().numpy())
+                values = self.extractor(decode(root / media), sampling_rate=SAMPLE_RATE_HZ, return_tensors="pt")["input_values"]
+                features["audio"].append(self.audio(values.to(self.device)).last_hidden_state[0].cpu().numpy())
+        return features
+
+    def mmml(self, root: Path, table: pd.DataFrame) -> None:
+        samples = _SECONDS * SAMPLE_RATE_HZ
+        with torch.no_grad():
+            for start in range(0, len(table), _BATCH):
+                batch = table.iloc[start : start + _BATCH]
+                texts = [text[:1] + text[1:].lower() for text in batch["text"]]
+                tokens = self.tokenizer(texts, padding="max_length", truncation=True, max_length=_TOKENS, return_tensors="pt")
+                self.text(input_ids=tokens["input_ids"].to(self.device), attention_mask=tokens["attention_mask"].to(self.device))
+                waves = [decode(root / media)[:samples] for media in batch["media"]]
+                inputs = self.extractor(
+                    waves, sampling_rate=SAMPLE_RATE_HZ, padding="max_length", max_length=samples, truncation=True, return_tensors="pt"
+                )
+                output = self.audio(
+                    inputs["input_values"].to(self.device), inputs["attention_mask"].to(self.device), output_attentions=True
+                )
+                output.last_hidden_state.cpu()
+
+
+def ours(loaded: dict[str, Any], root: Path, table: pd.DataFrame) -> dict[str, list[np.ndarray]]:
+    """The pipeline's own path, from files to features in memory."""
+    features: dict[str, list[Any]] = {"text": [None] * len(table), "audio": [None] * len(table)}
+    ids = table["utterance_id"].tolist()
+    for modality, inputs in (("text", enumerate(table["text"])), ("audio", extract.waveforms(root, table))):
+        encoder = loaded[modality]
+        extract.extract(encoder, extract.prepare(encoder, inputs, ids), features[modality].__setitem__)
+    return features
+
+
+def useful_gflop(paths: dict[str, Path], table: pd.DataFrame, features: dict[str, list[np.ndarray]]) -> float:
+    """Work of each utterance alone and unpadded, counted on shapes only."""
+    with torch.device("meta"):
+        models = {m: transformers.AutoModel.from_config(transformers.AutoConfig.from_pretrained(path)) for m, path in paths.items()}
+    total = 0
+    for row, seconds in enumerate(table["duration_s"]):
+        samples, tokens = round(seconds * SAMPLE_RATE_HZ), len(features["text"][row])
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            models["audio"].eval()(torch.empty(1, samples, device="meta"))
+            hidden = torch.empty(1, tokens, models["text"].config.hidden_size, device="meta")
+            for layer in models["text"].eval().encoder.layer:
+                layer(hidden)
+        total += counter.get_total_flops()
+    return total / 1e9
+
+
+def peak_gflops(device: str, dtype: torch.dtype) -> float:
+    """Best rate of a (1600, 768) × (768, 3072) product, or of a large square one on a GPU, by any path that keeps the arithmetic."""
+    shape = (1600, 768, 3072) if device == "cpu" else (8192, 8192, 8192)
+    inputs, weight = (
+        torch.randn(shape[0], shape[1], device=device, dtype=dtype),
+        torch.randn(shape[2], shape[1], device=device, dtype=dtype),
+    )
+    paths: list[Callable[[], Any]] = [lambda: torch.nn.functional.linear(inputs, weight)]
+    if device == "cpu" and dtype == torch.float32:
+        packed = cpu.PackedLinear(weight, None)
+        paths.append(lambda: packed(inputs))
+    rates = []
+    for path in paths:
+        for _ in range(20):
+            begin = time.perf_counter()
+            with torch.inference_mode():
+                path()
+            if device != "cpu":
+                torch.cuda.synchronize()
+            rates.append(2 * np.prod(shape) / 1e9 / (time.perf_counter() - begin))
+    return float(np.percentile(rates, 95))
+
+
+def largest_difference(ours: Sequence[np.ndarray], alone: Sequence[np.ndarray]) -> tuple[float, float]:
+    """(largest absolute difference, relative L2 error)."""
+    worst = max(float(np.abs(a - b).max()) for a, b in zip(ours, alone, strict=True))
+    squares = sum(float(((a - b) ** 2).sum()) for a, b in zip(ours, alone, strict=True))
+    return worst, (squares / sum(float((b**2).sum()) for b in alone)) ** 0.5
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", type=Path, default=SAMPLE / "mosi")
+    parser.add_argument("--clips", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--device", default="cpu")
+    options = parser.parse_args()
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    root, table = choose_clips(options.root, options.clips)
+    device = options.device if options.device == "cpu" else "cuda:0"
+    with tempfile.TemporaryDirectory() as folder:
+        paths = make_checkpoints(Path(folder))
+        alone, eager = Reference(paths, device, "sdpa"), Reference(paths, device, "eager")
+        peaks = {dtype: peak_gflops(device, dtype) for dtype in (torch.float32, torch.bfloat16)}
+        loaded = {
+            precision: {m: encoders.load(m, EncoderSettings(str(path)), device, precision) for m, path in paths.items()}
+            for precision in ("float32", "bfloat16")
+        }
+        ways: dict[str, Callable[[], Any]] = {
+            MMML: lambda: eager.mmml(root, table),
+            "one at a time": lambda: alone.one_at_a_time(root, table),
+            "ours, float32": lambda: ours(loaded["float32"], root, table),
+            "ours, bfloat16": lambda: ours(loaded["bfloat16"], root, table),
+        }
+        results = {name: way() for name, way in ways.items()}  # warm-up, and what the differences are taken from
+        seconds: dict[str, list[float]] = {name: [] for name in ways}
+        for _ in range(options.rounds):
+            for name, way in ways.items():
+                begin = time.perf_counter()
+                way()
+                seconds[name].append(time.perf_counter() - begin)
+        work = useful_gflop(paths, table, results["one at a time"])
+    speech_s, cut_s = table["duration_s"].sum(), (table["duration_s"] - _SECONDS).clip(lower=0).sum()
+    print(
+        f"\n{len(table)} clips, {speech_s:.0f} s of speech, mean {table['duration_s'].mean():.2f} s; useful work {work:,.0f} GFLOP; {device}"
+    )
+    print(f"peak of a matrix product here: float32 {peaks[torch.float32]:,.0f} GFLOP/s, bfloat16 {peaks[torch.bfloat16]:,.0f}")
+    print(f"MMML's way cuts {100 * cut_s / speech_s:.1f} % of the speech and repeats all of this in every epoch")
+    print(
+        f"{'way':<16}{'s, median (min–max)':>24}{'clips/s':>9}{'of peak':>9}{'vs MMML':>9}{'vs one':>8}   max |Δ| to alone (relative): text, audio"
+    )
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    for name, values in seconds.items():
+        median, peak = medians[name], peaks[torch.bfloat16 if "bfloat16" in name else torch.float32]
+        spread = f"{median:.1f} ({min(values):.1f}–{max(values):.1f})"
+        line = f"{name:<16}{spread:>24}{len(table) / median:>9.2f}{work / median / peak:>9.0%}"
+        line += f"{medians[MMML] / median:>8.2f}×{medians['one at a time'] / median:>7.2f}×"
+        if results[name] is not None:
+            pairs = [largest_difference(results[name][m], results["one at a time"][m]) for m in ("text", "audio")]
+            line += "   " + ", ".join(f"{worst:.1e} ({relative:.1e})" for worst, relative in pairs)
+        print(line)
+
+
+if __name__ == "__main__":
+    main()
