@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from data import doctor
 from data.errors import InputError
 from data.feature_store import PROVENANCE, DamagedFileError, FeatureStore
 from data.interchange.downloads import read_head
@@ -37,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     except BrokenPipeError:  # the reader, `head` for one, has seen enough; Python's own flush at exit must not find the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return 1
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -56,16 +57,10 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("path", type=Path, metavar="FILE|CACHE", help="a feature file, or a folder with feature files (.h5) below it")
     verify.set_defaults(run=_verify)
 
-    doctor = commands.add_parser("doctor", help="say what is in a corpus and what is wrong with it, before any encoder runs")
-    _add_doctor(doctor)
+    examine = commands.add_parser("doctor", help="say what is in a corpus and what is wrong with it, before any encoder runs")
+    doctor.add_arguments(examine)
+    examine.set_defaults(run=doctor.run)
     return parser
-
-
-def _add_doctor(parser: argparse.ArgumentParser) -> None:
-    from data import doctor
-
-    doctor.add_arguments(parser)
-    parser.set_defaults(run=doctor.run)
 
 
 def _info(args: argparse.Namespace) -> int:
@@ -149,15 +144,13 @@ def _report(path: Path, problems: Iterator[str]) -> bool:
 
 def _problems(path: Path) -> Iterator[str]:
     try:
-        store = FeatureStore.open(path)
+        with FeatureStore.open(path) as store:
+            if missing := [name for name in PROVENANCE if name not in store.attrs]:
+                yield f"does not say what made it: no attribute {', '.join(missing)}"
+            for damage in store.verify():
+                yield f"{damage.utterance_id}: {damage.problem}"
     except DamagedFileError as error:
-        yield str(error)
-        return
-    with store:
-        if missing := [name for name in PROVENANCE if name not in store.attrs]:
-            yield f"says not what made it: no attribute {', '.join(missing)}"
-        for damage in store.verify():
-            yield f"{damage.utterance_id}: {damage.problem}"
+        yield str(error).removeprefix(f"{path}: ")
 
 
 def _problems_in_folder(path: Path) -> Iterator[str]:
@@ -165,7 +158,7 @@ def _problems_in_folder(path: Path) -> Iterator[str]:
     try:
         yield from _problems(path)
     except InputError as error:
-        yield str(error)
+        yield str(error).removeprefix(f"{path}: ")
 
 
 if __name__ == "__main__":

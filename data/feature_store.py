@@ -185,7 +185,10 @@ class FeatureStore:
         target = rows.reshape(-1).view(np.uint8)
         position = self._position + first * self.dim * self.dtype.itemsize
         while target.size:  # one call reads at most 2 GiB
-            count = os.preadv(self._descriptor, [target], position)
+            try:
+                count = os.preadv(self._descriptor, [target], position)
+            except OSError as error:
+                raise DamagedFileError(f"{self.path}: byte {position:,} cannot be read ({error.strerror}).") from error
             if count == 0:
                 raise DamagedFileError(f"{self.path}: ends at byte {position:,}, inside its values. {REBUILD}")
             target, position = target[count:], position + count

@@ -17,14 +17,24 @@ _POLL_S = 0.5
 
 
 class OneLineErrors(logging.Filter):
-    """Logs an `InputError` as its own text; every other exception keeps its traceback."""
+    """Logs an `InputError` or an `OSError` (disk full, no permission) as its own text; other exceptions keep their traceback.
+
+    A mistake that every shard runs into is said once a process.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: set[str] = set()
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
-        if isinstance(error, InputError):
-            task = record.args[-1] if record.args else ""
-            record.msg, record.args, record.exc_info = "%s: %s", (task, error), None
-        return True
+        if not isinstance(error, InputError | OSError):
+            return True
+        task = record.args[-1] if record.args else ""
+        record.msg, record.args, record.exc_info = "%s: %s", (task, error), None
+        is_new = str(error) not in self._said
+        self._said.add(str(error))
+        return is_new
 
 
 def install_one_line_errors(logger: str) -> None:

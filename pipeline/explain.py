@@ -1,6 +1,6 @@
 """What a build would compute, and why: which outputs are missing and which part of their key differs from the one that exists."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -74,11 +74,28 @@ def explain(plan: Plan) -> list[str]:
     absent = missing(plan)
     if not absent:
         return ["Everything exists; BuildFeatures would run no task."]
-    lines = [f"BuildFeatures would make {len(absent)} of {len(list(outputs(plan)))} outputs in {plan.settings.cache}:"]
+    total = len(list(outputs(plan)))
+    lines = [f"BuildFeatures would make {len(absent):,} of {total:,} outputs in {plan.settings.cache}:"]
     for output in absent:
-        size = f", {output.utterances:,} utterances" if output.utterances else ""
-        lines.append(f"  {output.kind:<13} {output.name}{size}: {_reason(plan, output)}")
+        if output.kind != "shard":
+            size = f", {output.utterances:,} utterances" if output.utterances else ""
+            lines.append(f"  {output.kind:<13} {output.name}{size}: {_reason(plan, output)}")
+        if output.kind == "features":
+            lines += _shard_lines(plan, output, absent)
     return lines
+
+
+def _shard_lines(plan: Plan, features: Output, absent: Sequence[Output]) -> list[str]:
+    name, modality = features.name.split()
+    shards = plan.features[name, modality].shards
+    paths = {shard.path for shard in shards}
+    to_do = [output for output in absent if output.path in paths]
+    if not to_do:
+        return [f"    all {len(shards):,} shards exist: merging only"]
+    damaged = [output.path.name for output in to_do if output.path.is_file()]
+    clips = sum(output.utterances for output in to_do)
+    found = f"; {len(damaged):,} of them damaged ({_some(damaged)})" if damaged else ""
+    return [f"    {len(to_do):,} of {len(shards):,} shards, {clips:,} utterances to encode{found}"]
 
 
 def _reason(plan: Plan, output: Output) -> str:
@@ -92,7 +109,7 @@ def _reason(plan: Plan, output: Output) -> str:
         return _features_reason(plan.features[name, modality], output.path)
     if output.kind == "pseudo labels":
         return _difference(_newest(output.path, f"{output.name}-*.parquet", _manifest_parts), plan.ledgers[output.name].parts)
-    return "does not exist" if output.kind == "shard" else "something that it shows is new"
+    return "something that it shows is new"
 
 
 def _features_reason(features: FeaturePlan, path: Path) -> str:
@@ -111,7 +128,7 @@ def _features_reason(features: FeaturePlan, path: Path) -> str:
         ("changed", [i for i in new if old["sources"].get(i, new[i]) != new[i]]),
     ):
         if names:
-            changes.append(f"{len(names):,} of {len(new):,} utterances {word} ({', '.join(names[:3])}{', …' * (len(names) > 3)})")
+            changes.append(f"{len(names):,} of {len(new):,} utterances {word} ({_some(names)})")
     return "; ".join(changes) or "the order of the utterances changed"
 
 
@@ -124,6 +141,10 @@ def _difference(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> str:
     changed = [name for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
     parts = [f"{name} {_short(old.get(name))} → {_short(new.get(name))}" for name in changed]
     return "; ".join(parts) or _SAME
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join([*names[:3], "…"] if len(names) > 3 else names)
 
 
 def _short(value: Any) -> str:

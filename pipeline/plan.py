@@ -25,7 +25,6 @@ from pipeline.settings import CorpusSettings, Settings
 
 REVISION = 1
 """Raised when the code computes other bytes from the same input; part of every key."""
-TOKEN_MODALITIES = ("text", "audio")
 
 
 @dataclass(frozen=True)
@@ -163,7 +162,7 @@ def cut_shards(video_ids: Sequence[str], limit: int) -> dict[str, list[int]]:
 
 
 def _wanted(settings: Settings, modality: str) -> bool:
-    return modality in TOKEN_MODALITIES or bool(settings.targets)
+    return bool(settings.targets) if modality == "sentence" else modality in settings.modalities
 
 
 def _has(settings: Settings, corpus: CorpusPlan, modality: str) -> bool:

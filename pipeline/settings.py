@@ -71,6 +71,7 @@ class Settings:
     audio: EncoderSettings
     sentence: EncoderSettings
     features: tuple[str, ...] = ()  # corpora that get token features; empty: all
+    modalities: tuple[str, ...] = ("text", "audio")  # of those token features
     dtype: str = "float16"
     precision: str = "float32"
     on_bad_media: str = "stop"
@@ -81,6 +82,8 @@ class Settings:
     rule: Rule = field(default_factory=Rule)
 
     def __post_init__(self) -> None:
+        for modality in self.modalities:
+            lookup(dict.fromkeys(("text", "audio")), modality, "modality")
         lookup(DTYPES, self.dtype, "feature dtype")
         lookup(PRECISIONS, self.precision, "precision")
         lookup(BAD_MEDIA, self.on_bad_media, "on_bad_media")

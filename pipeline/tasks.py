@@ -14,18 +14,18 @@ import difflib
 import os
 import sys
 import time
-import warnings
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import luigi
 from luigi.configuration import get_config
-from luigi.parameter import ParameterException, UnconsumedParameterWarning
 
 from data.atomic import remove_strays
 from data.corpora import CORPORA
 from data.errors import InputError
+from data.lookup import lookup
 from pipeline import console, devices, explain, report_step, steps
 from pipeline.plan import Plan, make_plan
 from pipeline.pseudo_labels import Rule
@@ -44,6 +44,7 @@ class corpora(luigi.Config):
     iemocap = luigi.OptionalStrParameter(default=None)
     folders = luigi.DictParameter(default={}, description="name → root of corpora in the `folder` layout")
     features = luigi.ListParameter(default=[], description="corpora that get token features; [] means all")
+    modalities = luigi.ListParameter(default=["text", "audio"], description="of those token features")
 
 
 class build(luigi.Config):
@@ -98,7 +99,9 @@ class pseudo_labels(luigi.Config):
     categories = luigi.DictParameter(default={})
 
 
-_SECTIONS = (corpora, build, text, audio, sentence, pseudo_labels)
+_SECTIONS: Mapping[str, type[luigi.Config]] = {
+    section.__name__: section for section in (corpora, build, text, audio, sentence, pseudo_labels)
+}
 
 
 def _set_defaults() -> None:
@@ -108,8 +111,7 @@ def _set_defaults() -> None:
         "core": {"log_level": "WARNING", "no_lock": "true"},
         "worker": {"check_complete_on_run": "true"},
         "retcode": {
-            "already_running": "10", "missing_data": "20", "not_run": "25", "task_failed": "30", "scheduling_error": "35",
-            "unhandled_exception": "40",
+            "missing_data": "20", "not_run": "25", "task_failed": "30", "scheduling_error": "35", "unhandled_exception": "40",
         },
     }  # fmt: skip
     scheduler = (
@@ -131,7 +133,27 @@ def _set_defaults() -> None:
                 config.set(section, name, value)
 
 
+class _Worker(luigi.worker.Worker):
+    """Stays until other workers have finished what they have in hand, and counts what they made as done.
+
+    Luigi's own worker leaves when nothing is left to take, and with an exit status that says the build failed.
+    """
+
+    def _keep_alive(self, response: Any) -> bool:
+        return bool(response.running_tasks)
+
+    def run(self) -> bool:
+        succeeded = super().run()
+        main = self._add_task_history[0][0]
+        if main.complete():
+            self._add_task_history += [(task, "DONE", True) for task in self._scheduled_tasks.values()]
+        else:
+            print(f"error: {main.task_family} has not finished; the next run goes on from what is there.", file=sys.stderr)
+        return succeeded
+
+
 _set_defaults()
+luigi.worker.Worker = _Worker  # what the command line makes; Luigi has no setting for it
 console.install_one_line_errors("luigi-interface")
 
 
@@ -141,16 +163,12 @@ def read_settings() -> Settings:
     Raises:
         InputError: A section or a key is misspelt, or a value is not what is allowed.
     """
-    _refuse_misspelt_sections()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", UnconsumedParameterWarning)
-            warnings.simplefilter("error", luigi.parameter.OptionalParameterTypeWarning)
-            where, how, rule = corpora(), build(), pseudo_labels()
-            encoders = {section.__name__: _encoder(section()) for section in (text, audio, sentence)}
-    except (UnconsumedParameterWarning, luigi.parameter.OptionalParameterTypeWarning, ParameterException, ValueError) as error:
-        raise InputError(f"luigi.cfg: {error}") from error
+    _refuse_misspelt()
+    where, how, rule = _read(corpora), _read(build), _read(pseudo_labels)
+    encoders = {section.__name__: EncoderSettings(**_read(section).param_kwargs) for section in (text, audio, sentence)}
     roots = {name: root for name in CORPORA if (root := getattr(where, name, None))}
+    if not isinstance(where.folders, Mapping):
+        raise InputError(f'luigi.cfg, section [corpora]: folders is {where.folders!r}, expected as {{"mine": "/data/mine"}}.')
     folders = dict(where.folders)
     if not roots and not folders:
         roots = {name: str(SAMPLE / name) for name in ("mosi", "mosei", "meld", "iemocap")}
@@ -162,6 +180,7 @@ def read_settings() -> Settings:
         cache=Path(how.cache).expanduser().absolute(),
         corpora=tuple(chosen),
         features=tuple(where.features),
+        modalities=tuple(where.modalities),
         dtype=how.dtype,
         precision=how.precision,
         on_bad_media=how.on_bad_media,
@@ -181,16 +200,25 @@ def read_settings() -> Settings:
     )
 
 
-def _encoder(section: luigi.Config) -> EncoderSettings:
-    return EncoderSettings(**dict(section.param_kwargs))
+def _read(section: type[luigi.Config]) -> Any:
+    name = section.__name__
+    for setting, parameter in section.get_params():
+        try:
+            parameter.task_value(name, setting)
+        except ValueError as error:
+            given = get_config().get(name, setting, None)
+            raise InputError(f"luigi.cfg, section [{name}]: {setting} is {given!r}: {error}.") from error
+    return section()
 
 
-def _refuse_misspelt_sections() -> None:
-    ours = [section.__name__ for section in _SECTIONS]
-    for name in get_config().sections():
-        near = difflib.get_close_matches(name, ours, n=1, cutoff=0.75)
-        if near and name not in ours:
-            raise InputError(f"luigi.cfg: unknown section [{name}]. Did you mean [{near[0]}]? Ours are: {', '.join(ours)}.")
+def _refuse_misspelt() -> None:
+    config = get_config()
+    for name in config.sections():
+        if name in _SECTIONS:
+            for setting in config[name]:
+                lookup(dict(_SECTIONS[name].get_params()), setting.replace("-", "_"), f"setting in section [{name}] of luigi.cfg:")
+        elif near := difflib.get_close_matches(name, _SECTIONS, n=1, cutoff=0.75):
+            raise InputError(f"luigi.cfg: unknown section [{name}]. Did you mean [{near[0]}]? Ours are: {', '.join(_SECTIONS)}.")
 
 
 @lru_cache(maxsize=1)
@@ -201,7 +229,7 @@ def current_plan() -> Plan:
         remove_strays(settings.cache)
         with console.file_bar() as progress:
             return make_plan(settings, progress)
-    except InputError as error:
+    except (InputError, OSError) as error:
         raise SystemExit(f"error: {error}") from None
 
 

@@ -265,6 +265,8 @@ def test_several_label_files_are_for_the_user_to_choose_from(tmp_path):
     (tmp_path / "new_Labels.csd").write_bytes((tmp_path / "old_labels.csd").read_bytes())
     with pytest.raises(InputError, match=r"several label files: new_Labels.csd, old_labels.csd. Keep one, named CMU_MOSI"):
         read_corpus("mosi", tmp_path)
+    (tmp_path / "CMU_MOSI_Opinion_Labels.csd").write_bytes((tmp_path / "old_labels.csd").read_bytes())
+    assert read_corpus("mosi", tmp_path).sources[0].name == "CMU_MOSI_Opinion_Labels.csd"
 
 
 def test_an_empty_folder_says_what_was_looked_for(tmp_path):

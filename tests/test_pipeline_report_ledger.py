@@ -1,5 +1,6 @@
 """The report's account of pseudo labels: coverage, ties, donors, examples and the audit."""
 
+import dataclasses
 import re
 
 import numpy as np
@@ -63,7 +64,7 @@ def test_emotions_given_stand_beside_those_of_the_donors():
     assert tips[fear : fear + 2] == ["pseudo labels: 9 of 12 (75.0%)", "donors: 3 of 6 (50.0%)"]
     alone = page_of(given, mosi)
     assert "donors' own rates are not shown" in alone.section(SECTION)
-    assert "donors: " not in alone.html
+    assert not re.search(r">donors: \d", alone.html)
 
 
 def test_donors_most_used_come_first():
@@ -131,7 +132,6 @@ def test_a_ledger_without_any_label_is_shown_as_such():
 def test_labels_from_an_untrained_sentence_encoder_are_called_meaningless():
     report = build()
     assert "mean nothing" not in Page(report).section(SECTION)
-    sentence = [made if made.modality != "sentence" else type(made)(**{**vars(made), "trained": False}) for made in report.features]
-    assert "sentence encoder is untrained: similarities, and so the labels, mean nothing" in Page(build(features=sentence)).section(
-        SECTION
-    )
+    untrained = [dataclasses.replace(made, trained=made.modality != "sentence") for made in report.features]
+    text = Page(build(features=untrained)).section(SECTION)
+    assert "sentence encoder is untrained: similarities, and so the labels, mean nothing" in text

@@ -88,7 +88,7 @@ def join(clips: pd.DataFrame, lines: pd.DataFrame, intervals: pd.DataFrame) -> p
 def _ranked(table: pd.DataFrame, order: str) -> pd.DataFrame:
     """`row`, `video_id`, rounded `sentiment`, and within those two the `rank` by `order` and the `count`."""
     ranked = pd.DataFrame({"row": np.arange(len(table)), "video_id": table["video_id"].to_numpy(dtype=object)})
-    ranked["sentiment"] = table["sentiment"].to_numpy("float64").round(_SENTIMENT_DECIMALS) + 0.0
+    ranked["sentiment"] = table["sentiment"].to_numpy("float64").round(_SENTIMENT_DECIMALS)
     ranked = ranked.iloc[np.argsort(table[order].to_numpy(), kind="stable")]
     groups = ranked.groupby(["video_id", "sentiment"])
     return ranked.assign(rank=groups.cumcount(), count=groups["row"].transform("size"))
