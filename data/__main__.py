@@ -122,7 +122,7 @@ def _verify(args: argparse.Namespace) -> int:
     if not files:
         raise InputError(f"{args.path}: no feature file (.h5) in this folder or below it.")
     damaged = sum(_report(path, _problems_in_folder(path)) for path in files)
-    print(f"{len(files):,} feature files, {damaged:,} damaged")
+    print(f"feature files: {len(files):,}, damaged: {damaged:,}")
     return int(damaged > 0)
 
 

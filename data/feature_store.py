@@ -40,7 +40,7 @@ import numpy as np
 
 from data.atomic import atomic_path
 from data.errors import InputError
-from data.feature_index import DTYPES, REBUILD, DamagedFileError, FeatureIndex
+from data.feature_index import DTYPES, REBUILD, DamagedFileError, FeatureIndex, is_finite
 from data.interchange.downloads import read_head
 
 PROVENANCE = ("corpus", "modality", "encoder", "identity", "packages", "device", "when")
@@ -166,16 +166,16 @@ class FeatureStore:
         return [Damage(self.ids[index], problem) for index in range(len(self)) for problem in self._problems(index)]
 
     def _problems(self, index: int) -> Iterator[str]:
-        checksum, is_finite = 0, True
+        checksum, all_finite = 0, True
         start, stop = self.offsets[index : index + 2].tolist()
         step = max(1, _BLOCK_BYTES // (self.dim * self.dtype.itemsize))
         for first in range(start, stop, step):
             rows = self._read_rows(first, min(first + step, stop))
             checksum = zlib.crc32(rows, checksum)
-            is_finite = is_finite and bool(np.isfinite(rows).all())
+            all_finite = all_finite and is_finite(rows)
         if checksum != self.checksums[index]:
             yield f"checksum {checksum:08x} of the values, {self.checksums[index]:08x} when they were written"
-        if not is_finite:
+        if not all_finite:
             yield "values that are not finite"
 
     def _read_rows(self, first: int, stop: int) -> np.ndarray:
@@ -262,12 +262,13 @@ class FeatureWriter:
             raise ValueError(f"{name} is written twice")
         if values.shape != (stop - first, self._shape[1]):
             raise ValueError(f"{name}: values {values.shape}, expected {(stop - first, self._shape[1])}")
-        largest, limit = np.abs(values).max(), np.finfo(self._dtype).max
-        if not largest <= limit:  # also when it is NaN
+        with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused
+            stored = np.ascontiguousarray(values, self._dtype)
+        if not is_finite(stored):
+            largest, limit = np.abs(values).max(), np.finfo(self._dtype).max
             raise InputError(f"{name}: largest value {largest}, expected finite ones up to {limit:g} ({self._dtype.name}).")
-        values = np.ascontiguousarray(values, self._dtype)
-        self._values[first:stop] = values
-        self._index.checksums[index] = zlib.crc32(values)
+        self._values[first:stop] = stored
+        self._index.checksums[index] = zlib.crc32(stored)
         self._written[index] = True
 
     @contextlib.contextmanager

@@ -74,6 +74,7 @@ def _expect(table: pd.DataFrame, good: pd.Series, column: str, expected: str, wh
     if good.all():
         return
     row = table.loc[~good].iloc[0]
+    value = row[column].item() if isinstance(row[column], np.generic) else row[column]
     others = int((~good).sum()) - 1
     more = f" ({others} more rows like it)" if others else ""
-    raise InputError(f"{where}: utterance {row['utterance_id']!r}: {column} is {row[column]!r}, expected {expected}{more}.")
+    raise InputError(f"{where}: utterance {row['utterance_id']!r}: {column} is {value!r}, expected {expected}{more}.")

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 MAX_BINS = 24
 WIDTH = 320  # of every chart, in CSS pixels: drawn 1:1 on a narrow phone, so that its text stays legible
-_LEFT, _RIGHT, _TOP, _PLOT = 38, 8, 8, 112  # margins and height of a histogram's plot
+_LEFT, _RIGHT, _TOP, _PLOT = 38, 14, 8, 112  # margins and height of a histogram's plot
 _BAR, _GROUP_GAP, _LABEL, _VALUE = 12, 9, 70, 42  # bar height, space between groups, width of names and of values
 
 

@@ -97,9 +97,9 @@ def file_bar() -> Iterator[Callable[[str, int, int], None]]:
 
     def show(what: str, done: int, total: int) -> None:
         nonlocal bar
-        if not sys.stderr.isatty():
+        if not total or not sys.stderr.isatty():
             return
-        if bar is None or bar.desc != f"{what}: ":
+        if bar is None or bar.desc != what:
             if bar is not None:
                 bar.close()
             bar = tqdm(total=total, desc=what, unit=" files", leave=False, dynamic_ncols=True)

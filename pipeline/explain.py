@@ -168,4 +168,5 @@ def _manifest_parts(path: Path) -> Any:
 
 def _feature_parts(path: Path) -> Any:
     with FeatureStore.open(path) as store:
-        return {"identity": store.attrs["identity"], "sources": dict(zip(store.ids, store.sources, strict=True))}
+        sources = dict(zip(store.ids, store.sources, strict=True)) | store.attrs["excluded"]
+        return {"identity": store.attrs["identity"], "sources": sources}

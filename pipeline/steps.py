@@ -100,6 +100,7 @@ def make_shard(plan: Plan, features: FeaturePlan, shard: ShardPlan, device: str,
         "products": encoder.products,
         "precision_error": error,
         "truncated": truncated,
+        "excluded": _excluded(features, shard, table),
     }
     sources = [features.source_of_row[row] for row in table.index]
     with FeatureWriter(shard.path, ids, lengths, encoder.dim, plan.settings.dtype, attributes, sources) as writer:
@@ -112,6 +113,12 @@ def _usable(features: FeaturePlan, rows: Sequence[int]) -> pd.DataFrame:
         return features.corpus.corpus.utterances.loc[list(rows)]
     manifest = read_manifest(features.corpus.manifest).loc[list(rows)]
     return manifest[manifest["excluded"] == ""]
+
+
+def _excluded(features: FeaturePlan, shard: ShardPlan, usable: pd.DataFrame) -> dict[str, str]:
+    """Utterance id → source of the rows that are not among the usable ones: what a later plan compares its own rows with."""
+    ids = features.corpus.corpus.utterances["utterance_id"]
+    return {ids[row]: features.source_of_row[row] for row in shard.rows if row not in usable.index}
 
 
 def _inputs(features: FeaturePlan, table: pd.DataFrame) -> Iterator[tuple[int, Any]]:
@@ -138,6 +145,7 @@ def merge_shards(plan: Plan, features: FeaturePlan) -> None:
         "products": sorted({attrs["products"] for attrs in made}),
         "precision_error": _worst([attrs["precision_error"] for attrs in made]),
         "truncated": [name for name in ids if any(name in attrs["truncated"] for attrs in made)],
+        "excluded": {name: source for attrs in made for name, source in attrs["excluded"].items()},
     }
     with FeatureWriter(features.path, ids, lengths, first.dim, plan.settings.dtype, attributes, sources) as writer:
         for shard, begin, end, target in _runs([place[name] for name in ids]):

@@ -168,7 +168,7 @@ def read_settings() -> Settings:
     encoders = {section.__name__: EncoderSettings(**_read(section).param_kwargs) for section in (text, audio, sentence)}
     roots = {name: root for name in CORPORA if (root := getattr(where, name, None))}
     if not isinstance(where.folders, Mapping):
-        raise InputError(f'luigi.cfg, section [corpora]: folders is {where.folders!r}, expected as {{"mine": "/data/mine"}}.')
+        raise InputError(f'luigi.cfg, section [corpora]: folders is {where.folders!r}, expected {{"name": "root", …}}.')
     folders = dict(where.folders)
     if not roots and not folders:
         roots = {name: str(SAMPLE / name) for name in ("mosi", "mosei", "meld", "iemocap")}
@@ -387,4 +387,5 @@ def _features(corpus: str, modality: str) -> Features:
 
 def _threads() -> int:
     """Threads for one of the workers that share this machine: two torch jobs on the same cores slow each other down."""
-    return max(1, len(os.sched_getaffinity(0)) // max(1, luigi.interface.core().workers))
+    cores = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0] or len(os.sched_getaffinity(0))
+    return max(1, int(cores) // max(1, luigi.interface.core().workers))

@@ -1,6 +1,7 @@
 """Fixtures that several test files share: a text encoder that loads in no time, and one small build to start from."""
 
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 from projects import WORDS, Project, write_project
@@ -28,10 +29,16 @@ def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path) -> Project:
-    """A project that has been built once, undisturbed. Not to be changed: `built` is a copy for that."""
+def first_build(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path) -> tuple[Project, CompletedProcess[str]]:
+    """A project and how its first, undisturbed build ended."""
     project = write_project(tmp_path_factory.mktemp("finished"), tiny_bert)
-    result = project.build()
+    return project, project.build("--log-level", "WARNING")
+
+
+@pytest.fixture(scope="session")
+def finished(first_build: tuple[Project, CompletedProcess[str]]) -> Project:
+    """A project that has been built. Not to be changed: `built` is a copy for that."""
+    project, result = first_build
     assert result.returncode == 0, result.stderr
     return project
 

@@ -1,9 +1,12 @@
-"""A researcher's project in miniature: two small corpora in the `folder` layout, an encoder for their texts, a luigi.cfg and a cache."""
+"""A researcher's project in miniature: two small corpora in the `folder` layout, an encoder of texts, a luigi.cfg and a cache."""
 
 import csv
+import hashlib
 import json
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
 import wave
@@ -13,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data.feature_store import FeatureStore
 from data.labels import EMOTIONS
 from pipeline.plan import Plan, make_plan
 from pipeline.settings import CHECKOUT, CorpusSettings, EncoderSettings, Settings
@@ -20,7 +24,7 @@ from pipeline.settings import CHECKOUT, CorpusSettings, EncoderSettings, Setting
 SAMPLE_RATE_HZ = 16_000
 LIMIT_S = 120
 VIDEOS = [f"video{number}" for number in range(8)]
-WORDS = "Really this plot was a calm delight though nobody in our row laughed or cried until the last quiet scene".split()
+WORDS = ["Really", "this", "plot", "was", "a", "calm", "delight", "though", "nobody", "in", "our", "row", "laughed", "or", "cried"]
 
 
 @dataclass(frozen=True)
@@ -70,50 +74,89 @@ class Project:
         }
         return make_plan(Settings(**usual | changed))
 
-    def start(self, *arguments: str, module: str = "luigi") -> subprocess.Popen[str]:
-        """Starts `python -m module arguments` in the project, in a process group of its own."""
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("LUIGI_")}
-        environment |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(CHECKOUT), "HF_HUB_OFFLINE": "1"}
-        return subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
-            cwd=self.root, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-        )  # fmt: skip
+    def start(self, *arguments: str, stderr: int = subprocess.PIPE) -> subprocess.Popen[str]:
+        """Starts BuildFeatures in a process group of its own; every task that it runs is in its log, see `executed`."""
+        command = ["-m", "luigi", "--module", "pipeline", "BuildFeatures", "--log-level", "INFO", *arguments]
+        return python(*command, cwd=self.root, stderr=stderr)
 
     def build(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Runs BuildFeatures to its end."""
-        return finish(self.start("--module", "pipeline", "BuildFeatures", *arguments))
-
-    def explain(self) -> subprocess.CompletedProcess[str]:
-        """Runs `python -m pipeline explain`."""
-        return finish(self.start("explain", module="pipeline"))
+        return finish(self.start(*arguments))
 
     def copy(self, root: Path) -> "Project":
         """The same project elsewhere, cache and all."""
         shutil.copytree(self.root, root, dirs_exist_ok=True)
         return Project(root, self.encoder)
 
-    def edit_labels(self, utterance_id: str, **cells: object) -> None:
+    def edit(self, utterance_id: str, **cells: object) -> None:
         """Changes cells of one row of the clips' label.csv."""
-        path = self.clips / "label.csv"
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
+        rows = read_rows(self.clips / "label.csv")
         next(row for row in rows if row["id"] == utterance_id).update(cells)
-        write_rows(path, rows)
+        write_rows(self.clips / "label.csv", rows)
 
     def add_video(self, video: str) -> None:
-        """Adds a video of two clips to the clips."""
-        path = self.clips / "label.csv"
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-        write_rows(path, rows + [write_clip(self.clips, video, number, seed=100 + number) for number in range(2)])
+        """Adds a video of two clips."""
+        added = [write_clip(self.clips, video, number, seed=100 + number) for number in range(2)]
+        write_rows(self.clips / "label.csv", read_rows(self.clips / "label.csv") + added)
+
+    def medium(self, utterance_id: str) -> Path:
+        """The wav of a clip."""
+        return self.clips / (utterance_id.replace("_", "/") + ".wav")
+
+
+def python(*arguments: str, cwd: Path, stderr: int = subprocess.PIPE) -> subprocess.Popen[str]:
+    """Starts Python with this checkout's packages, one thread, no network and no settings but those of `cwd`."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("LUIGI_")}
+    environment |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(CHECKOUT), "HF_HUB_OFFLINE": "1"}
+    return subprocess.Popen(
+        [sys.executable, *arguments],
+        cwd=cwd, env=environment, text=True, stdout=subprocess.PIPE, stderr=stderr, start_new_session=True,
+    )  # fmt: skip
+
+
+def executed(log: str) -> list[str]:
+    """The tasks that ran, as "FeatureShard clips audio 10", in order; from Luigi's log at level INFO."""
+    tasks = re.findall(r"running +(\w+)\((.*)\)", log)
+    values = [re.findall(r"(?:corpus|modality|shard)=([^,]*)", parameters) for _, parameters in tasks]
+    return [" ".join([name, *found]) for (name, _), found in zip(tasks, values, strict=True)]
+
+
+def features(project: Project) -> dict[str, dict[str, object]]:
+    """What all feature files hold, but for when they were made: file name → values, ids, offsets, checksums, sources."""
+    found = {}
+    for path in sorted((project.cache / "features").iterdir()):
+        with FeatureStore.open(path) as store:
+            assert not store.verify()
+            found[path.name] = {
+                "values": store.read_all().tobytes(),
+                "ids": store.ids,
+                "offsets": store.offsets.tolist(),
+                "checksums": store.checksums.tolist(),
+                "sources": store.sources,
+            }
+    return found
+
+
+def states(folder: Path) -> dict[str, tuple[int, int, str]]:
+    """Relative path → (inode, time of modification in ns, content hash) of all files below a folder.
+
+    Without the memo of fingerprints, which every planning may write: it is no output.
+    """
+    paths = [path for path in folder.rglob("*") if path.is_file() and path.name != "fingerprints.json"]
+    return {str(path.relative_to(folder)): _state(path) for path in sorted(paths)}
+
+
+def _state(path: Path) -> tuple[int, int, str]:
+    return path.stat().st_ino, path.stat().st_mtime_ns, hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def finish(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
     """Waits for a process, for a limited time."""
     try:
         stdout, stderr = process.communicate(timeout=LIMIT_S)
-    finally:
-        process.kill()
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
     return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
 
@@ -154,6 +197,12 @@ def sentence(seed: int) -> str:
     """Three to nine words."""
     random = np.random.default_rng(seed)
     return " ".join(random.choice(WORDS, size=int(random.integers(3, 10)))) + "."
+
+
+def read_rows(path: Path) -> list[dict[str, object]]:
+    """Reads a label.csv."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def write_rows(path: Path, rows: list[dict[str, object]]) -> None:

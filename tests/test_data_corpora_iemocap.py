@@ -54,7 +54,7 @@ def test_turns_have_speaker_category_times_and_what_is_irregular_is_reported(tmp
     assert column(corpus, "utterance_id") == ["Ses01F_impro01_F000", "Ses01F_impro01_M000", "Ses01F_impro01_FXX3"]
     assert column(corpus, "video_id") == ["Ses01F_impro01"] * 3
     assert column(corpus, "clip_id") == ["F000", "M000", "FXX3"]
-    assert column(corpus, "speaker") == ["F", "M", "F"]
+    assert column(corpus, "speaker") == ["Ses01F", "Ses01M", "Ses01F"]
     assert column(corpus, "text") == ["Excuse us.", "Sure — why not?", "Oh."]
     assert column(corpus, "category") == ["neu", "exc", ""]
     assert column(corpus, "label_source") == ["EmoEvaluation", "EmoEvaluation", ""]

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.errors import InputError
-from pipeline import cpu, encoders
-from pipeline.encoders import AudioEncoder, SentenceEncoder, Source, TextEncoder
+from pipeline import checkpoints, cpu
+from pipeline.checkpoints import Source
+from pipeline.encoders import AudioEncoder, SentenceEncoder, TextEncoder
 from pipeline.settings import SAMPLE, EncoderSettings
 
 TINY_AUDIO = Source("tiny-data2vec", SAMPLE / "tiny-data2vec", "", False)
@@ -172,8 +173,8 @@ def test_sentence_embedding_is_the_mean_over_real_tokens(bert):
     [("sup-simcse-roberta-base", "pooler"), ("unsup-simcse-roberta-base", "cls"), ("all-MiniLM-L6-v2", "mean")],
 )
 def test_automatic_pooling_is_the_one_the_model_was_trained_with(name, expected):
-    assert encoders.pooling(EncoderSettings("x"), Source(name, Path(), "", True)) == expected
-    assert encoders.pooling(EncoderSettings("x", pooling="cls"), Source(name, Path(), "", True)) == "cls"
+    assert checkpoints.pooling(EncoderSettings("x"), Source(name, Path(), "", True)) == expected
+    assert checkpoints.pooling(EncoderSettings("x", pooling="cls"), Source(name, Path(), "", True)) == "cls"
 
 
 def test_a_pooler_without_weights_in_the_checkpoint_is_refused(bert, tmp_path):
@@ -223,19 +224,19 @@ def test_bfloat16_is_close_but_not_equal(audio_encoder):
 
 def test_locate_names_what_is_wrong(tmp_path):
     with pytest.raises(InputError, match=r"Unknown encoder .* 'roberta-bas'. Did you mean 'roberta-base'"):
-        encoders.locate("text", EncoderSettings("roberta-bas"))
+        checkpoints.locate("text", EncoderSettings("roberta-bas"))
     with pytest.raises(InputError, match=r"'tiny-data2vec' is no text encoder. For text: minilm"):
-        encoders.locate("text", EncoderSettings("tiny-data2vec"))
+        checkpoints.locate("text", EncoderSettings("tiny-data2vec"))
     with pytest.raises(InputError, match=r"no config.json; a folder with a transformers checkpoint is expected"):
-        encoders.locate("text", EncoderSettings(str(tmp_path)))
+        checkpoints.locate("text", EncoderSettings(str(tmp_path)))
 
 
 def test_identity_changes_with_everything_that_changes_a_feature_and_nothing_else(bert):
-    digests = {path.name: "0" * 64 for path in encoders.files("text", bert)}
+    digests = {path.name: "0" * 64 for path in checkpoints.files("text", bert)}
 
     def identity(**changes) -> str:
         return json.dumps(
-            encoders.identity("text", EncoderSettings("x", **changes), bert, digests, "float16", "float32"), sort_keys=True
+            checkpoints.identity("text", EncoderSettings("x", **changes), bert, digests, "float16", "float32"), sort_keys=True
         )
 
     assert "model.safetensors" in digests

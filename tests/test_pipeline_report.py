@@ -36,8 +36,8 @@ def test_counts_per_split_leave_out_what_is_excluded():
     page = Page(build(corpora=[corpus(table)], features=[], ledgers=[]))
     assert cells(page.one(".//section[@data-corpus='mosi']/div[@aria-label='mosi: counts per split']/table")) == [
         ["train", "6", "1", "5", "2", "0.12", "4 80.0%", "0 0.0%"],
-        ["valid", "3", "0", "3", "2", "0.07", "3", "0 0.0%"],
-        ["test", "3", "0", "3", "1", "0.07", "3", "0 0.0%"],
+        ["valid", "3", "0", "3", "2", "0.075", "3", "0 0.0%"],
+        ["test", "3", "0", "3", "1", "0.075", "3", "0 0.0%"],
         ["all", "12", "1", "11", "3", "0.28", "10 90.9%", "0 0.0%"],
     ]
     assert "1 utterance is excluded" in page.section(".//section[@id='notes']")

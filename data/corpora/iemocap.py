@@ -6,7 +6,8 @@
   votes and are not read. Turns without category (`…_FXX3`) stay, without labels.
 * Audio: `Session<n>/sentences/wav/<dialog>/<utterance>.wav`.
 
-The speaker is the letter before the number of a turn, within its session; the letter of `Ses01F` says who wore the markers.
+The speaker is session and letter before the number of a turn, `Ses01M`: `Ses01F_impro01_M000` is spoken by the man of session 1, and
+the letter of its dialogue says who wore the markers.
 IEMOCAP has no official split. As usual, sessions are held apart, so that no speaker is in two splits: sessions 1 to 3 are train,
 4 is valid, 5 is test.
 
@@ -102,7 +103,7 @@ def _read_transcript(path: Path, session: int) -> tuple[list[dict[str, object]],
                 "clip_id": match["id"].removeprefix(path.stem + "_"),
                 "session": f"Session{session}",
                 "split": SPLIT_OF_SESSION[session],
-                "speaker": speaker[1],
+                "speaker": f"Ses{session:02d}{speaker[1]}",
                 "start_s": _seconds(match["start"], path, number),
                 "end_s": _seconds(match["end"], path, number),
                 "order": _seconds(match["start"], path, number),

@@ -26,7 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from data.corpora import read_corpus
 from data.media import SAMPLE_RATE_HZ, decode
 from data.probe import probe
-from pipeline import cpu, encoders, extract
+from pipeline import checkpoints, cpu, encoders, extract
 from pipeline.settings import SAMPLE, EncoderSettings
 
 MMML = "MMML's way"
@@ -36,7 +36,7 @@ _TOKENS, _SECONDS, _BATCH = 96, 6, 8  # MMML's paddings and batch
 def make_checkpoints(folder: Path) -> dict[str, Path]:
     """Full-size encoders with random weights, as folders that `pipeline.encoders` loads."""
     torch.manual_seed(0)
-    tokenizer = transformers.AutoTokenizer.from_pretrained(encoders._minilm_folder())
+    tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoints._minilm_folder())
     text = transformers.RobertaModel(transformers.RobertaConfig(pad_token_id=tokenizer.pad_token_id, max_position_embeddings=514))
     audio = transformers.Data2VecAudioModel(transformers.Data2VecAudioConfig())
     paths = {"text": folder / "roberta-base", "audio": folder / "data2vec-audio-base"}
@@ -183,14 +183,12 @@ def main() -> None:
                 seconds[name].append(time.perf_counter() - begin)
         work = useful_gflop(paths, table, results["one at a time"])
     speech_s, cut_s = table["duration_s"].sum(), (table["duration_s"] - _SECONDS).clip(lower=0).sum()
-    print(
-        f"\n{len(table)} clips, {speech_s:.0f} s of speech, mean {table['duration_s'].mean():.2f} s; useful work {work:,.0f} GFLOP; {device}"
-    )
-    print(f"peak of a matrix product here: float32 {peaks[torch.float32]:,.0f} GFLOP/s, bfloat16 {peaks[torch.bfloat16]:,.0f}")
+    print(f"\n{len(table)} clips, {speech_s:.0f} s of speech, mean {speech_s / len(table):.2f} s, on {device}")
+    print(f"useful work {work:,.0f} GFLOP; peak of a matrix product: float32 {peaks[torch.float32]:,.0f} GFLOP/s, ", end="")
+    print(f"bfloat16 {peaks[torch.bfloat16]:,.0f} GFLOP/s")
     print(f"MMML's way cuts {100 * cut_s / speech_s:.1f} % of the speech and repeats all of this in every epoch")
-    print(
-        f"{'way':<16}{'s, median (min–max)':>24}{'clips/s':>9}{'of peak':>9}{'vs MMML':>9}{'vs one':>8}   max |Δ| to alone (relative): text, audio"
-    )
+    print(f"{'way':<16}{'s, median (min–max)':>24}{'clips/s':>9}{'of peak':>9}{'vs MMML':>9}{'vs one':>8}", end="")
+    print("   max |Δ| to alone (relative): text, audio")
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     for name, values in seconds.items():
         median, peak = medians[name], peaks[torch.bfloat16 if "bfloat16" in name else torch.float32]

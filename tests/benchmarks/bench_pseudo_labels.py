@@ -26,14 +26,15 @@ from scipy.spatial.distance import cosine
 from data.corpora import read_corpus
 from data.labels import EMOTIONS, POLARITIES
 from data.schema import COLUMNS, TEXT_COLUMNS, validate
-from pipeline import encoders, extract
+from pipeline import checkpoints, encoders, extract
 from pipeline.neighbours import nearest
 from pipeline.pseudo_labels import Rule, donor_pool, polarities, transfer
 from pipeline.settings import SAMPLE, EncoderSettings
 
 ROUNDS = 5
 PAIRS = 20_000  # timed pair by pair in each round
-SENTENCES = 400  # timed one by one in each round
+SENTENCES = 2000  # timed in batches in each round, evenly from all
+SENTENCES_ALONE = 200  # timed one by one in each round, evenly from those
 REAL_SIZE = {"mosi": 2199, "mosei": 20_000, "meld": 10_000}
 DIM = 384
 ENCODER = EncoderSettings("minilm", case="keep")
@@ -53,7 +54,7 @@ def main() -> None:
           f"{options.device}; median (least – most) of {ROUNDS} interleaved rounds")  # fmt: skip
     encoder = encoders.load("sentence", ENCODER, options.device, "float32")
     if options.targets:
-        corpora = [_read(given) for given in (options.targets, *options.donors)]
+        corpora = [_read(options.targets), *(_read(given).query("split == 'train'") for given in options.donors)]
         embedded = [(table, embed(encoder, table["text"])) for table in corpora]
         source = "sentences of the corpora"
     else:
@@ -96,7 +97,8 @@ def bench_search(target: tuple[pd.DataFrame, np.ndarray], donors: Sequence[tuple
 
 def bench_encoder(encoder: encoders.SentenceEncoder, texts: Sequence[str]) -> None:
     """Sentence embeddings: one by one, and in batches of like lengths."""
-    some = list(texts[:: max(1, -(-len(texts) // SENTENCES))])
+    texts = _evenly(texts, SENTENCES)
+    some = _evenly(texts, SENTENCES_ALONE)
     alone = _one_by_one(encoder, some)
     error = float(np.abs(embed(encoder, some) - np.stack([alone(text) for text in some])).max())
     seconds = _time({"one": lambda: [alone(text) for text in some], "batches": lambda: embed(encoder, texts)})
@@ -128,7 +130,7 @@ def _one_by_one(encoder: encoders.SentenceEncoder, texts: Sequence[str]) -> Call
     """A plain transformers model and the loop body that people write around it."""
     import transformers
 
-    model = transformers.AutoModel.from_pretrained(encoders.locate("sentence", ENCODER).folder, local_files_only=True).eval()
+    model = transformers.AutoModel.from_pretrained(checkpoints.locate("sentence", ENCODER).folder, local_files_only=True).eval()
 
     def one(text: str) -> np.ndarray:
         with torch.no_grad():
@@ -157,6 +159,10 @@ def _random_corpora(rng: np.random.Generator) -> list[tuple[pd.DataFrame, np.nda
 def _read(given: str) -> pd.DataFrame:
     reader, _, root = given.partition("=")
     return read_corpus(reader, Path(root)).utterances
+
+
+def _evenly(texts: Sequence[str], count: int) -> list[str]:
+    return list(texts[:: max(1, -(-len(texts) // count))])
 
 
 def _texts(path: Path | None, tables: Sequence[pd.DataFrame] | None) -> list[str]:

@@ -1,0 +1,289 @@
+"""The feature store beside other ways to keep the same features, at the size of MOSI: writing, size, reading all, random reads.
+
+    python tests/benchmarks/bench_feature_store.py [--clips 2199] [--rounds 3] [--folder DISK] [--quick]
+
+Every clip has text (T, 768) with a mean of 20 rows and audio (T, 768) with a mean of 202, float16. Each round writes
+all alternatives and then reads them all, beginning with another one each time, so that a slow moment of the machine meets them all;
+the table shows medians over rounds.
+
+    write    until the file is on disk (fsync)
+    cold     all clips as arrays, the file just dropped from the page cache
+    all      the same again, the file in the page cache
+    random   1,000 clips by id, in random order, opening included (loading, for a format that can only be loaded as a whole)
+"""
+
+import argparse
+import os
+import pickle
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import h5py
+import numpy as np
+import torch
+
+from data.feature_store import FeatureStore, FeatureWriter
+
+DIM = 768
+MEAN_ROWS = {"text": 20, "audio": 202}
+RANDOM_READS = 1000
+
+Clips = Mapping[str, Mapping[str, np.ndarray]]  # modality → id → (T, D) float16
+Wanted = list[tuple[str, str]]  # (modality, id)
+
+
+class Format(NamedTuple):
+    """One way to keep clips in one folder. Both readers return (T, D) arrays, by `all` in the order of the clips."""
+
+    write: Callable[[Path, Clips], None]
+    read_all: Callable[[Path], list[np.ndarray]]
+    read_some: Callable[[Path, Wanted], list[np.ndarray]]
+
+
+def make_clips(count: int) -> Clips:
+    """Clips of random values; their lengths spread like those of speech, up to three times the mean."""
+    rng = np.random.default_rng(0)
+    clips: dict[str, dict[str, np.ndarray]] = {}
+    for modality, mean in MEAN_ROWS.items():
+        lengths = np.clip(rng.gamma(3, mean / 3, count).round(), 2, 3 * mean).astype(int)
+        clips[modality] = {f"video{i // 24}_{i % 24}": rng.standard_normal((n, DIM), "f4").astype("f2") for i, n in enumerate(lengths)}
+    return clips
+
+
+def _files(folder: Path) -> Iterator[tuple[str, Path]]:
+    return ((modality, folder / f"{modality}.bin") for modality in MEAN_ROWS)
+
+
+def write_store(folder: Path, clips: Clips) -> None:
+    for modality, path in _files(folder):
+        values = list(clips[modality].values())
+        ids, lengths = list(clips[modality]), [len(v) for v in values]
+        with FeatureWriter(path, ids, lengths, DIM, "float16", {"modality": modality}, ["0" * 12] * len(ids)) as writer:
+            for index, value in enumerate(values):
+                writer.write(index, value)
+
+
+def read_store(folder: Path) -> list[np.ndarray]:
+    arrays = []
+    for _, path in _files(folder):
+        with FeatureStore.open(path) as store:
+            arrays += np.split(store.read_all(), store.offsets[1:-1])
+    return arrays
+
+
+def read_some_store(folder: Path, wanted: Wanted) -> list[np.ndarray]:
+    stores = {modality: FeatureStore.open(path) for modality, path in _files(folder)}
+    return [stores[modality][name] for modality, name in wanted]
+
+
+def write_datasets(folder: Path, clips: Clips) -> None:
+    for modality, path in _files(folder):
+        with h5py.File(path, "w") as file:
+            for name, value in clips[modality].items():
+                file[name] = value
+
+
+def read_datasets(folder: Path) -> list[np.ndarray]:
+    arrays = []
+    for _, path in _files(folder):
+        with h5py.File(path) as file:
+            arrays += [file[name][()] for name in sorted(file, key=_number)]
+    return arrays
+
+
+def _number(name: str) -> tuple[int, int]:
+    video, clip = name.removeprefix("video").split("_")
+    return int(video), int(clip)
+
+
+def read_some_datasets(folder: Path, wanted: Wanted) -> list[np.ndarray]:
+    files = {modality: h5py.File(path) for modality, path in _files(folder)}
+    arrays = [files[modality][name][()] for modality, name in wanted]
+    for file in files.values():
+        file.close()
+    return arrays
+
+
+def write_gzip(folder: Path, clips: Clips) -> None:
+    for modality, path in _files(folder):
+        with h5py.File(path, "w") as file:
+            values = np.concatenate(list(clips[modality].values()))
+            file.create_dataset("values", data=values, chunks=(64, DIM), compression="gzip", compression_opts=1)
+            file["offsets"] = np.cumsum([0, *map(len, clips[modality].values())])
+            file["ids"] = list(clips[modality])
+
+
+def read_gzip(folder: Path) -> list[np.ndarray]:
+    arrays = []
+    for _, path in _files(folder):
+        with h5py.File(path) as file:
+            arrays += np.split(file["values"][()], file["offsets"][1:-1])
+    return arrays
+
+
+def read_some_gzip(folder: Path, wanted: Wanted) -> list[np.ndarray]:
+    files = {modality: h5py.File(path) for modality, path in _files(folder)}
+    offsets = {modality: file["offsets"][()] for modality, file in files.items()}
+    places = {modality: {name: i for i, name in enumerate(file["ids"].asstr()[()])} for modality, file in files.items()}
+    arrays = []
+    for modality, name in wanted:
+        place = places[modality][name]
+        arrays.append(files[modality]["values"][offsets[modality][place] : offsets[modality][place + 1]])
+    for file in files.values():
+        file.close()
+    return arrays
+
+
+def write_pickle(folder: Path, clips: Clips) -> None:
+    for modality, path in _files(folder):
+        values = list(clips[modality].values())
+        padded = np.zeros((len(values), max(map(len, values)), DIM), "f2")
+        for row, value in zip(padded, values, strict=True):
+            row[: len(value)] = value
+        with path.open("wb") as file:
+            pickle.dump({"id": list(clips[modality]), "lengths": list(map(len, values)), "values": padded}, file, protocol=4)
+
+
+def _load_pickle(path: Path) -> dict[str, np.ndarray]:
+    loaded = pickle.loads(path.read_bytes())
+    parts = zip(loaded["id"], loaded["values"], loaded["lengths"], strict=True)
+    return {name: padded[:length] for name, padded, length in parts}
+
+
+def read_pickle(folder: Path) -> list[np.ndarray]:
+    return [value for _, path in _files(folder) for value in _load_pickle(path).values()]
+
+
+def read_some_pickle(folder: Path, wanted: Wanted) -> list[np.ndarray]:
+    loaded = {modality: _load_pickle(path) for modality, path in _files(folder)}
+    return [loaded[modality][name].copy() for modality, name in wanted]
+
+
+def write_torch(folder: Path, clips: Clips) -> None:
+    for modality, path in _files(folder):
+        torch.save({name: torch.from_numpy(value) for name, value in clips[modality].items()}, path)
+
+
+def read_torch(folder: Path) -> list[np.ndarray]:
+    return [value.numpy() for _, path in _files(folder) for value in torch.load(path).values()]
+
+
+def read_some_torch(folder: Path, wanted: Wanted) -> list[np.ndarray]:
+    loaded = {modality: torch.load(path, mmap=True) for modality, path in _files(folder)}
+    return [loaded[modality][name].clone().numpy() for modality, name in wanted]
+
+
+FORMATS: Mapping[str, Format] = {
+    "feature store": Format(write_store, read_store, read_some_store),
+    "HDF5, a dataset per clip": Format(write_datasets, read_datasets, read_some_datasets),
+    "HDF5, chunks, gzip 1": Format(write_gzip, read_gzip, read_some_gzip),
+    "pickle, padded": Format(write_pickle, read_pickle, read_some_pickle),
+    "torch.save, dict": Format(write_torch, read_torch, read_some_torch),
+}
+COLUMNS = ("write", "cold", "all", "random")
+
+
+def seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def sync(folder: Path, drop: bool = False) -> None:
+    """Puts the folder's files on disk and, with `drop`, out of the page cache."""
+    for _, path in _files(folder):
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+            if drop:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def measure_writing(kind: Format, folder: Path, clips: Clips) -> dict[str, float]:
+    """Seconds to write the clips into a folder, and their "size" in bytes there."""
+
+    def write() -> None:
+        kind.write(folder, clips)
+        sync(folder)
+
+    folder.mkdir(exist_ok=True)
+    for _, path in _files(folder):
+        path.unlink(missing_ok=True)
+    return {"write": seconds(write), "size": float(sum(path.stat().st_size for _, path in _files(folder)))}
+
+
+def measure_reading(kind: Format, folder: Path, wanted: Wanted) -> dict[str, float]:
+    """Seconds of the columns that read."""
+    sync(folder, drop=True)
+    return {
+        "cold": seconds(lambda: kind.read_all(folder)),
+        "all": statistics.median(seconds(lambda: kind.read_all(folder)) for _ in range(3)),
+        "random": statistics.median(seconds(lambda: kind.read_some(folder, wanted)) for _ in range(3)),
+    }
+
+
+def measure(clips: Clips, wanted: Wanted, rounds: int, disk: Path) -> dict[str, list[dict[str, float]]]:
+    """All columns by format and round, in files below `disk` that are deleted at the end."""
+    results: dict[str, list[dict[str, float]]] = {name: [] for name in FORMATS}
+    names = list(FORMATS)
+    with tempfile.TemporaryDirectory(dir=disk) as root:
+        for number in range(rounds):
+            order = names[number % len(names) :] + names[: number % len(names)]
+            for name in order:
+                results[name].append(measure_writing(FORMATS[name], Path(root) / name, clips))
+            for name in order:
+                results[name][-1] |= measure_reading(FORMATS[name], Path(root) / name, wanted)
+    return results
+
+
+def check(kind: Format, clips: Clips, wanted: Wanted) -> None:
+    """Fails unless the format gives back the very values."""
+    expected = [value for modality in MEAN_ROWS for value in clips[modality].values()]
+    with tempfile.TemporaryDirectory() as name:
+        kind.write(Path(name), clips)
+        for found, value in zip(kind.read_all(Path(name)), expected, strict=True):
+            np.testing.assert_array_equal(found, value)
+        for found, (modality, clip) in zip(kind.read_some(Path(name), wanted), wanted, strict=True):
+            np.testing.assert_array_equal(found, clips[modality][clip])
+
+
+def choose(clips: Clips, count: int) -> Wanted:
+    rng = np.random.default_rng(1)
+    names = list(clips["text"])
+    return [(("text", "audio")[i % 2], names[rng.integers(len(names))]) for i in range(count)]
+
+
+def table(results: Mapping[str, list[dict[str, float]]], raw_bytes: int) -> Iterator[str]:
+    medians = {name: {c: statistics.median(r[c] for r in rounds) for c in rounds[0]} for name, rounds in results.items()}
+    ours = next(iter(medians.values()))
+    yield f"{'':<26}" + "".join(f"{column + ' s':>9} {'×ours':>6}" for column in COLUMNS) + f"{'MB':>9} {'over raw':>9}"
+    for name, row in medians.items():
+        cells = "".join(f"{row[column]:>9.3f} {row[column] / ours[column]:>6.1f}" for column in COLUMNS)
+        yield f"{name:<26}{cells}{row['size'] / 1e6:>9.1f} {row['size'] / raw_bytes - 1:>+9.2%}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--clips", type=int, default=2199, help="default: %(default)s, as in CMU-MOSI")
+    parser.add_argument("--rounds", type=int, default=3, help="default: %(default)s")
+    parser.add_argument("--folder", type=Path, default=tempfile.gettempdir(), help="where to write, 6 GB (default: %(default)s)")
+    parser.add_argument("--quick", action="store_true", help="100 clips, 1 round: does it run?")
+    args = parser.parse_args()
+    count, rounds = (100, 1) if args.quick else (args.clips, args.rounds)
+
+    small = make_clips(30)
+    for kind in FORMATS.values():
+        check(kind, small, choose(small, 10))
+    clips = make_clips(count)
+    wanted = choose(clips, RANDOM_READS)
+    raw_bytes = sum(value.nbytes for values in clips.values() for value in values.values())
+    results = measure(clips, wanted, rounds, args.folder)
+    print(f"{count:,} clips, {raw_bytes / 1e6:,.1f} MB of float16 values, medians of {rounds} rounds")
+    print("\n".join(table(results, raw_bytes)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""What may import what: design rules that every module of the program keeps."""
+
+import ast
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from projects import finish, python
+
+from pipeline.settings import CHECKOUT
+
+NEVER = {
+    "data": {"pipeline", "heads", "luigi", "transformers"},
+    "pipeline": {"heads"},
+    "heads": {"pipeline", "luigi", "transformers"},
+}
+ONLY_IN = {
+    "luigi": {"pipeline/tasks.py"},
+    "h5py": {"data/feature_store.py", "data/feature_index.py", "data/interchange/csd.py"},
+    "av": {"data/media.py", "data/sample/make.py"},
+    "soxr": {"data/media.py", "data/sample/make.py"},
+}
+TORCH_IN_DATA = {"data/tensors.py"}
+
+
+def modules(layer: str) -> dict[str, set[str]]:
+    """Path below the checkout → top-level packages that it imports, wherever in the module."""
+    paths = sorted((CHECKOUT / layer).rglob("*.py"))
+    return {path.relative_to(CHECKOUT).as_posix(): set(imports(path)) for path in paths}
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield path.relative_to(CHECKOUT).parts[0] if node.level else node.module.partition(".")[0]
+
+
+def interpret(code: str) -> subprocess.CompletedProcess[str]:
+    return finish(python("-c", code, cwd=CHECKOUT))
+
+
+def test_imports_are_found_where_they_are():
+    assert {"data", "numpy", "torch", "transformers"} <= modules("pipeline")["pipeline/encoders.py"]
+    assert "luigi" in modules("pipeline")["pipeline/tasks.py"]
+    assert {"av", "soxr"} <= modules("data")["data/media.py"]
+
+
+@pytest.mark.parametrize("layer", NEVER)
+def test_a_layer_never_imports_what_is_above_it(layer):
+    assert {path: found & NEVER[layer] for path, found in modules(layer).items() if found & NEVER[layer]} == {}
+
+
+@pytest.mark.parametrize("package", ONLY_IN)
+def test_a_package_is_imported_only_where_it_belongs(package):
+    users = {path for layer in NEVER for path, found in modules(layer).items() if package in found}
+    assert users
+    assert users <= ONLY_IN[package]
+
+
+def test_data_imports_torch_only_for_tensors():
+    assert {path for path, found in modules("data").items() if "torch" in found} <= TORCH_IN_DATA
+
+
+def test_data_is_usable_where_neither_media_libraries_nor_luigi_nor_torch_are_installed():
+    blocked = ("av", "soxr", "luigi", "transformers", "torch", "pydantic")
+    used = "data.feature_store, data.manifest, data.corpora, data.media, data.doctor"
+    result = interpret(f"import sys; sys.modules.update(dict.fromkeys({blocked})); import {used}; print('usable')")
+    assert (result.returncode, result.stdout) == (0, "usable\n"), result.stderr
+
+
+def test_planning_imports_no_torch_so_that_workers_may_be_forked():
+    result = interpret("import sys, pipeline.tasks; print(*sorted({'luigi', 'torch', 'transformers', 'av'} & set(sys.modules)))")
+    assert (result.returncode, result.stdout) == (0, "luigi\n"), result.stderr

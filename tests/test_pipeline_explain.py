@@ -1,0 +1,173 @@
+"""What a build would compute and why: every reason names what changed, and nothing is made by saying it."""
+
+import dataclasses
+import json
+import os
+import re
+
+import numpy as np
+import pytest
+from projects import Project, states, write_wav
+
+from data.errors import InputError
+from data.feature_store import FeatureStore
+from pipeline import steps
+from pipeline.explain import exists, explain, missing, shard_is_sound
+from pipeline.plan import Plan
+
+
+def reason(plan: Plan, output: str) -> str:
+    """What is said of one output, its size left out."""
+    lines = [re.sub(r", [\d,]+ utterances:", ":", line) for line in explain(plan)]
+    (line,) = [line for line in lines if re.match(rf" +{output}:", re.sub(" +", " ", line))]
+    return line.partition(": ")[2]
+
+
+def described(plan: Plan) -> list[str]:
+    return [re.sub(" +", " ", line.strip()).partition(",")[0].partition(":")[0] for line in explain(plan)[1:] if line[2] != " "]
+
+
+def test_a_finished_build_has_nothing_to_do(finished):
+    assert explain(finished.plan()) == ["Everything exists; BuildFeatures would run no task."]
+
+
+def test_before_the_first_build_everything_is_never_computed(project):
+    plan = project.plan()
+    lines = explain(plan)
+    assert lines[0] == f"BuildFeatures would make 26 of 26 outputs in {project.cache}:"
+    assert reason(plan, "manifest clips") == "never computed"
+    assert reason(plan, "features clips audio") == "never computed"
+    assert reason(plan, "pseudo labels clips") == "never computed"
+    assert "    5 of 5 shards, 24 utterances to encode" in lines
+    assert not (project.cache / "features").exists()
+
+
+def test_explaining_writes_nothing(built):
+    before = states(built.cache)
+    built.edit("video1_1", text="Nobody cried.")
+    explain(built.plan())
+    assert states(built.cache) == before
+
+
+def test_a_changed_transcript_is_named_and_audio_is_not_mentioned(built):
+    built.edit("video1_1", text="Nobody cried.")
+    plan = built.plan()
+    assert described(plan) == [
+        "manifest clips",
+        "features clips text",
+        "features clips sentence",
+        "pseudo labels clips",
+        "report report",
+    ]
+    assert reason(plan, "features clips text") == "1 of 24 utterances changed (video1_1)"
+    assert reason(plan, "manifest clips").startswith("table ")
+    assert "embeddings" in reason(plan, "pseudo labels clips")
+    assert sum("1 of 5 shards" in line for line in explain(plan)) == 2
+
+
+def test_changed_clips_are_named_up_to_three(built):
+    for number in range(5):
+        write_wav(built.medium(f"video{number}_0"), np.random.default_rng(number).normal(0, 0.1, 8_000))
+    plan = built.plan()
+    assert described(plan) == ["manifest clips", "features clips audio", "report report"]
+    assert reason(plan, "features clips audio") == "5 of 24 utterances changed (video0_0, video1_0, video2_0, …)"
+    assert reason(plan, "manifest clips").startswith("media ")
+
+
+def test_a_changed_label_concerns_no_feature(built):
+    built.edit("video1_1", label=3)
+    plan = built.plan()
+    assert described(plan) == ["manifest clips", "pseudo labels clips", "report report"]
+    assert reason(plan, "pseudo labels clips").startswith("labels ")
+
+
+def test_new_and_vanished_utterances_are_told_apart(built):
+    built.add_video("video8")
+    assert reason(built.plan(), "features clips text") == "2 of 26 utterances new (video8_0, video8_1)"
+    steps_taken = built.plan()
+    assert described(steps_taken).count("features donors sentence") == 0
+
+
+def test_a_changed_setting_is_said_with_both_values(built):
+    plan = built.plan(text=dataclasses.replace(built.plan().settings.text, case="keep"))
+    assert described(plan) == ["features clips text", "report report"]
+    assert reason(plan, "features clips text") == "encoder: case sentence → keep"
+    rule = dataclasses.replace(plan.settings.rule, neighbours=3)
+    assert "'neighbours': 3" in reason(built.plan(rule=rule), "pseudo labels clips") or "rule" in reason(
+        built.plan(rule=rule), "pseudo labels clips"
+    )
+
+
+def test_damage_is_said_of_files_and_of_shards(built):
+    plan = built.plan()
+    text, audio = plan.features["clips", "text"], plan.features["clips", "audio"]
+    os.truncate(text.path, 1000)
+    audio.path.unlink()
+    content = bytearray(audio.shards[0].path.read_bytes())
+    with FeatureStore.open(audio.shards[0].path) as store:
+        content[content.index(store.read_all().tobytes())] ^= 1
+    audio.shards[0].path.write_bytes(content)
+    assert reason(plan, "features clips text") == "the file is damaged"
+    lines = explain(plan)
+    assert "    all 5 shards exist: merging only" in lines
+    size = len(audio.shards[0].rows)
+    assert f"    1 of 5 shards, {size} utterances to encode; 1 of them damaged ({audio.shards[0].path.name})" in lines
+    assert [output.path for output in missing(plan) if output.kind == "shard"] == [audio.shards[0].path]
+
+
+def test_an_excluded_clip_is_not_taken_for_a_new_one(built):
+    built.medium("video2_1").write_bytes(b"not a sound")
+    plan = built.plan(on_bad_media="exclude")
+    _make_audio(plan)
+    assert missing(plan)[-1].kind == "report"
+    write_wav(built.medium("video5_1"), np.random.default_rng(0).normal(0, 0.1, 8_000))
+    assert reason(built.plan(on_bad_media="exclude"), "features clips audio") == "1 of 24 utterances changed (video5_1)"
+
+
+def _make_audio(plan: Plan) -> None:
+    for corpus in plan.corpora.values():
+        steps.make_manifest(corpus, plan.settings.on_bad_media, 1, lambda count: None)
+    audio = plan.features["clips", "audio"]
+    for shard in audio.shards:
+        if not shard_is_sound(shard.path):
+            steps.make_shard(plan, audio, shard, "cpu", 1, lambda count: None)
+    steps.merge_shards(plan, audio)
+
+
+@pytest.mark.parametrize("kind", ["manifest", "features", "pseudo labels"])
+def test_a_truncated_output_counts_as_missing(built: Project, kind):
+    output = next(output for output in missing(built.plan(cache=built.root / "elsewhere")) if output.kind == kind)
+    path = built.cache / output.path.relative_to(built.root / "elsewhere")
+    assert exists(path)
+    os.truncate(path, path.stat().st_size - 20)
+    assert not exists(path)
+    assert [missing_output.path for missing_output in missing(built.plan()) if missing_output.kind == kind] == [path]
+
+
+def test_a_shard_changed_in_one_bit_is_not_sound(built):
+    path = built.plan().features["clips", "text"].shards[0].path
+    assert shard_is_sound(path)
+    content = bytearray(path.read_bytes())
+    with FeatureStore.open(path) as store:
+        content[content.index(store.read_all().tobytes()) + 7] ^= 1
+    path.write_bytes(content)
+    assert not shard_is_sound(path)
+    assert not shard_is_sound(path.with_name("absent.h5"))
+
+
+def test_an_index_of_other_outputs_is_not_current(built):
+    plan = built.plan()
+    assert steps.index_is_current(plan)
+    plan.index.write_text(json.dumps(plan.index_content() | {"report": "other.html"}))
+    assert not steps.index_is_current(plan)
+    plan.index.write_text("{")
+    assert not steps.index_is_current(plan)
+    steps.write_index(plan)
+    assert steps.index_is_current(plan)
+
+
+def test_bad_media_are_an_error_that_lists_them_all(built):
+    for name in ("video2_1", "video7_2"):
+        built.medium(name).write_bytes(b"not a sound")
+    with pytest.raises(InputError, match=r"2 of 24 utterances cannot be used:\n  video2_1: .*\n  video7_2: .*\nRepair them"):
+        steps.make_manifest(built.plan().corpora["clips"], "stop", 1, lambda count: None)

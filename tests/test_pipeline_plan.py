@@ -1,0 +1,214 @@
+"""Names of outputs: a change renames what it touches and nothing else, and shards stay put when a corpus grows."""
+
+import dataclasses
+import os
+import shutil
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from projects import Project, write_project, write_wav
+
+from data.errors import InputError
+from pipeline.plan import Plan, cut_shards
+from pipeline.settings import SAMPLE, EncoderSettings
+
+videos = st.lists(st.integers(0, 40).map("v{}".format), min_size=1, max_size=80)
+limits = st.integers(1, 12)
+
+
+@pytest.fixture(scope="module")
+def unbuilt(tmp_path_factory, tiny_bert) -> Project:
+    return write_project(tmp_path_factory.mktemp("unbuilt"), tiny_bert)
+
+
+@pytest.fixture(scope="module")
+def before(unbuilt) -> Plan:
+    return unbuilt.plan()
+
+
+@pytest.fixture
+def project(unbuilt, tmp_path) -> Project:
+    return unbuilt.copy(tmp_path / "project")
+
+
+def renamed(before: Plan, after: Plan) -> dict[str, int]:
+    """Output → number of files of that sort that `after` names and `before` does not, without those that stay."""
+    old, new = _names(before), _names(after)
+    counts = {sort: len(names - old.get(sort, set())) for sort, names in new.items()}
+    return {sort: count for sort, count in counts.items() if count}
+
+
+def _names(plan: Plan) -> dict[str, set[str]]:
+    names = {f"manifest {name}": {corpus.manifest.name} for name, corpus in plan.corpora.items()}
+    for (corpus, modality), features in plan.features.items():
+        names[f"features {corpus} {modality}"] = {features.path.name}
+        names[f"shards {corpus} {modality}"] = {f"{shard.path.parent.name}/{shard.path.name}" for shard in features.shards}
+    names |= {f"pseudo labels {name}": {ledger.path.name} for name, ledger in plan.ledgers.items()}
+    return names | {"report": {plan.report.name}}
+
+
+def test_the_same_corpora_and_settings_elsewhere_have_the_same_names(before, project):
+    assert renamed(before, project.plan()) == {}
+
+
+def test_a_changed_transcript_renames_its_text_and_sentence_shard_and_no_audio(before, project):
+    project.edit("video4_1", text="Nobody laughed at all.")
+    assert renamed(before, project.plan()) == {
+        "manifest clips": 1, "shards clips text": 1, "features clips text": 1, "shards clips sentence": 1,
+        "features clips sentence": 1, "pseudo labels clips": 1, "report": 1,
+    }  # fmt: skip
+
+
+def test_a_changed_clip_renames_its_audio_shard_alone(before, project):
+    write_wav(project.medium("video4_1"), np.random.default_rng(0).normal(0, 0.1, 9_000))
+    assert renamed(before, project.plan()) == {"manifest clips": 1, "shards clips audio": 1, "features clips audio": 1, "report": 1}
+
+
+def test_a_touched_or_copied_clip_renames_nothing(before, project):
+    os.utime(project.medium("video4_1"))
+    shutil.copy(project.medium("video4_0"), project.root / "copy.wav")
+    os.replace(project.root / "copy.wav", project.medium("video4_0"))
+    assert renamed(before, project.plan()) == {}
+
+
+def test_a_changed_label_or_split_renames_no_feature(before, project):
+    project.edit("video4_1", label=-3, mode="test")
+    assert renamed(before, project.plan()) == {"manifest clips": 1, "pseudo labels clips": 1, "report": 1}
+
+
+def test_a_new_video_renames_one_shard_of_each_modality(before, project):
+    project.add_video("video8")
+    changes = renamed(before, project.plan())
+    for modality in ("text", "audio", "sentence"):
+        assert changes[f"shards clips {modality}"] in (1, 2)  # 2 if the shard had to be split
+        old, new = (plan.features["clips", modality].shards for plan in (before, project.plan()))
+        assert len({shard.path.name for shard in old} - {shard.path.name for shard in new}) == 1
+    assert "shards donors sentence" not in changes
+
+
+@pytest.mark.parametrize(
+    ("changed", "sorts"),
+    [
+        ({"device": "auto"}, ""),
+        ({"shard_clips": 512}, "shards clips text, shards clips audio, shards clips sentence, shards donors sentence"),
+        ({"on_bad_media": "exclude"}, "manifest clips, manifest donors"),
+        ({"precision": "bfloat16"}, "text, audio, sentence, pseudo labels"),
+        ({"dtype": "float16"}, "text, audio, sentence, pseudo labels"),
+    ],
+    ids=lambda value: str(value) if isinstance(value, dict) else "",
+)
+def test_a_setting_renames_what_its_value_determines(before, unbuilt, changed, sorts):
+    found = set(renamed(before, unbuilt.plan(**changed)))
+    if sorts.startswith(("shards", "manifest")) or not sorts:
+        assert found - {"report"} == set(sorts.split(", ")) - {""}
+    else:
+        assert not [sort for sort in found if sort.startswith("manifest")]
+        for word in sorts.split(", "):
+            assert [sort for sort in found if word in sort]
+
+
+def test_the_case_of_texts_renames_text_and_not_audio(before, unbuilt):
+    encoder = dataclasses.replace(before.settings.text, case="keep")
+    assert set(renamed(before, unbuilt.plan(text=encoder))) == {"features clips text", "shards clips text", "report"}
+
+
+def test_the_layer_of_audio_renames_audio_and_not_text(before, unbuilt):
+    encoder = EncoderSettings("tiny-data2vec", layer=1)
+    assert set(renamed(before, unbuilt.plan(audio=encoder))) == {"features clips audio", "shards clips audio", "report"}
+
+
+def test_other_weights_under_the_same_name_rename_the_features(before, unbuilt, tmp_path):
+    encoder = shutil.copytree(unbuilt.encoder, tmp_path / unbuilt.encoder.name)
+    content = bytearray((encoder / "model.safetensors").read_bytes())
+    content[-1] ^= 1
+    (encoder / "model.safetensors").write_bytes(content)
+    found = renamed(before, unbuilt.plan(text=EncoderSettings(str(encoder))))
+    assert set(found) == {"features clips text", "shards clips text", "report"}
+
+
+def test_a_copy_of_an_encoder_in_another_folder_is_the_same_encoder(before, unbuilt, tmp_path):
+    encoder = shutil.copytree(unbuilt.encoder, tmp_path / unbuilt.encoder.name)
+    assert renamed(before, unbuilt.plan(text=EncoderSettings(str(encoder)))) == {}
+
+
+def test_a_rule_of_pseudo_labels_renames_the_ledger_alone(before, unbuilt):
+    rule = dataclasses.replace(before.settings.rule, neighbours=3)
+    assert set(renamed(before, unbuilt.plan(rule=rule))) == {"pseudo labels clips", "report"}
+
+
+def test_text_only_corpora_get_no_audio_and_donors_no_token_features(before):
+    assert set(before.features) == {("clips", "text"), ("clips", "audio"), ("clips", "sentence"), ("donors", "sentence")}
+
+
+def test_without_targets_there_are_no_sentence_embeddings_and_no_ledger(unbuilt):
+    plan = unbuilt.plan(targets=(), features=())
+    assert set(plan.features) == {("clips", "text"), ("clips", "audio"), ("donors", "text")}
+    assert plan.ledgers == {}
+
+
+def test_modalities_that_are_left_out_are_not_planned(unbuilt):
+    assert set(unbuilt.plan(modalities=("audio",), targets=()).features) == {("clips", "audio")}
+
+
+def test_shards_of_a_feature_file_hold_its_rows_once(before):
+    for features in before.features.values():
+        assert sorted(row for shard in features.shards for row in shard.rows) == list(features.rows)
+
+
+def test_progress_counts_every_medium(unbuilt):
+    from pipeline.plan import make_plan
+
+    seen = []
+    make_plan(unbuilt.plan().settings, lambda *event: seen.append(event))
+    assert [event for event in seen if event[2]][-1] == ("clips: fingerprints of media", 24, 24)
+
+
+def test_a_corpus_that_is_not_there_is_named(unbuilt, tmp_path):
+    settings = unbuilt.plan().settings
+    missing = dataclasses.replace(settings.corpora[0], root=tmp_path / "nowhere")
+    with pytest.raises(InputError, match="nowhere: does not exist; expected the folder of a folder corpus"):
+        unbuilt.plan(corpora=(missing, settings.corpora[1]))
+
+
+def test_the_bundled_audio_encoder_says_that_it_is_untrained(before):
+    assert not before.features["clips", "audio"].encoder.trained
+    assert before.features["clips", "audio"].encoder.folder == SAMPLE / "tiny-data2vec"
+
+
+@given(videos, limits)
+def test_shards_are_a_partition_into_whole_videos_within_the_limit(video_ids, limit):
+    shards = cut_shards(video_ids, limit)
+    assert sorted(row for rows in shards.values() for row in rows) == list(range(len(video_ids)))
+    of_shard = [{video_ids[row] for row in rows} for rows in shards.values()]
+    assert sum(map(len, of_shard)) == len(set(video_ids))
+    for rows, inside in zip(shards.values(), of_shard, strict=True):
+        assert rows == sorted(rows)
+        assert len(rows) <= limit or len(inside) == 1
+
+
+@given(videos, limits, st.randoms())
+def test_shards_do_not_depend_on_the_order_of_videos(video_ids, limit, chance):
+    shuffled = chance.sample(video_ids, len(video_ids))
+    one, other = (
+        {name: sorted(ids[row] for row in rows) for name, rows in cut_shards(ids, limit).items()} for ids in (video_ids, shuffled)
+    )
+    assert one == other
+
+
+@given(videos, limits, st.integers(1, 5))
+def test_a_new_video_changes_one_shard_or_splits_one(video_ids, limit, clips):
+    old = cut_shards(video_ids, limit)
+    new = cut_shards([*video_ids, *["new"] * clips], limit)
+    gone = [name for name, rows in old.items() if new.get(name) != rows]
+    added = [name for name, rows in new.items() if old.get(name) != rows]
+    assert len(gone) <= 1
+    if gone:
+        assert all(name.startswith(gone[0]) for name in added)
+    else:
+        assert len(added) == 1
+
+
+def test_no_rows_make_no_shards():
+    assert cut_shards([], 5) == {}
