@@ -138,9 +138,18 @@ _SAME = "nothing that its key holds"
 def _difference(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> str:
     if old is None:
         return "never computed"
+    old, new = _flat(old), _flat(new)
     changed = [name for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
     parts = [f"{name} {_short(old.get(name))} → {_short(new.get(name))}" for name in changed]
     return "; ".join(parts) or _SAME
+
+
+def _flat(parts: Mapping[str, Any]) -> dict[str, Any]:
+    """{"files": {"config.json": …}} → {"files config.json": …}, so that a difference says which of them."""
+    flat: dict[str, Any] = {}
+    for name, value in parts.items():
+        flat |= {f"{name} {inner}": of for inner, of in value.items()} if isinstance(value, Mapping) else {name: value}
+    return flat
 
 
 def _some(names: Sequence[str]) -> str:

@@ -1,5 +1,6 @@
 """What a build is asked to do, as plain frozen dataclasses, checked once. `pipeline.tasks` fills them from luigi.cfg."""
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,6 +42,8 @@ class CorpusSettings:
 
     def __post_init__(self) -> None:
         lookup(CORPORA, self.reader, "corpus reader")
+        if not re.fullmatch(r"\w[\w.-]*", self.name):
+            raise InputError(f"Corpus name {self.name!r} names files: expected letters, digits, '_', '.' and '-' only.")
 
 
 @dataclass(frozen=True)

@@ -4,16 +4,18 @@ import dataclasses
 import json
 import os
 import re
+import shutil
 
 import numpy as np
 import pytest
-from projects import Project, states, write_wav
+from projects import Project, read_rows, states, write_rows, write_wav
 
 from data.errors import InputError
 from data.feature_store import FeatureStore
 from pipeline import steps
 from pipeline.explain import exists, explain, missing, shard_is_sound
 from pipeline.plan import Plan
+from pipeline.settings import EncoderSettings
 
 
 def reason(plan: Plan, output: str) -> str:
@@ -61,7 +63,7 @@ def test_a_changed_transcript_is_named_and_audio_is_not_mentioned(built):
     ]
     assert reason(plan, "features clips text") == "1 of 24 utterances changed (video1_1)"
     assert reason(plan, "manifest clips").startswith("table ")
-    assert "embeddings" in reason(plan, "pseudo labels clips")
+    assert re.fullmatch(r"embeddings clips \w+ → \w+; labels clips \w+… → \w+…", reason(plan, "pseudo labels clips"))
     assert sum("1 of 5 shards" in line for line in explain(plan)) == 2
 
 
@@ -78,14 +80,16 @@ def test_a_changed_label_concerns_no_feature(built):
     built.edit("video1_1", label=3)
     plan = built.plan()
     assert described(plan) == ["manifest clips", "pseudo labels clips", "report report"]
-    assert reason(plan, "pseudo labels clips").startswith("labels ")
+    assert reason(plan, "pseudo labels clips").startswith("labels clips ")
 
 
 def test_new_and_vanished_utterances_are_told_apart(built):
     built.add_video("video8")
-    assert reason(built.plan(), "features clips text") == "2 of 26 utterances new (video8_0, video8_1)"
-    steps_taken = built.plan()
-    assert described(steps_taken).count("features donors sentence") == 0
+    plan = built.plan()
+    assert reason(plan, "features clips text") == "2 of 26 utterances new (video8_0, video8_1)"
+    assert "features donors sentence" not in described(plan)
+    write_rows(built.clips / "label.csv", read_rows(built.clips / "label.csv")[2:-2])
+    assert reason(built.plan(), "features clips audio") == "2 of 22 utterances gone (video0_0, video0_1)"
 
 
 def test_a_changed_setting_is_said_with_both_values(built):
@@ -93,9 +97,16 @@ def test_a_changed_setting_is_said_with_both_values(built):
     assert described(plan) == ["features clips text", "report report"]
     assert reason(plan, "features clips text") == "encoder: case sentence → keep"
     rule = dataclasses.replace(plan.settings.rule, neighbours=3)
-    assert "'neighbours': 3" in reason(built.plan(rule=rule), "pseudo labels clips") or "rule" in reason(
-        built.plan(rule=rule), "pseudo labels clips"
-    )
+    assert reason(built.plan(rule=rule), "pseudo labels clips") == "rule neighbours 1 → 3"
+
+
+def test_other_weights_are_said_by_their_file(built, tmp_path):
+    encoder = shutil.copytree(built.encoder, tmp_path / built.encoder.name)
+    content = bytearray((encoder / "model.safetensors").read_bytes())
+    content[-1] ^= 1
+    (encoder / "model.safetensors").write_bytes(content)
+    plan = built.plan(text=EncoderSettings(str(encoder)))
+    assert re.fullmatch(r"encoder: files model.safetensors \w+… → \w+…", reason(plan, "features clips text"))
 
 
 def test_damage_is_said_of_files_and_of_shards(built):

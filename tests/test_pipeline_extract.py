@@ -156,9 +156,8 @@ def test_a_failing_encoder_leaves_no_thread_behind():
     assert threading.active_count() == threads
 
 
-def table(root, rows):
-    columns = ["utterance_id", "media", "start_s", "end_s", "duration_s"]
-    return pd.DataFrame(rows, columns=columns)
+def table(rows):
+    return pd.DataFrame(rows, columns=["utterance_id", "media", "start_s", "end_s", "duration_s"])
 
 
 def test_segments_are_cut_from_a_recording_that_is_decoded_once(tmp_path, monkeypatch):
@@ -169,7 +168,7 @@ def test_segments_are_cut_from_a_recording_that_is_decoded_once(tmp_path, monkey
     decode = extract.decode
     monkeypatch.setattr(extract, "decode", lambda path: decoded.append(path.name) or decode(path))
     rows = [("a", "whole.wav", 0.0, 0.5, 0.5), ("b", "whole.wav", 0.5, 1.0, 0.5), ("c", "clip.wav", np.nan, np.nan, 0.25)]
-    (_, first), (_, second), (row, third) = extract.waveforms(tmp_path, table(tmp_path, rows))
+    (_, first), (_, second), (row, third) = extract.waveforms(tmp_path, table(rows))
     assert decoded == ["whole.wav", "clip.wav"]
     assert row == 2
     np.testing.assert_allclose(np.concatenate([first, second]), ramp, atol=1e-4)
@@ -179,8 +178,8 @@ def test_segments_are_cut_from_a_recording_that_is_decoded_once(tmp_path, monkey
 def test_a_medium_that_changed_since_the_manifest_is_an_error(tmp_path):
     write_wav(tmp_path / "clip.wav", np.zeros(4_000))
     rows = [("a", "clip.wav", np.nan, np.nan, 0.3)]
-    with pytest.raises(InputError, match="clip.wav: a has 4000 samples, the manifest says 0.3 s: the file has changed while"):
-        list(extract.waveforms(tmp_path, table(tmp_path, rows)))
+    with pytest.raises(InputError, match=r"clip\.wav: a has 4000 samples, the manifest says 0\.3 s: the file has changed"):
+        list(extract.waveforms(tmp_path, table(rows)))
 
 
 def test_precision_error_is_the_worst_and_the_relative_difference_of_the_first_utterances():

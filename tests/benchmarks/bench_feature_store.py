@@ -2,9 +2,9 @@
 
     python tests/benchmarks/bench_feature_store.py [--clips 2199] [--rounds 3] [--folder DISK] [--quick]
 
-Every clip has text (T, 768) with a mean of 20 rows and audio (T, 768) with a mean of 202, float16. Each round writes
-all alternatives and then reads them all, beginning with another one each time, so that a slow moment of the machine meets them all;
-the table shows medians over rounds.
+Every clip has text (T, 768) with a mean of 20 rows and audio (T, 768) with a mean of 202, float16. Each round writes all
+alternatives and then reads each three times, in turn and beginning with another one each time, so that a slow moment of the
+machine meets them all; the table shows medians.
 
     write    until the file is on disk (fsync)
     cold     all clips as arrays, the file just dropped from the page cache
@@ -19,6 +19,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,9 +32,11 @@ from data.feature_store import FeatureStore, FeatureWriter
 DIM = 768
 MEAN_ROWS = {"text": 20, "audio": 202}
 RANDOM_READS = 1000
+READS_PER_ROUND = 3
 
 Clips = Mapping[str, Mapping[str, np.ndarray]]  # modality → id → (T, D) float16
 Wanted = list[tuple[str, str]]  # (modality, id)
+Times = dict[str, dict[str, list[float]]]  # format → column → seconds
 
 
 class Format(NamedTuple):
@@ -202,8 +205,8 @@ def sync(folder: Path, drop: bool = False) -> None:
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def measure_writing(kind: Format, folder: Path, clips: Clips) -> dict[str, float]:
-    """Seconds to write the clips into a folder, and their "size" in bytes there."""
+def time_writing(kind: Format, folder: Path, clips: Clips) -> float:
+    """Seconds to write the clips into a folder, the files of an earlier round gone before."""
 
     def write() -> None:
         kind.write(folder, clips)
@@ -212,31 +215,30 @@ def measure_writing(kind: Format, folder: Path, clips: Clips) -> dict[str, float
     folder.mkdir(exist_ok=True)
     for _, path in _files(folder):
         path.unlink(missing_ok=True)
-    return {"write": seconds(write), "size": float(sum(path.stat().st_size for _, path in _files(folder)))}
+    return seconds(write)
 
 
-def measure_reading(kind: Format, folder: Path, wanted: Wanted) -> dict[str, float]:
-    """Seconds of the columns that read."""
-    sync(folder, drop=True)
-    return {
-        "cold": seconds(lambda: kind.read_all(folder)),
-        "all": statistics.median(seconds(lambda: kind.read_all(folder)) for _ in range(3)),
-        "random": statistics.median(seconds(lambda: kind.read_some(folder, wanted)) for _ in range(3)),
-    }
-
-
-def measure(clips: Clips, wanted: Wanted, rounds: int, disk: Path) -> dict[str, list[dict[str, float]]]:
-    """All columns by format and round, in files below `disk` that are deleted at the end."""
-    results: dict[str, list[dict[str, float]]] = {name: [] for name in FORMATS}
-    names = list(FORMATS)
+def measure(clips: Clips, wanted: Wanted, rounds: int, disk: Path) -> tuple[Times, dict[str, int]]:
+    """Seconds by format and column, and bytes by format, of files below `disk` that are deleted at the end."""
+    times: Times = {name: {column: [] for column in COLUMNS} for name in FORMATS}
     with tempfile.TemporaryDirectory(dir=disk) as root:
-        for number in range(rounds):
-            order = names[number % len(names) :] + names[: number % len(names)]
-            for name in order:
-                results[name].append(measure_writing(FORMATS[name], Path(root) / name, clips))
-            for name in order:
-                results[name][-1] |= measure_reading(FORMATS[name], Path(root) / name, wanted)
-    return results
+        folders = {name: Path(root) / name for name in FORMATS}
+        for turn in range(rounds):
+            for name in _in_turn(turn):
+                times[name]["write"].append(time_writing(FORMATS[name], folders[name], clips))
+            for repeat in range(READS_PER_ROUND):
+                for name in _in_turn(turn + repeat):
+                    kind, folder, row = FORMATS[name], folders[name], times[name]
+                    sync(folder, drop=True)
+                    row["cold"].append(seconds(partial(kind.read_all, folder)))
+                    row["all"].append(seconds(partial(kind.read_all, folder)))
+                    row["random"].append(seconds(partial(kind.read_some, folder, wanted)))
+        return times, {name: sum(path.stat().st_size for _, path in _files(folder)) for name, folder in folders.items()}
+
+
+def _in_turn(first: int) -> list[str]:
+    names = list(FORMATS)
+    return names[first % len(names) :] + names[: first % len(names)]
 
 
 def check(kind: Format, clips: Clips, wanted: Wanted) -> None:
@@ -256,13 +258,13 @@ def choose(clips: Clips, count: int) -> Wanted:
     return [(("text", "audio")[i % 2], names[rng.integers(len(names))]) for i in range(count)]
 
 
-def table(results: Mapping[str, list[dict[str, float]]], raw_bytes: int) -> Iterator[str]:
-    medians = {name: {c: statistics.median(r[c] for r in rounds) for c in rounds[0]} for name, rounds in results.items()}
+def table(times: Times, sizes: Mapping[str, int], raw_bytes: int) -> Iterator[str]:
+    medians = {name: {column: statistics.median(row[column]) for column in COLUMNS} for name, row in times.items()}
     ours = next(iter(medians.values()))
     yield f"{'':<26}" + "".join(f"{column + ' s':>9} {'×ours':>6}" for column in COLUMNS) + f"{'MB':>9} {'over raw':>9}"
     for name, row in medians.items():
         cells = "".join(f"{row[column]:>9.3f} {row[column] / ours[column]:>6.1f}" for column in COLUMNS)
-        yield f"{name:<26}{cells}{row['size'] / 1e6:>9.1f} {row['size'] / raw_bytes - 1:>+9.2%}"
+        yield f"{name:<26}{cells}{sizes[name] / 1e6:>9.1f} {sizes[name] / raw_bytes - 1:>+9.2%}"
 
 
 def main() -> None:
@@ -280,9 +282,9 @@ def main() -> None:
     clips = make_clips(count)
     wanted = choose(clips, RANDOM_READS)
     raw_bytes = sum(value.nbytes for values in clips.values() for value in values.values())
-    results = measure(clips, wanted, rounds, args.folder)
+    times, sizes = measure(clips, wanted, rounds, args.folder)
     print(f"{count:,} clips, {raw_bytes / 1e6:,.1f} MB of float16 values, medians of {rounds} rounds")
-    print("\n".join(table(results, raw_bytes)))
+    print("\n".join(table(times, sizes, raw_bytes)))
 
 
 if __name__ == "__main__":

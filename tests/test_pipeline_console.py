@@ -1,0 +1,178 @@
+"""One bar for a build on a terminal, none elsewhere, and one line for an error that a person can mend."""
+
+import io
+import logging
+import os
+import pty
+import re
+import sys
+import termios
+import threading
+import time
+
+import pytest
+
+from data.errors import InputError
+from pipeline.console import BuildBar, OneLineErrors, file_bar, install_one_line_errors
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    """A function that ends a terminal that stands for stderr, and returns what it has shown."""
+    reading, writing = pty.openpty()
+    termios.tcsetwinsize(writing, (24, 100))
+    monkeypatch.setattr(sys, "stderr", os.fdopen(writing, "w"))
+    shown = bytearray()
+
+    def read() -> None:
+        try:
+            while chunk := os.read(reading, 1 << 16):
+                shown.extend(chunk)
+        except OSError:  # how a terminal says that nobody writes to it any more
+            os.close(reading)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+
+    def end() -> str:
+        if not sys.stderr.closed:
+            sys.stderr.close()
+        thread.join()
+        return shown.decode()
+
+    yield end
+    end()
+
+
+def counts(shown: str, name: str) -> list[tuple[int, int]]:
+    return [(int(n), int(total)) for n, total in re.findall(rf"{name}: +\d+%\|[^|]*\| (\d+)/(\d+) ", shown)]
+
+
+def wait_for(bar: BuildBar) -> None:
+    bar._thread.join(10)
+    assert not bar._thread.is_alive()
+
+
+def test_outputs_count_once_they_exist_whoever_made_them(tmp_path, terminal):
+    bar = BuildBar()
+    bar.start({tmp_path / "a": 30, tmp_path / "b": 12})
+    bar.start({tmp_path / "c": 5})  # a second task of the same build
+    (tmp_path / "a").touch()
+    time.sleep(0.8)
+    (tmp_path / "b").touch()
+    wait_for(bar)
+    shown = counts(terminal(), "BuildFeatures")
+    assert shown == sorted(shown)
+    assert {total for _, total in shown} == {42}
+    assert {n for n, _ in shown} == {0, 30, 42}
+
+
+def test_what_is_in_hand_counts_and_a_failure_takes_nothing_back_from_the_bar(tmp_path, terminal):
+    bar = BuildBar()
+    bar.start({tmp_path / "a": 30})
+    with pytest.raises(InputError), bar.in_hand() as advance:
+        advance(7)
+        advance(3)
+        time.sleep(0.8)
+        raise InputError("a clip is bad")
+    (tmp_path / "a").touch()
+    wait_for(bar)
+    assert {n for n, _ in counts(terminal(), "BuildFeatures")} == {0, 10, 30}
+
+
+def test_what_forked_workers_have_in_hand_counts_too(tmp_path, terminal):
+    bar = BuildBar()
+    bar.start({tmp_path / "a": 30})
+    child = os.fork()
+    if child == 0:
+        with bar.in_hand() as advance:
+            advance(11)
+            time.sleep(1.2)
+        os._exit(0)
+    time.sleep(0.8)
+    os.waitpid(child, 0)
+    (tmp_path / "a").touch()
+    wait_for(bar)
+    assert {n for n, _ in counts(terminal(), "BuildFeatures")} == {0, 11, 30}
+
+
+def test_without_a_terminal_there_is_no_bar(tmp_path, monkeypatch):
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    bar = BuildBar()
+    bar.start({tmp_path / "a": 30})
+    with file_bar() as progress:
+        progress("clips: fingerprints", 5, 10)
+    assert bar._thread is None
+    assert stream.getvalue() == ""
+
+
+def test_with_nothing_to_do_there_is_no_bar(terminal):
+    bar = BuildBar()
+    bar.start({})
+    with file_bar() as progress:
+        progress("donors: fingerprints", 0, 0)
+    assert bar._thread is None
+    assert terminal() == ""
+
+
+def test_files_of_one_corpus_after_the_other_share_one_line_that_goes_away(terminal):
+    with file_bar() as progress:
+        for corpus in ("mosi", "mosei"):
+            for done in range(0, 11, 2):
+                time.sleep(0.06)
+                progress(f"{corpus}: fingerprints", done, 10)
+    shown = terminal()
+    assert "\n" not in shown
+    assert shown.endswith("\r")
+    for corpus in ("mosi", "mosei"):
+        seen = counts(shown, f"{corpus}: fingerprints")
+        assert seen == sorted(seen)
+        assert len(seen) >= 3
+        assert seen.count((0, 10)) == 1
+
+
+@pytest.fixture
+def log():
+    logger, stream = logging.getLogger("test of one-line errors"), io.StringIO()
+    handler = logging.StreamHandler(stream)
+    logger.addHandler(handler)
+    install_one_line_errors(logger.name)
+    install_one_line_errors(logger.name)
+    yield logger, stream
+    logger.removeHandler(handler)
+    for known in list(logger.filters):
+        logger.removeFilter(known)
+
+
+def fail(logger: logging.Logger, task: str, error: Exception) -> None:
+    try:
+        raise error
+    except type(error):
+        logger.exception("[pid %s] Worker %s failed    %s", 17, "Worker(host=h)", task)
+
+
+def test_errors_that_a_person_can_mend_are_one_line_with_their_task(log):
+    logger, stream = log
+    fail(logger, "Manifest(corpus=mosi)", InputError("mosi/3.wav: cut off."))
+    fail(logger, "Features(corpus=mosi)", OSError(28, "No space left on device", "cache/a.h5"))
+    assert stream.getvalue().splitlines() == [
+        "Manifest(corpus=mosi): mosi/3.wav: cut off.",
+        "Features(corpus=mosi): [Errno 28] No space left on device: 'cache/a.h5'",
+    ]
+    assert sum(isinstance(known, OneLineErrors) for known in logger.filters) == 1
+
+
+def test_the_same_mistake_is_said_once(log):
+    logger, stream = log
+    for shard in range(20):
+        fail(logger, f"FeatureShard(shard={shard})", InputError("device = cuda means a GPU here."))
+    assert stream.getvalue() == "FeatureShard(shard=0): device = cuda means a GPU here.\n"
+
+
+def test_other_errors_keep_their_traceback_and_other_messages_stay_as_they_are(log):
+    logger, stream = log
+    fail(logger, "Features(corpus=mosi)", KeyError("x"))
+    logger.warning("as it is: %s", "this")
+    assert "[pid 17] Worker Worker(host=h) failed    Features(corpus=mosi)\nTraceback (most recent call last):" in stream.getvalue()
+    assert stream.getvalue().endswith("KeyError: 'x'\nas it is: this\n")
