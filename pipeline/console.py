@@ -81,7 +81,9 @@ class BuildBar:
 
     def _watch(self, missing: dict[Path, int]) -> None:
         finished = 0
-        with tqdm(total=sum(missing.values()), unit=" clips", desc="BuildFeatures", smoothing=0.05, dynamic_ncols=True) as bar:
+        with tqdm(
+            total=sum(missing.values()), file=sys.stderr, unit=" clips", desc="BuildFeatures", smoothing=0.05, dynamic_ncols=True
+        ) as bar:
             while missing:
                 time.sleep(_POLL_S)
                 for path in [path for path in missing if path.exists()]:
@@ -102,7 +104,7 @@ def file_bar() -> Iterator[Callable[[str, int, int], None]]:
         if bar is None or bar.desc != what:
             if bar is not None:
                 bar.close()
-            bar = tqdm(total=total, desc=what, unit=" files", leave=False, dynamic_ncols=True)
+            bar = tqdm(total=total, file=sys.stderr, desc=what, unit=" files", leave=False, dynamic_ncols=True)
         bar.update(done - bar.n)
 
     try:

@@ -9,6 +9,7 @@ import sys
 import termios
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -21,7 +22,8 @@ def terminal(monkeypatch):
     """A function that ends a terminal that stands for stderr, and returns what it has shown."""
     reading, writing = pty.openpty()
     termios.tcsetwinsize(writing, (24, 100))
-    monkeypatch.setattr(sys, "stderr", os.fdopen(writing, "w"))
+    stream = os.fdopen(writing, "w")
+    monkeypatch.setattr("pipeline.console.sys", SimpleNamespace(stderr=stream))  # pytest puts back sys.stderr before each test
     shown = bytearray()
 
     def read() -> None:
@@ -35,8 +37,7 @@ def terminal(monkeypatch):
     thread.start()
 
     def end() -> str:
-        if not sys.stderr.closed:
-            sys.stderr.close()
+        stream.close()
         thread.join()
         return shown.decode()
 
@@ -70,11 +71,16 @@ def test_outputs_count_once_they_exist_whoever_made_them(tmp_path, terminal):
 def test_what_is_in_hand_counts_and_a_failure_takes_nothing_back_from_the_bar(tmp_path, terminal):
     bar = BuildBar()
     bar.start({tmp_path / "a": 30})
-    with pytest.raises(InputError), bar.in_hand() as advance:
-        advance(7)
-        advance(3)
-        time.sleep(0.8)
-        raise InputError("a clip is bad")
+
+    def work() -> None:
+        with bar.in_hand() as advance:
+            advance(7)
+            advance(3)
+            time.sleep(0.8)
+            raise InputError("a clip is bad")
+
+    with pytest.raises(InputError):
+        work()
     (tmp_path / "a").touch()
     wait_for(bar)
     assert {n for n, _ in counts(terminal(), "BuildFeatures")} == {0, 10, 30}
