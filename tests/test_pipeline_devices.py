@@ -75,7 +75,14 @@ def test_each_gpu_is_claimed_once_and_a_third_waits_for_one(two_gpus):
 
 
 def test_a_claim_ends_when_its_work_fails(two_gpus):
-    for _ in range(3):
-        with pytest.raises(RuntimeError), devices.claim("auto") as device:
-            assert device == "cuda:0"
+    claimed = []
+
+    def work():
+        with devices.claim("auto") as device:
+            claimed.append(device)
             raise RuntimeError
+
+    for _ in range(3):
+        with pytest.raises(RuntimeError):
+            work()
+    assert claimed == ["cuda:0"] * 3

@@ -1,0 +1,39 @@
+"""Small feature files for tests, and what the specification says about them, read by plain h5py."""
+
+import zlib
+
+import h5py
+import numpy as np
+
+from data.feature_store import FeatureWriter
+
+ATTRIBUTES = {"corpus": "mosi", "identity": {"layer": 12, "max_tokens": None}, "when": "2024-01-01T00:00:00Z"}
+
+
+def features(lengths, dim=4, seed=0):
+    rng = np.random.default_rng(seed)
+    return [rng.standard_normal((length, dim)).astype(np.float32) for length in lengths]
+
+
+def write(path, values, ids=None, dtype="float16", attributes=ATTRIBUTES, order=None, dim=None):
+    ids = [f"video_{i}" for i in range(len(values))] if ids is None else ids
+    lengths = [len(v) for v in values]
+    with FeatureWriter(
+        path, ids, lengths, dim or values[0].shape[1], dtype, attributes, [f"{i:012x}" for i in range(len(ids))]
+    ) as writer:
+        for index in range(len(ids)) if order is None else order:
+            writer.write(index, values[index])
+    return path
+
+
+def position_of_values(path):
+    with h5py.File(path) as file:
+        return file["values"].id.get_offset(), file["values"].nbytes
+
+
+def specified_index_checksum(file):
+    """`index_checksum` as the specification words it, from the file alone."""
+    facts = {n: t for n, t in file.attrs.items() if n not in ("format", "version", "index_checksum", "when")}
+    texts = [part for name in sorted(facts) for part in (name.encode(), facts[name])]
+    joined = b"\0".join([*texts, *file["utterance_id"][()].tolist(), *file["source"][()].tolist()])
+    return zlib.crc32(joined + file["offsets"][()].astype("<i8").tobytes() + file["checksum"][()].astype("<u4").tobytes())
