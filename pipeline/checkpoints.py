@@ -80,6 +80,8 @@ def locate(modality: str, settings: EncoderSettings) -> Source:
     folder = Path(settings.model).expanduser()
     if folder.is_dir():
         source = Source(folder.name, folder, "", True)
+    elif settings.model.startswith(("/", ".", "~")):
+        raise InputError(f"{folder}: no such folder; a folder with a transformers checkpoint is expected.")
     elif "/" in settings.model and settings.model not in ENCODERS:
         source = _download(settings.model, settings.revision)
     else:
@@ -99,7 +101,13 @@ def locate(modality: str, settings: EncoderSettings) -> Source:
 
 def _download(hub_id: str, revision: str) -> Source:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
     patterns = ["*.json", "*.txt", "*.model", "model*.safetensors"]
     try:
@@ -108,6 +116,8 @@ def _download(hub_id: str, revision: str) -> Source:
             folder = Path(snapshot_download(hub_id, revision=revision or None, allow_patterns=[*patterns, "pytorch_model.bin"]))
     except (RepositoryNotFoundError, RevisionNotFoundError) as error:
         raise InputError(f"The hub has no model {hub_id!r} at revision {revision or 'main'!r}.") from error
+    except HFValidationError as error:
+        raise InputError(f"Model {hub_id!r} is neither a folder nor a hub id (owner/name).") from error
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         raise InputError(
             f"Model {hub_id!r} is not on this machine and could not be downloaded. Give the folder of a copy as the model, "

@@ -75,9 +75,7 @@ def encode(encoder: Any, batch: Sequence[Prepared]) -> list[np.ndarray]:
         return encoder.encode(batch)
     except torch.OutOfMemoryError:
         if len(batch) == 1:
-            raise InputError(
-                f"The {encoder.device} device has not the memory for one utterance of {batch[0].cost} tokens."
-            ) from None
+            raise InputError(f"The {encoder.device} device has not the memory for one utterance of {batch[0].cost} tokens.") from None
     half = len(batch) // 2
     return encode(encoder, batch[:half]) + encode(encoder, batch[half:])
 

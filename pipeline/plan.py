@@ -243,9 +243,7 @@ def _sources(table: pd.DataFrame, media_digests: Sequence[str], modality: str) -
     if modality != "audio":
         return tuple(digest(text) for text in table["text"])
     times = zip(media_digests, table["start_s"], table["end_s"], strict=True)
-    return tuple(
-        digest([medium, None if np.isnan(start) else start, None if np.isnan(end) else end]) for medium, start, end in times
-    )
+    return tuple(digest([medium, None if np.isnan(start) else start, None if np.isnan(end) else end]) for medium, start, end in times)
 
 
 def _plan_ledger(

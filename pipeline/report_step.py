@@ -74,8 +74,7 @@ def summary(plan: Plan, computed: Sequence[Output], seconds: float) -> str:
 def _counts(chosen: Sequence[Output], word: str) -> str:
     kinds = [output.kind for output in chosen]
     named = [
-        f"{kinds.count(kind)} {kind}{'s' * (kind in ('manifest', 'shard') and kinds.count(kind) > 1)}"
-        for kind in dict.fromkeys(kinds)
+        f"{kinds.count(kind)} {kind}{'s' * (kind in ('manifest', 'shard') and kinds.count(kind) > 1)}" for kind in dict.fromkeys(kinds)
     ]
     return f"{word} {', '.join(named) or 'nothing'}"
 

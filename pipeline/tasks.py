@@ -1,4 +1,4 @@
-"""The DAG of a build, and its settings. The work itself is in `pipeline.steps`, the names of all outputs in `pipeline.plan`.
+"""The DAG of a build. Its settings are in `pipeline.config`, the names of all outputs in `pipeline.plan`, the work in `pipeline.steps`.
 
     Manifest ──▶ FeatureShard (audio) ──┐
                  FeatureShard (text) ───┼─▶ Features ──┐
@@ -10,127 +10,21 @@ machines with the same settings and the same cache directory divide the work, ea
 
 from __future__ import annotations
 
-import difflib
 import os
 import sys
 import time
-from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import luigi
-from luigi.configuration import get_config
 
 from data.atomic import remove_strays
-from data.corpora import CORPORA
 from data.errors import InputError
-from data.lookup import lookup
-from pipeline import console, devices, explain, report_step, steps
+from pipeline import config, console, devices, explain, report_step, steps
 from pipeline.plan import Plan, make_plan
-from pipeline.pseudo_labels import Rule
-from pipeline.settings import CHECKOUT, SAMPLE, CorpusSettings, EncoderSettings, Settings
 
-_GPU = f"gpu_{os.uname().nodename}"
 _STARTED = time.monotonic()
-
-
-class corpora(luigi.Config):
-    """Where the corpora are. A corpus without a root is not used; without any root, the bundled sample is."""
-
-    mosi = luigi.OptionalStrParameter(default=None)
-    mosei = luigi.OptionalStrParameter(default=None)
-    meld = luigi.OptionalStrParameter(default=None)
-    iemocap = luigi.OptionalStrParameter(default=None)
-    folders = luigi.DictParameter(default={}, description="name → root of corpora in the `folder` layout")
-    features = luigi.ListParameter(default=[], description="corpora that get token features; [] means all")
-    modalities = luigi.ListParameter(default=["text", "audio"], description="of those token features")
-
-
-class build(luigi.Config):
-    """Where results go and how they are computed."""
-
-    cache = luigi.Parameter(default=str(CHECKOUT / "cache"))
-    dtype = luigi.Parameter(default="float16")
-    precision = luigi.Parameter(default="float32")
-    on_bad_media = luigi.Parameter(default="stop")
-    device = luigi.Parameter(default="auto")
-    shard_clips = luigi.IntParameter(default=512)
-
-
-class text(luigi.Config):
-    """The encoder of token features."""
-
-    model = luigi.Parameter(default="minilm")
-    revision = luigi.Parameter(default="")
-    layer = luigi.IntParameter(default=-1)
-    case = luigi.Parameter(default="sentence")
-    max_tokens = luigi.IntParameter(default=0)
-
-
-class audio(luigi.Config):
-    """The encoder of speech."""
-
-    model = luigi.Parameter(default="tiny-data2vec")
-    revision = luigi.Parameter(default="")
-    layer = luigi.IntParameter(default=-1)
-
-
-class sentence(luigi.Config):
-    """The encoder that compares sentences for pseudo labels."""
-
-    model = luigi.Parameter(default="minilm")
-    revision = luigi.Parameter(default="")
-    case = luigi.Parameter(default="sentence")
-    max_tokens = luigi.IntParameter(default=0)
-    pooling = luigi.Parameter(default="auto")
-
-
-class pseudo_labels(luigi.Config):
-    """Which corpora get emotion labels from which others, and by what rule."""
-
-    targets = luigi.OptionalListParameter(default=None, description="null: mosi, if a donor is configured")
-    donors = luigi.OptionalListParameter(default=None, description="null: mosei, meld and iemocap, those that are configured")
-    neighbours = luigi.IntParameter(default=1)
-    minimum_similarity = luigi.FloatParameter(default=-1.0)
-    donor_splits = luigi.ListParameter(default=["train"])
-    tie_tolerance = luigi.FloatParameter(default=1e-6)
-    surprise_polarity = luigi.Parameter(default="")
-    categories = luigi.DictParameter(default={})
-
-
-_SECTIONS: Mapping[str, type[luigi.Config]] = {
-    section.__name__: section for section in (corpora, build, text, audio, sentence, pseudo_labels)
-}
-
-
-def _set_defaults() -> None:
-    """Luigi's own settings where the user has set nothing; they are read after this module is imported."""
-    config = get_config()
-    defaults = {
-        "core": {"log_level": "WARNING", "no_lock": "true"},
-        "worker": {"check_complete_on_run": "true"},
-        "retcode": {
-            "missing_data": "20", "not_run": "25", "task_failed": "30", "scheduling_error": "35", "unhandled_exception": "40",
-        },
-    }  # fmt: skip
-    scheduler = (
-        "default-scheduler-host",
-        "default_scheduler_host",
-        "default-scheduler-url",
-        "default_scheduler_url",
-        "scheduler_host",
-    )
-    if not any(argument.startswith("--scheduler") for argument in sys.argv) and not any(
-        config.has_option("core", name) for name in scheduler
-    ):
-        defaults["core"]["local_scheduler"] = "true"
-    if gpus := devices.count_gpus():
-        defaults["resources"] = {_GPU: str(gpus)}
-    for section, values in defaults.items():
-        for name, value in values.items():
-            if not config.has_option(section, name) and not config.has_option(section, name.replace("_", "-")):
-                config.set(section, name, value)
 
 
 class _Worker(luigi.worker.Worker):
@@ -152,80 +46,19 @@ class _Worker(luigi.worker.Worker):
         return succeeded
 
 
-_set_defaults()
+config.set_defaults()
 luigi.worker.Worker = _Worker  # what the command line makes; Luigi has no setting for it
 console.install_one_line_errors("luigi-interface")
-
-
-def read_settings() -> Settings:
-    """The settings of luigi.cfg and the command line.
-
-    Raises:
-        InputError: A section or a key is misspelt, or a value is not what is allowed.
-    """
-    _refuse_misspelt()
-    where, how, rule = _read(corpora), _read(build), _read(pseudo_labels)
-    encoders = {section.__name__: EncoderSettings(**_read(section).param_kwargs) for section in (text, audio, sentence)}
-    roots = {name: root for name in CORPORA if (root := getattr(where, name, None))}
-    if not isinstance(where.folders, Mapping):
-        raise InputError(f'luigi.cfg, section [corpora]: folders is {where.folders!r}, expected {{"name": "root", …}}.')
-    folders = dict(where.folders)
-    if not roots and not folders:
-        roots = {name: str(SAMPLE / name) for name in ("mosi", "mosei", "meld", "iemocap")}
-    chosen = [CorpusSettings(name, name, Path(root).expanduser()) for name, root in roots.items()]
-    chosen += [CorpusSettings(name, "folder", Path(root).expanduser()) for name, root in folders.items()]
-    donors = [name for name in ("mosei", "meld", "iemocap") if name in roots] if rule.donors is None else list(rule.donors)
-    targets = [name for name in ("mosi",) if name in roots and donors] if rule.targets is None else list(rule.targets)
-    return Settings(
-        cache=Path(how.cache).expanduser().absolute(),
-        corpora=tuple(chosen),
-        features=tuple(where.features),
-        modalities=tuple(where.modalities),
-        dtype=how.dtype,
-        precision=how.precision,
-        on_bad_media=how.on_bad_media,
-        device=how.device,
-        shard_clips=how.shard_clips,
-        targets=tuple(targets),
-        donors=tuple(donors),
-        rule=Rule(
-            neighbours=rule.neighbours,
-            minimum_similarity=rule.minimum_similarity,
-            donor_splits=tuple(rule.donor_splits),
-            tie_tolerance=rule.tie_tolerance,
-            surprise_polarity=rule.surprise_polarity,
-            categories=dict(rule.categories),
-        ),
-        **encoders,
-    )
-
-
-def _read(section: type[luigi.Config]) -> Any:
-    name = section.__name__
-    for setting, parameter in section.get_params():
-        try:
-            parameter.task_value(name, setting)
-        except ValueError as error:
-            given = get_config().get(name, setting, None)
-            raise InputError(f"luigi.cfg, section [{name}]: {setting} is {given!r}: {error}.") from error
-    return section()
-
-
-def _refuse_misspelt() -> None:
-    config = get_config()
-    for name in config.sections():
-        if name in _SECTIONS:
-            for setting in config[name]:
-                lookup(dict(_SECTIONS[name].get_params()), setting.replace("-", "_"), f"setting in section [{name}] of luigi.cfg:")
-        elif near := difflib.get_close_matches(name, _SECTIONS, n=1, cutoff=0.75):
-            raise InputError(f"luigi.cfg: unknown section [{name}]. Did you mean [{near[0]}]? Ours are: {', '.join(_SECTIONS)}.")
+# Threads that wait by spinning take the cores from whoever else computes on this machine, and from each other: beside one busy
+# process, encoding was 3 times slower; on a quiet machine it costs 5 %. libgomp reads this once, when torch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 @lru_cache(maxsize=1)
 def current_plan() -> Plan:
     """The plan of this process; made once, inherited by Luigi's forks. A mistake in the settings ends the process with one line."""
     try:
-        settings = read_settings()
+        settings = config.read_settings()
         remove_strays(settings.cache)
         with console.file_bar() as progress:
             return make_plan(settings, progress)
@@ -279,7 +112,7 @@ class FeatureShard(luigi.Task):
 
     @property
     def resources(self) -> dict[str, int]:
-        return {_GPU: 1} if devices.wants_gpu(current_plan().settings.device) else {}
+        return {config.GPU_RESOURCE: 1} if devices.wants_gpu(current_plan().settings.device) else {}
 
     def requires(self) -> list[luigi.Task]:
         return [_manifest(self.corpus)] if self.modality == "audio" else []

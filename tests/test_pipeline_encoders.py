@@ -227,6 +227,10 @@ def test_locate_names_what_is_wrong(tmp_path):
         checkpoints.locate("text", EncoderSettings("roberta-bas"))
     with pytest.raises(InputError, match=r"'tiny-data2vec' is no text encoder. For text: minilm"):
         checkpoints.locate("text", EncoderSettings("tiny-data2vec"))
+    with pytest.raises(InputError, match=r"/nowhere/model: no such folder"):
+        checkpoints.locate("text", EncoderSettings("/nowhere/model"))
+    with pytest.raises(InputError, match=r"'a/b/c' is neither a folder nor a hub id"):
+        checkpoints.locate("text", EncoderSettings("a/b/c"))
     with pytest.raises(InputError, match=r"no config.json; a folder with a transformers checkpoint is expected"):
         checkpoints.locate("text", EncoderSettings(str(tmp_path)))
 

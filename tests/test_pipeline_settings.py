@@ -73,9 +73,9 @@ def test_each_modality_has_its_own_encoder():
 
 def read(folder: Path, *arguments: str) -> dict:
     code = (
-        "import dataclasses, json, pipeline.tasks as tasks, luigi.cmdline_parser as parser, sys\n"
+        "import dataclasses, json, pipeline.tasks, pipeline.config as config, luigi.cmdline_parser as parser, sys\n"
         "with parser.CmdlineParser.global_instance(['--module', 'pipeline', 'BuildFeatures', *sys.argv[1:]]):\n"
-        "    print(json.dumps(dataclasses.asdict(tasks.read_settings()), default=str))"
+        "    print(json.dumps(dataclasses.asdict(config.read_settings()), default=str))"
     )
     result = finish(python("-c", code, *arguments, cwd=folder))
     assert result.returncode == 0, result.stderr
