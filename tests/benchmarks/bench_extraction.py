@@ -104,19 +104,25 @@ def ours(loaded: dict[str, Any], root: Path, table: pd.DataFrame) -> dict[str, l
 
 
 def useful_gflop(paths: dict[str, Path], table: pd.DataFrame, features: dict[str, list[np.ndarray]]) -> float:
-    """Work of each utterance alone and unpadded, counted on shapes only."""
+    """Work of each utterance alone and unpadded; counted on shapes at four lengths, and quadratic between them."""
     with torch.device("meta"):
         models = {m: transformers.AutoModel.from_config(transformers.AutoConfig.from_pretrained(path)) for m, path in paths.items()}
-    total = 0
-    for row, seconds in enumerate(table["duration_s"]):
-        samples, tokens = round(seconds * SAMPLE_RATE_HZ), len(features["text"][row])
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            models["audio"].eval()(torch.empty(1, samples, device="meta"))
-            hidden = torch.empty(1, tokens, models["text"].config.hidden_size, device="meta")
-            for layer in models["text"].eval().encoder.layer:
-                layer(hidden)
-        total += counter.get_total_flops()
-    return total / 1e9
+    text, audio = models["text"].eval().encoder.layer, models["audio"].eval()
+    lengths = {"text": [len(f) for f in features["text"]], "audio": [round(s * SAMPLE_RATE_HZ) for s in table["duration_s"]]}
+    total = 0.0
+    for modality, values in lengths.items():
+        nodes = np.linspace(min(values), max(values), 4).round().astype(int)
+        work = []
+        for length in nodes.tolist():
+            with FlopCounterMode(display=False) as counter, torch.no_grad():
+                if modality == "audio":
+                    audio(torch.empty(1, length, device="meta"))
+                else:
+                    for layer in text:
+                        layer(torch.empty(1, length, models["text"].config.hidden_size, device="meta"))
+            work.append(counter.get_total_flops() / 1e9)
+        total += float(np.polyval(np.polyfit(nodes, work, 2), values).sum())
+    return total
 
 
 def peak_gflops(device: str, dtype: torch.dtype) -> float:
@@ -177,6 +183,7 @@ def main() -> None:
         results = {name: way() for name, way in ways.items()}  # warm-up, and what the differences are taken from
         seconds: dict[str, list[float]] = {name: [] for name in ways}
         for _ in range(options.rounds):
+            peaks = {dtype: max(peak, peak_gflops(device, dtype)) for dtype, peak in peaks.items()}
             for name, way in ways.items():
                 begin = time.perf_counter()
                 way()
