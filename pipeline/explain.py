@@ -36,9 +36,18 @@ def outputs(plan: Plan) -> Iterator[Output]:
     yield Output("report", "report", plan.report, 0)
 
 
+def survey(plan: Plan) -> tuple[list[Output], list[Output]]:
+    """The outputs that a build has to make, and those that are there."""
+    missing, present = [], []
+    for output in outputs(plan):
+        is_there = (shard_is_sound if output.kind == "shard" else exists)(output.path)
+        (present if is_there else missing).append(output)
+    return missing, present
+
+
 def missing(plan: Plan) -> list[Output]:
     """The outputs that a build has to make."""
-    return [output for output in outputs(plan) if not (shard_is_sound if output.kind == "shard" else exists)(output.path)]
+    return survey(plan)[0]
 
 
 def exists(path: Path) -> bool:

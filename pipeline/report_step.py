@@ -12,19 +12,19 @@ import pandas as pd
 from data.atomic import atomic_path
 from data.feature_store import FeatureStore
 from data.manifest import read_attributes, read_manifest
-from pipeline.explain import Output, outputs
+from pipeline.explain import Output
 from pipeline.plan import CorpusPlan, FeaturePlan, LedgerPlan, Plan
 from pipeline.report import BuildReport, CorpusSummary, FeatureSummary, LedgerSummary, render_report
 
 
-def make_report(plan: Plan, computed: Sequence[Output], seconds: float) -> None:
+def make_report(plan: Plan, computed: Sequence[Output], reused: Sequence[Output], seconds: float) -> None:
     """Writes the HTML page about everything that the plan names.
 
     Args:
         computed: The outputs that were missing when the build began.
+        reused: Those that were there.
         seconds: Since then.
     """
-    made = {output.path for output in computed}
     cache = plan.settings.cache
     report = BuildReport(
         title="Features of " + ", ".join(plan.corpora),
@@ -33,7 +33,7 @@ def make_report(plan: Plan, computed: Sequence[Output], seconds: float) -> None:
         ledgers=[_ledger(plan, ledger) for ledger in plan.ledgers.values()],
         settings=settings_shown(plan),
         computed=[f"{output.kind} {output.name}" for output in computed if output.kind != "report"],
-        reused=[f"{output.kind} {output.name}" for output in outputs(plan) if output.path not in made],
+        reused=[f"{output.kind} {output.name}" for output in reused],
         cache_dir=str(cache),
         seconds=seconds,
         version=version("mmolre"),
@@ -47,10 +47,8 @@ def settings_shown(plan: Plan) -> dict[str, object]:
     return json.loads(json.dumps(dataclasses.asdict(plan.settings), default=str))
 
 
-def summary(plan: Plan, computed: Sequence[Output], seconds: float) -> str:
+def summary(plan: Plan, computed: Sequence[Output], reused: Sequence[Output], seconds: float) -> str:
     """What a person reads when a build has ended: what was computed, what was reused, where everything is."""
-    made = {output.path for output in computed}
-    reused = [output for output in outputs(plan) if output.path not in made]
     lines = ["", f"BuildFeatures: {_counts(computed, 'computed')}; {_counts(reused, 'reused')}; {seconds:.1f} s"]
     for features in plan.features.values():
         with FeatureStore.open(features.path) as store:

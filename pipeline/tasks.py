@@ -67,8 +67,9 @@ def current_plan() -> Plan:
 
 
 @lru_cache(maxsize=1)
-def _missing_at_start() -> tuple[explain.Output, ...]:
-    return tuple(explain.missing(current_plan()))
+def _at_start() -> tuple[list[explain.Output], list[explain.Output]]:
+    """The outputs that were missing and those that were there when this process began."""
+    return explain.survey(current_plan())
 
 
 _bar = console.BuildBar()
@@ -181,14 +182,14 @@ class Report(luigi.Task):
         return _Output(current_plan().report)
 
     def run(self) -> None:
-        report_step.make_report(current_plan(), _missing_at_start(), time.monotonic() - _STARTED)
+        report_step.make_report(current_plan(), *_at_start(), time.monotonic() - _STARTED)
 
 
 class BuildFeatures(luigi.Task):
     """Features, pseudo labels and the report of all configured corpora: the main command."""
 
     def requires(self) -> list[luigi.Task]:
-        _missing_at_start()
+        _at_start()
         report = Report(current_plan().report.stem.rpartition("-")[2])
         return [report, *report.requires()]
 
@@ -197,17 +198,17 @@ class BuildFeatures(luigi.Task):
 
     def run(self) -> None:
         steps.write_index(current_plan())
-        print(report_step.summary(current_plan(), _missing_at_start(), time.monotonic() - _STARTED), flush=True)
+        print(report_step.summary(current_plan(), *_at_start(), time.monotonic() - _STARTED), flush=True)
 
 
 @BuildFeatures.event_handler(luigi.Event.DEPENDENCY_DISCOVERED)
 def _show_bar(_task: luigi.Task, _dependency: luigi.Task) -> None:
-    _bar.start({output.path: output.utterances for output in _missing_at_start() if output.kind in ("manifest", "shard")})
+    _bar.start({output.path: output.utterances for output in _at_start()[0] if output.kind in ("manifest", "shard")})
 
 
 @BuildFeatures.event_handler(luigi.Event.DEPENDENCY_PRESENT)
 def _say_nothing_to_do(_task: luigi.Task) -> None:
-    print(report_step.summary(current_plan(), (), time.monotonic() - _STARTED), flush=True)
+    print(report_step.summary(current_plan(), *explain.survey(current_plan()), time.monotonic() - _STARTED), flush=True)
 
 
 def _manifest(corpus: str) -> Manifest:
