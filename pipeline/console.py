@@ -1,11 +1,12 @@
 """What a person sees while a build runs: one bar, one line for an error that they can mend, and a summary."""
 
+import atexit
 import contextlib
 import logging
 import multiprocessing
+import os
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -53,12 +54,21 @@ class BuildBar:
     def __init__(self) -> None:
         self._in_hand = multiprocessing.Value("q", 0)
         self._thread: threading.Thread | None = None
+        self._ended = threading.Event()
+        self._owner = os.getpid()
 
     def start(self, missing: Mapping[Path, int]) -> None:
         """Begins to show the progress of outputs, path → utterances; once."""
         if self._thread is None and missing and sys.stderr.isatty():
             self._thread = threading.Thread(target=self._watch, args=(dict(missing),), daemon=True)
             self._thread.start()
+            atexit.register(self.end)
+
+    def end(self) -> None:
+        """Shows where things stand, for the last time; what is printed next has a line of its own."""
+        if self._thread is not None and os.getpid() == self._owner:  # a fork has the locks of the thread, not the thread
+            self._ended.set()
+            self._thread.join()
 
     @contextlib.contextmanager
     def in_hand(self) -> Iterator[Callable[[int], None]]:
@@ -85,11 +95,13 @@ class BuildBar:
             total=sum(missing.values()), file=sys.stderr, unit=" clips", desc="BuildFeatures", smoothing=0.05, dynamic_ncols=True
         ) as bar:
             while missing:
-                time.sleep(_POLL_S)
+                ended = self._ended.wait(_POLL_S)
                 for path in [path for path in missing if path.exists()]:
                     finished += missing.pop(path)
                 bar.n = min(bar.total, max(bar.n, finished + self._in_hand.value))
                 bar.refresh()
+                if ended:
+                    return
 
 
 @contextlib.contextmanager

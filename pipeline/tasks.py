@@ -198,6 +198,7 @@ class BuildFeatures(luigi.Task):
 
     def run(self) -> None:
         steps.write_index(current_plan())
+        _bar.end()
         print(report_step.summary(current_plan(), *_at_start(), time.monotonic() - _STARTED), flush=True)
 
 

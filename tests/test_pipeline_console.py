@@ -182,3 +182,12 @@ def test_other_errors_keep_their_traceback_and_other_messages_stay_as_they_are(l
     logger.warning("as it is: %s", "this")
     assert "[pid 17] Worker Worker(host=h) failed    Features(corpus=mosi)\nTraceback (most recent call last):" in stream.getvalue()
     assert stream.getvalue().endswith("KeyError: 'x'\nas it is: this\n")
+
+
+def test_the_end_shows_where_things_stand_at_once(tmp_path, terminal):
+    bar = BuildBar()
+    bar.start({tmp_path / "a": 30, tmp_path / "b": 12})
+    (tmp_path / "a").touch()
+    bar.end()
+    assert not bar._thread.is_alive()
+    assert counts(terminal(), "BuildFeatures")[-1] == (30, 42)
