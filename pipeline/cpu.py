@@ -28,7 +28,7 @@ class PackedLinear(nn.Module):
     """A linear layer, (…, I) float32 → (…, O), whose weights oneDNN has laid out for its own kernels.
 
     Long sums are added up in pieces of `_SUMMANDS` inputs: oneDNN accumulates in one register what MKL splits. On a full-size Data2Vec
-    this brings the largest difference to float64 from 8e-6 to 6e-6 (MKL: 5e-6), at no cost in time.
+    this brings the largest difference to float64 from 8e-6 to 6e-6 (MKL: 5e-6); in time it costs at most 5 %.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
