@@ -5,7 +5,7 @@ The columns and their rules are in `data.schema`; what a corpus looks like befor
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -51,9 +51,20 @@ def read_manifest(path: Path) -> pd.DataFrame:
     Raises:
         InputError: The file is missing, is not a manifest or is damaged.
     """
+    return validate(read_table(path), str(path))
+
+
+def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """Reads any table that `write_table` wrote, or some of its columns.
+
+    Raises:
+        InputError: The file is missing, is not Parquet, is damaged or lacks a column.
+    """
     with _opened(path) as file:
-        table = file.read().to_pandas()
-    return validate(table, str(path))
+        missing = set(columns or ()) - set(file.schema_arrow.names)
+        if missing:
+            raise InputError(f"{path}: no column {', '.join(sorted(missing))} in this table. Run BuildFeatures again.")
+        return file.read(columns=columns and list(columns)).to_pandas()
 
 
 class Summary(NamedTuple):
@@ -91,6 +102,8 @@ def _opened(path: Path) -> Iterator[pq.ParquetFile]:
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             yield file
+    except InputError:
+        raise
     except (OSError, ValueError, pa.ArrowException) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise InputError(f"{path}: truncated or damaged ({reason}). Delete it and run BuildFeatures again.") from error

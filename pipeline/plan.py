@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from data.cache import INDEX, CachedCorpus, index_content
 from data.corpora import read_corpus
 from data.corpora.base import Corpus
 from data.fingerprint import FileDigests, digest
@@ -98,18 +99,16 @@ class Plan:
     @property
     def index(self) -> Path:
         """The file that says which outputs belong to the last build."""
-        return self.settings.cache / "index.json"
+        return self.settings.cache / INDEX
 
     def index_content(self) -> dict[str, Any]:
-        """What `index` holds when the build is complete; paths relative to the cache."""
-        cache = self.settings.cache
-        corpora: dict[str, Any] = {}
-        for name, corpus in self.corpora.items():
-            features = {m: str(f.path.relative_to(cache)) for (c, m), f in self.features.items() if c == name}
-            corpora[name] = {"manifest": str(corpus.manifest.relative_to(cache)), "features": features}
-            if name in self.ledgers:
-                corpora[name]["pseudo_labels"] = str(self.ledgers[name].path.relative_to(cache))
-        return {"version": 1, "corpora": corpora, "report": str(self.report.relative_to(cache))}
+        """What `index` holds when the build is complete."""
+        return index_content(self.settings.cache, map(self._cached, self.corpora), self.report)
+
+    def _cached(self, name: str) -> CachedCorpus:
+        features = {modality: one.path for (corpus, modality), one in self.features.items() if corpus == name}
+        ledger = self.ledgers[name].path if name in self.ledgers else None
+        return CachedCorpus(name, self.corpora[name].manifest, features, ledger)
 
 
 def make_plan(settings: Settings, progress: Callable[[str, int, int], None] = lambda what, done, total: None) -> Plan:

@@ -66,7 +66,7 @@ def test_data_imports_torch_only_for_tensors():
 
 def test_data_is_usable_where_neither_media_libraries_nor_luigi_nor_torch_are_installed():
     blocked = ("av", "soxr", "luigi", "transformers", "torch", "pydantic")
-    used = "data.feature_store, data.manifest, data.corpora, data.media, data.doctor"
+    used = "data.feature_store, data.manifest, data.corpora, data.media, data.doctor, data.cache, data.targets, data.batching"
     result = interpret(f"import sys; sys.modules.update(dict.fromkeys({blocked})); import {used}; print('usable')")
     assert (result.returncode, result.stdout) == (0, "usable\n"), result.stderr
 

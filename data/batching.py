@@ -1,0 +1,100 @@
+"""Plans of an epoch: which utterances stand together in which batch, as lists of rows. `data.tensors` makes the batches.
+
+Every plan has each row that it was given exactly once. `smallest` is for heads whose losses need company (batch statistics, pairs):
+a last batch of fewer is merged into the one before, so that nothing is dropped; a plan of one batch stays as small as it is. It is at
+most the batch size.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+
+T = TypeVar("T", np.ndarray, Sequence)
+
+
+class DialogueRows(NamedTuple):
+    """A batch of whole videos."""
+
+    rows: np.ndarray  # (B,) int64, video by video, clips in the order of their position
+    layout: np.ndarray  # (V, L) int64, positions in `rows`; -1 = padding
+
+
+def shuffled(rows: np.ndarray, batch_size: int, generator: np.random.Generator, smallest: int = 1) -> list[np.ndarray]:
+    """Random batches.
+
+    Args:
+        rows: (n,) int64.
+        batch_size: Rows of a batch; the last one may have fewer or, with `smallest`, more.
+        generator: Decides the order.
+        smallest: See the head of this page.
+    """
+    return _cut(generator.permutation(rows), batch_size, smallest)
+
+
+def of_like_lengths(
+    rows: np.ndarray, lengths: np.ndarray, batch_size: int, generator: np.random.Generator, window: int = 16, smallest: int = 1
+) -> list[np.ndarray]:
+    """Random batches of rows that are about as long, so that little is padding.
+
+    The rows are shuffled, sorted by length within windows of so many batches, and cut; the batches are shuffled in turn.
+
+    Args:
+        rows: (n,) int64.
+        lengths: (N,) cost of every row of the corpus, e.g. its frames; indexed by row.
+        batch_size: As in `shuffled`.
+        generator: Decides the order.
+        window: Batches in a window: 1 is `shuffled`, more is less random and less padding.
+        smallest: See the head of this page.
+    """
+    windows = _cut(generator.permutation(rows), batch_size * window)
+    ordered = [part[np.argsort(lengths[part], kind="stable")] for part in windows]
+    batches = _cut(np.concatenate([rows[:0], *ordered]), batch_size, smallest)
+    return [batches[place] for place in generator.permutation(len(batches))]
+
+
+def in_order(rows: np.ndarray, lengths: np.ndarray, batch_size: int, smallest: int = 1) -> list[np.ndarray]:
+    """Batches for evaluation, the longest rows first: little padding, and what does not fit into memory fails at once.
+
+    Args: as in `of_like_lengths`.
+    """
+    return _cut(rows[np.argsort(-lengths[rows], kind="stable")], batch_size, smallest)
+
+
+def dialogues(
+    videos: np.ndarray,
+    positions: np.ndarray,
+    rows: np.ndarray,
+    videos_per_batch: int,
+    generator: np.random.Generator | None = None,
+    smallest: int = 1,
+) -> list[DialogueRows]:
+    """Batches of whole videos. Clips that are not among `rows` are left out, and their neighbours become adjacent.
+
+    Args:
+        videos: (N,) video of every row of the corpus.
+        positions: (N,) int64 order inside the video.
+        rows: (n,) int64, of one split: two splits may use one name for different videos.
+        videos_per_batch: V.
+        generator: Decides the order of the videos; None leaves them in the order in which `rows` has them.
+        smallest: See the head of this page; counts videos.
+    """
+    _, first, video = np.unique(videos[rows], return_index=True, return_inverse=True)
+    ordered = np.lexsort((positions[rows], video))
+    clips = np.split(rows[ordered], np.cumsum(np.bincount(video))[:-1])[: len(first)]
+    order = np.argsort(first) if generator is None else generator.permutation(len(first))
+    return [_dialogue([clips[place] for place in part]) for part in _cut(order, videos_per_batch, smallest)]
+
+
+def _dialogue(clips: Sequence[np.ndarray]) -> DialogueRows:
+    counts = np.array([len(rows) for rows in clips])
+    starts, steps = np.cumsum(counts) - counts, np.arange(counts.max())
+    layout = np.where(steps < counts[:, None], starts[:, None] + steps, -1)
+    return DialogueRows(np.concatenate(clips), layout)
+
+
+def _cut(items: T, size: int, smallest: int = 1) -> list[T]:
+    starts = list(range(0, len(items), size))
+    if len(starts) > 1 and len(items) - starts[-1] < smallest:
+        starts.pop()
+    return [items[start:stop] for start, stop in zip(starts, [*starts[1:], len(items)], strict=False)]

@@ -1,0 +1,99 @@
+"""The index of a cache: which manifest, feature files and ledger the last build left for each corpus.
+
+What is in those files is for their own readers: `data.manifest`, `data.feature_store`, `data.targets`. The index is JSON, its paths
+are relative to the cache, so that a cache can be moved or copied:
+
+    {"version": 1,
+     "corpora": {"mosi": {"manifest": "…", "features": {"text": "…", "audio": "…"}, "pseudo_labels": "…" (if there are any)}},
+     "report": "…"}
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data.errors import InputError
+from data.lookup import lookup
+
+INDEX = "index.json"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class CachedCorpus:
+    """The files of one corpus."""
+
+    name: str
+    manifest: Path
+    features: Mapping[str, Path]  # modality → feature file
+    pseudo_labels: Path | None  # the ledger; None if none was asked for
+
+    def files(self) -> Iterator[tuple[str, Path]]:
+        """What each file is, and its path."""
+        yield "manifest", self.manifest
+        yield from ((f"{modality} features", path) for modality, path in self.features.items())
+        if self.pseudo_labels is not None:
+            yield "pseudo labels", self.pseudo_labels
+
+
+def read_cache(folder: Path) -> dict[str, CachedCorpus]:
+    """Reads the index of a cache; the files that it names are not looked at.
+
+    Returns:
+        Name → corpus, in the order of the index.
+
+    Raises:
+        InputError: The folder or its index is missing, or the index is damaged or of a newer version.
+    """
+    path = folder / INDEX
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder, expected a cache. Run BuildFeatures, or give the folder in which it wrote.")
+    if not path.is_file():
+        raise InputError(f"{folder}: not a cache: it has no {INDEX}. Run BuildFeatures, which writes it when a build is complete.")
+    try:
+        index = json.loads(path.read_text(encoding="utf-8"))
+        version = index["version"]
+        if version <= VERSION:
+            return {name: _corpus(folder, name, entry) for name, entry in index["corpora"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise InputError(f"{path}: damaged ({reason}). Run BuildFeatures again: it rewrites the index and keeps the rest.") from error
+    raise InputError(f"{path}: index of version {version}; this program reads up to {VERSION}. Install a newer one.")
+
+
+def open_corpus(folder: Path, name: str) -> CachedCorpus:
+    """Finds one corpus in a cache. The files of the others may be absent, as where only a part of a cache was copied.
+
+    Raises:
+        InputError: As `read_cache`; there is no such corpus; one of its files is missing.
+    """
+    corpus = lookup(read_cache(folder), name, "corpus")
+    for kind, path in corpus.files():
+        if not path.is_file():
+            raise InputError(
+                f"{path}: no such file, but {folder / INDEX} names it as the {kind} of {name}. Copy it too, or run BuildFeatures again."
+            )
+    return corpus
+
+
+def index_content(folder: Path, corpora: Iterable[CachedCorpus], report: Path) -> dict[str, Any]:
+    """What the index of the cache `folder` holds for these corpora."""
+
+    def relative(path: Path) -> str:
+        return path.relative_to(folder).as_posix()
+
+    entries: dict[str, Any] = {}
+    for corpus in corpora:
+        features = {modality: relative(path) for modality, path in corpus.features.items()}
+        entries[corpus.name] = {"manifest": relative(corpus.manifest), "features": features}
+        if corpus.pseudo_labels is not None:
+            entries[corpus.name]["pseudo_labels"] = relative(corpus.pseudo_labels)
+    return {"version": VERSION, "corpora": entries, "report": relative(report)}
+
+
+def _corpus(folder: Path, name: str, entry: Mapping[str, Any]) -> CachedCorpus:
+    features = {modality: folder / path for modality, path in entry["features"].items()}
+    ledger = folder / entry["pseudo_labels"] if "pseudo_labels" in entry else None
+    return CachedCorpus(name, folder / entry["manifest"], features, ledger)

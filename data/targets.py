@@ -1,0 +1,114 @@
+"""What heads learn to predict: sentiment and emotions of the utterances that can be used, and what orders and splits them.
+
+Emotions are those of the manifest (`annotated`) or those of the ledger of pseudo labels (`pseudo`), never a mixture. The features of
+the same utterances are in `data.tensors`; how pseudo labels come about is in `pipeline.pseudo_labels`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from data.cache import CachedCorpus
+from data.errors import InputError
+from data.labels import EMOTIONS
+from data.lookup import lookup
+from data.manifest import read_manifest, read_table
+from data.schema import SPLITS
+
+_LEDGER_COLUMNS = ("utterance_id", "similarity", *EMOTIONS)
+
+
+@dataclass(frozen=True)
+class Targets:
+    """The N utterances of a corpus that are not excluded, in the order of the manifest."""
+
+    ids: tuple[str, ...]
+    split: np.ndarray  # (N,) str, of `SPLITS`; empty where the corpus has none
+    video: np.ndarray  # (N,) str
+    position: np.ndarray  # (N,) int64, order inside the video
+    sentiment: np.ndarray  # (N,) float32, NaN where unlabelled
+    emotions: np.ndarray  # (N, 6) float32 intensities (present = > 0), NaN where unlabelled
+    text: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def rows(self, split: str) -> np.ndarray:
+        """(n,) int64 rows of one split, ascending.
+
+        Raises:
+            InputError: There is no split of this name.
+        """
+        lookup(dict.fromkeys(SPLITS), split, "split")
+        return np.flatnonzero(self.split == split)
+
+
+def load_targets(corpus: CachedCorpus, emotions: str = "annotated", minimum_similarity: float = 0.0) -> Targets:
+    """Reads the labels of a corpus.
+
+    Args:
+        corpus: Of a cache.
+        emotions: A key of `EMOTION_SOURCES`.
+        minimum_similarity: Pseudo emotions count only from this cosine of utterance and donor on; below, the utterance is unlabelled.
+
+    Raises:
+        InputError: The manifest or the ledger cannot be read; there is no such source of emotions, or this corpus lacks it; the
+            ledger does not have each utterance once.
+    """
+    source = lookup(EMOTION_SOURCES, emotions, "source of emotions")
+    table = read_manifest(corpus.manifest)
+    table = table[table["excluded"] == ""]
+    return Targets(
+        ids=tuple(table["utterance_id"]),
+        split=np.array(table["split"], dtype=str),
+        video=np.array(table["video_id"], dtype=str),
+        position=table["position"].to_numpy(np.int64),
+        sentiment=table["sentiment"].to_numpy(np.float32),
+        emotions=source(corpus, table, minimum_similarity),
+        text=tuple(table["text"]),
+    )
+
+
+def _annotated(corpus: CachedCorpus, table: pd.DataFrame, minimum_similarity: float) -> np.ndarray:
+    return table[list(EMOTIONS)].to_numpy(np.float32)
+
+
+def _pseudo(corpus: CachedCorpus, table: pd.DataFrame, minimum_similarity: float) -> np.ndarray:
+    """(N, 6) float32 emotions of the ledger; NaN where the utterance abstained or its donor is not similar enough."""
+    if not -1 <= minimum_similarity <= 1:
+        raise InputError(f"Pseudo labels: the minimum similarity is {minimum_similarity!r}, expected a cosine from -1 to 1.")
+    if corpus.pseudo_labels is None:
+        raise InputError(
+            f"{corpus.name}: the cache has no pseudo labels of it. Name {corpus.name} in luigi.cfg, section [pseudo_labels], targets,"
+            " and run BuildFeatures, or use annotated emotions."
+        )
+    ledger = _read_ledger(corpus.pseudo_labels)
+    absent = table.loc[~table["utterance_id"].isin(ledger.index), "utterance_id"].tolist()
+    if absent:
+        raise InputError(
+            f"{corpus.pseudo_labels}: {len(absent):,} of {len(table):,} utterances of {corpus.manifest} are not in it, first"
+            f" {absent[0]!r}. Run BuildFeatures again."
+        )
+    ledger = ledger.loc[table["utterance_id"]]
+    too_far = (ledger["similarity"] < minimum_similarity).to_numpy()
+    return np.where(too_far[:, None], np.float32(np.nan), ledger[list(EMOTIONS)].to_numpy(np.float32))
+
+
+def _read_ledger(path: Path) -> pd.DataFrame:
+    """`_LEDGER_COLUMNS`, by utterance_id."""
+    ledger = read_table(path, _LEDGER_COLUMNS)
+    ledger = ledger.set_index("utterance_id")
+    if not ledger.index.is_unique:
+        twice = ledger.index[ledger.index.duplicated()][0]
+        raise InputError(f"{path}: utterance {twice!r} occurs more than once, expected unique ids. Run BuildFeatures again.")
+    return ledger
+
+
+EMOTION_SOURCES: Mapping[str, Callable[[CachedCorpus, pd.DataFrame, float], np.ndarray]] = {
+    "annotated": _annotated,
+    "pseudo": _pseudo,
+}
+"""Where emotions come from → (corpus, manifest, minimum similarity) to their (N, 6) float32 intensities."""

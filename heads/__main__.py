@@ -1,0 +1,193 @@
+"""`python -m heads`: train heads on a feature cache, and look at what came out.
+
+Each command is one function here; the work is in `heads.experiment` and below it.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from data.atomic import atomic_path
+from data.errors import InputError
+from data.schema import SPLITS
+from data.targets import EMOTION_SOURCES
+from heads.base import TASKS
+from heads.config import DEFAULT_PRESET, PRESETS, make_config
+from heads.options import nested, parse_assignments
+from heads.registry import HEADS
+
+_EXAMPLES = """examples:
+  python -m heads fit --cache cache --corpus mosi                           MMoLRE, light preset, seed 1
+  python -m heads fit --cache cache --corpus mosi --preset paper-mosi --seed 1 11 111
+  python -m heads fit --cache cache --corpus mosi --head ridge              what every head has to beat
+  python -m heads evaluate runs/mosi-mmolre-light-*-seed1 --split test      opens the test split, and writes down that it did
+  python -m heads predict runs/mosi-mmolre-light-*-seed1 --cache other --corpus clips --out predictions.parquet
+
+exit status: 0 all is well, 2 the command could not be carried out, 130 interrupted (the same command goes on)
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one command and returns the exit status."""
+    args = _parser().parse_args(argv)
+    try:
+        args.run(args)
+        return 0
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("Interrupted. The same command goes on where it was last saved.", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        prog="python -m heads", description="Train heads on cached features.", epilog=_EXAMPLES, formatter_class=raw
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_list(commands)
+    _add_fit(commands)
+    _add_evaluate(commands)
+    _add_predict(commands)
+    return parser
+
+
+def _add_list(commands: Any) -> None:
+    listing = commands.add_parser("list", help="all heads: what they are, where they come from, which options they have")
+    listing.add_argument("head", nargs="?", help="print the options of this head, with the values of the preset")
+    listing.add_argument("--preset", default=DEFAULT_PRESET, help=f"{', '.join(PRESETS)}, or a YAML file (default {DEFAULT_PRESET})")
+    listing.set_defaults(run=_list)
+    parameters = commands.add_parser("params", help="parameters and multiply-accumulates of UniTSE and the standard MoE")
+    parameters.set_defaults(run=_params)
+
+
+def _add_fit(commands: Any) -> None:
+    fit = commands.add_parser("fit", help="train a head; an interrupted run goes on, a complete one is shown again")
+    fit.add_argument("--cache", type=Path, default=Path("cache"), help="folder that BuildFeatures made (default cache)")
+    fit.add_argument("--corpus", required=True, help="name of the corpus in the cache")
+    fit.add_argument("--head", default="mmolre", help=f"one of {', '.join(HEADS)} (default mmolre)")
+    fit.add_argument("--preset", default=DEFAULT_PRESET, help=f"{', '.join(PRESETS)}, or a YAML file (default {DEFAULT_PRESET})")
+    fit.add_argument("--task", choices=TASKS, help="sentiment, emotions or both (default both)")
+    fit.add_argument("--emotions", choices=EMOTION_SOURCES, help="labels of the corpus or of the ledger (default: what there is)")
+    fit.add_argument("--minimum-similarity", type=float, help="pseudo emotions of less similar donors count as unlabelled (default 0)")
+    fit.add_argument("--modalities", nargs="+", metavar="M", help="text, audio (default both)")
+    fit.add_argument("--seed", type=int, nargs="+", default=[1], help="one run for each (default 1)")
+    fit.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="any option, e.g. train.lr=3e-4; see list HEAD")
+    fit.add_argument("--out", type=Path, default=Path("runs"), help="where run folders go (default runs)")
+    _add_device(fit)
+    fit.set_defaults(run=_fit)
+
+
+def _add_evaluate(commands: Any) -> None:
+    evaluate = commands.add_parser("evaluate", help="metrics of finished runs on a split; opening the test split is written down")
+    evaluate.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders")
+    evaluate.add_argument("--split", choices=SPLITS, default="valid", help="default valid")
+    evaluate.add_argument("--checkpoint", default="checkpoint", help="checkpoint (the chosen epoch, default), best-mae, …")
+    evaluate.add_argument("--cache", type=Path, help="where the features are now (default: where the run found them)")
+    _add_device(evaluate)
+    evaluate.set_defaults(run=_evaluate)
+
+
+def _add_predict(commands: Any) -> None:
+    predict = commands.add_parser("predict", help="predictions of a finished run for any corpus, labelled or not")
+    predict.add_argument("folder", type=Path, metavar="RUN", help="run folder")
+    predict.add_argument("--cache", type=Path, help="cache with the features (default: the run's)")
+    predict.add_argument("--corpus", help="name in the cache (default: the run's)")
+    predict.add_argument("--out", type=Path, required=True, help="Parquet file to write, one row an utterance")
+    _add_device(predict)
+    predict.set_defaults(run=_predict)
+
+
+def _add_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", default="auto", help="auto (the GPU if there is one), cpu, cuda, cuda:1, … (default auto)")
+
+
+def _list(args: argparse.Namespace) -> None:
+    from heads.console import table
+    from heads.options import flat
+
+    if args.head is None:
+        rows = [[name, entry.task or "both", entry.summary, entry.source] for name, entry in HEADS.items()]
+        print(table([[*row[:2], row[2].ljust(75), row[3]] for row in rows], ["head", "task", "", ""]))
+        return
+    config = make_config(args.head, "CORPUS", args.preset)
+    for name, value in flat(config):
+        if name not in ("head", "corpus", "preset", "seed"):
+            print(f"{name} = {list(value) if isinstance(value, tuple) else value}")
+
+
+def _params(args: argparse.Namespace) -> None:
+    from heads import parameters
+
+    print(parameters.render(parameters.block_table()))
+    print()
+    print(parameters.render(parameters.head_table()))
+
+
+def _fit(args: argparse.Namespace) -> None:
+    from heads import experiment
+    from heads.console import results
+
+    device = experiment.choose_device(args.device)
+    config = make_config(args.head, args.corpus, args.preset, _changes(args))
+    material = experiment.open_material(config, args.cache, device)
+    found = {}
+    for seed in dict.fromkeys(args.seed):
+        one = experiment.with_seed(material, seed)
+        folder = experiment.run_folder(one.config, args.out)
+        found[folder.path.name] = _fit_one(one, folder)
+    print(results(found, "valid"))
+
+
+def _fit_one(material: Any, folder: Any) -> dict[str, Any]:
+    from heads import experiment
+    from heads.console import training_bar
+
+    state = "complete already" if folder.is_complete else f"{experiment.facts(material)}"
+    print(f"{folder.path}: {state}", flush=True)
+    with training_bar(folder.path.name, experiment.steps(material)) as advance:
+        return experiment.fit(material, folder, advance)
+
+
+def _changes(args: argparse.Namespace) -> dict[str, Any]:
+    """What the flags and --set say, as a nested mapping."""
+    flags = {
+        "task": args.task,
+        "data.emotions": args.emotions,
+        "data.minimum_similarity": args.minimum_similarity,
+        "data.modalities": args.modalities,
+    }
+    given = {name: value for name, value in flags.items() if value is not None}
+    return nested(given | parse_assignments(args.set))
+
+
+def _evaluate(args: argparse.Namespace) -> None:
+    from heads import experiment
+    from heads.console import results
+    from heads.runs import RunFolder
+
+    device = experiment.choose_device(args.device)
+    found, name = {}, args.split if args.checkpoint == "checkpoint" else f"{args.split}-{args.checkpoint}"
+    for path in args.runs:
+        folder = RunFolder(path)
+        material = experiment.reopen(folder, args.cache, device)
+        found[path.name] = experiment.evaluate(material, folder, args.split, args.checkpoint)
+    print(results(found, name))
+
+
+def _predict(args: argparse.Namespace) -> None:
+    from heads import experiment
+    from heads.runs import RunFolder
+
+    device = experiment.choose_device(args.device)
+    table = experiment.predict(RunFolder(args.folder), args.cache, args.corpus, device)
+    with atomic_path(args.out) as temporary:
+        table.to_parquet(temporary, index=False)
+    print(f"{args.out}: {len(table):,} utterances")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,178 @@
+"""The configuration of a run: what is trained on what, and how. Presets are YAML files in `heads/presets`.
+
+How options are built from text is in `heads.options`; what a head can be told is beside that head.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from data.errors import InputError
+from data.lookup import lookup
+from heads import options
+from heads.base import TASKS
+from heads.losses import EMOTION_LOSSES, REDUCTIONS, SENTIMENT_LOSSES, LossOptions
+from heads.registry import HEADS
+
+PRESETS = {path.stem: path for path in sorted((Path(__file__).parent / "presets").glob("*.yaml"))}
+DEFAULT_PRESET = "light"
+
+PRECISIONS = ("float32", "tf32", "bfloat16")
+EMOTION_SOURCES = ("auto", "annotated", "pseudo")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """What is read from the cache."""
+
+    modalities: tuple[str, ...] = ("text", "audio")
+    emotions: str = "auto"  # annotated, pseudo (from the ledger), auto: annotated if the corpus has any, else pseudo
+    minimum_similarity: float = 0.0  # pseudo emotions below it count as unlabelled
+    text_limit: int | None = 96  # tokens; MMML's
+    audio_limit: int | None = 299  # frames: 6 s, MMML's
+    like_lengths: bool = True  # batches of clips of like length: less padding, same clips in an epoch
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """How it is optimised."""
+
+    batch_size: int = 32
+    accumulate: int = 1  # batches a step
+    max_epochs: int = 50
+    patience: int = 8  # epochs without a better validation value
+    select: str = "loss"  # the validation value that chooses the epoch: loss, mae, mean_wf1, or any metric
+    keep: tuple[str, ...] = ("mae", "mean_wf1")  # further validation values whose best epoch is kept beside it
+    lr: float = 1e-4
+    weight_decay: float = 0.01
+    warmup: float = 0.05  # share of the steps of max_epochs in which the learning rate rises to `lr`; constant after
+    clip_norm: float | None = 1.0
+    precision: str = "float32"  # float32, tf32 (GPU), bfloat16 (autocast)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """All that determines a run's result, besides the features themselves."""
+
+    head: str
+    corpus: str
+    preset: str = DEFAULT_PRESET
+    task: str = "both"
+    seed: int = 1
+    data: DataOptions = field(default_factory=DataOptions)
+    loss: LossOptions = field(default_factory=LossOptions)
+    train: TrainOptions = field(default_factory=TrainOptions)
+    model: Any = None  # the head's own Options
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able, nested."""
+        return dataclasses.asdict(self)
+
+    def key(self) -> str:
+        """A short hash of everything but the seed."""
+        parts = self.as_dict() | {"seed": None}
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def make_config(
+    head: str, corpus: str, preset: str = DEFAULT_PRESET, changes: Mapping[str, Any] | None = None, where: str = "--set"
+) -> RunConfig:
+    """A preset with changes.
+
+    Args:
+        head: A key of `HEADS`.
+        corpus: Name in the cache.
+        preset: A key of `PRESETS`, or the path of a YAML file.
+        changes: Nested mapping of what differs from the preset.
+        where: Where the changes come from, for messages.
+
+    Raises:
+        InputError: A name or value is unknown.
+    """
+    entry = lookup(HEADS, head, "head")
+    path = Path(preset) if preset.endswith((".yaml", ".yml")) else lookup(PRESETS, preset, "preset")
+    values = _for_head(read_yaml(path), head, entry.options, str(path))
+    config = from_mapping({"head": head, "corpus": corpus, "preset": preset, "task": entry.task or "both"} | values, str(path))
+    config = change(config, changes or {}, where)
+    if entry.task and config.task != entry.task:
+        raise InputError(f"Head {head!r} learns the task {entry.task!r} only, asked for {config.task!r}.")
+    return config
+
+
+def from_mapping(values: Mapping[str, Any], where: str) -> RunConfig:
+    """A configuration from what `as_dict` gave, or a part of it.
+
+    Raises:
+        InputError: A name or value is unknown.
+    """
+    values = dict(values)
+    model = values.pop("model", None) or {}
+    config = options.build(RunConfig, values, where)
+    entry = lookup(HEADS, config.head, "head")
+    return _checked(dataclasses.replace(config, model=options.build(entry.options, model, f"{where}: model")), where)
+
+
+def change(config: RunConfig, values: Mapping[str, Any], where: str) -> RunConfig:
+    """A copy with some options changed, as in `options.change`; the model's under "model"."""
+    values = dict(values)
+    model = options.change(config.model, values.pop("model", {}), f"{where}: model")
+    bare = options.change(dataclasses.replace(config, model=None), values, where)
+    return _checked(dataclasses.replace(bare, model=model), where)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML mapping.
+
+    Raises:
+        InputError: The file is missing or no YAML mapping.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file.") from error
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise InputError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())}).") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: expected a mapping of names to values, found {type(values).__name__}.")
+    return values
+
+
+def _for_head(values: dict[str, Any], head: str, kind: type, where: str) -> dict[str, Any]:
+    """A preset serves several heads: what it says under "heads" is for one of them; of its model section, what this head has no
+    option for is left out, unless no head has it."""
+    own = values.pop("heads", None) or {}
+    for name in own:
+        lookup(HEADS, name, f"head in {where}")
+    given = dict(options.items(values.pop("model", None) or {}))
+    known = {name for entry in HEADS.values() for name in options.names(entry.options)}
+    if unknown := [name for name in given if name not in known]:
+        raise InputError(f"{where}: model: no head has an option {unknown[0]!r}.")
+    kept = {name: value for name, value in given.items() if name in options.names(kind)}
+    only = dict(options.items(own.get(head) or {}))
+    return options.nested(dict(options.items(values)) | {f"model.{name}": value for name, value in kept.items()} | only)
+
+
+def _checked(config: RunConfig, where: str) -> RunConfig:
+    lookup(TASKS, config.task, "task")
+    lookup(dict.fromkeys(PRECISIONS), config.train.precision, "precision")
+    lookup(dict.fromkeys(EMOTION_SOURCES), config.data.emotions, "source of emotions")
+    lookup(SENTIMENT_LOSSES, config.loss.sentiment, "sentiment loss")
+    lookup(EMOTION_LOSSES, config.loss.emotion, "emotion loss")
+    lookup(REDUCTIONS, config.loss.emotion_reduction, "reduction")
+    positive = {"train.batch_size", "train.accumulate", "train.max_epochs", "train.patience", "train.lr"}
+    for name, value in options.flat(dataclasses.replace(config, model=None)):
+        if name in positive and not value > 0:
+            raise InputError(f"{where}: {name} is {value}, expected more than 0.")
+    if not 0 <= config.train.warmup < 1:
+        raise InputError(f"{where}: train.warmup is {config.train.warmup}, expected 0 to below 1.")
+    if not config.data.modalities:
+        raise InputError(f"{where}: data.modalities is empty, expected text, audio or both.")
+    return config

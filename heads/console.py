@@ -1,0 +1,88 @@
+"""What the commands print: tables of metrics and one progress bar. Nothing is computed here."""
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from tqdm import tqdm
+
+from data.labels import EMOTIONS
+from heads.intervals import mean_sd
+from heads.metrics import EMOTION_METRICS, SENTIMENT_METRICS
+
+
+@contextlib.contextmanager
+def training_bar(name: str, steps: int) -> Iterator[Callable[[int, str], None]]:
+    """One bar for a run: steps, rate, time left if no epoch is saved by patience, and the best epoch. None without a terminal."""
+    with tqdm(total=steps, desc=name, unit="step", file=sys.stderr, disable=None, leave=False, mininterval=0.5) as bar:
+
+        def advance(done: int, note: str) -> None:
+            bar.set_postfix_str(note, refresh=False)
+            bar.update(done)
+
+        yield advance
+
+
+def table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> str:
+    """Aligned text; the first column to the left, the others to the right."""
+    widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
+    lines = []
+    for first, *others in (header, *rows):
+        cells = [first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))]
+        lines.append("  ".join(cells))
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def results(runs: Mapping[str, Mapping[str, Any]], split: str) -> str:
+    """The metrics of runs on one split, side by side; mean ± sd beneath if there are several of one configuration.
+
+    Args:
+        runs: Name → what is in metrics.json.
+        split: The key of the metrics in it.
+    """
+    parts = []
+    if _has(runs, split, "mae"):
+        rows = [[name, *(_cell(run[split].get(metric)) for metric in SENTIMENT_METRICS)] for name, run in runs.items()]
+        rows += _spread(runs, split, SENTIMENT_METRICS)
+        rows += _intervals(runs, split, SENTIMENT_METRICS)
+        parts.append(table(rows, [f"sentiment, {split}", *SENTIMENT_METRICS]))
+    if _has(runs, split, "mean_acc"):
+        for name, run in runs.items():
+            rows = [[emotion, *(_cell(run[split].get(f"{emotion}_{m}")) for m in EMOTION_METRICS)] for emotion in (*EMOTIONS, "mean")]
+            parts.append(table(rows, [f"emotions, {split}: {name}", *EMOTION_METRICS]))
+        means = [f"mean_{metric}" for metric in EMOTION_METRICS]
+        if spread := _spread(runs, split, means):
+            parts.append(table(spread, [f"emotions, {split}", *means]))
+    return "\n\n".join(parts)
+
+
+def _has(runs: Mapping[str, Mapping[str, Any]], split: str, metric: str) -> bool:
+    return any(metric in run[split] for run in runs.values())
+
+
+def _spread(runs: Mapping[str, Mapping[str, Any]], split: str, metrics: Sequence[str]) -> list[list[str]]:
+    if len(runs) < 2:
+        return []
+    found = mean_sd([{metric: _number(run[split].get(metric)) for metric in metrics} for run in runs.values()])
+    return [[f"mean ± sd of {len(runs)}", *(f"{found[metric].mean:.3f} ± {found[metric].sd:.3f}" for metric in metrics)]]
+
+
+def _intervals(runs: Mapping[str, Mapping[str, Any]], split: str, metrics: Sequence[str]) -> list[list[str]]:
+    if len(runs) != 1:
+        return []
+    (run,) = runs.values()
+    found = run.get(f"{split}_interval", {})
+    return [["95 % interval", *(_interval(found.get(metric)) for metric in metrics)]]
+
+
+def _interval(pair: Sequence[float | None] | None) -> str:
+    return "–" if pair is None or None in pair else f"{pair[0]:.3f}–{pair[1]:.3f}"
+
+
+def _cell(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else value

@@ -1,0 +1,296 @@
+"""What the commands of `python -m heads` do: from a configuration and a cache to a run folder, and from a run folder to results.
+
+The loop of training is in `heads.train`, the floors of scikit-learn in `heads.floors`, what is printed in `heads.console`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+from collections.abc import Callable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from data.cache import CachedCorpus, open_corpus
+from data.errors import InputError
+from data.feature_store import FeatureStore
+from data.targets import Targets, load_targets
+from data.tensors import CorpusTensors
+from heads import config as configs
+from heads import inference
+from heads.base import TASKS
+from heads.config import RunConfig
+from heads.inference import Predictions, pooled, present, scores
+from heads.intervals import bootstrap
+from heads.metrics import emotion_metrics, sentiment_metrics
+from heads.registry import HEADS
+from heads.runs import RunFolder, predictions_table
+from heads.train import Trainer, build_head, epoch_plan, labelled_rows
+from heads.xray import draw, xray
+
+Advance = Callable[[int, str], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Material:
+    """What a run reads."""
+
+    config: RunConfig  # with the source of emotions resolved
+    corpus: CachedCorpus
+    tensors: CorpusTensors
+
+
+def choose_device(name: str) -> torch.device:
+    """ "auto" is the GPU if there is one, else the CPU.
+
+    Raises:
+        InputError: The device is unknown or not here.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"Device {name!r} cannot be used ({str(error).splitlines()[0]}). Choose auto, cpu, cuda or cuda:N.") from error
+    return device
+
+
+def open_material(config: RunConfig, cache: Path, device: torch.device) -> Material:
+    """Opens what a configuration asks for.
+
+    Raises:
+        InputError: The cache lacks something, or the configuration asks for what is not there.
+    """
+    corpus = open_corpus(cache, config.corpus)
+    config, targets = resolve_emotions(config, corpus)
+    data = config.data
+    limits = {name: limit for name, limit in (("text", data.text_limit), ("audio", data.audio_limit)) if limit is not None}
+    return Material(config, corpus, CorpusTensors.load(corpus, targets, modalities=data.modalities, device=device, limits=limits))
+
+
+def resolve_emotions(config: RunConfig, corpus: CachedCorpus) -> tuple[RunConfig, Targets]:
+    """Settles what "auto" means for this corpus and reads the labels."""
+    source, floor = config.data.emotions, config.data.minimum_similarity
+    if source == "auto":
+        annotated = load_targets(corpus)
+        has_none = bool(np.isnan(annotated.emotions).all())
+        source = "pseudo" if has_none and corpus.pseudo_labels and "mer" in TASKS[config.task] else "annotated"
+    data = dataclasses.replace(config.data, emotions=source)
+    return dataclasses.replace(config, data=data), load_targets(corpus, source, floor)
+
+
+def with_seed(material: Material, seed: int) -> Material:
+    """The same with another seed."""
+    return dataclasses.replace(material, config=dataclasses.replace(material.config, seed=seed))
+
+
+def facts(material: Material) -> str:
+    """One line on what a run reads and makes."""
+    config, tensors = material.config, material.tensors
+    counts = " + ".join(f"{len(labelled_rows(config, tensors, split)):,} {split}" for split in ("train", "valid"))
+    emotions = f", {config.data.emotions} emotions" if "mer" in TASKS[config.task] else ""
+    where = "streamed from disk" if tensors.is_streamed else f"on {tensors.device}"
+    return f"{counts} utterances{emotions}, {' + '.join(config.data.modalities)} features {where}"
+
+
+def steps(material: Material) -> int:
+    """Steps of all epochs of a run; 0 for a floor."""
+    config = material.config
+    if HEADS[config.head].floor:
+        return 0
+    plan = epoch_plan(config, material.tensors, labelled_rows(config, material.tensors, "train"), 1)
+    return config.train.max_epochs * -(-len(plan) // config.train.accumulate)
+
+
+def run_folder(config: RunConfig, out: Path) -> RunFolder:
+    """Where a run of this configuration goes below `out`."""
+    preset = Path(config.preset).stem
+    return RunFolder(out / f"{config.corpus}-{config.head}-{preset}-{config.key()}-seed{config.seed}")
+
+
+def fit(material: Material, folder: RunFolder, advance: Advance = lambda steps, note: None) -> dict[str, Any]:
+    """Trains a run, or goes on with it, and writes its results; a complete one is left as it is.
+
+    Returns:
+        What is in metrics.json.
+
+    Raises:
+        InputError: The folder holds another run, or the configuration does not fit the data.
+    """
+    config, tensors = material.config, material.tensors
+    folder.begin(describe(material))
+    if folder.is_complete:
+        return folder.metrics()
+    if HEADS[config.head].floor:
+        found, facts = fit_floor_rows(material, labelled_rows(config, tensors, "valid"))
+    else:
+        trainer = Trainer(config, tensors, folder)
+        trainer.fit(advance)
+        found, facts = finish(trainer)
+    values, intervals = assess(found, tensors)
+    folder.write_predictions("predictions.parquet", predictions_table(found, tensors.targets), {"split": "valid"})
+    write_routing(folder, found, tensors.targets, "xray")
+    head = {"head": config.head, "corpus": config.corpus, "task": config.task, "seed": config.seed}
+    folder.write_metrics({**head, **facts, "valid": values, "valid_interval": intervals})
+    folder.remove_state()
+    return folder.metrics()
+
+
+def finish(trainer: Trainer) -> tuple[Predictions, dict[str, Any]]:
+    """Writes checkpoints and history; predictions for the validation split by the chosen epoch, and facts about the training."""
+    config, folder, best = trainer.config, trainer.folder, trainer.selection.best
+    chosen, *others = [name for name in trainer.selection.criteria if name in best]
+    folder.save_checkpoint("checkpoint.safetensors", trainer.best[chosen])
+    for name in others:
+        folder.save_checkpoint(f"best-{name}.safetensors", trainer.best[name])
+    folder.write_history(trainer.history)
+    trainer.head.load_state_dict(trainer.best[chosen])
+    found = inference.predict(trainer.head, trainer.tensors, trainer.valid_rows, 4 * config.train.batch_size, config.train.precision)
+    return found, {
+        "parameters": sum(parameter.numel() for parameter in trainer.head.parameters()),
+        "epochs": trainer.epoch,
+        "selected": {name: {"epoch": epoch, "value": value} for name, (epoch, value) in best.items()},
+    }
+
+
+def assess(found: Predictions, tensors: CorpusTensors) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
+    """Metrics, and 95 % bootstrap intervals of each."""
+    intervals: dict[str, tuple[float, float]] = {}
+    targets = tensors.targets
+    if found.sentiment is not None:
+        intervals |= bootstrap(sentiment_metrics, found.sentiment.astype(float), targets.sentiment[found.rows].astype(float))
+    if found.emotion_logits is not None:
+        intervals |= bootstrap(emotion_metrics, found.emotion_probability, present(targets.emotions[found.rows]))
+    return scores(found, tensors), intervals
+
+
+def write_routing(folder: RunFolder, found: Predictions, targets: Targets, name: str) -> None:
+    """Writes the routing report and its picture, for heads that route."""
+    if found.routing:
+        report = xray(found.routing, targets.emotions[found.rows])
+        folder.write_json(f"{name}.json", report)
+        draw(report, folder.path / f"{name}.svg")
+
+
+def describe(material: Material) -> dict[str, Any]:
+    """What config.json holds. "made" is for the reader; the rest identifies the run."""
+    config, corpus = material.config, material.corpus
+    files = {modality: corpus.features[modality].name for modality in config.data.modalities}
+    ledger = corpus.pseudo_labels.name if config.data.emotions == "pseudo" and corpus.pseudo_labels else None
+    return {
+        "version": 1,
+        "config": config.as_dict(),
+        "manifest": corpus.manifest.name,
+        "features": files,
+        "pseudo_labels": ledger,
+        "encoders": encoders(corpus, config.data.modalities),
+        "made": {
+            "cache": str(corpus.manifest.parent.parent.resolve()),
+            "device": str(material.tensors.device),
+            "python": platform.python_version(),
+            "packages": {name: _version(name) for name in ("torch", "numpy", "scikit-learn", "safetensors")},
+        },
+    }
+
+
+def encoders(corpus: CachedCorpus, modalities: tuple[str, ...]) -> dict[str, Any]:
+    """Modality → name, weights and settings of the encoder that made the features."""
+    found = {}
+    for modality in modalities:
+        with FeatureStore.open(corpus.features[modality]) as store:
+            found[modality] = {"encoder": store.attrs.get("encoder"), "identity": store.attrs.get("identity"), "dim": store.dim}
+    return found
+
+
+def reopen(folder: RunFolder, cache: Path | None, device: torch.device, corpus: str | None = None) -> Material:
+    """What a run read, or the same of another corpus or cache, made by the same encoders.
+
+    Raises:
+        InputError: There is no such run; its features are not there, or come from other encoders.
+    """
+    content = folder.config()
+    config = configs.from_mapping(content["config"], str(folder.path / "config.json"))
+    if corpus is not None and corpus != config.corpus:
+        data = dataclasses.replace(config.data, emotions="annotated")  # labels are not needed, and may not exist
+        config = dataclasses.replace(config, corpus=corpus, data=data)
+    material = open_material(config, cache or Path(content["made"]["cache"]), device)
+    for modality, wanted in content["encoders"].items():
+        found = encoders(material.corpus, (modality,))[modality]
+        if found != wanted:
+            raise InputError(
+                f"{material.corpus.features[modality]}: made by {_encoder(found)}, but {folder.path} was trained on {_encoder(wanted)}."
+                " Build the cache with the same encoder and settings."
+            )
+    return material
+
+
+def evaluate(material: Material, folder: RunFolder, split: str, checkpoint: str = "checkpoint") -> dict[str, Any]:
+    """Predicts a split with a finished run, writes predictions and metrics, and writes down that the split was opened.
+
+    Returns:
+        What is in metrics.json now.
+    """
+    content = folder.metrics()
+    found = predict_rows(material, folder, labelled_rows(material.config, material.tensors, split), checkpoint)
+    values, intervals = assess(found, material.tensors)
+    name = split if checkpoint == "checkpoint" else f"{split}-{checkpoint}"
+    folder.record_opening(split, checkpoint)
+    folder.write_predictions(f"predictions-{name}.parquet", predictions_table(found, material.tensors.targets), {"split": split})
+    write_routing(folder, found, material.tensors.targets, f"xray-{name}")
+    content |= {name: values, f"{name}_interval": intervals}
+    folder.write_metrics(content)
+    return folder.metrics()
+
+
+def predict(folder: RunFolder, cache: Path | None, corpus: str | None, device: torch.device) -> pd.DataFrame:
+    """One row for each utterance of a corpus that can be used: what a finished run predicts, beside labels if there are any."""
+    folder.metrics()
+    material = reopen(folder, cache, device, corpus)
+    found = predict_rows(material, folder, np.arange(len(material.tensors.targets)))
+    return predictions_table(found, material.tensors.targets)
+
+
+def predict_rows(material: Material, folder: RunFolder, rows: np.ndarray, checkpoint: str = "checkpoint") -> Predictions:
+    """Predictions of a finished run for rows of a corpus, labelled or not.
+
+    Raises:
+        InputError: The checkpoint is missing or does not fit.
+    """
+    config, tensors = material.config, material.tensors
+    if HEADS[config.head].floor:
+        return fit_floor_rows(material, rows)[0]
+    head = build_head(config, tensors)
+    head.load_state_dict(folder.load_checkpoint(f"{checkpoint}.safetensors"))
+    return inference.predict(head, tensors, rows, 4 * config.train.batch_size, config.train.precision)
+
+
+def fit_floor_rows(material: Material, rows: np.ndarray) -> tuple[Predictions, dict[str, Any]]:
+    """Fits a floor (it takes seconds, so nothing is kept of it) and predicts rows; with what it chose on the validation split."""
+    from heads.floors import fit_floor
+
+    config, tensors = material.config, material.tensors
+    targets, tasks = tensors.targets, TASKS[config.task]
+    features = pooled(tensors, np.arange(len(targets)))
+    train, valid = (targets.split == split for split in ("train", "valid"))
+    floor = fit_floor(HEADS[config.head].floor, features, targets.sentiment, targets.emotions, train, valid)
+    with np.errstate(divide="ignore"):
+        logits = np.log(floor.emotion_probability) - np.log1p(-floor.emotion_probability)
+    sentiment = floor.sentiment[rows] if "msa" in tasks else None
+    return Predictions(rows, sentiment, logits[rows] if "mer" in tasks else None, {}), {"chosen": floor.chosen}
+
+
+def _encoder(facts: Mapping[str, Any]) -> str:
+    return f"{(facts['encoder'] or {}).get('name', 'an unnamed encoder')} (width {facts['dim']})"
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

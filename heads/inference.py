@@ -1,0 +1,126 @@
+"""Predictions of a trained head for rows of a corpus, as numpy arrays, and what they are worth."""
+
+import contextlib
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data.batching import dialogues, in_order
+from data.tensors import Batch, CorpusTensors
+from heads.base import Head
+from heads.layers import masked_mean
+from heads.losses import LossOptions, emotion_loss, sentiment_loss
+from heads.metrics import emotion_metrics, sentiment_metrics
+
+
+class Predictions(NamedTuple):
+    """For n rows; None for a task that the head does not learn."""
+
+    rows: np.ndarray  # (n,) int64, ascending: rows of the corpus
+    sentiment: np.ndarray | None  # (n,) float32
+    emotion_logits: np.ndarray | None  # (n, 6) float32
+    routing: dict[str, np.ndarray]  # "text/block1/msa" → (n, N) gates, time steps averaged
+
+    @property
+    def emotion_probability(self) -> np.ndarray | None:
+        """(n, 6) float64, the sigmoid of the logits."""
+        if self.emotion_logits is None:
+            return None
+        return torch.from_numpy(self.emotion_logits).double().sigmoid().numpy()
+
+
+def predict(head: Head, tensors: CorpusTensors, rows: np.ndarray, batch_size: int, precision: str = "float32") -> Predictions:
+    """Runs a head over rows of a corpus, without gradients and in evaluation mode.
+
+    Args:
+        head: On the device of `tensors`.
+        tensors: Features.
+        rows: (n,) int64.
+        batch_size: Utterances at a time; videos for heads with context.
+        precision: As in training.
+    """
+    was_training = head.training
+    head.eval()
+    plan = evaluation_plan(head, tensors, rows, batch_size)
+    parts: dict[str, list[Tensor]] = {}
+    with torch.inference_mode(), autocast(tensors.device, precision):
+        for batch in tensors.batches(plan):
+            output = head(batch)
+            found = {"rows": batch.index, "sentiment": output.sentiment, "emotion_logits": output.emotion_logits}
+            found |= {f"routing/{name}": _per_utterance(gates, name, batch) for name, gates in output.aux.routing.items()}
+            for name, value in found.items():
+                if value is not None:
+                    parts.setdefault(name, []).append(value)
+    head.train(was_training)
+    arrays = {name: torch.cat(values).float().cpu().numpy() for name, values in parts.items() if name != "rows"}
+    order = torch.cat(parts["rows"]).cpu().numpy()
+    ascending = np.argsort(order)
+    arrays = {name: values[ascending] for name, values in arrays.items()}
+    routing = {name.removeprefix("routing/"): values for name, values in arrays.items() if name.startswith("routing/")}
+    return Predictions(order[ascending], arrays.get("sentiment"), arrays.get("emotion_logits"), routing)
+
+
+def pooled(tensors: CorpusTensors, rows: np.ndarray) -> np.ndarray:
+    """(n, ΣD) float32 means over the time steps of each modality, one modality after the other."""
+    plan = in_order(rows, total_lengths(tensors), 256)
+    means = [torch.cat([masked_mean(batch.features[m], batch.masks[m]) for m in tensors.dims], -1) for batch in tensors.batches(plan)]
+    result = np.empty((len(rows), means[0].shape[1]), np.float32)
+    place = np.argsort(np.argsort(rows, kind="stable"), kind="stable")
+    ascending = np.argsort(np.concatenate(plan), kind="stable")
+    result[:] = torch.cat(means).cpu().numpy()[ascending][place]
+    return result
+
+
+def evaluation_plan(head: Head, tensors: CorpusTensors, rows: np.ndarray, batch_size: int) -> list:
+    """Batches of all rows, the longest first; whole videos for heads with context."""
+    if head.context:
+        return dialogues(tensors.targets.video, tensors.targets.position, rows, batch_size)
+    return in_order(rows, total_lengths(tensors), batch_size)
+
+
+def total_lengths(tensors: CorpusTensors) -> np.ndarray:
+    """(N,) time steps of an utterance, all modalities together."""
+    return np.sum(list(tensors.lengths.values()), axis=0)
+
+
+def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[None]:
+    """bfloat16 products where that precision is chosen; nothing otherwise."""
+    if precision != "bfloat16":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, torch.bfloat16)
+
+
+def scores(predictions: Predictions, tensors: CorpusTensors, loss: LossOptions | None = None) -> dict[str, float]:
+    """Every metric of the rows that have labels, and, if asked, the weighted "loss" of the tasks over all of them."""
+    values: dict[str, float] = {}
+    terms = []
+    targets, weights = tensors.targets, (loss or LossOptions()).weights()
+    if predictions.sentiment is not None:
+        truth = targets.sentiment[predictions.rows]
+        values |= sentiment_metrics(predictions.sentiment.astype(float), truth.astype(float))
+        if loss:
+            value = sentiment_loss(torch.from_numpy(predictions.sentiment), torch.from_numpy(truth), loss.sentiment)
+            terms.append(weights["msa"] * float(value))
+    if predictions.emotion_logits is not None:
+        truth = present(targets.emotions[predictions.rows])
+        values |= emotion_metrics(predictions.emotion_probability, truth)
+        if loss:
+            logits = torch.from_numpy(predictions.emotion_logits)
+            value = emotion_loss(logits, torch.from_numpy(truth).float(), loss.emotion, loss.emotion_reduction)
+            terms.append(weights["mer"] * float(value))
+    return {"loss": sum(terms)} | values if loss else values
+
+
+def present(intensities: np.ndarray) -> np.ndarray:
+    """(n, 6) intensities → 1 where above 0, 0 where not, NaN where unlabelled; float64."""
+    return np.where(np.isnan(intensities), np.nan, intensities > 0)
+
+
+def _per_utterance(gates: Tensor, name: str, batch: Batch) -> Tensor:
+    """(B, N) gates; token-level ones averaged over the real time steps of their modality."""
+    if gates.dim() == 2:
+        return gates
+    mask = batch.masks[name.partition("/")[0]].unsqueeze(-1)
+    return gates.masked_fill(~mask, 0).sum(1) / mask.sum(1)

@@ -1,0 +1,187 @@
+"""Run folders: what a run leaves, and reading it again. Nothing is pickled.
+
+config.json            everything that determined the result, resolved, and the feature files that were read
+metrics.json           validation metrics of the chosen epoch; test metrics once the test split was opened
+history.csv            one row an epoch
+predictions.parquet    of the validation split; predictions-test.parquet once the test split was opened
+checkpoint.safetensors parameters of the chosen epoch; best-<criterion>.safetensors of the others that are kept
+xray.json, xray.svg    routing of the validation split, for heads that route
+opened.csv             every time that a split was evaluated after training: when, which, with which checkpoint
+state.safetensors      where an unfinished run stands; removed when it is complete
+"""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from data.atomic import atomic_path, remove_strays
+from data.errors import InputError
+from data.labels import EMOTIONS
+from data.manifest import write_table
+from heads.inference import Predictions
+
+VERSION = 1
+
+
+class RunFolder:
+    """One run on disk."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the run has ended and its results are here."""
+        return (self.path / "metrics.json").is_file()
+
+    def begin(self, content: Mapping[str, Any]) -> None:
+        """Writes config.json, or checks that the folder holds the same run.
+
+        Raises:
+            InputError: The folder holds another run, or something else.
+        """
+        path = self.path / "config.json"
+        if path.is_file():
+            if _identity(self.config()) != _identity(json.loads(json.dumps(content))):
+                raise InputError(f"{self.path}: holds a run of another configuration. Choose another folder or remove it.")
+            remove_strays(self.path)
+            return
+        if self.path.is_dir() and any(self.path.iterdir()):
+            raise InputError(f"{self.path}: is not empty and holds no run (no config.json). Choose another folder.")
+        self.write_json("config.json", content)
+
+    def config(self) -> dict[str, Any]:
+        """What `begin` was given.
+
+        Raises:
+            InputError: There is no run, or its config.json is damaged.
+        """
+        return self._read_json("config.json")
+
+    def metrics(self) -> dict[str, Any]:
+        """Split → metrics, and facts about the run.
+
+        Raises:
+            InputError: The run is not complete.
+        """
+        if not self.is_complete:
+            raise InputError(f"{self.path}: this run is not complete. Run the same fit command again; it goes on where it stopped.")
+        return self._read_json("metrics.json")
+
+    def write_metrics(self, content: Mapping[str, Any]) -> None:
+        """Writes metrics.json; NaN becomes null."""
+        self.write_json("metrics.json", _without_nan(content))
+
+    def write_history(self, rows: list[dict[str, float]]) -> None:
+        """Writes history.csv."""
+        with atomic_path(self.path / "history.csv") as temporary:
+            pd.DataFrame(rows).to_csv(temporary, index=False)
+
+    def write_predictions(self, name: str, table: pd.DataFrame, attributes: Mapping[str, Any]) -> None:
+        """Writes a table of `predictions_table` as Parquet."""
+        write_table(self.path / name, table, dict(attributes))
+
+    def record_opening(self, split: str, checkpoint: str) -> None:
+        """Writes down that a split was evaluated."""
+        path = self.path / "opened.csv"
+        is_new = not path.exists()
+        with path.open("a", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            if is_new:
+                writer.writerow(["when", "split", "checkpoint"])
+            writer.writerow([datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), split, checkpoint])
+
+    def save_checkpoint(self, name: str, parameters: Mapping[str, Tensor]) -> None:
+        """Writes parameters as safetensors."""
+        self._save(name, parameters, {})
+
+    def load_checkpoint(self, name: str) -> dict[str, Tensor]:
+        """Parameters by name, on the host.
+
+        Raises:
+            InputError: There is no such checkpoint, or it is damaged.
+        """
+        return self._load(name)[0]
+
+    def save_state(self, tensors: Mapping[str, Tensor], progress: Mapping[str, Any]) -> None:
+        """Writes where the run stands, in one file."""
+        self._save("state.safetensors", tensors, {"progress": json.dumps(progress)})
+
+    def load_state(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """What `save_state` was given; None if the run is at its start.
+
+        Raises:
+            InputError: The file is damaged.
+        """
+        if not (self.path / "state.safetensors").exists():
+            return None
+        tensors, facts = self._load("state.safetensors")
+        return tensors, json.loads(facts["progress"])
+
+    def remove_state(self) -> None:
+        """The run is complete."""
+        (self.path / "state.safetensors").unlink(missing_ok=True)
+
+    def _save(self, name: str, tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> None:
+        content = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+        with atomic_path(self.path / name) as temporary:
+            save_file(content, temporary, metadata={"version": str(VERSION), **facts})
+
+    def _load(self, name: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+        path = self.path / name
+        try:
+            with safe_open(path, framework="pt") as file:
+                return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118 - not a dict
+        except FileNotFoundError as error:
+            have = ", ".join(sorted(found.name for found in self.path.glob("*.safetensors"))) or "none"
+            raise InputError(f"{path}: no such checkpoint. Available: {have}.") from error
+        except (SafetensorError, OSError) as error:
+            raise InputError(f"{path}: truncated or damaged ({error}). Remove it and run fit again.") from error
+
+    def write_json(self, name: str, content: Mapping[str, Any]) -> None:
+        """Writes a JSON file of the folder."""
+        with atomic_path(self.path / name) as temporary:
+            temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+    def _read_json(self, name: str) -> dict[str, Any]:
+        path = self.path / name
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise InputError(f"{path}: no such file, so {self.path} is no run folder.") from error
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise InputError(f"{path}: damaged ({error}).") from error
+
+
+def predictions_table(predictions: Predictions, targets: Any) -> pd.DataFrame:
+    """One row an utterance: id, then predicted and true sentiment, then probability and true intensity of each emotion."""
+    columns: dict[str, Any] = {"utterance_id": [targets.ids[row] for row in predictions.rows]}
+    if predictions.sentiment is not None:
+        columns |= {"sentiment": predictions.sentiment, "sentiment_true": targets.sentiment[predictions.rows]}
+    if predictions.emotion_logits is not None:
+        probability, truth = predictions.emotion_probability.astype("float32"), targets.emotions[predictions.rows]
+        columns |= {emotion: probability[:, number] for number, emotion in enumerate(EMOTIONS)}
+        columns |= {f"{emotion}_true": truth[:, number] for number, emotion in enumerate(EMOTIONS)}
+    return pd.DataFrame(columns)
+
+
+def _identity(content: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in content.items() if name != "made"}
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_nan(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(inner) for inner in value]
+    return None if isinstance(value, float) and value != value else value

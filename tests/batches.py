@@ -1,0 +1,64 @@
+"""Random batches for tests of heads, said in a line, and what is done to them to see whether a head notices."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from data.tensors import Batch
+
+LENGTHS = {"text": (5, 3, 4), "audio": (9, 12, 7)}
+"""Time steps of the three utterances that a test has unless it says otherwise."""
+
+DIMS = {"text": 8, "audio": 8}
+
+
+def random_batch(
+    lengths: Mapping[str, Sequence[int]] = LENGTHS,
+    dims: Mapping[str, int] = DIMS,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+) -> Batch:
+    """A batch of noise with labels.
+
+    Args:
+        lengths: Modality → real time steps of each utterance; the longest decides the padding, which is zero.
+        dims: Modality → D.
+        seed: Of features and labels.
+        dtype: Of the features.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    features, masks = {}, {}
+    for modality, steps in lengths.items():
+        masks[modality] = torch.arange(max(steps)) < torch.tensor(steps)[:, None]
+        noise = torch.randn(len(steps), max(steps), dims[modality], generator=generator, dtype=dtype)
+        features[modality] = noise.masked_fill(~masks[modality].unsqueeze(-1), 0)
+    size = len(next(iter(lengths.values())))
+    sentiment = torch.rand(size, generator=generator) * 6 - 3
+    emotions = (torch.rand(size, 6, generator=generator) > 0.5).float()
+    return Batch(features, masks, sentiment, emotions, torch.arange(size))
+
+
+def select(batch: Batch, *rows: int) -> Batch:
+    """The utterances at these positions, padded as before."""
+    index = torch.tensor(rows)
+    features, masks = ({m: values[index] for m, values in part.items()} for part in (batch.features, batch.masks))
+    return Batch(features, masks, batch.sentiment[index], batch.emotions[index], batch.index[index])
+
+
+def trim(batch: Batch) -> Batch:
+    """The same utterances without the padding that all of them have."""
+    longest = {modality: int(mask.sum(1).max()) for modality, mask in batch.masks.items()}
+    features, masks = ({m: values[:, : longest[m]] for m, values in part.items()} for part in (batch.features, batch.masks))
+    return batch._replace(features=features, masks=masks)
+
+
+def pad(batch: Batch, steps: int, value: float) -> Batch:
+    """The same utterances with `steps` more steps of padding, and all of the padding set to `value`."""
+    masks = {modality: _longer(mask.unsqueeze(-1), steps).squeeze(-1) for modality, mask in batch.masks.items()}
+    features = {m: _longer(x, steps).masked_fill(~masks[m].unsqueeze(-1), value) for m, x in batch.features.items()}
+    return batch._replace(features=features, masks=masks)
+
+
+def _longer(values: Tensor, steps: int) -> Tensor:
+    return torch.cat([values, values.new_zeros(len(values), steps, values.shape[-1])], 1)

@@ -1,0 +1,126 @@
+"""A small cache for tests, as a build leaves it: manifest, text and audio features, perhaps a ledger, and the index.
+
+Utterances are of several videos, of 3, 5 or 4 clips in turn, and a video's split is train, valid, test, train in turn. Text has 2 to
+9 rows and audio 3 to 30. Features are noise to which the labels are added, along the same directions in every cache, so that a head
+can learn them.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from data.cache import INDEX, CachedCorpus, index_content, read_cache
+from data.feature_store import FeatureWriter
+from data.labels import EMOTIONS, polarity_of_sentiment
+from data.manifest import write_manifest, write_table
+from data.schema import COLUMNS, TEXT_COLUMNS
+from pipeline.pseudo_labels import LEDGER_COLUMNS
+
+CLIPS = (3, 5, 4)
+SPLITS = ("train", "valid", "test", "train")
+ROWS = {"text": (2, 9), "audio": (3, 30)}
+MINIMUM_SIMILARITY = -0.5
+"""Of the rule of the ledger: below, an utterance abstains."""
+
+
+def make_cache(
+    folder: Path,
+    corpus: str = "mosi",
+    utterances: int = 24,
+    text_dim: int = 8,
+    audio_dim: int = 6,
+    seed: int = 0,
+    emotions: bool = True,
+    ledger: bool = False,
+    labelled: bool = True,
+) -> Path:
+    """Writes a corpus into a cache, beside others that are in it, and returns the folder.
+
+    Args:
+        folder: Of the cache; made if need be.
+        corpus: Its name in the cache.
+        utterances: N; from 9 on there are all three splits.
+        text_dim: D of the text features.
+        audio_dim: D of the audio features.
+        seed: Of labels, lengths and noise.
+        emotions: Whether the manifest has emotions.
+        ledger: Whether there are pseudo labels, with a similarity from -1 to 1.
+        labelled: Whether there are labels at all.
+    """
+    rng = np.random.default_rng(seed)
+    table, signal = _utterances(corpus, utterances, rng)
+    features = {}
+    for modality, dim in {"text": text_dim, "audio": audio_dim}.items():
+        features[modality] = folder / "features" / f"{corpus}-{modality}.h5"
+        _write_features(features[modality], corpus, modality, dim, list(table["utterance_id"]), signal, rng)
+    made = CachedCorpus(
+        corpus,
+        folder / "manifests" / f"{corpus}.parquet",
+        features,
+        folder / "pseudo_labels" / f"{corpus}.parquet" if ledger else None,
+    )
+    if ledger:
+        write_table(made.pseudo_labels, _ledger(table, rng), {"target": corpus})
+    hidden = [*(EMOTIONS if not (emotions and labelled) else ()), *(() if labelled else ("sentiment",))]
+    write_manifest(made.manifest, table.assign(**dict.fromkeys(hidden, np.nan)), {"corpus": corpus})
+    others = read_cache(folder) if (folder / INDEX).exists() else {}
+    index = index_content(folder, (others | {corpus: made}).values(), folder / "report.html")
+    (folder / INDEX).write_text(json.dumps(index), encoding="utf-8")
+    return folder
+
+
+def _utterances(corpus: str, count: int, rng: np.random.Generator) -> tuple[pd.DataFrame, np.ndarray]:
+    """A manifest with all labels, and the (N, 7) labels alone."""
+    videos = [video for video in range(count) for _ in range(CLIPS[video % len(CLIPS)])][:count]
+    positions = [position for video in range(count) for position in range(CLIPS[video % len(CLIPS)])][:count]
+    sentiment = rng.integers(-15, 16, count) / 5
+    intensities = rng.integers(1, 10, (count, len(EMOTIONS))) / 3 * (rng.random((count, len(EMOTIONS))) < 0.4)
+    words = {"negative": "The ending made me leave early", "neutral": "It runs two hours", "positive": "I would watch it twice"}
+    known = {
+        "utterance_id": [f"{corpus}{video}[{position + 1}]" for video, position in zip(videos, positions, strict=True)],
+        "corpus": corpus,
+        "video_id": [f"{corpus}{video}" for video in videos],
+        "clip_id": [str(position + 1) for position in positions],
+        "position": positions,
+        "split": [SPLITS[video % len(SPLITS)] for video in videos],
+        "text": [f"{words[polarity_of_sentiment(value)]}, take {i}." for i, value in enumerate(sentiment)],
+        "label_source": "made up",
+        "sentiment": sentiment,
+        **dict(zip(EMOTIONS, intensities.T, strict=True)),
+    }
+    table = pd.DataFrame({**dict.fromkeys(COLUMNS, np.nan), **dict.fromkeys(TEXT_COLUMNS, ""), **known}, columns=list(COLUMNS))
+    return table, np.column_stack([sentiment, intensities])
+
+
+def _write_features(
+    path: Path, corpus: str, modality: str, dim: int, ids: list[str], signal: np.ndarray, rng: np.random.Generator
+) -> None:
+    low, high = ROWS[modality]
+    lengths = rng.integers(low, high + 1, len(ids)).tolist()
+    directions = np.random.default_rng(len(modality)).standard_normal((signal.shape[1], dim)) / 2
+    facts = {"corpus": corpus, "modality": modality, "encoder": "made up", "identity": {}, "truncated": []}
+    with FeatureWriter(path, ids, lengths, dim, "float16", facts, [""] * len(ids)) as writer:
+        for index, length in enumerate(lengths):
+            writer.write(index, signal[index] @ directions + rng.standard_normal((length, dim)))
+
+
+def _ledger(table: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
+    """The labels of the manifest with one emotion in five turned, so that pseudo labels are like the true ones, and other."""
+    similarity = rng.uniform(-1, 1, len(table))
+    true = table[list(EMOTIONS)].to_numpy()
+    given = np.where(rng.random(true.shape) < 0.2, np.where(true > 0, 0.0, 1.0), true)
+    abstains = similarity < MINIMUM_SIMILARITY
+    given[abstains] = np.nan
+    known = {
+        "utterance_id": table["utterance_id"],
+        "polarity": table["sentiment"].map(polarity_of_sentiment),
+        "similarity": similarity,
+        "runner_up_similarity": similarity - 0.1,
+        "margin": 0.1,
+        "tied": 1,
+        "abstained": np.where(abstains, f"similarity below {MINIMUM_SIMILARITY:g}", ""),
+        **dict(zip(EMOTIONS, given.T, strict=True)),
+    }
+    return pd.DataFrame({**dict.fromkeys(LEDGER_COLUMNS, ""), **known}, columns=list(LEDGER_COLUMNS))
