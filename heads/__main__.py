@@ -111,7 +111,7 @@ def _list(args: argparse.Namespace) -> None:
 
     if args.head is None:
         rows = [[name, entry.task or "both", entry.summary, entry.source] for name, entry in HEADS.items()]
-        print(table([[*row[:2], row[2].ljust(75), row[3]] for row in rows], ["head", "task", "", ""]))
+        print(table(rows, ["head", "task", "what it is", "source"], left=4))
         return
     config = make_config(args.head, "CORPUS", args.preset)
     for name, value in flat(config):

@@ -29,7 +29,7 @@ class Aux(NamedTuple):
     """What a head has to say besides its predictions."""
 
     losses: Mapping[str, Tensor] = {}  # name → scalar, already weighted; added to the loss in training
-    routing: Mapping[str, Tensor] = {}  # "text/block1/msa" → (B, N) or (B, T, N) gates after selection; see heads.xray
+    routing: Mapping[str, Tensor] = {}  # "text/block1/msa" → (B, N) gates after selection; see heads.xray
     unimodal: Mapping[str, "HeadOutput"] = {}  # modality → predictions from it alone, which get the same loss as the main ones
 
 

@@ -24,14 +24,17 @@ def training_bar(name: str, steps: int) -> Iterator[Callable[[int, str], None]]:
         yield advance
 
 
-def table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> str:
-    """Aligned text; the first column to the left, the others to the right."""
+def table(rows: Sequence[Sequence[str]], header: Sequence[str], left: int = 1) -> str:
+    """Aligned text; the first `left` columns to the left, the others to the right."""
     widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
     lines = []
-    for first, *others in (header, *rows):
-        cells = [first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))]
-        lines.append("  ".join(cells))
-    return "\n".join(line.rstrip() for line in lines)
+    for row in (header, *rows):
+        cells = [
+            cell.ljust(width) if number < left else cell.rjust(width)
+            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
 
 
 def results(runs: Mapping[str, Mapping[str, Any]], split: str) -> str:

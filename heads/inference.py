@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from data.batching import dialogues, in_order
-from data.tensors import Batch, CorpusTensors
+from data.tensors import CorpusTensors
 from heads.base import Head
 from heads.layers import masked_mean
 from heads.losses import LossOptions, emotion_loss, sentiment_loss
@@ -49,7 +49,7 @@ def predict(head: Head, tensors: CorpusTensors, rows: np.ndarray, batch_size: in
         for batch in tensors.batches(plan):
             output = head(batch)
             found = {"rows": batch.index, "sentiment": output.sentiment, "emotion_logits": output.emotion_logits}
-            found |= {f"routing/{name}": _per_utterance(gates, name, batch) for name, gates in output.aux.routing.items()}
+            found |= {f"routing/{name}": gates for name, gates in output.aux.routing.items()}
             for name, value in found.items():
                 if value is not None:
                     parts.setdefault(name, []).append(value)
@@ -117,10 +117,3 @@ def present(intensities: np.ndarray) -> np.ndarray:
     """(n, 6) intensities → 1 where above 0, 0 where not, NaN where unlabelled; float64."""
     return np.where(np.isnan(intensities), np.nan, intensities > 0)
 
-
-def _per_utterance(gates: Tensor, name: str, batch: Batch) -> Tensor:
-    """(B, N) gates; token-level ones averaged over the real time steps of their modality."""
-    if gates.dim() == 2:
-        return gates
-    mask = batch.masks[name.partition("/")[0]].unsqueeze(-1)
-    return gates.masked_fill(~mask, 0).sum(1) / mask.sum(1)

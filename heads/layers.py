@@ -20,6 +20,26 @@ def masked_mean(inputs: Tensor, mask: Tensor) -> Tensor:
     return zero_padding(inputs, mask).sum(1) / mask.sum(1, keepdim=True).clamp(min=1).to(inputs.dtype)
 
 
+def pool_steps(inputs: Tensor, mask: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Averages every `size` consecutive steps, of those that are real.
+
+    Args:
+        inputs: (B, T, d).
+        mask: (B, T).
+        size: 1 changes nothing.
+
+    Returns:
+        (B, ⌈T / size⌉, d) means and their mask: True where any step was real.
+    """
+    if size == 1:
+        return inputs, mask
+    missing = -inputs.shape[1] % size
+    parts = functional.pad(inputs, (0, 0, 0, missing)).unflatten(1, (-1, size))
+    real = functional.pad(mask, (0, missing)).unflatten(1, (-1, size))
+    means = masked_mean(parts.flatten(0, 1), real.flatten(0, 1))
+    return means.unflatten(0, parts.shape[:2]), real.any(-1)
+
+
 class Attention(nn.Module):
     """Multi-head attention with projections of its own. Source: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762."""
 

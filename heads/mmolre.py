@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
+from data.errors import InputError
 from data.lookup import lookup
 from data.tensors import Batch
 from heads.base import WIDTHS, Aux, Head, HeadOutput, predictions
 from heads.fusion import CrossModalFusion, FusionOptions
-from heads.layers import OutputLayers, masked_mean
+from heads.layers import OutputLayers, masked_mean, pool_steps
 from heads.mixtures.base import Mixture, NoMixture
 from heads.mixtures.unitse import UniTSE, UniTSEOptions
 from heads.randomness import Dropout
@@ -30,6 +31,7 @@ class FamilyOptions:
     """What can be chosen for every head of the family."""
 
     dim: int | None = None  # width of the model; the widest modality's if None
+    audio_pool: int = 1  # audio frames averaged into one
     adapter: str = "none"  # of the features: none, norm (LayerNorm), linear (Linear, LayerNorm; shared by the tasks)
     input_dropout: float = 0.0  # of the adapted features
     share_modalities: bool = False  # one mixture for all modalities
@@ -56,7 +58,10 @@ class FusionHead(Head):
     def __init__(self, options: FamilyOptions, dims: Mapping[str, int], task: str) -> None:
         """Raises InputError when an option is out of its range."""
         super().__init__(dims, task)
+        if options.audio_pool < 1:
+            raise InputError(f"audio_pool is {options.audio_pool}, expected 1 or more.")
         dim = options.dim or max(dims.values())
+        self.pool = {"audio": options.audio_pool}
         modalities = tuple(dims)
         self.adapters = nn.ModuleDict({modality: adapter(options.adapter, width, dim) for modality, width in dims.items()})
         self.input_dropout = Dropout(options.input_dropout)
@@ -77,14 +82,16 @@ class FusionHead(Head):
         return nn.ModuleDict({task: OutputLayers(dim, (), WIDTHS[task], dropout) for task in self.tasks})
 
     def forward(self, batch: Batch) -> HeadOutput:
-        adapted = {modality: self.input_dropout(layer(batch.features[modality])) for modality, layer in self.adapters.items()}
-        mixed = {modality: self.mixtures[modality](inputs, batch.masks[modality]) for modality, inputs in adapted.items()}
-        fused = self._fuse({task: {m: mix.streams[task] for m, mix in mixed.items()} for task in self.tasks}, batch.masks)
+        pooled = {m: pool_steps(batch.features[m], batch.masks[m], self.pool.get(m, 1)) for m in self.dims}
+        masks = {modality: mask for modality, (_, mask) in pooled.items()}
+        adapted = {modality: self.input_dropout(layer(pooled[modality][0])) for modality, layer in self.adapters.items()}
+        mixed = {modality: self.mixtures[modality](inputs, masks[modality]) for modality, inputs in adapted.items()}
+        fused = self._fuse({task: {m: mix.streams[task] for m, mix in mixed.items()} for task in self.tasks}, masks)
         values = {task: layers(fused[task]) for task, layers in self.outputs.items()}
         aux = Aux(
             losses={f"{m}/{name}": value for m, mix in mixed.items() for name, value in mix.losses.items()},
-            routing={f"{m}/{name}": value for m, mix in mixed.items() for name, value in mix.routing.items()},
-            unimodal={m: self._alone(m, adapted[m], batch.masks[m]) for m in self.unimodal},
+            routing={f"{m}/{name}": _per_utterance(value, masks[m]) for m, mix in mixed.items() for name, value in mix.routing.items()},
+            unimodal={m: self._alone(m, adapted[m], masks[m]) for m in self.unimodal},
         )
         return predictions(values, aux)
 
@@ -124,6 +131,11 @@ def with_mixture(kind: type[Mixture], options: type) -> type[FusionHead]:
         mixture: options = field(default_factory=options)
 
     return type(kind.__name__, (FusionHead,), {"Options": Options, "mixture": kind, "__doc__": kind.__doc__})
+
+
+def _per_utterance(gates: Tensor, mask: Tensor) -> Tensor:
+    """(B, N) gates; of token-level ones, (B, T, N), the mean over real steps."""
+    return gates if gates.dim() == 2 else masked_mean(gates, mask)
 
 
 def adapter(kind: str, width: int, dim: int) -> nn.Module:

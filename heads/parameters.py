@@ -4,7 +4,7 @@ The paper says that its low-rank experts have 5.7 times fewer parameters and nee
 which saves over 80 %. Here the standard MoE is the same module at rank = width.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 
 import pandas as pd
@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from heads.base import TASKS
+from heads.console import table
 from heads.fusion import CrossModalLayer, FusionOptions
+from heads.mixtures.standard import StandardMoEOptions
 from heads.mixtures.unitse import UniTSE, UniTSEOptions
 from heads.mmolre import FusionHead, MMoLRE, MMoLREOptions, PostFusion, PreFusion
 
@@ -24,7 +26,7 @@ STEPS = {"text": 96, "audio": 299}
 MIXED_RANKS = tuple(range(16, 129, 8))
 
 _PAPER = UniTSEOptions(rank=128, top_k=8)
-_STANDARD = replace(_PAPER, rank=DIM, task_rank=DIM)
+_STANDARD = StandardMoEOptions(top_k=8).unitse(DIM)
 _BLOCKS = {
     "UniTSE block, r = 128": _PAPER,
     "UniTSE block, r = 64": replace(_PAPER, rank=64),
@@ -78,17 +80,10 @@ def head_table() -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def render(table: pd.DataFrame) -> str:
+def render(measured: pd.DataFrame) -> str:
     """A table of this module as aligned text: names to the left, numbers to the right, nothing where there is no value."""
-    headings = ["", *(_FORMATS[column][0] for column in table)]
-    rows = [[str(name), *(_written(column, row[column]) for column in table)] for name, row in table.iterrows()]
-    widths = [max(len(cell) for cell in cells) for cells in zip(headings, *rows, strict=True)]
-    return "\n".join(_line(cells, widths) for cells in [headings, *rows])
-
-
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    name, *numbers = cells
-    return "  ".join([name.ljust(widths[0]), *(n.rjust(width) for n, width in zip(numbers, widths[1:], strict=True))]).rstrip()
+    rows = [[str(name), *(_written(column, row[column]) for column in measured)] for name, row in measured.iterrows()]
+    return table(rows, ["", *(_FORMATS[column][0] for column in measured)])
 
 
 def _written(column: str, value: float) -> str:
@@ -97,16 +92,16 @@ def _written(column: str, value: float) -> str:
 
 def _beside_the_last(measured: dict[str, dict[str, int]]) -> pd.DataFrame:
     """The measures of several mixtures, and how they compare to the last of them."""
-    table = pd.DataFrame.from_dict(measured, orient="index")
-    ratios = table.iloc[-1] / table
+    counts = pd.DataFrame.from_dict(measured, orient="index")
+    ratios = counts.iloc[-1] / counts
     return pd.DataFrame(
         {
-            "parameters": table["parameters"],
+            "parameters": counts["parameters"],
             "times_fewer": ratios["parameters"],
             "saved": 1 - 1 / ratios["parameters"],
-            "macs": table["macs"],
+            "macs": counts["macs"],
             "times_fewer_macs": ratios["macs"],
-            "macs_shared": table["macs_shared"],
+            "macs_shared": counts["macs_shared"],
             "times_fewer_macs_shared": ratios["macs_shared"],
         }
     )

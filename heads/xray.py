@@ -1,7 +1,7 @@
 """The expert X-ray: which experts a trained head uses, for which task, modality and emotion; as numbers and as a picture.
 
 What is looked at are the gates of `Aux.routing`, after selection; a gate of 0 is an expert not selected. Keys are
-"modality/block/task". Experts are numbered from 0.
+"modality/block/task". Experts are numbered from 0. Gates are collected in `heads.inference`.
 """
 
 from collections.abc import Mapping
@@ -13,41 +13,15 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from torch import Tensor
 
 from data.atomic import atomic_path
 from data.errors import InputError
 from data.labels import EMOTIONS
 from data.lookup import lookup
 from heads.experts import squared_variation
-from heads.layers import masked_mean
 
 _FORMATS = {".png": {}, ".svg": {"Date": None}}
 """Suffix of a picture → metadata that makes its bytes depend on the report alone."""
-
-
-class Routing:
-    """Gates of one utterance after the other, collected while a head is evaluated. They stay on their device until they are read."""
-
-    def __init__(self) -> None:
-        self._batches: dict[str, list[Tensor]] = {}
-
-    def add(self, routing: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> None:
-        """Takes the gates of a batch.
-
-        Args:
-            routing: `Aux.routing`: (B, N), or (B, T, N), of which the mean over the real steps is taken.
-            masks: Modality → (B, T), of the same batch.
-        """
-        for key, gates in routing.items():
-            gates = gates.detach().float()
-            if gates.dim() == 3:
-                gates = masked_mean(gates, masks[key.partition("/")[0]])
-            self._batches.setdefault(key, []).append(gates)
-
-    def gates(self) -> dict[str, np.ndarray]:
-        """Key → (n, N) float32, the utterances in the order in which they came."""
-        return {key: torch.cat(batches).cpu().numpy() for key, batches in self._batches.items()}
 
 
 def xray(gates: Mapping[str, np.ndarray], emotions: np.ndarray) -> dict[str, Any]:

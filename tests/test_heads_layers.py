@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from data.errors import InputError
-from heads.layers import Attention, FeedForward, OutputLayers, PostNorm, masked_mean, zero_padding
+from heads.layers import Attention, FeedForward, OutputLayers, PostNorm, masked_mean, pool_steps, stacked, zero_padding
 from heads.randomness import Dropout, drawing_from
 
 MASK = torch.tensor([[True, True, False], [True, False, False]])
@@ -127,3 +127,32 @@ def test_output_layers_go_through_their_hidden_widths(hidden, linear):
     assert [(m.in_features, m.out_features) for m in layers if isinstance(m, nn.Linear)] == linear
     assert sum(isinstance(layer, nn.ReLU) for layer in layers) == len(hidden)
     assert not isinstance(layers[-1], nn.ReLU)
+
+
+def test_steps_are_averaged_over_the_real_ones_of_each_few():
+    values = torch.arange(1.0, 6.0).view(1, 5, 1)
+    for mask, means, real in (
+        ([True] * 5, [1.5, 3.5, 5], [True, True, True]),
+        ([True] * 3 + [False] * 2, [1.5, 3, 0], [True, True, False]),
+    ):
+        pooled, left = pool_steps(values, torch.tensor([mask]), 2)
+        assert (pooled.flatten().tolist(), left[0].tolist()) == (means, real)
+
+
+def test_averaging_single_steps_changes_nothing():
+    values = torch.randn(2, 3, 4)
+    assert pool_steps(values, MASK, 1) == (values, MASK)
+
+
+def test_averaged_steps_do_not_depend_on_padding():
+    torch.manual_seed(0)
+    values = torch.randn(2, 3, 4)
+    garbage = values.masked_fill(~MASK.unsqueeze(-1), torch.nan)
+    (expected, _), (found, _) = pool_steps(values, MASK, 2), pool_steps(garbage, MASK, 2)
+    assert torch.equal(found, expected)
+
+
+def test_stacked_modules_are_numbered_from_one():
+    assert [layer.out_features for layer in stacked(3, "layers", lambda number: nn.Linear(1, number))] == [1, 2, 3]
+    with pytest.raises(InputError, match="blocks is 0, expected 1 or more"):
+        stacked(0, "blocks", lambda _: nn.Identity())

@@ -13,7 +13,7 @@ from data.labels import EMOTIONS
 from heads.fusion import FusionOptions
 from heads.mixtures.unitse import UniTSEOptions
 from heads.mmolre import MMoLRE, MMoLREOptions
-from heads.xray import Routing, draw, xray
+from heads.xray import draw, xray
 
 MSA = np.array([[0.5, 0.25, 0.0, 0.0], [0.5, 0.0, 0.25, 0.0]])
 MER = np.array([[0.5, 0.25, 0.0, 0.0], [0.0, 0.25, 0.0, 0.75]])
@@ -64,31 +64,15 @@ def test_a_head_without_routers_is_refused_by_name_of_one_that_has_them():
         xray({}, np.zeros((3, 6)))
 
 
-def test_routing_joins_batches_in_order():
-    routing, masks = Routing(), {"text": torch.ones(1, 2, dtype=torch.bool)}
-    for row in MSA:
-        routing.add({"text/block1/msa": torch.tensor(row[None], requires_grad=True)}, masks)
-    assert np.array_equal(routing.gates()["text/block1/msa"], MSA.astype(np.float32))
-
-
-def test_token_gates_are_averaged_over_real_steps_alone():
-    gates = torch.tensor([[[1.0, 0.0], [0.0, 0.5], [9.0, 9.0]]], dtype=torch.bfloat16)
-    routing = Routing()
-    masks = {"text": torch.ones(1, 9, dtype=torch.bool), "audio": torch.tensor([[True, True, False]])}
-    routing.add({"audio/block2/mer": gates}, masks)
-    assert routing.gates()["audio/block2/mer"].tolist() == [[0.5, 0.25]]
-
-
-def test_a_head_is_looked_into_as_it_is_evaluated():
+def test_the_routing_of_a_head_is_reported_for_each_modality_block_and_task():
     batch = random_batch()
     options = MMoLREOptions(
         mixture=UniTSEOptions(experts=4, rank=2, task_rank=2, top_k=3), fusion=FusionOptions(layers=1, heads=2, ffn=8), output=(4,)
     )
-    head, routing = MMoLRE(options, {"text": 8, "audio": 8}, "both").eval(), Routing()
-    for _ in range(2):
-        routing.add(head(batch).aux.routing, batch.masks)
-    report = xray(routing.gates(), np.tile(batch.emotions, (2, 1)))
-    assert report["utterances"] == 6
+    head = MMoLRE(options, {"text": 8, "audio": 8}, "both").eval()
+    with torch.inference_mode():
+        report = xray({key: gates.numpy() for key, gates in head(batch).aux.routing.items()}, batch.emotions.numpy())
+    assert report["utterances"] == 3
     assert set(report["experts"]) == {f"{m}/block{n}/{t}" for m in ("text", "audio") for n in (1, 2) for t in ("msa", "mer")}
     assert all(sum(part["selected"]) == pytest.approx(3) for part in report["experts"].values())
 

@@ -31,13 +31,13 @@ class PLEOptions(MMoEOptions):
 class PLE(Mixture):
     """Blocks of experts; every task has a stream, and so has what they share until the last block.
 
-    In the routing a task's gates are those of the shared experts, then those of its own.
+    The routing has a task's gates of the shared experts; what is left to 1 is for its own.
     """
 
     def __init__(self, options: PLEOptions, dim: int, tasks: tuple[str, ...]) -> None:
         """Raises InputError when options do not fit together."""
         super().__init__()
-        self.tasks = tasks
+        self.tasks, self.shared_experts = tasks, options.experts
         self.blocks = stacked(options.blocks, "blocks", lambda number: PLEBlock(options, dim, tasks, number == options.blocks))
 
     def forward(self, inputs: Tensor, mask: Tensor) -> Mixed:
@@ -45,7 +45,7 @@ class PLE(Mixture):
         routing: dict[str, Tensor] = {}
         for number, block in enumerate(self.blocks, 1):
             streams, gates = block(streams, mask)
-            routing |= {f"block{number}/{task}": gates[task] for task in self.tasks}
+            routing |= {f"block{number}/{task}": gates[task][..., : self.shared_experts] for task in self.tasks}
         return Mixed(streams, routing=routing)
 
 
