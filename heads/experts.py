@@ -40,7 +40,8 @@ class LowRankExperts(nn.Module):
         self.up = nn.Parameter(torch.empty(dim, kernel2 * total))
         self.up_bias = nn.Parameter(torch.zeros(len(ranks), dim))
         self.activation = lookup(ACTIVATIONS, activation, "activation")()
-        self.register_buffer("expert_of_rank", torch.repeat_interleave(torch.arange(len(ranks)), torch.tensor(ranks)), persistent=False)
+        owners = torch.repeat_interleave(torch.arange(len(ranks)), torch.tensor(ranks), output_size=total)
+        self.register_buffer("expert_of_rank", owners, persistent=False)
         nn.init.uniform_(self.down, -((3 * dim) ** -0.5), (3 * dim) ** -0.5)
         with torch.no_grad():
             bound = (kernel2 * torch.tensor(ranks).float()).rsqrt()[self.expert_of_rank]
@@ -146,7 +147,9 @@ def ranking(values: Tensor) -> Tensor:
 def squared_variation(gates: Tensor) -> Tensor:
     """(σ/μ)² of the experts' mean gates (…, N): 0 for equal load, N for one expert alone. Source: MLoRE's load-balancing loss.
 
-    σ is the sample deviation, (Σ(g − μ)² / (N − 1))^½.
+    σ is the sample deviation, (Σ(g − μ)² / (N − 1))^½; one expert has none, and gives 0.
     """
     load = gates.flatten(0, -2).mean(0)
+    if len(load) == 1:
+        return torch.zeros_like(load[0])
     return load.var() / load.mean().square()

@@ -18,7 +18,7 @@ from data.lookup import lookup
 from data.tensors import Batch
 from heads.base import WIDTHS, Aux, Head, HeadOutput, predictions
 from heads.fusion import CrossModalFusion, FusionOptions
-from heads.layers import OutputLayers, masked_mean, pool_steps
+from heads.layers import OutputLayers, masked_mean, pool_steps, zero_padding
 from heads.mixtures.base import Mixture, NoMixture
 from heads.mixtures.unitse import UniTSE, UniTSEOptions
 from heads.randomness import Dropout
@@ -82,7 +82,8 @@ class FusionHead(Head):
         return nn.ModuleDict({task: OutputLayers(dim, (), WIDTHS[task], dropout) for task in self.tasks})
 
     def forward(self, batch: Batch) -> HeadOutput:
-        pooled = {m: pool_steps(batch.features[m], batch.masks[m], self.pool.get(m, 1)) for m in self.dims}
+        clean = {m: zero_padding(batch.features[m], batch.masks[m]) for m in self.dims}
+        pooled = {m: pool_steps(inputs, batch.masks[m], self.pool.get(m, 1)) for m, inputs in clean.items()}
         masks = {modality: mask for modality, (_, mask) in pooled.items()}
         adapted = {modality: self.input_dropout(layer(pooled[modality][0])) for modality, layer in self.adapters.items()}
         mixed = {modality: self.mixtures[modality](inputs, masks[modality]) for modality, inputs in adapted.items()}
@@ -135,7 +136,7 @@ def with_mixture(kind: type[Mixture], options: type) -> type[FusionHead]:
 
 def _per_utterance(gates: Tensor, mask: Tensor) -> Tensor:
     """(B, N) gates; of token-level ones, (B, T, N), the mean over real steps."""
-    return gates if gates.dim() == 2 else masked_mean(gates, mask)
+    return gates if gates.dim() == 2 else masked_mean(gates.float(), mask)
 
 
 def adapter(kind: str, width: int, dim: int) -> nn.Module:

@@ -147,4 +147,5 @@ def _parameters(module: nn.Module) -> int:
 
 def _on_meta(make: Callable[[], nn.Module]) -> nn.Module:
     """A module without the memory of its weights, which nothing here reads."""
-    return make().to("meta")
+    with torch.device("meta"):
+        return make()

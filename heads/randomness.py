@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from data.errors import InputError
+
 _GENERATORS: ContextVar[Sequence[torch.Generator]] = ContextVar("generators")
 
 _Draw = Callable[[torch.Size, Tensor, Tensor, torch.Generator | None], Tensor]
@@ -35,7 +37,10 @@ class Dropout(nn.Module):
     """
 
     def __init__(self, rate: float) -> None:
+        """Raises InputError unless 0 ≤ rate < 1."""
         super().__init__()
+        if not 0 <= rate < 1:
+            raise InputError(f"A dropout rate is {rate}, expected 0 to below 1.")
         self.is_active = rate > 0
         self.register_buffer("rate", torch.tensor(float(rate)), persistent=False)
 

@@ -57,7 +57,7 @@ def _experts(gates: np.ndarray, present: Mapping[str, np.ndarray]) -> dict[str, 
         "load": gates.mean(0).tolist(),
         "selected": selected.mean(0).tolist(),
         "dead": np.flatnonzero(~selected.any(0)).tolist(),
-        "squared_variation": squared_variation(torch.from_numpy(gates)).item() if gates.shape[1] > 1 else 0.0,
+        "squared_variation": squared_variation(torch.from_numpy(gates)).item(),
         "by_emotion": {emotion: gates[has].mean(0).tolist() if has.any() else None for emotion, has in present.items()},
     }
 

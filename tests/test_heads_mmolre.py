@@ -9,12 +9,11 @@ from batches import LENGTHS, pad, random_batch, select, trim
 from torch import Tensor
 from torch.func import functional_call, grad, stack_module_state, vmap
 
-from data.errors import InputError
 from data.tensors import Batch
 from heads.base import HeadOutput
 from heads.fusion import FusionOptions
 from heads.mixtures.unitse import UniTSEOptions
-from heads.mmolre import FamilyOptions, FusionHead, MMoLRE, MMoLREOptions, PostFusion, PreFusion, adapter
+from heads.mmolre import FusionHead, MMoLRE, PostFusion, PreFusion
 from heads.randomness import drawing_from
 
 FAMILY = {"mmolre": MMoLRE, "pre-fusion": PreFusion, "post-fusion": PostFusion}
@@ -86,13 +85,6 @@ def test_every_parameter_gets_a_gradient(name):
     assert names(head) <= reached(head, loss(head(random())))
 
 
-@pytest.mark.parametrize("options", [{"adapter": "linear"}, {"adapter": "norm"}, {"unimodal_losses": True}, {"share_modalities": True}])
-def test_every_parameter_of_an_option_gets_a_gradient(name, options):
-    head = make(name, **options)
-    output = head(random())
-    assert names(head) <= reached(head, loss(output) + sum(loss(alone) for alone in output.aux.unimodal.values()))
-
-
 def test_pre_fusion_shares_nothing_between_the_tasks():
     head = make("pre-fusion", dims={"text": 12, "audio": 12})
     batch = random_batch(LENGTHS, {"text": 12, "audio": 12})
@@ -140,12 +132,6 @@ def test_mmolre_without_a_mixture_is_pre_fusion():
 
 def test_padding_does_not_matter(name):
     head, batch = make(name).eval(), random()
-    torch.testing.assert_close(joined(head(pad(batch, 4, 100.0))), joined(head(batch)), rtol=0, atol=1e-5)
-
-
-@pytest.mark.parametrize("options", [{"adapter": "linear"}, {"adapter": "norm"}])
-def test_padding_does_not_matter_behind_an_adapter(name, options):
-    head, batch = make(name, **options).eval(), random()
     torch.testing.assert_close(joined(head(pad(batch, 4, 100.0))), joined(head(batch)), rtol=0, atol=1e-5)
 
 
@@ -202,65 +188,6 @@ def test_three_modalities_are_fused(name):
     assert names(head) <= reached(head, loss(head(batch)))
 
 
-def test_the_width_is_that_of_the_widest_modality_unless_chosen(name):
-    head = make(name, dims={"text": 6, "audio": 9}, dim=None)
-    assert head.outputs["msa"][1].in_features == 2 * 9
-    assert [type(layer).__name__ for layer in head.adapters.values()] == ["Linear", "Identity"]
-
-
-@pytest.mark.parametrize(
-    ("kind", "width", "layers"),
-    [
-        ("none", 12, ["Identity"]),
-        ("none", 10, ["Linear"]),
-        ("norm", 12, ["LayerNorm", "Identity"]),
-        ("norm", 10, ["LayerNorm", "Linear"]),
-        ("linear", 12, ["Linear", "LayerNorm"]),
-        ("linear", 10, ["Linear", "LayerNorm"]),
-    ],
-)
-def test_adapters_bring_features_to_the_width(kind, width, layers):
-    made = adapter(kind, width, 12)
-    assert [type(layer).__name__ for layer in made.modules() if not list(layer.children())] == layers
-    assert made(torch.zeros(2, 3, width)).shape == (2, 3, 12)
-
-
-def test_unimodal_predictions_are_from_one_modality_alone(name):
-    head, batch = make(name, unimodal_losses=True).eval(), random()
-    changed = batch._replace(features={**batch.features, "audio": batch.features["audio"] + 1})
-    before, after = head(batch).aux.unimodal, head(changed).aux.unimodal
-    assert list(before) == ["text", "audio"]
-    assert torch.equal(joined(before["text"]), joined(after["text"]))
-    assert not torch.isclose(joined(before["audio"]), joined(after["audio"])).any()
-    assert not make(name)(batch).aux.unimodal
-
-
-def test_unimodal_predictions_are_linear_in_the_mean_of_the_features():
-    head = make("pre-fusion", dims={"text": 12, "audio": 12}, unimodal_losses=True).eval()
-    batch = random_batch(LENGTHS, {"text": 12, "audio": 12})
-    mean = batch.features["text"].sum(1) / batch.masks["text"].sum(1, keepdim=True)
-    linear = head.unimodal["text"]["mer"][1]
-    torch.testing.assert_close(head(batch).aux.unimodal["text"].emotion_logits, mean @ linear.weight.T + linear.bias)
-
-
-def test_modalities_may_share_a_mixture():
-    apart, shared = make("mmolre"), make("mmolre", share_modalities=True)
-    assert shared.mixtures["text"] is shared.mixtures["audio"]
-    assert apart.mixtures["text"] is not apart.mixtures["audio"]
-    assert reached(shared, shared(random()).sentiment.sum()) >= {"mixtures.text.blocks.0.shared.down"}
-    count = {head: sum(p.numel() for p in head.parameters()) for head in (apart, shared, apart.mixtures["text"])}
-    assert count[apart] - count[shared] == count[apart.mixtures["text"]]
-
-
-def test_routing_and_losses_are_named_by_modality(name):
-    options = {"mixture": replace(UNITSE, balance=0.1)} if name == "mmolre" else {}
-    aux = make(name, **options)(random()).aux
-    routed = [f"{m}/block{n}/{t}" for m in DIMS for n in (1, 2) for t in ("msa", "mer")] if name == "mmolre" else []
-    assert list(aux.routing) == routed
-    assert all(gates.shape == (3, 4) for gates in aux.routing.values())
-    assert list(aux.losses) == (["text/balance", "audio/balance"] if name == "mmolre" else [])
-
-
 PACKS = {
     "mmolre": [{"mixture": replace(UNITSE, noise=0.5, balance=0.1, top_k=k)} for k in (2, 3)],
     "mmolre, modalities and directions shared": [
@@ -295,24 +222,3 @@ def test_a_pack_trains_each_head_as_if_it_were_alone(pack):
         for parameter, value in head.named_parameters():
             if value.grad is not None:
                 torch.testing.assert_close(gradients[parameter][number], value.grad, rtol=1e-3, atol=1e-4)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"adapter": "liner"}, "Unknown adapter 'liner'. Did you mean 'linear'"),
-        ({"dim": 11}, "3 attention heads do not divide the width 11"),
-    ],
-)
-def test_impossible_options_are_refused(name, options, message):
-    with pytest.raises(InputError, match=message):
-        make(name, **options)
-
-
-def test_the_defaults_are_the_papers():
-    options = MMoLREOptions()
-    assert options == MMoLREOptions(mixture=UniTSEOptions(), fusion=FusionOptions())
-    assert (options.adapter, options.share_modalities, options.unimodal_losses) == ("none", False, False)
-    assert (options.output, options.output_dropout) == ((768, 512), 0.3)
-    assert MMoLRE.Options is MMoLREOptions
-    assert PreFusion.Options is PostFusion.Options is FamilyOptions

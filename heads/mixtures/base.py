@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from heads.layers import zero_padding
+
 
 class Mixed(NamedTuple):
     """What a mixture makes of (B, T, d) features."""
@@ -30,4 +32,4 @@ class NoMixture(Mixture):
         self.tasks = tasks
 
     def forward(self, inputs: Tensor, mask: Tensor) -> Mixed:
-        return Mixed(dict.fromkeys(self.tasks, inputs))
+        return Mixed(dict.fromkeys(self.tasks, zero_padding(inputs, mask)))
