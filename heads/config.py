@@ -55,6 +55,7 @@ class TrainOptions:
     weight_decay: float = 0.01
     warmup: float = 0.05  # share of the steps of max_epochs in which the learning rate rises to `lr`; constant after
     clip_norm: float | None = 1.0
+    average: float = 0.0  # decay of a moving average of the parameters, which is then what is evaluated and kept; 0: none
     precision: str = "float32"  # float32, tf32 (GPU), bfloat16 (autocast)
 
 
@@ -173,6 +174,8 @@ def _checked(config: RunConfig, where: str) -> RunConfig:
             raise InputError(f"{where}: {name} is {value}, expected more than 0.")
     if not 0 <= config.train.warmup < 1:
         raise InputError(f"{where}: train.warmup is {config.train.warmup}, expected 0 to below 1.")
+    if not 0 <= config.train.average < 1:
+        raise InputError(f"{where}: train.average is {config.train.average}, expected 0 to below 1.")
     if not config.data.modalities:
         raise InputError(f"{where}: data.modalities is empty, expected text, audio or both.")
     return config

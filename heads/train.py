@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from data.batching import dialogues, of_like_lengths, shuffled
 from data.errors import InputError
@@ -73,6 +74,7 @@ class Trainer:
         """Raises InputError when there is nothing to train on, or an option is out of its range."""
         self.config, self.tensors, self.folder = config, tensors, folder
         self.head = build_head(config, tensors)
+        self.average = averaged(self.head, config.train.average)
         self.rows = labelled_rows(config, tensors, "train")
         self.valid_rows = labelled_rows(config, tensors, "valid")
         options = config.train
@@ -82,6 +84,11 @@ class Trainer:
         self.history: list[dict[str, float]] = []
         self.best: dict[str, dict[str, Tensor]] = {}  # criterion → parameters of its best epoch, on the host
         self.generator = torch.Generator(tensors.device)
+
+    @property
+    def shown(self) -> Head:
+        """The head that is evaluated and kept: the one that is trained, or the moving average of its parameters."""
+        return self.average.module if self.average else self.head
 
     @property
     def epoch(self) -> int:
@@ -108,12 +115,12 @@ class Trainer:
         loss = self._train(epoch, advance)
         seconds = time.perf_counter() - began
         options = self.config.train
-        found = predict(self.head, self.tensors, self.valid_rows, 4 * options.batch_size, options.precision)
+        found = predict(self.shown, self.tensors, self.valid_rows, 4 * options.batch_size, options.precision)
         values = scores(found, self.tensors, self.config.loss)
         if values["loss"] != values["loss"]:
             raise InputError(f"Epoch {epoch}: the validation loss is not finite. Lower train.lr ({options.lr:g}).")
         for name in self.selection.update(epoch, values):
-            self.best[name] = {key: value.detach().cpu().clone() for key, value in self.head.state_dict().items()}
+            self.best[name] = {key: value.detach().cpu().clone() for key, value in self.shown.state_dict().items()}
         self.history.append({"epoch": epoch, "train_loss": loss, "seconds": seconds} | {f"valid_{k}": v for k, v in values.items()})
         advance(0, self._note())
 
@@ -150,6 +157,8 @@ class Trainer:
             nn.utils.clip_grad_norm_(self.head.parameters(), options.clip_norm, foreach=True)
         self.optimizer.step()
         self.optimizer.zero_grad()
+        if self.average:
+            self.average.update_parameters(self.head)
         return total
 
     def _note(self) -> str:
@@ -162,6 +171,8 @@ class Trainer:
     def _save(self) -> None:
         names = [name for name, _ in self.head.named_parameters()]
         tensors = {f"head/{name}": value for name, value in self.head.state_dict().items()}
+        if self.average:
+            tensors |= {f"average/{name}": value for name, value in self.average.state_dict().items()}
         for number, moments in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer/{names[number]}/{key}": value for key, value in moments.items()}
         for criterion, parameters in self.best.items():
@@ -176,6 +187,8 @@ class Trainer:
         self.history = progress["history"]
         self.selection.restore(progress["selection"])
         self.head.load_state_dict(_below(tensors, "head"))
+        if self.average:
+            self.average.load_state_dict(_below(tensors, "average"))
         self.best = {name: _below(tensors, f"best/{name}") for name in self.selection.best}
         moments = _below(tensors, "optimizer")
         content = self.optimizer.state_dict()
@@ -183,6 +196,11 @@ class Trainer:
             number: _below(moments, name) for number, (name, _) in enumerate(self.head.named_parameters()) if _below(moments, name)
         }
         self.optimizer.load_state_dict(content)
+
+
+def averaged(head: Head, decay: float) -> AveragedModel | None:
+    """The moving average of a head's parameters over its steps; None without a decay."""
+    return AveragedModel(head, multi_avg_fn=get_ema_multi_avg_fn(decay)) if decay else None
 
 
 def labelled_rows(config: RunConfig, tensors: CorpusTensors, split: str) -> np.ndarray:

@@ -20,6 +20,7 @@ class StandardMoEOptions:
     activation: str = "none"  # between the two: none, relu, gelu
     block_post: str = "none"  # after a block: none, ln (LayerNorm), mlore (LayerNorm, GELU, linear)
     residual: bool = False  # adds a block's input to its output
+    dropout: float = 0.0  # of a block's output, before the residual
     router: str = "B"  # see heads.experts.Router
     share_router: bool = False  # one router a block for all tasks
     renormalise: bool = False  # makes the kept gates sum to 1

@@ -10,6 +10,7 @@ from data.lookup import lookup
 from heads.experts import LowRankExperts, Router, TopK, squared_variation, windows
 from heads.layers import stacked, zero_padding
 from heads.mixtures.base import Mixed, Mixture
+from heads.randomness import Dropout
 
 BLOCK_POSTS = ("none", "ln", "mlore")
 
@@ -27,6 +28,7 @@ class UniTSEOptions:
     activation: str = "none"  # between the two: none, relu, gelu
     block_post: str = "none"  # after a block: none, ln (LayerNorm), mlore (LayerNorm, GELU, linear)
     residual: bool = False  # adds a block's input to its output
+    dropout: float = 0.0  # of a block's output, before the residual
     router: str = "B"  # see heads.experts.Router
     renormalise: bool = False  # makes the kept gates sum to 1
     noise: float = 0.0  # sd of what is added to gate logits in training
@@ -65,6 +67,7 @@ class UniTSEBlock(nn.Module):
         super().__init__()
         ranks = options.ranks()
         self.residual = options.residual
+        self.dropout = Dropout(options.dropout)
         self.shared = LowRankExperts(dim, ranks, options.kernel2, options.activation)
         self.own = nn.ModuleDict({t: LowRankExperts(dim, [options.task_rank], options.kernel2, options.activation) for t in tasks})
         self.routers = nn.ModuleDict({task: Router(dim, len(ranks), options.router) for task in tasks})
@@ -89,7 +92,7 @@ class UniTSEBlock(nn.Module):
             own = self.own[task]
             always = gates.new_ones(len(inputs), 1)
             mixed = self.shared.mix(hidden[id(inputs)], gates, mask) + own.mix(own.hidden(seen[id(inputs)]), always, mask)
-            posted = self.post[task](mixed)
+            posted = self.dropout(self.post[task](mixed))
             outputs[task] = zero_padding(posted + inputs if self.residual else posted, mask)
             routing[task] = gates
         return outputs, routing
