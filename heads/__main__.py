@@ -4,6 +4,7 @@ Each command is one function here; the work is in `heads.experiment` and below i
 """
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -33,8 +34,12 @@ def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     try:
         args.run(args)
+        sys.stdout.flush()
         return 0
-    except InputError as error:
+    except BrokenPipeError:  # the reader, `head` for one, has seen enough; Python's own flush at exit must not find the pipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (InputError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -74,7 +79,7 @@ def _add_fit(commands: Any) -> None:
     fit.add_argument("--emotions", choices=EMOTION_SOURCES, help="labels of the corpus or of the ledger (default: what there is)")
     fit.add_argument("--minimum-similarity", type=float, help="pseudo emotions of less similar donors count as unlabelled (default 0)")
     fit.add_argument("--modalities", nargs="+", metavar="M", help="text, audio (default both)")
-    fit.add_argument("--seed", type=int, nargs="+", default=[1], help="one run for each (default 1)")
+    fit.add_argument("--seed", type=int, nargs="+", help="one run for each (default: the preset's, 1)")
     fit.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="any option, e.g. train.lr=3e-4; see list HEAD")
     fit.add_argument("--out", type=Path, default=Path("runs"), help="where run folders go (default runs)")
     _add_device(fit)
@@ -135,7 +140,7 @@ def _fit(args: argparse.Namespace) -> None:
     config = make_config(args.head, args.corpus, args.preset, _changes(args))
     material = experiment.open_material(config, args.cache, device)
     found = {}
-    for seed in dict.fromkeys(args.seed):
+    for seed in dict.fromkeys(args.seed or [config.seed]):
         one = experiment.with_seed(material, seed)
         folder = experiment.run_folder(one.config, args.out)
         found[folder.path.name] = _fit_one(one, folder)

@@ -20,6 +20,7 @@ from data.lookup import lookup
 from heads import options
 from heads.base import TASKS
 from heads.losses import EMOTION_LOSSES, REDUCTIONS, SENTIMENT_LOSSES, LossOptions
+from heads.metrics import HIGHER_IS_BETTER, SENTIMENT_METRICS
 from heads.registry import HEADS
 
 PRESETS = {path.stem: path for path in sorted((Path(__file__).parent / "presets").glob("*.yaml"))}
@@ -96,11 +97,14 @@ def make_config(
         where: Where the changes come from, for messages.
 
     Raises:
-        InputError: A name or value is unknown.
+        InputError: A name or value is unknown, or is one of the arguments above.
     """
     entry = lookup(HEADS, head, "head")
     path = Path(preset) if preset.endswith((".yaml", ".yml")) else lookup(PRESETS, preset, "preset")
     values = _for_head(read_yaml(path), head, entry.options, str(path))
+    for name in ("head", "corpus", "preset"):
+        if name in values or name in (changes or {}):
+            raise InputError(f"{str(path) if name in values else where}: {name} cannot be set here. Give --{name}.")
     config = from_mapping({"head": head, "corpus": corpus, "preset": preset, "task": entry.task or "both"} | values, str(path))
     config = change(config, changes or {}, where)
     if entry.task and config.task != entry.task:
@@ -149,16 +153,22 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def _for_head(values: dict[str, Any], head: str, kind: type, where: str) -> dict[str, Any]:
     """A preset serves several heads: what it says under "heads" is for one of them; of its model section, what this head has no
     option for is left out, unless no head has it."""
-    own = values.pop("heads", None) or {}
+    own = _section(values.pop("heads", None), f"{where}: heads")
     for name in own:
-        lookup(HEADS, name, f"head in {where}")
-    given = dict(options.items(values.pop("model", None) or {}))
+        lookup(HEADS, str(name), f"head in {where}")
+    given = dict(options.items(_section(values.pop("model", None), f"{where}: model")))
     known = {name for entry in HEADS.values() for name in options.names(entry.options)}
     if unknown := [name for name in given if name not in known]:
         raise InputError(f"{where}: model: no head has an option {unknown[0]!r}.")
     kept = {name: value for name, value in given.items() if name in options.names(kind)}
-    only = dict(options.items(own.get(head) or {}))
+    only = dict(options.items(_section(own.get(head), f"{where}: heads.{head}")))
     return options.nested(dict(options.items(values)) | {f"model.{name}": value for name, value in kept.items()} | only)
+
+
+def _section(values: Any, where: str) -> Mapping[str, Any]:
+    if values is not None and not isinstance(values, Mapping):
+        raise InputError(f"{where} is {values!r}, expected names with values.")
+    return values or {}
 
 
 def _checked(config: RunConfig, where: str) -> RunConfig:
@@ -168,14 +178,28 @@ def _checked(config: RunConfig, where: str) -> RunConfig:
     lookup(SENTIMENT_LOSSES, config.loss.sentiment, "sentiment loss")
     lookup(EMOTION_LOSSES, config.loss.emotion, "emotion loss")
     lookup(REDUCTIONS, config.loss.emotion_reduction, "reduction")
-    positive = {"train.batch_size", "train.accumulate", "train.max_epochs", "train.patience", "train.lr"}
+    positive = {"train.batch_size", "train.accumulate", "train.max_epochs", "train.patience", "train.lr", "train.clip_norm"}
     for name, value in options.flat(dataclasses.replace(config, model=None)):
-        if name in positive and not value > 0:
+        if name in positive and value is not None and not value > 0:
             raise InputError(f"{where}: {name} is {value}, expected more than 0.")
+        if name in {"seed", "train.weight_decay"} and value < 0:
+            raise InputError(f"{where}: {name} is {value}, expected 0 or more.")
     if not 0 <= config.train.warmup < 1:
         raise InputError(f"{where}: train.warmup is {config.train.warmup}, expected 0 to below 1.")
     if not 0 <= config.train.average < 1:
         raise InputError(f"{where}: train.average is {config.train.average}, expected 0 to below 1.")
     if not config.data.modalities:
         raise InputError(f"{where}: data.modalities is empty, expected text, audio or both.")
+    if len(set(config.data.modalities)) < len(config.data.modalities):
+        raise InputError(f"{where}: data.modalities names one twice: {', '.join(config.data.modalities)}.")
+    _check_selection(config, where)
     return config
+
+
+def _check_selection(config: RunConfig, where: str) -> None:
+    """The chosen epoch needs a value; one that is only kept beside it may be of a task that is not learned."""
+    for name in (config.train.select, *config.train.keep):
+        lookup(HIGHER_IS_BETTER, name, "metric")
+    task = "msa" if config.train.select in SENTIMENT_METRICS else "mer"
+    if config.train.select != "loss" and task not in TASKS[config.task]:
+        raise InputError(f"{where}: train.select is {config.train.select}, which task {config.task!r} does not have.")

@@ -65,10 +65,15 @@ def _has(runs: Mapping[str, Mapping[str, Any]], split: str, metric: str) -> bool
 
 
 def _spread(runs: Mapping[str, Mapping[str, Any]], split: str, metrics: Sequence[str]) -> list[list[str]]:
-    if len(runs) < 2:
-        return []
-    found = mean_sd([{metric: _number(run[split].get(metric)) for metric in metrics} for run in runs.values()])
-    return [[f"mean ± sd of {len(runs)}", *(f"{found[metric].mean:.3f} ± {found[metric].sd:.3f}" for metric in metrics)]]
+    """One row for each configuration of which there are several seeds."""
+    rows = []
+    for stem in dict.fromkeys(name.rpartition("-seed")[0] for name in runs):
+        seeds = [run for name, run in runs.items() if name.rpartition("-seed")[0] == stem]
+        if len(seeds) > 1:
+            found = mean_sd([{metric: _number(run[split].get(metric)) for metric in metrics} for run in seeds])
+            cells = [f"{found[metric].mean:.3f} ± {found[metric].sd:.3f}" for metric in metrics]
+            rows.append([f"{stem}, mean ± sd of {len(seeds)}", *cells])
+    return rows
 
 
 def _intervals(runs: Mapping[str, Mapping[str, Any]], split: str, metrics: Sequence[str]) -> list[list[str]]:

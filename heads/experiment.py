@@ -25,9 +25,10 @@ from heads import config as configs
 from heads import inference
 from heads.base import TASKS
 from heads.config import RunConfig
-from heads.inference import Predictions, pooled, present, scores
+from heads.inference import Predictions, present, scores
 from heads.intervals import bootstrap
 from heads.metrics import emotion_metrics, sentiment_metrics
+from heads.options import items
 from heads.registry import HEADS
 from heads.runs import RunFolder, predictions_table
 from heads.train import Trainer, build_head, epoch_plan, labelled_rows
@@ -55,7 +56,7 @@ def choose_device(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device)
+        torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"Device {name!r} cannot be used ({str(error).splitlines()[0]}). Choose auto, cpu, cuda or cuda:N.") from error
     return device
@@ -79,15 +80,15 @@ def resolve_emotions(config: RunConfig, corpus: CachedCorpus) -> tuple[RunConfig
     source, floor = config.data.emotions, config.data.minimum_similarity
     if source == "auto":
         annotated = load_targets(corpus)
-        has_none = bool(np.isnan(annotated.emotions).all())
+        has_none = bool(np.isnan(annotated.emotions[annotated.rows("train")]).all())
         source = "pseudo" if has_none and corpus.pseudo_labels and "mer" in TASKS[config.task] else "annotated"
     data = dataclasses.replace(config.data, emotions=source)
     return dataclasses.replace(config, data=data), load_targets(corpus, source, floor)
 
 
 def with_seed(material: Material, seed: int) -> Material:
-    """The same with another seed."""
-    return dataclasses.replace(material, config=dataclasses.replace(material.config, seed=seed))
+    """The same with another seed, 0 or more."""
+    return dataclasses.replace(material, config=configs.change(material.config, {"seed": seed}, "--seed"))
 
 
 def facts(material: Material) -> str:
@@ -127,8 +128,9 @@ def fit(material: Material, folder: RunFolder, advance: Advance = lambda steps, 
     folder.begin(describe(material))
     if folder.is_complete:
         return folder.metrics()
-    if HEADS[config.head].floor:
-        found, facts = fit_floor_rows(material, labelled_rows(config, tensors, "valid"))
+    if floor := HEADS[config.head].floor:
+        found, chosen = inference.predict_floor(floor, config.task, tensors, labelled_rows(config, tensors, "valid"), tensors)
+        facts = {"chosen": chosen}
     else:
         trainer = Trainer(config, tensors, folder)
         trainer.fit(advance)
@@ -145,9 +147,11 @@ def fit(material: Material, folder: RunFolder, advance: Advance = lambda steps, 
 def finish(trainer: Trainer) -> tuple[Predictions, dict[str, Any]]:
     """Writes checkpoints and history; predictions for the validation split by the chosen epoch, and facts about the training."""
     config, folder, best = trainer.config, trainer.folder, trainer.selection.best
-    chosen, *others = [name for name in trainer.selection.criteria if name in best]
+    chosen, *others = trainer.selection.criteria
+    if chosen not in best:
+        raise InputError(f"{chosen} was not defined on the validation split in any epoch. Choose another train.select, loss for one.")
     folder.save_checkpoint("checkpoint.safetensors", trainer.best[chosen])
-    for name in others:
+    for name in (name for name in others if name in best):
         folder.save_checkpoint(f"best-{name}.safetensors", trainer.best[name])
     folder.write_history(trainer.history)
     trainer.head.load_state_dict(trainer.best[chosen])
@@ -224,8 +228,8 @@ def reopen(folder: RunFolder, cache: Path | None, device: torch.device, corpus: 
         found = encoders(material.corpus, (modality,))[modality]
         if found != wanted:
             raise InputError(
-                f"{material.corpus.features[modality]}: made by {_encoder(found)}, but {folder.path} was trained on {_encoder(wanted)}."
-                " Build the cache with the same encoder and settings."
+                f"{material.corpus.features[modality]}: not made as the {modality} features that {folder.path} was trained on:"
+                f" {_differences(found, wanted)}. Build the cache with the same encoder and settings."
             )
     return material
 
@@ -252,7 +256,12 @@ def predict(folder: RunFolder, cache: Path | None, corpus: str | None, device: t
     """One row for each utterance of a corpus that can be used: what a finished run predicts, beside labels if there are any."""
     folder.metrics()
     material = reopen(folder, cache, device, corpus)
-    found = predict_rows(material, folder, np.arange(len(material.tensors.targets)))
+    rows = np.arange(len(material.tensors.targets))
+    if floor := HEADS[material.config.head].floor:
+        own = reopen(folder, None, device).tensors
+        found = inference.predict_floor(floor, material.config.task, own, rows, material.tensors)[0]
+    else:
+        found = predict_rows(material, folder, rows)
     return predictions_table(found, material.tensors.targets)
 
 
@@ -263,30 +272,22 @@ def predict_rows(material: Material, folder: RunFolder, rows: np.ndarray, checkp
         InputError: The checkpoint is missing or does not fit.
     """
     config, tensors = material.config, material.tensors
-    if HEADS[config.head].floor:
-        return fit_floor_rows(material, rows)[0]
+    if floor := HEADS[config.head].floor:
+        if checkpoint != "checkpoint":
+            raise InputError(f"{folder.path}: a floor has no checkpoint {checkpoint!r}. Leave out --checkpoint.")
+        return inference.predict_floor(floor, config.task, tensors, rows, tensors)[0]
     head = build_head(config, tensors)
-    head.load_state_dict(folder.load_checkpoint(f"{checkpoint}.safetensors"))
+    try:
+        head.load_state_dict(folder.load_checkpoint(f"{checkpoint}.safetensors"))
+    except RuntimeError as error:
+        raise InputError(f"{folder.path / checkpoint}.safetensors: not of this head ({' '.join(str(error).split())}).") from error
     return inference.predict(head, tensors, rows, 4 * config.train.batch_size, config.train.precision)
 
 
-def fit_floor_rows(material: Material, rows: np.ndarray) -> tuple[Predictions, dict[str, Any]]:
-    """Fits a floor (it takes seconds, so nothing is kept of it) and predicts rows; with what it chose on the validation split."""
-    from heads.floors import fit_floor
-
-    config, tensors = material.config, material.tensors
-    targets, tasks = tensors.targets, TASKS[config.task]
-    features = pooled(tensors, np.arange(len(targets)))
-    train, valid = (targets.split == split for split in ("train", "valid"))
-    floor = fit_floor(HEADS[config.head].floor, features, targets.sentiment, targets.emotions, train, valid)
-    with np.errstate(divide="ignore"):
-        logits = np.log(floor.emotion_probability) - np.log1p(-floor.emotion_probability)
-    sentiment = floor.sentiment[rows] if "msa" in tasks else None
-    return Predictions(rows, sentiment, logits[rows] if "mer" in tasks else None, {}), {"chosen": floor.chosen}
-
-
-def _encoder(facts: Mapping[str, Any]) -> str:
-    return f"{(facts['encoder'] or {}).get('name', 'an unnamed encoder')} (width {facts['dim']})"
+def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    have, want = dict(items(found)), dict(items(wanted))
+    changed = [name for name in have | want if have.get(name) != want.get(name)]
+    return "; ".join(f"{name} is {have.get(name)!r}, not {want.get(name)!r}" for name in changed[:3])
 
 
 def _version(package: str) -> str | None:

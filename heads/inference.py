@@ -1,6 +1,7 @@
-"""Predictions of a trained head for rows of a corpus, as numpy arrays, and what they are worth."""
+"""Predictions of a trained head, or of a floor, for rows of a corpus, as numpy arrays, and what they are worth."""
 
 import contextlib
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -8,8 +9,9 @@ import torch
 from torch import Tensor
 
 from data.batching import dialogues, in_order
+from data.labels import EMOTIONS
 from data.tensors import CorpusTensors
-from heads.base import Head
+from heads.base import TASKS, Head
 from heads.layers import masked_mean
 from heads.losses import LossOptions, emotion_loss, sentiment_loss
 from heads.metrics import emotion_metrics, sentiment_metrics
@@ -73,6 +75,36 @@ def pooled(tensors: CorpusTensors, rows: np.ndarray) -> np.ndarray:
     return result
 
 
+def predict_floor(
+    name: str, task: str, known: CorpusTensors, rows: np.ndarray, tensors: CorpusTensors
+) -> tuple[Predictions, dict[str, dict[str, float]]]:
+    """Fits a floor (it takes seconds, so nothing is kept of it) and predicts rows of the same corpus or of another.
+
+    Args:
+        name: A key of `heads.floors.FLOORS`.
+        task: A key of `TASKS`.
+        known: What it is fitted on, and its settings are chosen on: splits train and valid.
+        rows: (n,) int64, ascending: rows of `tensors`.
+        tensors: What is predicted.
+
+    Returns:
+        Predictions, and the settings that were chosen.
+    """
+    from heads.floors import fit_floor
+
+    targets, tasks = known.targets, TASKS[task]
+    fitted = np.flatnonzero(np.isin(targets.split, ("train", "valid")))
+    features = np.concatenate([pooled(known, fitted), pooled(tensors, rows)])
+    unlabelled = np.full((len(rows), 1 + len(EMOTIONS)), np.nan)
+    labels = np.concatenate([np.column_stack([targets.sentiment, targets.emotions])[fitted], unlabelled])
+    train, valid = (np.append(targets.split[fitted] == split, np.zeros(len(rows), bool)) for split in ("train", "valid"))
+    floor = fit_floor(name, features, labels[:, 0], labels[:, 1:], train, valid)
+    sentiment, probability = floor.sentiment[len(fitted) :], floor.emotion_probability[len(fitted) :]
+    with np.errstate(divide="ignore"):
+        logits = np.log(probability) - np.log1p(-probability)
+    return Predictions(rows, sentiment if "msa" in tasks else None, logits if "mer" in tasks else None, {}), floor.chosen
+
+
 def evaluation_plan(head: Head, tensors: CorpusTensors, rows: np.ndarray, batch_size: int) -> list:
     """Batches of all rows, the longest first; whole videos for heads with context."""
     if head.context:
@@ -85,11 +117,16 @@ def total_lengths(tensors: CorpusTensors) -> np.ndarray:
     return np.sum(list(tensors.lengths.values()), axis=0)
 
 
-def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[None]:
-    """bfloat16 products where that precision is chosen; nothing otherwise."""
-    if precision != "bfloat16":
-        return contextlib.nullcontext()
-    return torch.autocast(device.type, torch.bfloat16)
+@contextlib.contextmanager
+def autocast(device: torch.device, precision: str) -> Iterator[None]:
+    """What a precision means for products: float32, tf32 (on a GPU; no difference elsewhere), or bfloat16 with float32 parameters."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    try:
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def scores(predictions: Predictions, tensors: CorpusTensors, loss: LossOptions | None = None) -> dict[str, float]:
@@ -116,4 +153,3 @@ def scores(predictions: Predictions, tensors: CorpusTensors, loss: LossOptions |
 def present(intensities: np.ndarray) -> np.ndarray:
     """(n, 6) intensities → 1 where above 0, 0 where not, NaN where unlabelled; float64."""
     return np.where(np.isnan(intensities), np.nan, intensities > 0)
-

@@ -5,6 +5,7 @@ What options there are is in `heads.config` and beside each head.
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -37,13 +38,19 @@ def change(options: T, values: Mapping[str, Any], where: str) -> T:
 
 
 def nested(assignments: Mapping[str, Any]) -> dict[str, Any]:
-    """{"train.lr": 1e-4} → {"train": {"lr": 1e-4}}"""
+    """{"train.lr": 1e-4} → {"train": {"lr": 1e-4}}
+
+    Raises:
+        InputError: A name has a value and is at the same time a part of another name.
+    """
     result: dict[str, Any] = {}
     for name, value in assignments.items():
         *parents, last = name.split(".")
         inner = result
         for parent in parents:
             inner = inner.setdefault(parent, {})
+            if not isinstance(inner, dict):
+                raise InputError(f"{name}: {parent} has the value {inner!r} too. Give one of the two.")
         inner[last] = value
     return result
 
@@ -146,11 +153,12 @@ def _converted(value: Any, hint: Any, where: str) -> Any:
 
 
 def _number(value: Any) -> Any:
-    """A float; YAML reads 1e-4 as text because it has no dot."""
+    """A finite float; YAML reads 1e-4 as text because it has no dot."""
     try:
-        return float(value)
-    except (TypeError, ValueError):
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
         return _NO
+    return number if math.isfinite(number) else _NO
 
 
 def _alternatives(hint: Any) -> tuple[Any, ...]:
@@ -159,7 +167,7 @@ def _alternatives(hint: Any) -> tuple[Any, ...]:
 
 def _describe(hint: Any) -> str:
     words = {bool: "true or false", int: "a whole number", float: "a number", str: "text", type(None): "nothing (null)"}
+    lists = {int: "a list of whole numbers", float: "a list of numbers", str: "a list of texts"}
     return " or ".join(
-        f"a list of {words[typing.get_args(part)[0]]}s" if typing.get_origin(part) is tuple else words[part]
-        for part in _alternatives(hint)
+        lists[typing.get_args(part)[0]] if typing.get_origin(part) is tuple else words[part] for part in _alternatives(hint)
     )

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -51,10 +52,11 @@ class RunFolder:
             InputError: The folder holds another run, or something else.
         """
         path = self.path / "config.json"
+        if self.path.is_dir():
+            remove_strays(self.path)
         if path.is_file():
             if _identity(self.config()) != _identity(json.loads(json.dumps(content))):
                 raise InputError(f"{self.path}: holds a run of another configuration. Choose another folder or remove it.")
-            remove_strays(self.path)
             return
         if self.path.is_dir() and any(self.path.iterdir()):
             raise InputError(f"{self.path}: is not empty and holds no run (no config.json). Choose another folder.")
@@ -66,7 +68,10 @@ class RunFolder:
         Raises:
             InputError: There is no run, or its config.json is damaged.
         """
-        return self._read_json("config.json")
+        content = self._read_json("config.json")
+        if not isinstance(content, dict) or not {"config", "encoders", "made"} <= content.keys():
+            raise InputError(f"{self.path / 'config.json'}: not the configuration of a run, so {self.path} is no run folder.")
+        return content
 
     def metrics(self) -> dict[str, Any]:
         """Split → metrics, and facts about the run.
@@ -133,7 +138,8 @@ class RunFolder:
         (self.path / "state.safetensors").unlink(missing_ok=True)
 
     def _save(self, name: str, tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> None:
-        content = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+        # cloned: a module that a head uses twice has two names, and safetensors refuses memory that has two
+        content = {key: value.detach().cpu().clone(memory_format=torch.contiguous_format) for key, value in tensors.items()}
         with atomic_path(self.path / name) as temporary:
             save_file(content, temporary, metadata={"version": str(VERSION), **facts})
 
@@ -157,7 +163,7 @@ class RunFolder:
         path = self.path / name
         try:
             return json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise InputError(f"{path}: no such file, so {self.path} is no run folder.") from error
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise InputError(f"{path}: damaged ({error}).") from error
@@ -169,7 +175,7 @@ def predictions_table(predictions: Predictions, targets: Any) -> pd.DataFrame:
     if predictions.sentiment is not None:
         columns |= {"sentiment": predictions.sentiment, "sentiment_true": targets.sentiment[predictions.rows]}
     if predictions.emotion_logits is not None:
-        probability, truth = predictions.emotion_probability.astype("float32"), targets.emotions[predictions.rows]
+        probability, truth = predictions.emotion_probability, targets.emotions[predictions.rows]
         columns |= {emotion: probability[:, number] for number, emotion in enumerate(EMOTIONS)}
         columns |= {f"{emotion}_true": truth[:, number] for number, emotion in enumerate(EMOTIONS)}
     return pd.DataFrame(columns)

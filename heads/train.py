@@ -150,8 +150,8 @@ class Trainer:
             batch = next(batches)
             with autocast(self.tensors.device, options.precision):
                 output = self.head(batch)
-            loss = total_loss(output, batch, loss_options, loss_options.weights()) * (size / sum(sizes))
-            loss.backward()
+                loss = total_loss(output, batch, loss_options, loss_options.weights()) * (size / sum(sizes))
+                loss.backward()
             total = total + loss.detach()
         if options.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.head.parameters(), options.clip_norm, foreach=True)

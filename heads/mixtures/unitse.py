@@ -84,7 +84,8 @@ class UniTSEBlock(nn.Module):
         Returns:
             Task → (B, T, d), and task → (B, N) gates.
         """
-        seen = {id(inputs): windows(inputs, mask) for inputs in streams.values()}
+        distinct = {id(inputs): inputs for inputs in streams.values()}
+        seen = {key: windows(inputs, mask) for key, inputs in distinct.items()}
         hidden = {key: self.shared.hidden(value) for key, value in seen.items()}
         outputs, routing = {}, {}
         for task, inputs in streams.items():

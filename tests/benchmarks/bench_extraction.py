@@ -21,76 +21,34 @@ import numpy as np
 import pandas as pd
 import torch
 import transformers
-from torch.utils.flop_counter import FlopCounterMode
+from mmml import BATCH, SECONDS, Encoders, choose_clips, encoder_gflop, make_checkpoints, sentence_case
+from timing import peak_gflops
 
-from data.corpora import read_corpus
 from data.media import SAMPLE_RATE_HZ, decode
-from data.probe import probe
-from pipeline import checkpoints, cpu, encoders, extract
+from pipeline import encoders, extract
 from pipeline.settings import SAMPLE, EncoderSettings
 
 MMML = "MMML's way"
-_TOKENS, _SECONDS, _BATCH = 96, 6, 8  # MMML's paddings and batch
 
 
-def make_checkpoints(folder: Path) -> dict[str, Path]:
-    """Full-size encoders with random weights, as folders that `pipeline.encoders` loads."""
-    torch.manual_seed(0)
-    tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoints._minilm_folder())
-    text = transformers.RobertaModel(transformers.RobertaConfig(pad_token_id=tokenizer.pad_token_id, max_position_embeddings=514))
-    audio = transformers.Data2VecAudioModel(transformers.Data2VecAudioConfig())
-    paths = {"text": folder / "roberta-base", "audio": folder / "data2vec-audio-base"}
-    text.save_pretrained(paths["text"])
-    tokenizer.save_pretrained(paths["text"])
-    audio.save_pretrained(paths["audio"])
-    transformers.Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=True).save_pretrained(paths["audio"])
-    return paths
-
-
-def choose_clips(root: Path, count: int) -> tuple[Path, pd.DataFrame]:
-    """`count` clips spread over a corpus in MOSI's layout, with their durations."""
-    table = read_corpus("mosi", root).utterances
-    table = table.iloc[np.linspace(0, len(table) - 1, count).round().astype(int)].reset_index(drop=True)
-    return root, table.assign(duration_s=probe(root, table, 2)["duration_s"].to_numpy())
-
-
-class Reference:
-    """The untouched models, as any user of transformers has them."""
-
-    def __init__(self, paths: dict[str, Path], device: str, attention: str) -> None:
-        load = transformers.AutoModel.from_pretrained
-        self.text = load(paths["text"], attn_implementation=attention).eval().to(device)
-        self.audio = load(paths["audio"], attn_implementation=attention).eval().to(device)
-        self.tokenizer = transformers.AutoTokenizer.from_pretrained(paths["text"])
-        self.extractor = transformers.AutoFeatureExtractor.from_pretrained(paths["audio"])
-        self.device = device
+class Reference(Encoders):
+    """What users have today."""
 
     def one_at_a_time(self, root: Path, table: pd.DataFrame) -> dict[str, list[np.ndarray]]:
         features: dict[str, list[np.ndarray]] = {"text": [], "audio": []}
         with torch.no_grad():
             for text, media in zip(table["text"], table["media"], strict=True):
-                ids = self.tokenizer(text[:1] + text[1:].lower(), return_tensors="pt")["input_ids"].to(self.device)
+                ids = self.tokenizer(sentence_case(text), return_tensors="pt")["input_ids"].to(self.device)
                 features["text"].append(self.text(ids).last_hidden_state[0].cpu().numpy())
                 values = self.extractor(decode(root / media), sampling_rate=SAMPLE_RATE_HZ, return_tensors="pt")["input_values"]
                 features["audio"].append(self.audio(values.to(self.device)).last_hidden_state[0].cpu().numpy())
         return features
 
     def mmml(self, root: Path, table: pd.DataFrame) -> None:
-        samples = _SECONDS * SAMPLE_RATE_HZ
         with torch.no_grad():
-            for start in range(0, len(table), _BATCH):
-                batch = table.iloc[start : start + _BATCH]
-                texts = [text[:1] + text[1:].lower() for text in batch["text"]]
-                tokens = self.tokenizer(texts, padding="max_length", truncation=True, max_length=_TOKENS, return_tensors="pt")
-                self.text(input_ids=tokens["input_ids"].to(self.device), attention_mask=tokens["attention_mask"].to(self.device))
-                waves = [decode(root / media)[:samples] for media in batch["media"]]
-                inputs = self.extractor(
-                    waves, sampling_rate=SAMPLE_RATE_HZ, padding="max_length", max_length=samples, truncation=True, return_tensors="pt"
-                )
-                output = self.audio(
-                    inputs["input_values"].to(self.device), inputs["attention_mask"].to(self.device), output_attentions=True
-                )
-                output.last_hidden_state.cpu()
+            for start in range(0, len(table), BATCH):
+                features, _ = self.encode(root, table.iloc[start : start + BATCH])
+                features["audio"].cpu()
 
 
 def ours(loaded: dict[str, Any], root: Path, table: pd.DataFrame) -> dict[str, list[np.ndarray]]:
@@ -105,47 +63,13 @@ def ours(loaded: dict[str, Any], root: Path, table: pd.DataFrame) -> dict[str, l
 
 def useful_gflop(paths: dict[str, Path], table: pd.DataFrame, features: dict[str, list[np.ndarray]]) -> float:
     """Work of each utterance alone and unpadded; counted on shapes at four lengths, and quadratic between them."""
-    with torch.device("meta"):
-        models = {m: transformers.AutoModel.from_config(transformers.AutoConfig.from_pretrained(path)) for m, path in paths.items()}
-    text, audio = models["text"].eval().encoder.layer, models["audio"].eval()
     lengths = {"text": [len(f) for f in features["text"]], "audio": [round(s * SAMPLE_RATE_HZ) for s in table["duration_s"]]}
     total = 0.0
     for modality, values in lengths.items():
         nodes = np.linspace(min(values), max(values), 4).round().astype(int)
-        work = []
-        for length in nodes.tolist():
-            with FlopCounterMode(display=False) as counter, torch.no_grad():
-                if modality == "audio":
-                    audio(torch.empty(1, length, device="meta"))
-                else:
-                    for layer in text:
-                        layer(torch.empty(1, length, models["text"].config.hidden_size, device="meta"))
-            work.append(counter.get_total_flops() / 1e9)
+        work = encoder_gflop(paths, modality, nodes.tolist())
         total += float(np.polyval(np.polyfit(nodes, work, 2), values).sum())
     return total
-
-
-def peak_gflops(device: str, dtype: torch.dtype) -> float:
-    """Best rate of a (1600, 768) × (768, 3072) product, or of a large square one on a GPU, by any path that keeps the arithmetic."""
-    shape = (1600, 768, 3072) if device == "cpu" else (8192, 8192, 8192)
-    inputs, weight = (
-        torch.randn(shape[0], shape[1], device=device, dtype=dtype),
-        torch.randn(shape[2], shape[1], device=device, dtype=dtype),
-    )
-    paths: list[Callable[[], Any]] = [lambda: torch.nn.functional.linear(inputs, weight)]
-    if device == "cpu" and dtype == torch.float32:
-        packed = cpu.PackedLinear(weight, None)
-        paths.append(lambda: packed(inputs))
-    rates = []
-    for path in paths:
-        for _ in range(20):
-            begin = time.perf_counter()
-            with torch.inference_mode():
-                path()
-            if device != "cpu":
-                torch.cuda.synchronize()
-            rates.append(2 * np.prod(shape) / 1e9 / (time.perf_counter() - begin))
-    return float(np.percentile(rates, 95))
 
 
 def largest_difference(ours: Sequence[np.ndarray], alone: Sequence[np.ndarray]) -> tuple[float, float]:
@@ -189,7 +113,7 @@ def main() -> None:
                 way()
                 seconds[name].append(time.perf_counter() - begin)
         work = useful_gflop(paths, table, results["one at a time"])
-    speech_s, cut_s = table["duration_s"].sum(), (table["duration_s"] - _SECONDS).clip(lower=0).sum()
+    speech_s, cut_s = table["duration_s"].sum(), (table["duration_s"] - SECONDS).clip(lower=0).sum()
     print(f"\n{len(table)} clips, {speech_s:.0f} s of speech, mean {speech_s / len(table):.2f} s, on {device}")
     print(f"useful work {work:,.0f} GFLOP; peak of a matrix product: float32 {peaks[torch.float32]:,.0f} GFLOP/s, ", end="")
     print(f"bfloat16 {peaks[torch.bfloat16]:,.0f} GFLOP/s")
