@@ -81,6 +81,9 @@ def _add_fit(commands: Any) -> None:
     fit.add_argument("--modalities", nargs="+", metavar="M", help="text, audio (default both)")
     fit.add_argument("--seed", type=int, nargs="+", help="one run for each (default: the preset's, 1)")
     fit.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="any option, e.g. train.lr=3e-4; see list HEAD")
+    fit.add_argument(
+        "--memory-gb", type=float, help="of features on the device; more stream from disk (default: 80 %% of what is free)"
+    )
     fit.add_argument("--out", type=Path, default=Path("runs"), help="where run folders go (default runs)")
     _add_device(fit)
     fit.set_defaults(run=_fit)
@@ -138,7 +141,8 @@ def _fit(args: argparse.Namespace) -> None:
 
     device = experiment.choose_device(args.device)
     config = make_config(args.head, args.corpus, args.preset, _changes(args))
-    material = experiment.open_material(config, args.cache, device)
+    memory = None if args.memory_gb is None else int(args.memory_gb * 1e9)
+    material = experiment.open_material(config, args.cache, device, memory)
     found = {}
     for seed in dict.fromkeys(args.seed or [config.seed]):
         one = experiment.with_seed(material, seed)

@@ -56,6 +56,7 @@ class TrainOptions:
     weight_decay: float = 0.01
     warmup: float = 0.05  # share of the steps of max_epochs in which the learning rate rises to `lr`; constant after
     clip_norm: float | None = 1.0
+    reset_optimizer: bool = False  # forgets AdamW's moments at the end of every epoch, as MMML does
     average: float = 0.0  # decay of a moving average of the parameters, which is then what is evaluated and kept; 0: none
     precision: str = "float32"  # float32, tf32 (GPU), bfloat16 (autocast)
 

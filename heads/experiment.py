@@ -62,8 +62,8 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def open_material(config: RunConfig, cache: Path, device: torch.device) -> Material:
-    """Opens what a configuration asks for.
+def open_material(config: RunConfig, cache: Path, device: torch.device, memory_bytes: int | None = None) -> Material:
+    """Opens what a configuration asks for; `memory_bytes` is for features on the device, more are streamed from disk.
 
     Raises:
         InputError: The cache lacks something, or the configuration asks for what is not there.
@@ -72,7 +72,8 @@ def open_material(config: RunConfig, cache: Path, device: torch.device) -> Mater
     config, targets = resolve_emotions(config, corpus)
     data = config.data
     limits = {name: limit for name, limit in (("text", data.text_limit), ("audio", data.audio_limit)) if limit is not None}
-    return Material(config, corpus, CorpusTensors.load(corpus, targets, modalities=data.modalities, device=device, limits=limits))
+    tensors = CorpusTensors.load(corpus, targets, modalities=data.modalities, device=device, limits=limits, memory_bytes=memory_bytes)
+    return Material(config, corpus, tensors)
 
 
 def resolve_emotions(config: RunConfig, corpus: CachedCorpus) -> tuple[RunConfig, Targets]:

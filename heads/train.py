@@ -78,12 +78,16 @@ class Trainer:
         self.rows = labelled_rows(config, tensors, "train")
         self.valid_rows = labelled_rows(config, tensors, "valid")
         options = config.train
-        self.optimizer = torch.optim.AdamW(self.head.parameters(), lr=options.lr, weight_decay=options.weight_decay, fused=True)
+        self.optimizer = self._new_optimizer()
         self.steps_per_epoch = -(-len(epoch_plan(config, tensors, self.rows, 1)) // options.accumulate)
         self.selection = Selection((options.select, *options.keep), options.patience)
         self.history: list[dict[str, float]] = []
         self.best: dict[str, dict[str, Tensor]] = {}  # criterion → parameters of its best epoch, on the host
         self.generator = torch.Generator(tensors.device)
+
+    def _new_optimizer(self) -> torch.optim.AdamW:
+        options = self.config.train
+        return torch.optim.AdamW(self.head.parameters(), lr=options.lr, weight_decay=options.weight_decay, fused=True)
 
     @property
     def shown(self) -> Head:
@@ -127,6 +131,8 @@ class Trainer:
     def _train(self, epoch: int, advance: Callable[[int, str], None]) -> float:
         """One pass over the training rows; the mean loss of its steps."""
         self.head.train()
+        if self.config.train.reset_optimizer:
+            self.optimizer = self._new_optimizer()
         options = self.config.train
         self.generator.manual_seed(stream(self.config.seed, "dropout", epoch))
         total = torch.zeros((), device=self.tensors.device)
