@@ -124,16 +124,6 @@ class PostFusion(FusionHead):
     shares_fusion = True
 
 
-def with_mixture(kind: type[Mixture], options: type) -> type[FusionHead]:
-    """MMoLRE with another mixture design in UniTSE's place; its options stand where UniTSE's did."""
-
-    @dataclass(frozen=True, kw_only=True)
-    class Options(FamilyOptions):
-        mixture: options = field(default_factory=options)
-
-    return type(kind.__name__, (FusionHead,), {"Options": Options, "mixture": kind, "__doc__": kind.__doc__})
-
-
 def _per_utterance(gates: Tensor, mask: Tensor) -> Tensor:
     """(B, N) gates; of token-level ones, (B, T, N), the mean over real steps."""
     return gates if gates.dim() == 2 else masked_mean(gates.float(), mask)

@@ -3,13 +3,8 @@
 from dataclasses import dataclass
 
 from heads.base import Head
-from heads.mixtures.demt import DeMT, DeMTOptions
-from heads.mixtures.mlore import MLoRE, MLoREOptions
-from heads.mixtures.mmoe import MMoE, MMoEOptions
-from heads.mixtures.mod_squad import ModSquad, ModSquadOptions
-from heads.mixtures.ple import PLE, PLEOptions
-from heads.mixtures.standard import StandardMoE, StandardMoEOptions
-from heads.mmolre import MMoLRE, PostFusion, PreFusion, with_mixture
+from heads.mixture_heads import DeMTHead, MLoREHead, MMoEHead, ModSquadHead, PLEHead, StandardMoEHead
+from heads.mmolre import MMoLRE, PostFusion, PreFusion
 
 
 @dataclass(frozen=True)
@@ -42,12 +37,12 @@ HEADS: dict[str, Entry] = {
     "post-fusion": Entry(PostFusion, "ablation: one fusion for both tasks", _PAPER),
     "baseline-msa": Entry(PreFusion, "ablation: sentiment alone", _PAPER, "msa"),
     "baseline-mer": Entry(PreFusion, "ablation: emotions alone", _PAPER, "mer"),
-    "moe": Entry(with_mixture(StandardMoE, StandardMoEOptions), "full-rank experts in UniTSE's place", _PAPER),
-    "mmoe": Entry(with_mixture(MMoE, MMoEOptions), "multi-gate mixture of experts in UniTSE's place", "Ma et al., KDD 2018"),
-    "ple": Entry(with_mixture(PLE, PLEOptions), "progressive layered extraction in UniTSE's place", "Tang et al., RecSys 2020"),
-    "mod-squad": Entry(with_mixture(ModSquad, ModSquadOptions), "token-level experts in UniTSE's place", "Chen et al., CVPR 2023"),
-    "mlore": Entry(with_mixture(MLoRE, MLoREOptions), "MLoRE's blocks in UniTSE's place", "Yang et al., CVPR 2024"),
-    "demt": Entry(with_mixture(DeMT, DeMTOptions), "cross-task attention in UniTSE's place", "Xu et al., AAAI 2023"),
+    "moe": Entry(StandardMoEHead, "full-rank experts in UniTSE's place", _PAPER),
+    "mmoe": Entry(MMoEHead, "multi-gate mixture of experts in UniTSE's place", "Ma et al., KDD 2018"),
+    "ple": Entry(PLEHead, "progressive layered extraction in UniTSE's place", "Tang et al., RecSys 2020"),
+    "mod-squad": Entry(ModSquadHead, "token-level experts in UniTSE's place", "Chen et al., CVPR 2023"),
+    "mlore": Entry(MLoREHead, "MLoRE's blocks in UniTSE's place", "Yang et al., CVPR 2024"),
+    "demt": Entry(DeMTHead, "cross-task attention in UniTSE's place", "Xu et al., AAAI 2023"),
     "median": Entry(None, "train median of sentiment, base rate of emotions", "no feature is read", floor="median"),
     "ridge": Entry(None, "ridge regression", _SKLEARN, floor="ridge"),
     "svr": Entry(None, "support vector regression, RBF kernel", _SKLEARN, floor="svr"),
