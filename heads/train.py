@@ -113,6 +113,11 @@ class Trainer:
             if time.monotonic() - saved_at > SAVE_EVERY_S:
                 self._save()
                 saved_at = time.monotonic()
+        if self.config.train.select not in self.selection.best:
+            raise InputError(
+                f"train.select is {self.config.train.select!r}, which was a number in none of {self.epoch} epochs of task"
+                f" {self.config.task!r}. Choose loss, or a metric of that task."
+            )
 
     def _epoch(self, epoch: int, advance: Callable[[int, str], None]) -> None:
         began = time.perf_counter()
