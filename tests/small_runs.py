@@ -1,0 +1,68 @@
+"""Runs that take a fraction of a second: options for heads a few numbers wide, said once for command lines and for Python."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+import yaml
+
+from heads.config import RunConfig, make_config
+from heads.experiment import Material, fit, open_material, run_folder
+from heads.options import nested
+from heads.runs import RunFolder
+
+SMALL = {
+    "model.dim": 8,
+    "model.output": [8],
+    "model.audio_pool": 1,
+    "model.fusion.layers": 1,
+    "model.fusion.heads": 2,
+    "model.fusion.ffn": 8,
+    "train.batch_size": 8,
+    "train.max_epochs": 3,
+    "train.patience": 3,
+    "train.lr": 0.01,
+    "train.average": 0.0,
+}
+SMALL_MIXTURE = {
+    "model.mixture.blocks": 1,
+    "model.mixture.experts": 3,
+    "model.mixture.top_k": 2,
+    "model.mixture.rank": 2,
+    "model.mixture.task_rank": 2,
+    "model.mixture.noise": 0.1,
+}
+
+Changes = Mapping[str, object]
+"""Dotted name → value."""
+
+
+def options(head: str, changes: Changes) -> dict[str, object]:
+    """Dotted name → value, of a small head and a short run of it."""
+    if head in ("median", "ridge"):
+        return dict(changes)
+    return SMALL | (SMALL_MIXTURE if head == "mmolre" else {}) | dict(changes)
+
+
+def config(head: str = "pre-fusion", changes: Changes = {}, corpus: str = "mosi") -> RunConfig:  # noqa: B006 - never changed
+    """The configuration of a small run."""
+    return make_config(head, corpus, changes=nested(options(head, changes)))
+
+
+def material(cache: Path, head: str = "pre-fusion", changes: Changes = {}, corpus: str = "mosi") -> Material:  # noqa: B006
+    """What a small run reads."""
+    return open_material(config(head, changes, corpus), cache, torch.device("cpu"))
+
+
+def run(cache: Path, out: Path, head: str = "pre-fusion", changes: Changes = {}, corpus: str = "mosi") -> RunFolder:  # noqa: B006
+    """A small run that is complete."""
+    made = material(cache, head, changes, corpus)
+    folder = run_folder(made.config, out)
+    fit(made, folder)
+    return folder
+
+
+def command(cache: Path, out: Path, head: str = "pre-fusion", changes: Changes = {}, corpus: str = "mosi") -> list[str]:  # noqa: B006
+    """The same run as a command line of `python -m heads`."""
+    given = [f"--set={name}={yaml.safe_dump(value, default_flow_style=True).splitlines()[0]}" for name, value in options(head, changes).items()]
+    return ["fit", f"--cache={cache}", f"--out={out}", f"--corpus={corpus}", f"--head={head}", "--device=cpu", *given]
