@@ -45,7 +45,9 @@ class Head(nn.Module):
     """A trainable head on cached features.
 
     A subclass has a dataclass of its options, `Options`, and is built as `Subclass(options, dims, task)`. Its forward has no control
-    flow that depends on values, so that `torch.func.vmap` can train many of them as one, unless it says `packable = False`.
+    flow that depends on values, so that `torch.func.vmap` can train many of them as one, unless it says `packable = False`. Runs of a
+    pack may differ in the options that are buffers of modules: dropout rates (`heads.randomness.Dropout`), whose names end in
+    "dropout", and `top_k`. What is below `stages` is for heads that keep something between batches; such heads are not packable.
     """
 
     Options: type
@@ -54,6 +56,8 @@ class Head(nn.Module):
     """Whether the head reads whole videos: its batches then have `Batch.dialogue`."""
     smallest_batch = 1
     """Utterances (videos, with context) that a batch of training needs at least: more than 1 where losses compare utterances."""
+    stages: tuple[str, ...] = ("all",)
+    """Passes over the training rows in every epoch, in this order."""
 
     def __init__(self, dims: Mapping[str, int], task: str) -> None:
         """Args:
@@ -65,6 +69,29 @@ class Head(nn.Module):
 
     def forward(self, batch: Batch) -> HeadOutput:
         raise NotImplementedError
+
+    def lr_factor(self, name: str) -> float:
+        """What the learning rate is multiplied with for the parameter of this name."""
+        return 1.0
+
+    def prepare(self, sentiment: Tensor, emotions: Tensor, training: Tensor) -> None:
+        """Called once before training.
+
+        Args:
+            sentiment: (N,) of the whole corpus, NaN where unlabelled; `Batch.index` are rows of it.
+            emotions: (N, 6), as in `Batch`.
+            training: (N,) bool, True for the rows that are trained on. What is not must not be read.
+        """
+
+    def begin(self, stage: str, epoch: int) -> None:
+        """Called before each pass; `epoch` counts from 1."""
+
+    def trains(self, name: str, stage: str) -> bool:
+        """Whether the parameter of this name is trained in this stage."""
+        return True
+
+    def remember(self, batch: Batch, output: HeadOutput) -> None:
+        """Called after each batch of training, without gradients. What is to be kept is kept in buffers, persistent or not."""
 
 
 def predictions(values: Mapping[str, Tensor], aux: Aux = Aux()) -> HeadOutput:  # noqa: B008 - immutable

@@ -42,13 +42,11 @@ def build_head(config: RunConfig, tensors: CorpusTensors) -> Head:
     return head.to(tensors.device)
 
 
-def stream(seed: int, purpose: str, epoch: int = 0) -> int:
-    """The seed of one stream of random numbers: a run has one for its weights, and one an epoch for its order and its dropout.
-
-    So nothing but the number of the epoch is needed to go on.
-    """
+def stream(seed: int, purpose: str, epoch: int = 0, count: int = 1) -> np.ndarray:
+    """(count,) int64 seeds of one purpose: a run has one for its weights, and in every epoch one for its order and one for the
+    dropout of each batch. So nothing but the number of the epoch is needed to go on."""
     codes = {"weights": 0, "order": 1, "dropout": 2}
-    return int(np.random.SeedSequence([seed, codes[purpose], epoch]).generate_state(1, np.uint64)[0] >> 1)
+    return np.random.SeedSequence([seed, codes[purpose], epoch]).generate_state(count, np.uint64).view(np.int64)
 
 
 def epoch_plan(config: RunConfig, tensors: CorpusTensors, rows: np.ndarray, epoch: int) -> list:
@@ -83,7 +81,6 @@ class Trainer:
         self.selection = Selection((options.select, *options.keep), options.patience)
         self.history: list[dict[str, float]] = []
         self.best: dict[str, dict[str, Tensor]] = {}  # criterion → parameters of its best epoch, on the host
-        self.generator = torch.Generator(tensors.device)
 
     def _new_optimizer(self) -> torch.optim.AdamW:
         options = self.config.train

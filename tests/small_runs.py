@@ -64,5 +64,8 @@ def run(cache: Path, out: Path, head: str = "pre-fusion", changes: Changes = {},
 
 def command(cache: Path, out: Path, head: str = "pre-fusion", changes: Changes = {}, corpus: str = "mosi") -> list[str]:  # noqa: B006
     """The same run as a command line of `python -m heads`."""
-    given = [f"--set={name}={yaml.safe_dump(value, default_flow_style=True).splitlines()[0]}" for name, value in options(head, changes).items()]
+    given = [
+        f"--set={name}={yaml.safe_dump(value, default_flow_style=True).splitlines()[0]}"
+        for name, value in options(head, changes).items()
+    ]
     return ["fit", f"--cache={cache}", f"--out={out}", f"--corpus={corpus}", f"--head={head}", "--device=cpu", *given]

@@ -111,7 +111,9 @@ def test_pseudo_emotions_without_a_ledger_are_refused(tmp_path):
 def test_emotions_that_nobody_gave_are_missed_by_name(tmp_path):
     made = small_runs.material(make_cache(tmp_path / "cache", emotions=False))
     folder = run_folder(made.config, tmp_path / "runs")
-    with pytest.raises(InputError, match=r"^mosi: none of \d+ utterances of train has a annotated emotion label\. Choose another --task\.$"):
+    with pytest.raises(
+        InputError, match=r"^mosi: none of \d+ utterances of train has a annotated emotion label\. Choose another --task\.$"
+    ):
         fit(made, folder)
     assert small_runs.run(tmp_path / "cache", tmp_path, changes={"task": "msa"}).metrics()["task"] == "msa"
 
@@ -166,7 +168,9 @@ def test_the_chosen_metric_must_be_defined(cache, tmp_path):
     """A corpus whose validation sentiments are all alike has no correlation."""
     made = small_runs.material(make_cache(tmp_path / "cache"), changes={"train.select": "corr"})
     made.tensors.targets.sentiment[made.tensors.targets.rows("valid")] = 1.0
-    with pytest.raises(InputError, match=r"^corr was not defined on the validation split in any epoch\. Choose another train\.select, "):
+    with pytest.raises(
+        InputError, match=r"^corr was not defined on the validation split in any epoch\. Choose another train\.select, "
+    ):
         fit(made, run_folder(made.config, tmp_path))
 
 
@@ -219,7 +223,9 @@ def test_every_checkpoint_has_results_of_its_own(own):
     own.save_checkpoint("best-mae.safetensors", parameters)
     evaluate(made, own, "test")
     metrics = evaluate(made, own, "test", "best-mae")
-    assert metrics["test-best-mae"]["mae"] == pytest.approx(np.abs(made.tensors.targets.sentiment[made.tensors.targets.rows("test")]).mean())
+    assert metrics["test-best-mae"]["mae"] == pytest.approx(
+        np.abs(made.tensors.targets.sentiment[made.tensors.targets.rows("test")]).mean()
+    )
     assert metrics["test-best-mae"] != metrics["test"]
     assert (own.path / "predictions-test-best-mae.parquet").exists()
     assert pd.read_csv(own.path / "opened.csv")["checkpoint"].tolist() == ["checkpoint", "best-mae"]
@@ -281,7 +287,9 @@ def test_features_of_another_width_are_refused(complete, tmp_path):
     other = make_cache(tmp_path, corpus="clips", audio_dim=5)
     with pytest.raises(InputError) as refused:
         predict(complete, other, "clips", CPU)
-    expected = f"clips-audio.h5: not made as the audio features that {complete.path} was trained on: dim is 5, not 6. Build the cache with"
+    expected = (
+        f"clips-audio.h5: not made as the audio features that {complete.path} was trained on: dim is 5, not 6. Build the cache with"
+    )
     assert expected in str(refused.value)
 
 
@@ -294,7 +302,9 @@ def test_features_of_another_encoder_are_refused(complete, tmp_path):
     with pytest.raises(InputError) as refused:
         reopen(folder, other, CPU, "clips")
     assert "clips-text.h5: not made as the text features that" in str(refused.value)
-    assert "encoder is 'made up', not None; encoder.name is None, not 'roberta-base'; identity.layer is None, not -1. " in str(refused.value)
+    assert "encoder is 'made up', not None; encoder.name is None, not 'roberta-base'; identity.layer is None, not -1. " in str(
+        refused.value
+    )
 
 
 def test_an_unfinished_run_has_no_results(cache, tmp_path):

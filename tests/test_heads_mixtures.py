@@ -146,13 +146,17 @@ def test_a_pack_of_two_gives_what_each_gives_alone(kind, options, training):
     pair = [make(kind, options, seed).train(training) for seed in (1, 2)]
     parameters, buffers = stack_module_state(pair)
     template = copy.deepcopy(pair[0])
-    # The fused attention for CPUs has no batching rule and warns.
-    with sdpa_kernel(SDPBackend.MATH), drawing_from([torch.Generator().manual_seed(seed) for seed in (1, 2)]):
-        packed = vmap(lambda *state: functional_call(template, state, (inputs, mask)))(parameters, buffers)
+
+    def one(parameters, buffers, key):
+        with drawing_from(key):
+            return functional_call(template, (parameters, buffers), (inputs, mask))
+
+    with sdpa_kernel(SDPBackend.MATH):  # the fused attention for CPUs has no batching rule and warns
+        packed = vmap(one)(parameters, buffers, torch.tensor([1, 2]))
     of_run = [Mixed(*({name: value[run] for name, value in part.items()} for part in packed)) for run in (0, 1)]
     gradients = torch.autograd.grad(objective(of_run[0]) + objective(of_run[1]), list(parameters.values()))
     for run, mixture in enumerate(pair):
-        with drawing_from([torch.Generator().manual_seed(run + 1)]):
+        with drawing_from(torch.tensor(run + 1)):
             alone = mixture(inputs, mask)
         for mine, other in zip(alone, of_run[run], strict=True):
             torch.testing.assert_close(other, dict(mine))
@@ -166,7 +170,7 @@ def test_random_numbers_are_the_runs_own_and_for_training_only(name):
     mixture = make(kind, options)
 
     def streams(seed: int) -> Tensor:
-        with drawing_from([torch.Generator().manual_seed(seed)]):
+        with drawing_from(torch.tensor(seed)):
             return torch.stack(list(mixture(*batch()).streams.values()))
 
     assert torch.equal(streams(1), streams(1))

@@ -205,17 +205,14 @@ def test_a_pack_trains_each_head_as_if_it_were_alone(pack):
     heads = [make(pack.partition(",")[0], seed=seed, **options) for seed, options in enumerate(PACKS[pack])]
     batch, base = random(), copy.deepcopy(heads[0])
 
-    def run(parameters, buffers):
-        output = functional_call(base, (parameters, buffers), (batch,))
+    def run(parameters, buffers, key):
+        with drawing_from(key):
+            output = functional_call(base, (parameters, buffers), (batch,))
         return loss(output), joined(output)
 
-    def seeded(*seeds):
-        return [torch.Generator().manual_seed(seed) for seed in seeds]
-
-    with drawing_from(seeded(5, 6)):
-        gradients, outputs = vmap(grad(run, has_aux=True), randomness="error")(*stack_module_state(heads))
+    gradients, outputs = vmap(grad(run, has_aux=True), randomness="error")(*stack_module_state(heads), torch.tensor([5, 6]))
     for number, head in enumerate(heads):
-        with drawing_from(seeded(5 + number)):
+        with drawing_from(torch.tensor(5 + number)):
             output = head(batch)
         loss(output).backward()
         torch.testing.assert_close(outputs[number], joined(output), rtol=1e-4, atol=1e-5)

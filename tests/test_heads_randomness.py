@@ -1,4 +1,4 @@
-"""Dropout: its rate, its mean, and a generator of its own for every run of a pack."""
+"""Dropout and noise: their distribution, and that a number depends on its key and place alone."""
 
 import copy
 
@@ -10,25 +10,21 @@ from torch.func import functional_call, grad, stack_module_state, vmap
 from heads.randomness import Dropout, drawing_from, gaussian_like
 
 
-def seeded(*seeds: int) -> list[torch.Generator]:
-    return [torch.Generator().manual_seed(seed) for seed in seeds]
-
-
-def dropped(rate: float, inputs: Tensor, seed: int = 0) -> Tensor:
-    with drawing_from(seeded(seed)):
+def dropped(rate: float, inputs: Tensor, key: int = 0) -> Tensor:
+    with drawing_from(torch.tensor(key)):
         return Dropout(rate)(inputs)
 
 
-def packed(rates: list[float], inputs: Tensor, in_dim: int | None, *seeds: int) -> Tensor:
+def packed(rates: list[float], inputs: Tensor, in_dim: int | None, *keys: int) -> Tensor:
     """(runs, …): the same layer at one rate for each run, all at once."""
     layers = [Dropout(rate) for rate in rates]
     parameters, buffers = stack_module_state(layers)
 
-    def run(parameters, buffers, inputs):
-        return functional_call(copy.deepcopy(layers[0]), (parameters, buffers), (inputs,))
+    def run(parameters, buffers, key, inputs):
+        with drawing_from(key):
+            return functional_call(copy.deepcopy(layers[0]), (parameters, buffers), (inputs,))
 
-    with drawing_from(seeded(*seeds)):
-        return vmap(run, in_dims=(0, 0, in_dim))(parameters, buffers, inputs)
+    return vmap(run, in_dims=(0, 0, 0, in_dim))(parameters, buffers, torch.tensor(keys), inputs)
 
 
 @pytest.mark.parametrize("rate", [0.05, 0.3, 0.5, 0.9])
@@ -71,15 +67,38 @@ def test_the_gradient_goes_through_the_kept_values():
     assert torch.equal(inputs.grad, outputs.detach())
 
 
-def test_the_same_seed_gives_the_same_mask_whatever_else_is_drawn():
+def test_the_same_key_gives_the_same_mask_whatever_else_is_drawn():
     inputs = torch.ones(100)
-    first = dropped(0.5, inputs, seed=1)
+    first = dropped(0.5, inputs, key=1)
     torch.rand(7)
-    assert torch.equal(dropped(0.5, inputs, seed=1), first)
-    assert not torch.equal(dropped(0.5, inputs, seed=2), first)
+    assert torch.equal(dropped(0.5, inputs, key=1), first)
+    assert not torch.equal(dropped(0.5, inputs, key=2), first)
 
 
-def test_without_generators_torch_is_asked():
+@pytest.mark.parametrize(("small", "large"), [((3, 5), (4, 9)), ((2, 3, 6), (5, 11, 6)), ((2, 2, 3, 5), (2, 2, 7, 10))])
+def test_a_mask_does_not_depend_on_how_large_the_tensor_is(small, large):
+    part = tuple(slice(size) for size in small)
+    assert torch.equal(dropped(0.5, torch.ones(large))[part], dropped(0.5, torch.ones(small)))
+    with drawing_from(torch.tensor(4)):
+        noise = gaussian_like(torch.ones(large))
+    with drawing_from(torch.tensor(4)):
+        assert torch.equal(noise[part], gaussian_like(torch.ones(small)))
+
+
+def test_every_draw_has_numbers_of_its_own():
+    with drawing_from(torch.tensor(1)):
+        masks = torch.stack([Dropout(0.5)(torch.ones(20_000)) for _ in range(4)])
+    assert torch.corrcoef(masks).fill_diagonal_(0).abs().max() < 0.03
+
+
+@pytest.mark.parametrize("dim", [0, 1, 2])
+def test_neighbours_in_every_dimension_are_independent(dim):
+    mask = dropped(0.5, torch.ones(40, 50, 60)).movedim(dim, 0)
+    pairs = torch.stack([mask[:-1].flatten(), mask[1:].flatten()])
+    assert torch.corrcoef(pairs)[0, 1].abs() < 0.02
+
+
+def test_without_a_key_torch_is_asked():
     layer, inputs = Dropout(0.5), torch.ones(100)
     torch.manual_seed(3)
     first = layer(inputs)
@@ -87,23 +106,23 @@ def test_without_generators_torch_is_asked():
     assert torch.equal(layer(inputs), first)
 
 
-def test_generators_go_back_to_what_they_were():
+def test_keys_go_back_to_what_they_were():
     layer, inputs = Dropout(0.5), torch.ones(100)
-    with drawing_from(seeded(1)):
-        with drawing_from(seeded(2)):
+    with drawing_from(torch.tensor(1)):
+        with drawing_from(torch.tensor(2)):
             inner = layer(inputs)
         outer = layer(inputs)
-    assert torch.equal(inner, dropped(0.5, inputs, seed=2))
-    assert torch.equal(outer, dropped(0.5, inputs, seed=1))
+    assert torch.equal(inner, dropped(0.5, inputs, key=2))
+    assert torch.equal(outer, dropped(0.5, inputs, key=1))
 
 
 @pytest.mark.parametrize("in_dim", [None, 0, 1])
 def test_each_run_of_a_pack_has_the_masks_that_it_has_alone(in_dim):
     inputs = torch.randn(3, 3, 5)
-    rates, seeds = [0.3, 0.3, 0.3], (11, 12, 11)
+    rates, keys = [0.3, 0.3, 0.3], (11, 12, 11)
     each = [inputs] * 3 if in_dim is None else inputs.unbind(in_dim)
-    alone = [dropped(rate, part, seed) for rate, part, seed in zip(rates, each, seeds, strict=True)]
-    assert torch.equal(packed(rates, inputs, in_dim, *seeds), torch.stack(alone))
+    alone = [dropped(rate, part, key) for rate, part, key in zip(rates, each, keys, strict=True)]
+    assert torch.equal(packed(rates, inputs, in_dim, *keys), torch.stack(alone))
 
 
 def test_the_runs_of_a_pack_may_have_different_rates():
@@ -114,18 +133,18 @@ def test_the_runs_of_a_pack_may_have_different_rates():
 def test_a_pack_has_gradients_through_its_masks():
     inputs = torch.ones(2, 1000)
 
-    def loss(inputs):
-        return Dropout(0.5)(inputs).square().sum()
+    def loss(inputs, key):
+        with drawing_from(key):
+            return Dropout(0.5)(inputs).square().sum()
 
-    with drawing_from(seeded(1, 2)):
-        gradients = vmap(grad(loss))(inputs)
-    alone = torch.stack([dropped(0.5, part, seed) for part, seed in zip(inputs, (1, 2), strict=True)])
+    gradients = vmap(grad(loss))(inputs, torch.tensor([1, 2]))
+    alone = torch.stack([dropped(0.5, part, key) for part, key in zip(inputs, (1, 2), strict=True)])
     assert torch.allclose(gradients, 2 * alone * 2)
 
 
 def test_noise_is_standard_normal_and_has_no_gradient():
     values = torch.zeros(100_000, dtype=torch.float64, requires_grad=True)
-    with drawing_from(seeded(0)):
+    with drawing_from(torch.tensor(0)):
         noise = gaussian_like(values)
     assert (noise.mean().item(), noise.std().item()) == pytest.approx((0, 1), abs=0.02)
     assert noise.dtype == torch.float64
@@ -133,8 +152,9 @@ def test_noise_is_standard_normal_and_has_no_gradient():
 
 
 def test_the_noise_of_each_run_of_a_pack_is_its_own():
-    with drawing_from(seeded(1, 2)):
-        both = vmap(gaussian_like)(torch.zeros(2, 10))
-    for row, seed in zip(both, (1, 2), strict=True):
-        with drawing_from(seeded(seed)):
-            assert torch.equal(row, gaussian_like(torch.zeros(10)))
+    def noise(key):
+        with drawing_from(key):
+            return gaussian_like(torch.zeros(10))
+
+    keys = torch.tensor([1, 2])
+    assert torch.equal(vmap(noise)(keys), torch.stack([noise(key) for key in keys]))

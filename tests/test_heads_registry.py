@@ -58,7 +58,9 @@ def joined(output: HeadOutput) -> Tensor:
 @every_head
 def test_outputs_are_those_of_the_task_whatever_the_widths(name, task):
     output = make(name, task)(random_batch(LENGTHS, DIMS))
-    shapes = {field: None if value is None else (*value.shape, value.dtype) for field, value in output._asdict().items() if field != "aux"}
+    shapes = {
+        field: None if value is None else (*value.shape, value.dtype) for field, value in output._asdict().items() if field != "aux"
+    }
     assert shapes == {
         "sentiment": (5, torch.float32) if "msa" in TASKS[task] else None,
         "emotion_logits": (5, 6, torch.float32) if "mer" in TASKS[task] else None,

@@ -133,7 +133,9 @@ def test_what_cannot_be_read_is_named(folder):
     with pytest.raises(InputError, match=r"run/config\.json: no such file, so .*run is no run folder\.$"):
         folder.config()
     folder.begin(CONTENT)
-    with pytest.raises(InputError, match=r"run: this run is not complete\. Run the same fit command again; it goes on where it stopped\.$"):
+    with pytest.raises(
+        InputError, match=r"run: this run is not complete\. Run the same fit command again; it goes on where it stopped\.$"
+    ):
         folder.metrics()
     (folder.path / "metrics.json").write_text('{"valid": ')
     with pytest.raises(InputError, match=r"metrics\.json: damaged \("):

@@ -365,7 +365,9 @@ def test_rows_with_a_label_of_one_task_are_trained_on(cache):
 def test_a_task_without_any_label_is_refused(cache, task, label):
     made = small_runs.material(cache, changes={"task": task})
     targets = made.tensors.targets
-    sentiment, emotions = (np.where(np.isin(np.arange(48), targets.rows("valid")), NAN, v.T).T for v in (targets.sentiment, targets.emotions))
+    sentiment, emotions = (
+        np.where(np.isin(np.arange(48), targets.rows("valid")), NAN, v.T).T for v in (targets.sentiment, targets.emotions)
+    )
     tensors = with_labels(made, sentiment.astype(np.float32), emotions.astype(np.float32), cache)
     with pytest.raises(InputError, match=f"^mosi: none of 12 utterances of valid has a {label} label\\. Choose another --task\\.$"):
         labelled_rows(made.config, tensors, "valid")
