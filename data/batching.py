@@ -33,7 +33,13 @@ def shuffled(rows: np.ndarray, batch_size: int, generator: np.random.Generator, 
 
 
 def of_like_lengths(
-    rows: np.ndarray, lengths: np.ndarray, batch_size: int, generator: np.random.Generator, window: int = 16, smallest: int = 1
+    rows: np.ndarray,
+    lengths: np.ndarray,
+    batch_size: int,
+    generator: np.random.Generator,
+    schedule: np.random.Generator,
+    window: int = 16,
+    smallest: int = 1,
 ) -> list[np.ndarray]:
     """Random batches of rows that are about as long, so that little is padding.
 
@@ -43,14 +49,16 @@ def of_like_lengths(
         rows: (n,) int64.
         lengths: (N,) cost of every row of the corpus, e.g. its frames; indexed by row.
         batch_size: As in `shuffled`.
-        generator: Decides the order.
+        generator: Decides which rows stand together.
+        schedule: Decides when short and when long batches come. Runs that have it in common have batches of about the same length
+            at the same time, whatever is in them.
         window: Batches in a window: 1 is `shuffled`, more is less random and less padding.
         smallest: See the head of this page.
     """
     windows = _cut(generator.permutation(rows), batch_size * window)
     ordered = [part[np.argsort(lengths[part], kind="stable")] for part in windows]
     batches = _cut(np.concatenate([rows[:0], *ordered]), batch_size, smallest)
-    return [batches[place] for place in generator.permutation(len(batches))]
+    return [batches[place] for place in schedule.permutation(len(batches))]
 
 
 def in_order(rows: np.ndarray, lengths: np.ndarray, batch_size: int, smallest: int = 1) -> list[np.ndarray]:

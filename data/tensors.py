@@ -9,6 +9,7 @@ the batches are the same bit for bit. Which utterances stand together is decided
 Nothing here waits for the device: lengths are known on the host, and what a batch sends there is pinned memory.
 """
 
+import copy
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -131,6 +132,8 @@ class CorpusTensors:
         targets: The labels; their N rows are the rows of everything here.
         dims: Modality → D.
         lengths: Modality → (N,) int64 rows of each utterance, limits applied; on the host.
+        sentiment: (N,) float32 on the device, NaN where unlabelled.
+        emotions: (N, 6) float32 on the device, as in `Batch`.
         device: Where batches are.
         is_streamed: Whether features are read for each batch, because they do not fit into memory.
     """
@@ -139,14 +142,24 @@ class CorpusTensors:
         self, targets: Targets, features: Mapping[str, _Features], device: torch.device, dtype: torch.dtype, is_streamed: bool
     ) -> None:
         """Use `load`."""
-        self.targets, self.device, self.is_streamed = targets, device, is_streamed
+        self.device, self.is_streamed = device, is_streamed
         self.dims = {modality: one.store.dim for modality, one in features.items()}
         self.lengths = {modality: one.lengths for modality, one in features.items()}
         self._dtype = dtype
         self._sources = {m: (_Streamed if is_streamed else _Resident)(one, device) for m, one in features.items()}
-        self._sentiment = torch.tensor(targets.sentiment, device=device)
+        self._label(targets)
+
+    def _label(self, targets: Targets) -> None:
+        self.targets = targets
+        self.sentiment = torch.tensor(targets.sentiment, device=self.device)
         present = np.where(np.isnan(targets.emotions), targets.emotions, targets.emotions > 0)
-        self._emotions = torch.tensor(present, dtype=torch.float32, device=device)
+        self.emotions = torch.tensor(present, dtype=torch.float32, device=self.device)
+
+    def relabelled(self, targets: Targets) -> Self:
+        """The same features, not copied, with other labels of the same utterances."""
+        other = copy.copy(self)
+        other._label(targets)
+        return other
 
     @classmethod
     def load(
@@ -221,7 +234,7 @@ class CorpusTensors:
             padded, masks[modality] = _pad(self._moved(values), starts, lengths, prepared.longest[modality])
             features[modality] = padded.to(self._dtype)
         layout = None if prepared.layout is None else self._moved(prepared.layout)
-        return Batch(features, masks, self._sentiment[index], self._emotions[index], index, layout)
+        return Batch(features, masks, self.sentiment[index], self.emotions[index], index, layout)
 
     def _pinned(self, array: np.ndarray) -> Tensor:
         tensor = torch.from_numpy(array)

@@ -27,7 +27,15 @@ PRESETS = {path.stem: path for path in sorted((Path(__file__).parent / "presets"
 DEFAULT_PRESET = "light"
 
 PRECISIONS = ("float32", "tf32", "bfloat16")
+OPTIMIZERS = ("adamw", "adam")
+SCHEDULES = ("constant", "linear", "plateau")
 EMOTION_SOURCES = ("auto", "annotated", "pseudo")
+
+
+_TRAIN_POSITIVE = ("batch_size", "accumulate", "max_epochs", "patience", "lr", "plateau_factor", "clip_norm", "clip_value")
+_POSITIVE = {f"train.{name}" for name in _TRAIN_POSITIVE}
+_NOT_NEGATIVE = {"seed", "train.weight_decay", "train.plateau_patience", "loss.sentiment_weight", "loss.emotion_weight"}
+_SHARES = {"train.warmup", "train.average"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,11 +60,16 @@ class TrainOptions:
     patience: int = 8  # epochs without a better validation value
     select: str = "loss"  # the validation value that chooses the epoch: loss, mae, mean_wf1, or any metric
     keep: tuple[str, ...] = ("mae", "mean_wf1")  # further validation values whose best epoch is kept beside it
+    optimizer: str = "adamw"  # adamw, adam (weight decay as an L2 penalty)
     lr: float = 1e-4
     weight_decay: float = 0.01
-    warmup: float = 0.05  # share of the steps of max_epochs in which the learning rate rises to `lr`; constant after
-    clip_norm: float | None = 1.0
-    reset_optimizer: bool = False  # forgets AdamW's moments at the end of every epoch, as MMML does
+    warmup: float = 0.05  # share of the steps of max_epochs in which the learning rate rises to `lr`
+    schedule: str = "constant"  # after that: constant, linear (to zero), plateau (lowered when the validation loss stays)
+    plateau_patience: int = 10  # epochs without a lower validation loss before it is lowered
+    plateau_factor: float = 0.1  # what it is multiplied with then
+    clip_norm: float | None = 1.0  # of the gradient of all parameters
+    clip_value: float | None = None  # of every number of the gradient
+    reset_optimizer: bool = False  # forgets the optimizer's moments at the end of every epoch, as MMML does
     average: float = 0.0  # decay of a moving average of the parameters, which is then what is evaluated and kept; 0: none
     precision: str = "float32"  # float32, tf32 (GPU), bfloat16 (autocast)
 
@@ -175,20 +188,19 @@ def _section(values: Any, where: str) -> Mapping[str, Any]:
 def _checked(config: RunConfig, where: str) -> RunConfig:
     lookup(TASKS, config.task, "task")
     lookup(dict.fromkeys(PRECISIONS), config.train.precision, "precision")
+    lookup(dict.fromkeys(OPTIMIZERS), config.train.optimizer, "optimizer")
+    lookup(dict.fromkeys(SCHEDULES), config.train.schedule, "schedule")
     lookup(dict.fromkeys(EMOTION_SOURCES), config.data.emotions, "source of emotions")
     lookup(SENTIMENT_LOSSES, config.loss.sentiment, "sentiment loss")
     lookup(EMOTION_LOSSES, config.loss.emotion, "emotion loss")
     lookup(REDUCTIONS, config.loss.emotion_reduction, "reduction")
-    positive = {"train.batch_size", "train.accumulate", "train.max_epochs", "train.patience", "train.lr", "train.clip_norm"}
     for name, value in options.flat(dataclasses.replace(config, model=None)):
-        if name in positive and value is not None and not value > 0:
+        if name in _POSITIVE and value is not None and not value > 0:
             raise InputError(f"{where}: {name} is {value}, expected more than 0.")
-        if name in {"seed", "train.weight_decay"} and value < 0:
+        if name in _NOT_NEGATIVE and value < 0:
             raise InputError(f"{where}: {name} is {value}, expected 0 or more.")
-    if not 0 <= config.train.warmup < 1:
-        raise InputError(f"{where}: train.warmup is {config.train.warmup}, expected 0 to below 1.")
-    if not 0 <= config.train.average < 1:
-        raise InputError(f"{where}: train.average is {config.train.average}, expected 0 to below 1.")
+        if name in _SHARES and not 0 <= value < 1:
+            raise InputError(f"{where}: {name} is {value}, expected 0 to below 1.")
     if not config.data.modalities:
         raise InputError(f"{where}: data.modalities is empty, expected text, audio or both.")
     if len(set(config.data.modalities)) < len(config.data.modalities):

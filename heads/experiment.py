@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -29,12 +29,12 @@ from heads.inference import Predictions, present, scores
 from heads.intervals import bootstrap
 from heads.metrics import emotion_metrics, sentiment_metrics
 from heads.options import items
+from heads.plan import epoch_plan, labelled_rows, steps_per_epoch
 from heads.registry import HEADS
 from heads.runs import RunFolder, predictions_table
-from heads.train import Trainer, build_head, epoch_plan, labelled_rows
+from heads.solo import Solo
+from heads.train import Advance, Run, build_head, train
 from heads.xray import draw, xray
-
-Advance = Callable[[int, str], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +107,7 @@ def steps(material: Material) -> int:
     if HEADS[config.head].floor:
         return 0
     plan = epoch_plan(config, material.tensors, labelled_rows(config, material.tensors, "train"), 1)
-    return config.train.max_epochs * -(-len(plan) // config.train.accumulate)
+    return config.train.max_epochs * steps_per_epoch(config, plan)
 
 
 def run_folder(config: RunConfig, out: Path) -> RunFolder:
@@ -125,43 +125,58 @@ def fit(material: Material, folder: RunFolder, advance: Advance = lambda steps, 
     Raises:
         InputError: The folder holds another run, or the configuration does not fit the data.
     """
-    config, tensors = material.config, material.tensors
     folder.begin(describe(material))
-    if folder.is_complete:
-        return folder.metrics()
-    if floor := HEADS[config.head].floor:
-        found, chosen = inference.predict_floor(floor, config.task, tensors, labelled_rows(config, tensors, "valid"), tensors)
-        facts = {"chosen": chosen}
-    else:
-        trainer = Trainer(config, tensors, folder)
-        trainer.fit(advance)
-        found, facts = finish(trainer)
+    if not folder.is_complete:
+        if floor := HEADS[material.config.head].floor:
+            _fit_floor(material, folder, floor)
+        else:
+            run = Run(material.config, material.tensors, folder)
+            train([run], Solo(run), finish, advance=advance)
+    return folder.metrics()
+
+
+def finish(run: Run, error: InputError | None = None) -> None:
+    """Writes checkpoints, history, predictions and metrics of a run that is over.
+
+    Raises:
+        InputError: The run failed, with that error.
+    """
+    if error:
+        raise error
+    config, folder, best = run.config, run.folder, run.selection.best
+    for name in best:
+        chosen = name == config.train.select
+        folder.save_checkpoint("checkpoint.safetensors" if chosen else f"best-{name}.safetensors", run.best[name])
+    folder.write_history(run.history)
+    head = build_head(config, run.tensors)
+    head.load_state_dict(run.best[config.train.select])
+    found = inference.predict(head, run.tensors, run.valid_rows, 4 * config.train.batch_size, config.train.precision)
+    _write_results(
+        config,
+        run.tensors,
+        folder,
+        found,
+        {
+            "parameters": sum(parameter.numel() for parameter in head.parameters()),
+            "epochs": run.epoch,
+            "selected": {name: {"epoch": epoch, "value": value} for name, (epoch, value) in best.items()},
+        },
+    )
+
+
+def _fit_floor(material: Material, folder: RunFolder, floor: str) -> None:
+    config, tensors = material.config, material.tensors
+    found, chosen = inference.predict_floor(floor, config.task, tensors, labelled_rows(config, tensors, "valid"), tensors)
+    _write_results(config, tensors, folder, found, {"chosen": chosen})
+
+
+def _write_results(config: RunConfig, tensors: CorpusTensors, folder: RunFolder, found: Predictions, facts: Mapping[str, Any]) -> None:
     values, intervals = assess(found, tensors)
     folder.write_predictions("predictions.parquet", predictions_table(found, tensors.targets), {"split": "valid"})
     write_routing(folder, found, tensors.targets, "xray")
     head = {"head": config.head, "corpus": config.corpus, "task": config.task, "seed": config.seed}
     folder.write_metrics({**head, **facts, "valid": values, "valid_interval": intervals})
     folder.remove_state()
-    return folder.metrics()
-
-
-def finish(trainer: Trainer) -> tuple[Predictions, dict[str, Any]]:
-    """Writes checkpoints and history; predictions for the validation split by the chosen epoch, and facts about the training."""
-    config, folder, best = trainer.config, trainer.folder, trainer.selection.best
-    chosen, *others = trainer.selection.criteria
-    if chosen not in best:
-        raise InputError(f"{chosen} was not defined on the validation split in any epoch. Choose another train.select, loss for one.")
-    folder.save_checkpoint("checkpoint.safetensors", trainer.best[chosen])
-    for name in (name for name in others if name in best):
-        folder.save_checkpoint(f"best-{name}.safetensors", trainer.best[name])
-    folder.write_history(trainer.history)
-    trainer.head.load_state_dict(trainer.best[chosen])
-    found = inference.predict(trainer.head, trainer.tensors, trainer.valid_rows, 4 * config.train.batch_size, config.train.precision)
-    return found, {
-        "parameters": sum(parameter.numel() for parameter in trainer.head.parameters()),
-        "epochs": trainer.epoch,
-        "selected": {name: {"epoch": epoch, "value": value} for name, (epoch, value) in best.items()},
-    }
 
 
 def assess(found: Predictions, tensors: CorpusTensors) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:

@@ -2,7 +2,7 @@
 
 A run's mask for time step 7 of utterance 3 is the same however far the batch is padded and whatever is trained beside it, so that a
 run among many that are trained as one batched model draws what it draws alone. `torch.nn.Dropout` gives neither: it draws one stream
-of numbers per device. Where keys come from is in `heads.train`.
+of numbers per device. Where keys come from is in `heads.plan`.
 """
 
 import contextlib

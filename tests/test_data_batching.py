@@ -27,7 +27,9 @@ def rows_and_lengths(draw):
 
 PLANS = {
     "shuffled": lambda rows, lengths, size, smallest: shuffled(rows, size, rng(), smallest),
-    "of_like_lengths": lambda rows, lengths, size, smallest: of_like_lengths(rows, lengths, size, rng(), window=3, smallest=smallest),
+    "of_like_lengths": lambda rows, lengths, size, smallest: of_like_lengths(
+        rows, lengths, size, rng(), rng(), window=3, smallest=smallest
+    ),
     "in_order": lambda rows, lengths, size, smallest: in_order(rows, lengths, size, smallest),
 }
 
@@ -55,7 +57,7 @@ def test_a_last_batch_that_is_too_small_joins_the_one_before(smallest, sizes):
 def test_the_generator_decides_the_order(name):
     def plan(seed):
         generator, rows, lengths = rng(seed), np.arange(200), rng(5).integers(1, 99, 200)
-        batches = shuffled(rows, 8, generator) if name == "shuffled" else of_like_lengths(rows, lengths, 8, generator)
+        batches = shuffled(rows, 8, generator) if name == "shuffled" else of_like_lengths(rows, lengths, 8, generator, generator)
         return [batch.tolist() for batch in batches]
 
     assert plan(1) == plan(1) != plan(2)
@@ -64,20 +66,20 @@ def test_the_generator_decides_the_order(name):
 def test_like_lengths_need_much_less_padding_than_random_batches():
     lengths = rng().gamma(3, 70, 1284).astype(np.int64) + 1
     rows = np.arange(1284)
-    random, alike, best = shuffled(rows, 8, rng(1)), of_like_lengths(rows, lengths, 8, rng(1)), in_order(rows, lengths, 8)
+    random, alike, best = shuffled(rows, 8, rng(1)), of_like_lengths(rows, lengths, 8, rng(1), rng(1)), in_order(rows, lengths, 8)
     assert padding(alike, lengths) < 0.2 * padding(random, lengths)
     assert padding(best, lengths) < 0.2 * padding(alike, lengths)
 
 
 def test_batches_of_like_lengths_do_not_follow_their_length():
     lengths = rng().integers(1, 300, 1000)
-    longest = [lengths[batch].max() for batch in of_like_lengths(np.arange(1000), lengths, 10, rng(1))]
+    longest = [lengths[batch].max() for batch in of_like_lengths(np.arange(1000), lengths, 10, rng(1), rng(1))]
     assert abs(np.corrcoef(longest, np.arange(len(longest)))[0, 1]) < 0.3
 
 
 def test_windows_of_one_batch_are_as_random_as_shuffling():
     lengths = rng().integers(1, 300, 1000)
-    plan = of_like_lengths(np.arange(1000), lengths, 10, rng(1), window=1)
+    plan = of_like_lengths(np.arange(1000), lengths, 10, rng(1), rng(1), window=1)
     assert {frozenset(batch.tolist()) for batch in plan} == {frozenset(b.tolist()) for b in shuffled(np.arange(1000), 10, rng(1))}
 
 
@@ -141,3 +143,12 @@ def test_videos_are_shuffled_by_the_generator():
         return [batch.rows.tolist() for batch in dialogues(videos, np.arange(60), np.arange(60), 4, rng(seed))]
 
     assert order(1) == order(1) != order(2)
+
+
+def test_with_one_schedule_long_batches_come_at_the_same_time_whatever_is_in_them():
+    lengths = rng(5).integers(1, 300, 1000)
+    first, second = (of_like_lengths(np.arange(1000), lengths, 10, rng(seed), rng(7)) for seed in (1, 2))
+    assert [batch.tolist() for batch in first] != [batch.tolist() for batch in second]
+    means = [[lengths[batch].mean() for batch in plan] for plan in (first, second)]
+    assert np.corrcoef(means)[0, 1] > 0.95
+    assert [len(batch) for batch in first] == [len(batch) for batch in second]

@@ -70,7 +70,9 @@ NAMED = {
     "loss.emotion_reduction": "sum",
     "train.select": "mae",
     "train.keep": (),
+    "train.optimizer": "adam",
     "train.precision": "bfloat16",
+    "train.schedule": "linear",
 }
 """Another value of the options that are words."""
 
@@ -219,5 +221,5 @@ def test_a_head_that_is_not_in_the_table_is_refused():
 
 def test_a_configuration_of_another_version_is_refused_by_name():
     stored = make_config("pre-fusion", "mosi").as_dict()
-    with pytest.raises(InputError, match=r"^run/config\.json: unknown option 'train\.schedule'\."):
-        from_mapping({**stored, "train": {**stored["train"], "schedule": "cosine"}}, "run/config.json")
+    with pytest.raises(InputError, match=r"^run/config\.json: unknown option 'train\.cosine'\."):
+        from_mapping({**stored, "train": {**stored["train"], "cosine": 1}}, "run/config.json")

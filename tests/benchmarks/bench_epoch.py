@@ -43,8 +43,10 @@ from data.tensors import Batch, CorpusTensors
 from heads.config import RunConfig, make_config
 from heads.console import table
 from heads.inference import autocast
+from heads.plan import epoch_plan
 from heads.runs import RunFolder
-from heads.train import Trainer, build_head, epoch_plan
+from heads.solo import Solo
+from heads.train import Run, build_head, train_epoch
 from pipeline.settings import SAMPLE
 
 DIM = 768
@@ -183,10 +185,12 @@ def ways(preset: str, setup: Setup, tensors: CorpusTensors, work: Work) -> dict[
     return found if precision == "bfloat16" else found | {"ours, bfloat16": Way(bfloat16, tensors, alike, 3 * alike)}
 
 
-def train(trainer: Trainer, way: Way, rows: np.ndarray) -> None:
+def train(engine: Solo, way: Way, rows: np.ndarray) -> None:
     """One epoch on some rows."""
-    trainer.config, trainer.tensors, trainer.rows = way.config, way.source, rows
-    trainer._train(1, lambda steps, note: None)
+    run = engine.run
+    run.config, run.tensors, run.rows = way.config, way.source, rows
+    run.steps_per_epoch = len(run.plan())
+    train_epoch([run], engine)
 
 
 def rows_of(
@@ -207,14 +211,14 @@ def compare(preset: str, setup: Setup) -> None:
     options, encoders = setup.options, setup.encoders
     config = configure(preset, options.precision)
     tensors = cached(setup.folder / preset, setup.lengths, options.device)
-    trainer = Trainer(config, tensors, RunFolder(setup.folder / preset / "run"))
-    trainer.optimizer.add_param_group({"params": [*encoders.text.parameters(), *encoders.audio.parameters()]})
+    engine = Solo(Run(config, tensors, RunFolder(setup.folder / preset / "run")))
+    engine.optimizer.add_param_group({"params": [*encoders.text.parameters(), *encoders.audio.parameters()]})
     work = head_gflop(config, tensors)
     found, rows = ways(preset, setup, tensors, work), np.arange(len(setup.clips[1]))
     for way in found.values():
-        train(trainer, way, rows[: mmml.BATCH])
+        train(engine, way, rows[: mmml.BATCH])
     peaks = {precision: peak_gflops(options.device, getattr(torch, precision)) for precision in ("float32", "bfloat16")}
-    times = in_turns({name: partial(train, trainer, way, rows) for name, way in found.items()}, options.rounds, options.device)
+    times = in_turns({name: partial(train, engine, way, rows) for name, way in found.items()}, options.rounds, options.device)
     alone = work(*(setup.lengths[modality] for modality in FULL)).mean()
     header = ["way", "s an epoch", "s a clip", "clips/s", "× ours", "gain over last", "GFLOP a clip, forward", "of peak"]
     print(f"\n{preset}, {options.precision} unless said; peak of a matrix product: ", end="")
@@ -229,14 +233,14 @@ def whole_epoch(setup: Setup) -> None:
     config = configure("paper-mosi", "bfloat16", True)
     lengths = {modality: np.resize(values, MOSI_CLIPS) for modality, values in setup.lengths.items()}
     tensors = cached(folder, lengths, device)
-    trainer = Trainer(config, tensors, RunFolder(folder / "run"))
+    engine = Solo(Run(config, tensors, RunFolder(folder / "run")))
     useful = float(head_gflop(config, tensors)(*(lengths[modality] for modality in FULL)).sum())
     way, rows = Way(config, tensors, useful, 3 * useful), np.arange(MOSI_CLIPS)
-    train(trainer, way, rows[: 10 * mmml.BATCH])
+    train(engine, way, rows[: 10 * mmml.BATCH])
     peak = peak_gflops(device, torch.bfloat16)
-    values = in_turns({"epoch": partial(train, trainer, way, rows)}, setup.options.rounds, device)["epoch"]
+    values = in_turns({"epoch": partial(train, engine, way, rows)}, setup.options.rounds, device)["epoch"]
     share = way.gflop / statistics.median(values) / peak
-    count = launches(partial(train, trainer, way, rows[: mmml.BATCH]))
+    count = launches(partial(train, engine, way, rows[: mmml.BATCH]))
     print(
         f"\npaper-mosi, bfloat16, {MOSI_CLIPS:,} clips: {spread(values)} s an epoch; {way.gflop / 1e3:,.0f} TFLOP of useful work, ",
         end="",

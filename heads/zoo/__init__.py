@@ -1,0 +1,1 @@
+"""Published baselines, one per file, on the same cached features."""
