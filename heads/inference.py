@@ -1,7 +1,7 @@
 """Predictions of a trained head, or of a floor, for rows of a corpus, as numpy arrays, and what they are worth."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +11,7 @@ from torch import Tensor
 from data.batching import dialogues, in_order
 from data.labels import EMOTIONS
 from data.tensors import CorpusTensors
-from heads.base import TASKS, Head
+from heads.base import TASKS, Head, HeadOutput
 from heads.layers import masked_mean
 from heads.losses import LossOptions, emotion_loss, sentiment_loss
 from heads.metrics import emotion_metrics, sentiment_metrics
@@ -46,16 +46,21 @@ def predict(head: Head, tensors: CorpusTensors, rows: np.ndarray, batch_size: in
     was_training = head.training
     head.eval()
     plan = evaluation_plan(head, tensors, rows, batch_size)
-    parts: dict[str, list[Tensor]] = {}
     with torch.inference_mode(), autocast(tensors.device, precision):
-        for batch in tensors.batches(plan):
-            output = head(batch)
-            found = {"rows": batch.index, "sentiment": output.sentiment, "emotion_logits": output.emotion_logits}
-            found |= {f"routing/{name}": gates for name, gates in output.aux.routing.items()}
-            for name, value in found.items():
-                if value is not None:
-                    parts.setdefault(name, []).append(value)
+        found = gathered((batch.index, head(batch)) for batch in tensors.batches(plan))
     head.train(was_training)
+    return found
+
+
+def gathered(outputs: Iterable[tuple[Tensor, HeadOutput]]) -> Predictions:
+    """The outputs of batches, in the order of their rows (B,), on the host."""
+    parts: dict[str, list[Tensor]] = {}
+    for index, output in outputs:
+        found = {"rows": index, "sentiment": output.sentiment, "emotion_logits": output.emotion_logits}
+        found |= {f"routing/{name}": gates for name, gates in output.aux.routing.items()}
+        for name, value in found.items():
+            if value is not None:
+                parts.setdefault(name, []).append(value)
     arrays = {name: torch.cat(values).float().cpu().numpy() for name, values in parts.items() if name != "rows"}
     order = torch.cat(parts["rows"]).cpu().numpy()
     ascending = np.argsort(order)

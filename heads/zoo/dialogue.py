@@ -12,8 +12,8 @@ from torch.nn import functional
 
 from data.errors import InputError
 from data.tensors import Batch
-from heads.layers import Attention, PostNorm, masked_mean, stacked, zero_padding
-from heads.randomness import Dropout
+from heads.layers import masked_mean, stacked, zero_padding
+from heads.zoo.encoder import EncoderLayer
 
 
 def check_modalities(head: str, dims: Mapping[str, int], needed: Sequence[str] = ("text", "audio")) -> None:
@@ -108,10 +108,7 @@ def inter_modal_attention(queries: Tensor, source: Tensor, mask: Tensor) -> Tens
 
 
 class UtteranceEncoder(nn.Module):
-    """Transformer layers over the utterances of a video: post-norm, ReLU, no positions; (V, L, d) → (V, L, d).
-
-    Source: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, with the dropouts of torch.nn.TransformerEncoderLayer.
-    """
+    """Transformer layers over the utterances of a video, as torch.nn.TransformerEncoderLayer has them; (V, L, d) → (V, L, d)."""
 
     def __init__(self, dim: int, layers: int, heads: int | None, ffn: int, dropout: float) -> None:
         """Args:
@@ -126,7 +123,7 @@ class UtteranceEncoder(nn.Module):
         """
         super().__init__()
         heads = heads_for(dim) if heads is None else heads
-        self.layers = stacked(layers, "layers", lambda _: _EncoderLayer(dim, heads, ffn, dropout))
+        self.layers = stacked(layers, "layers", lambda _: EncoderLayer(dim, heads, ffn, dropout, nn.ReLU, dropout))
 
     def forward(self, inputs: Tensor, mask: Tensor) -> Tensor:
         for layer in self.layers:
@@ -134,19 +131,65 @@ class UtteranceEncoder(nn.Module):
         return inputs
 
 
-class _EncoderLayer(nn.Module):
-    def __init__(self, dim: int, heads: int, ffn: int, dropout: float) -> None:
-        super().__init__()
-        self.attend = Attention(dim, heads, dropout)
-        self.feed_forward = nn.Sequential(nn.Linear(dim, ffn), nn.ReLU(), Dropout(dropout), nn.Linear(ffn, dim))
-        self.after_attend, self.after_feed_forward = PostNorm(dim, dropout), PostNorm(dim, dropout)
-
-    def forward(self, inputs: Tensor, mask: Tensor) -> Tensor:
-        attended = self.after_attend(inputs, self.attend(inputs, inputs, mask))
-        return self.after_feed_forward(attended, self.feed_forward(attended))
-
-
 def heads_for(dim: int) -> int:
     """Attention heads of COGMEN's and CORECT's encoders: the least of 7 to 14 that divides the width; of a width that none of them
     divides, the largest divisor below 7 (ours: they stop there)."""
     return next(heads for heads in (*range(7, 15), *range(6, 0, -1)) if dim % heads == 0)
+
+
+class RelationalConvolution(nn.Module):
+    """x'_i = W_0 x_i + b + Σ_r mean_{j ∈ N_r(i)} W_r x_j over the nodes of a graph; (V, n, D) → (V, n, d).
+
+    Source: RGCN, Schlichtkrull et al. 2018, https://arxiv.org/abs/1703.06103, with means as PyTorch Geometric has it.
+    """
+
+    def __init__(self, inputs: int, dim: int, relations: int) -> None:
+        super().__init__()
+        self.own = nn.Linear(inputs, dim)
+        self.messages = nn.ModuleList(nn.Linear(inputs, dim, bias=False) for _ in range(relations))
+
+    def forward(self, nodes: Tensor, links: Sequence[Tensor]) -> Tensor:
+        """One step.
+
+        Args:
+            nodes: (V, n, D).
+            links: For each relation (V, n, n) bool, True where node i (second dimension) reads node j (third).
+
+        Returns:
+            (V, n, d)
+        """
+        read = self.own(nodes)
+        for layer, linked in zip(self.messages, links, strict=True):
+            read = read + linked.to(nodes.dtype) @ layer(nodes) / linked.sum(-1, keepdim=True).clamp(min=1)
+        return read
+
+
+class GraphAttention(nn.Module):
+    """x'_i = W_s x_i + Σ_{j ∈ N(i)} softmax_j((W_q x_i)ᵀ W_k x_j / √d) W_v x_j; (V, n, D) → (V, n, heads · d), heads side by side.
+
+    No biases: those of W_k, W_v and W_s have no effect before a BatchNorm, which is what COGMEN and CORECT put behind it.
+
+    Source: the graph transformer of Shi et al. 2021, https://arxiv.org/abs/2009.03509.
+    """
+
+    def __init__(self, inputs: int, dim: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.own, self.query, self.key, self.value = (nn.Linear(inputs, heads * dim, bias=False) for _ in range(4))
+
+    def forward(self, nodes: Tensor, linked: Tensor) -> Tensor:
+        """One step.
+
+        Args:
+            nodes: (V, n, D).
+            linked: (V, n, n) bool, True where node i reads node j; at least one j for every i.
+
+        Returns:
+            (V, n, heads · d)
+        """
+        query, key, value = (
+            layer(nodes).unflatten(-1, (self.heads, -1)).transpose(1, 2) for layer in (self.query, self.key, self.value)
+        )
+        scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
+        weights = scores.masked_fill(~linked.unsqueeze(1), -torch.inf).softmax(-1)
+        return self.own(nodes) + (weights @ value).transpose(1, 2).flatten(2)
