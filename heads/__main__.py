@@ -4,6 +4,7 @@ Each command is one function here; the work is in `heads.experiment` and below i
 """
 
 import argparse
+import json
 import os
 import sys
 from pathlib import Path
@@ -124,7 +125,7 @@ def _list(args: argparse.Namespace) -> None:
     config = make_config(args.head, "CORPUS", args.preset)
     for name, value in flat(config):
         if name not in ("head", "corpus", "preset", "seed"):
-            print(f"{name} = {list(value) if isinstance(value, tuple) else value}")
+            print(f"{name} = {json.dumps(value)}")  # as --set takes it
 
 
 def _params(args: argparse.Namespace) -> None:
@@ -136,13 +137,13 @@ def _params(args: argparse.Namespace) -> None:
 
 
 def _fit(args: argparse.Namespace) -> None:
-    from heads import experiment
+    from heads import experiment, materials
     from heads.console import results
 
-    device = experiment.choose_device(args.device)
+    device = materials.choose_device(args.device)
     config = make_config(args.head, args.corpus, args.preset, _changes(args))
     memory = None if args.memory_gb is None else int(args.memory_gb * 1e9)
-    material = experiment.open_material(config, args.cache, device, memory)
+    material = materials.open_material(config, args.cache, device, memory)
     found = {}
     for seed in dict.fromkeys(args.seed or [config.seed]):
         one = experiment.with_seed(material, seed)
@@ -174,11 +175,11 @@ def _changes(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _evaluate(args: argparse.Namespace) -> None:
-    from heads import experiment
+    from heads import experiment, materials
     from heads.console import results
     from heads.runs import RunFolder
 
-    device = experiment.choose_device(args.device)
+    device = materials.choose_device(args.device)
     found, name = {}, args.split if args.checkpoint == "checkpoint" else f"{args.split}-{args.checkpoint}"
     for path in args.runs:
         folder = RunFolder(path)
@@ -188,10 +189,10 @@ def _evaluate(args: argparse.Namespace) -> None:
 
 
 def _predict(args: argparse.Namespace) -> None:
-    from heads import experiment
+    from heads import experiment, materials
     from heads.runs import RunFolder
 
-    device = experiment.choose_device(args.device)
+    device = materials.choose_device(args.device)
     table = experiment.predict(RunFolder(args.folder), args.cache, args.corpus, device)
     with atomic_path(args.out) as temporary:
         table.to_parquet(temporary, index=False)

@@ -16,10 +16,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from data.cache import CachedCorpus, open_corpus
+from data.cache import CachedCorpus
 from data.errors import InputError
 from data.feature_store import FeatureStore
-from data.targets import Targets, load_targets
+from data.targets import Targets
 from data.tensors import CorpusTensors
 from heads import config as configs
 from heads import inference
@@ -27,6 +27,7 @@ from heads.base import TASKS
 from heads.config import RunConfig
 from heads.inference import Predictions, present, scores
 from heads.intervals import bootstrap
+from heads.materials import Material, open_material
 from heads.metrics import emotion_metrics, sentiment_metrics
 from heads.options import items
 from heads.plan import epoch_plan, labelled_rows, steps_per_epoch
@@ -35,56 +36,6 @@ from heads.runs import RunFolder, predictions_table
 from heads.solo import Solo
 from heads.train import Advance, Run, build_head, train
 from heads.xray import draw, xray
-
-
-@dataclasses.dataclass(frozen=True)
-class Material:
-    """What a run reads."""
-
-    config: RunConfig  # with the source of emotions resolved
-    corpus: CachedCorpus
-    tensors: CorpusTensors
-
-
-def choose_device(name: str) -> torch.device:
-    """ "auto" is the GPU if there is one, else the CPU.
-
-    Raises:
-        InputError: The device is unknown or not here.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device).item()
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"Device {name!r} cannot be used ({str(error).splitlines()[0]}). Choose auto, cpu, cuda or cuda:N.") from error
-    return device
-
-
-def open_material(config: RunConfig, cache: Path, device: torch.device, memory_bytes: int | None = None) -> Material:
-    """Opens what a configuration asks for; `memory_bytes` is for features on the device, more are streamed from disk.
-
-    Raises:
-        InputError: The cache lacks something, or the configuration asks for what is not there.
-    """
-    corpus = open_corpus(cache, config.corpus)
-    config, targets = resolve_emotions(config, corpus)
-    data = config.data
-    limits = {name: limit for name, limit in (("text", data.text_limit), ("audio", data.audio_limit)) if limit is not None}
-    tensors = CorpusTensors.load(corpus, targets, modalities=data.modalities, device=device, limits=limits, memory_bytes=memory_bytes)
-    return Material(config, corpus, tensors)
-
-
-def resolve_emotions(config: RunConfig, corpus: CachedCorpus) -> tuple[RunConfig, Targets]:
-    """Settles what "auto" means for this corpus and reads the labels."""
-    source, floor = config.data.emotions, config.data.minimum_similarity
-    if source == "auto":
-        annotated = load_targets(corpus)
-        has_none = bool(np.isnan(annotated.emotions[annotated.rows("train")]).all())
-        source = "pseudo" if has_none and corpus.pseudo_labels and "mer" in TASKS[config.task] else "annotated"
-    data = dataclasses.replace(config.data, emotions=source)
-    return dataclasses.replace(config, data=data), load_targets(corpus, source, floor)
 
 
 def with_seed(material: Material, seed: int) -> Material:

@@ -35,9 +35,10 @@ FREE = {
 
 
 def signature(run: Run) -> tuple[Any, ...] | None:
-    """Runs with equal signatures can be trained together; None if the head can only be trained alone."""
+    """Runs with equal signatures can be trained together; None if the head can only be trained alone: it
+    says so, or reads whole videos, of which batches have different numbers of utterances."""
     head = HEADS[run.config.head].head
-    if not head.packable:
+    if not head.packable or head.context:
         return None
     kept = {name: value for name, value in options.flat(run.config) if name not in FREE}
     return (*((name, _shape(name, value)) for name, value in kept.items()), len(run.rows), tuple(run.valid_rows.tolist()))

@@ -7,7 +7,8 @@ import torch
 import yaml
 
 from heads.config import RunConfig, make_config
-from heads.experiment import Material, fit, open_material, run_folder
+from heads.experiment import fit, run_folder
+from heads.materials import Material, open_material
 from heads.options import nested
 from heads.runs import RunFolder
 

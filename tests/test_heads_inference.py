@@ -1,4 +1,4 @@
-"""Predictions for rows of a corpus: of which row, whatever the order, the company or where the features lie; and what they are worth."""
+"""Predictions for rows of a corpus, whatever the order, the company or where the features lie; and what they are worth."""
 
 from dataclasses import replace
 

@@ -15,7 +15,7 @@ from data.batching import of_like_lengths
 from data.errors import InputError
 from data.tensors import CorpusTensors
 from heads.config import TrainOptions
-from heads.experiment import Material
+from heads.materials import Material
 from heads.plan import batch_keys, epoch_plan, groups, labelled_rows, learning_rates, plateau_factor, stream
 
 NAN = float("nan")

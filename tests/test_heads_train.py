@@ -24,8 +24,9 @@ from data.feature_store import FeatureStore
 from data.labels import EMOTIONS
 from data.manifest import read_manifest, write_manifest
 from heads import train
-from heads.experiment import Material, fit, run_folder
+from heads.experiment import fit, run_folder
 from heads.inference import predict, scores
+from heads.materials import Material
 from heads.runs import RunFolder
 from heads.solo import Solo
 from heads.train import Run, build_head

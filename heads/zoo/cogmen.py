@@ -53,8 +53,9 @@ class COGMEN(Head):
         super().__init__(dims, task)
         if min(options.past, options.future) < 0:
             raise InputError(f"A window is {options.past} utterances back and {options.future} ahead, expected 0 or more.")
-        if options.graph_heads < 1:
-            raise InputError(f"graph_heads is {options.graph_heads}, expected 1 or more.")
+        for name in ("attention_heads", "graph_heads"):
+            if getattr(options, name) is not None and getattr(options, name) < 1:
+                raise InputError(f"{name} is {getattr(options, name)}, expected 1 or more.")
         width, dim = sum(dims.values()), options.dim
         self.window = (options.past, options.future)
         self.encode = UtteranceEncoder(width, options.layers, options.attention_heads, options.ffn, options.encoder_dropout)

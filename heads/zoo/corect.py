@@ -22,9 +22,17 @@ from data.labels import EMOTIONS
 from data.lookup import lookup
 from data.tensors import Batch
 from heads.base import WIDTHS, Head, HeadOutput, predictions
-from heads.layers import Attention, PostNorm, masked_mean, stacked, zero_padding
 from heads.randomness import Dropout
-from heads.zoo.crossmodal import PairwiseEncoder, StackOptions, ordered_modalities
+from heads.zoo.crossmodal import PairwiseEncoder, StackOptions
+from heads.zoo.dialogue import (
+    GraphAttention,
+    RelationalConvolution,
+    UtteranceEncoder,
+    by_utterance,
+    check_modalities,
+    real,
+    utterances,
+)
 
 DIRECTIONS = ("code", "paper")
 
@@ -35,15 +43,15 @@ class CORECTOptions:
 
     width: int = 100  # of an utterance in each modality, and of the classifier
     text_layers: int = 2  # of the transformer over the utterances' texts
-    text_ffn: int = 2048
+    text_ffn: int = 2048  # inner width of its feed-forward networks
     text_dropout: float = 0.5
     past: int = 11  # utterances of the window, wp
     future: int = 5  # utterances of the window, wf
     direction: str = "code"  # paper: a node hears `past` before it and `future` after; code: `future` - 1 before and `past` after
     graph_heads: int = 7
     crossmodal_layers: int = 2
-    memory_layers: int = 3
-    crossmodal_heads: int = 2
+    memory_layers: int = 3  # of the self-attention after each crossmodal stack
+    crossmodal_heads: int = 2  # of both
     classifier_dropout: float = 0.5
     per_emotion: bool = False  # a network for each emotion, as the original was run; else one with six outputs
 
@@ -57,9 +65,12 @@ class CORECT(Head):
     def __init__(self, options: CORECTOptions, dims: Mapping[str, int], task: str) -> None:
         """Raises InputError when text or audio is missing or an option is out of its range."""
         super().__init__(dims, task)
+        check_modalities("corect", dims)
         lookup(dict.fromkeys(DIRECTIONS), options.direction, "direction")
         if min(options.past, options.future) < 0:
             raise InputError(f"The window is {options.past} past and {options.future} future utterances, expected 0 or more of each.")
+        if options.graph_heads < 1:
+            raise InputError(f"graph_heads is {options.graph_heads}, expected 1 or more.")
         outputs = {"all": {task: WIDTHS[task] for task in self.tasks}}
         if options.per_emotion:
             names = [name for task in self.tasks for name in (EMOTIONS if task == "mer" else [task])]
@@ -67,222 +78,90 @@ class CORECT(Head):
         self.networks = nn.ModuleDict({name: Network(options, dims, widths) for name, widths in outputs.items()})
 
     def forward(self, batch: Batch) -> HeadOutput:
-        vectors = {m: by_video(masked_mean(batch.features[m], batch.masks[m]), batch.dialogue) for m in self.dims}
-        real = batch.dialogue >= 0
-        found = {name: output for network in self.networks.values() for name, output in network(vectors, real).items()}
+        found = {name: output for network in self.networks.values() for name, output in network(batch).items()}
         if "mer" in self.tasks and "mer" not in found:
             found["mer"] = torch.cat([found.pop(emotion) for emotion in EMOTIONS], -1)
-        return predictions({task: by_utterance(output, batch.dialogue, len(batch.index)) for task, output in found.items()})
+        return predictions(found)
 
 
 class Network(nn.Module):
-    """{modality: (V, L, D)} → {output: (V, L, its width)}"""
+    """A batch → {output: (B, its width)}."""
 
     def __init__(self, options: CORECTOptions, dims: Mapping[str, int], widths: Mapping[str, int]) -> None:
         super().__init__()
-        modalities = ordered_modalities("corect", dims)
-        width, count = options.width, len(modalities)
-        self.encoders = nn.ModuleDict(
-            {m: TextEncoder(options, dims[m]) if m == "text" else SignalEncoder(dims[m], width) for m in modalities}
-        )
-        self.graph = RelationalGraph(options, modalities)
-        self.crossmodal = PairwiseEncoder(
-            width, modalities, lambda _: _stack(options, options.crossmodal_layers), _stack(options, options.memory_layers)
-        )
-        joined = count * options.graph_heads * width + count * (count - 1) * width
+        width, count = options.width, len(dims)
+        self.context = UtteranceEncoder(dims["text"], options.text_layers, None, options.text_ffn, options.text_dropout)
+        self.encoders = nn.ModuleDict({m: nn.Linear(dim, width) if m == "text" else _perceptron(dim, width) for m, dim in dims.items()})
+        self.graph = TemporalGraph(options, count)
+        self.norm = nn.BatchNorm1d(options.graph_heads * width)
+        memory = _stack(options, options.memory_layers)
+        self.crossmodal = PairwiseEncoder(width, tuple(dims), lambda _: _stack(options, options.crossmodal_layers), memory)
+        joined = count * (options.graph_heads + count - 1) * width
         self.hidden = nn.Sequential(nn.Linear(joined, width), nn.ReLU(), Dropout(options.classifier_dropout))
         self.outputs = nn.ModuleDict({name: nn.Linear(width, size) for name, size in widths.items()})
 
-    def forward(self, vectors: Mapping[str, Tensor], real: Tensor) -> dict[str, Tensor]:
-        encoded = {m: encoder(vectors[m], real) for m, encoder in self.encoders.items()}
-        crossed = self.crossmodal(encoded, dict.fromkeys(encoded, real))
-        hidden = self.hidden(torch.cat([self.graph(encoded, real), *crossed.values()], -1))
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        mask = real(batch.dialogue)
+        vectors = {modality: utterances(batch, modality) for modality in self.encoders}
+        vectors["text"] = self.context(vectors["text"], mask)
+        encoded = {modality: layer(vectors[modality]) for modality, layer in self.encoders.items()}
+        crossed = torch.cat(list(self.crossmodal(encoded, dict.fromkeys(encoded, mask)).values()), -1)
+        nodes = self.graph(torch.stack(list(encoded.values()), 1), mask).transpose(1, 2)
+        nodes, crossed = (by_utterance(values, batch.dialogue, len(batch.index)) for values in (nodes, crossed))
+        normed = functional.leaky_relu(self.norm(nodes.flatten(0, 1)).unflatten(0, nodes.shape[:2]))
+        hidden = self.hidden(torch.cat([normed.flatten(1), crossed], -1))
         return {name: layer(hidden) for name, layer in self.outputs.items()}
 
 
-class TextEncoder(nn.Module):
-    """(V, L, D) → (V, L, d): a transformer over the utterances of a video, then a Linear. Its order of utterances does not matter."""
+class TemporalGraph(nn.Module):
+    """(V, M, L, d) nodes, one for each utterance and modality → (V, M, L, heads · d) that have heard their neighbours."""
 
-    def __init__(self, options: CORECTOptions, dim: int) -> None:
-        super().__init__()
-        self.layers = stacked(options.text_layers, "text_layers", lambda _: EncoderLayer(dim, options.text_ffn, options.text_dropout))
-        self.project = nn.Linear(dim, options.width)
-
-    def forward(self, inputs: Tensor, real: Tensor) -> Tensor:
-        for layer in self.layers:
-            inputs = layer(inputs, real)
-        return self.project(inputs)
-
-
-class EncoderLayer(nn.Module):
-    """Self-attention and feed-forward, each inside a residual and before a LayerNorm; attention heads by `encoder_heads`."""
-
-    def __init__(self, dim: int, ffn: int, dropout: float) -> None:
-        super().__init__()
-        self.attention = Attention(dim, encoder_heads(dim), dropout)
-        self.after_attention, self.after_feed_forward = PostNorm(dim, dropout), PostNorm(dim, dropout)
-        self.feed_forward = nn.Sequential(nn.Linear(dim, ffn), nn.ReLU(), Dropout(dropout), nn.Linear(ffn, dim))
-
-    def forward(self, inputs: Tensor, mask: Tensor) -> Tensor:
-        attended = self.after_attention(inputs, self.attention(inputs, inputs, mask))
-        return self.after_feed_forward(attended, self.feed_forward(attended))
-
-
-def encoder_heads(dim: int) -> int:
-    """The smallest of 7 to 14 that divides the width, as in the authors' code; 1 if none does."""
-    return next((heads for heads in range(7, 15) if dim % heads == 0), 1)
-
-
-class SignalEncoder(nn.Sequential):
-    """(V, L, D) → (V, L, d), each utterance by itself."""
-
-    def __init__(self, dim: int, width: int) -> None:
-        super().__init__(nn.Linear(dim, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU())
-
-    def forward(self, inputs: Tensor, real: Tensor) -> Tensor:
-        return super().forward(inputs)
-
-
-class RelationalGraph(nn.Module):
-    """{modality: (V, L, d)} → (V, L, M·heads·d), the nodes of an utterance one after the other."""
-
-    def __init__(self, options: CORECTOptions, modalities: tuple[str, ...]) -> None:
+    def __init__(self, options: CORECTOptions, modalities: int) -> None:
         super().__init__()
         self.before, self.after = options.past, options.future
-        if options.direction == "code":  # its edges point from the centre of a window to its neighbours, the last one left out
+        if options.direction == "code":  # its edges go from the centre of a window to its neighbours, but for the last of them
             self.before, self.after = max(options.future - 1, 0), options.past
-        self.convolution = RelationalConvolution(options.width, modalities)
-        self.attention = GraphAttention(options.width, options.graph_heads)
-        self.norm = MaskedBatchNorm(options.width * options.graph_heads)
+        self.convolve = RelationalConvolution(options.width, options.width, 3 * modalities + modalities * (modalities - 1))
+        self.attend = GraphAttention(options.width, options.width, options.graph_heads)
 
-    def forward(self, nodes: Mapping[str, Tensor], real: Tensor) -> Tensor:
-        past, future = windows(real, self.before, self.after)
-        convolved = torch.cat(list(self.convolution(nodes, past, future).values()), 1)
-        attended = self.attention(convolved, neighbours(past | future, len(nodes)))
-        normed = functional.leaky_relu(self.norm(attended, real.repeat(1, len(nodes))))
-        return torch.cat(normed.chunk(len(nodes), 1), -1)
+    def forward(self, nodes: Tensor, mask: Tensor) -> Tensor:
+        links = relations(mask, nodes.shape[1], self.before, self.after)
+        heard = self.attend(self.convolve(nodes.flatten(1, 2), links), torch.stack(links).any(0))
+        return heard.unflatten(1, nodes.shape[1:3])
 
 
-def windows(real: Tensor, before: int, after: int) -> tuple[Tensor, Tensor]:
-    """Which utterances of its video an utterance hears.
+def relations(mask: Tensor, modalities: int, before: int, after: int) -> list[Tensor]:
+    """Who hears whom in the graph, relation by relation.
 
     Args:
-        real: (V, L) mask.
-        before: Utterances before it, at most.
-        after: Utterances after it, at most.
-
-    Returns:
-        Two masks (V, L, L), of the past and of the future: [v, i, j] is True where i hears j.
-    """
-    places = torch.arange(real.shape[1], device=real.device)
-    ahead = places - places[:, None]
-    past, future = (ahead < 0) & (ahead >= -before), (ahead > 0) & (ahead <= after)
-    return real[:, None] & past, real[:, None] & future
-
-
-def neighbours(heard: Tensor, modalities: int) -> Tensor:
-    """All that a node is linked to: its modality in the window, itself, and the other modalities of its utterance.
-
-    Args:
-        heard: (V, L, L), as in `windows`.
+        mask: (V, L), True = an utterance.
         modalities: M.
+        before: Utterances of its own modality before it that a node hears.
+        after: And after it.
 
     Returns:
-        (V, M·L, M·L), nodes modality by modality.
+        3 M + M (M - 1) of (V, M·L, M·L) bool, nodes modality by modality, [v, i, j] True where i hears j: past, future and itself for
+        each modality; then, for each ordered pair of modalities, the other one of the same utterance. Padding is heard by itself alone.
     """
-    itself = torch.eye(heard.shape[-1], dtype=torch.bool, device=heard.device)
-    is_same = torch.eye(modalities, dtype=torch.bool, device=heard.device)[:, None, :, None]
-    links = torch.where(is_same, (heard | itself)[:, None, :, None], itself[:, None])
-    return links.flatten(3).flatten(1, 2)
+    steps = torch.arange(mask.shape[1], device=mask.device)
+    ahead = steps - steps[:, None]
+    heard = mask[:, None] & mask[:, :, None]
+    itself = (ahead == 0).expand_as(heard)
+    times = (heard & (ahead < 0) & (ahead >= -before), heard & (ahead > 0) & (ahead <= after), itself)
+    temporal = [_block(links, modality, modality, modalities) for modality in range(modalities) for links in times]
+    pairs = [(hears, other) for hears in range(modalities) for other in range(modalities) if hears != other]
+    return temporal + [_block(heard & itself, *pair, modalities) for pair in pairs]
 
 
-class RelationalConvolution(nn.Module):
-    """x_i ← W_0 x_i + b + Σ_r mean over the neighbours j of relation r of W_r x_j.
-
-    Relations: past, future and same of each modality, and one for each ordered pair of modalities of an utterance.
-    Source: Schlichtkrull et al. 2018, https://arxiv.org/abs/1703.06103.
-    """
-
-    def __init__(self, width: int, modalities: tuple[str, ...]) -> None:
-        super().__init__()
-        self.root = nn.Linear(width, width)
-        temporal = [(time, modality) for modality in modalities for time in ("past", "future", "same")]
-        cross = [(source, target) for target in modalities for source in modalities if source != target]
-        self.relations = nn.ModuleDict({"_to_".join(r): nn.Linear(width, width, bias=False) for r in (*temporal, *cross)})
-
-    def forward(self, nodes: Mapping[str, Tensor], past: Tensor, future: Tensor) -> dict[str, Tensor]:
-        """{modality: (V, L, d)} and masks (V, L, L) as in `windows` → {modality: (V, L, d)}."""
-        result = {}
-        for target, inputs in nodes.items():
-            heard = {"past": _means(past, inputs), "future": _means(future, inputs), "same": inputs}
-            heard |= {source: values for source, values in nodes.items() if source != target}
-            result[target] = self.root(inputs) + sum(self.relations[f"{r}_to_{target}"](x) for r, x in heard.items())
-        return result
+def _block(links: Tensor, row: int, column: int, count: int) -> Tensor:
+    """(V, L, L) links as the block (row, column) of (V, count·L, count·L), False elsewhere."""
+    length = links.shape[-1]
+    around = [length * blocks for blocks in (column, count - 1 - column, row, count - 1 - row)]
+    return functional.pad(links, around)
 
 
-def _means(heard: Tensor, inputs: Tensor) -> Tensor:
-    """(V, L, d) means over what each utterance hears; zeros where it hears nothing."""
-    return heard.to(inputs.dtype) @ inputs / heard.sum(-1, keepdim=True).clamp(min=1)
-
-
-class GraphAttention(nn.Module):
-    """x_i ← W_s x_i + Σ_j softmax_j((W_q x_i)·(W_k x_j) / √d) W_v x_j, for each of several heads of width d.
-
-    Source: Shi et al. 2021, https://arxiv.org/abs/2009.03509.
-    """
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.query, self.key, self.value, self.skip = (nn.Linear(width, heads * width) for _ in range(4))
-
-    def forward(self, nodes: Tensor, links: Tensor) -> Tensor:
-        """(V, N, d) and (V, N, N), True where a row hears a column, at least once in each row → (V, N, heads·d)."""
-        query, key, value = (
-            layer(nodes).unflatten(-1, (self.heads, -1)).transpose(1, 2) for layer in (self.query, self.key, self.value)
-        )
-        scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
-        weights = scores.masked_fill(~links[:, None], -torch.inf).softmax(-1)
-        return self.skip(nodes) + (weights @ value).transpose(1, 2).flatten(2)
-
-
-class MaskedBatchNorm(nn.Module):
-    """Batch normalisation of (V, N, d) whose statistics are those of the real entries."""
-
-    def __init__(self, dim: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
-        super().__init__()
-        self.eps, self.momentum = eps, momentum
-        self.weight, self.bias = nn.Parameter(torch.ones(dim)), nn.Parameter(torch.zeros(dim))
-        self.register_buffer("running_mean", torch.zeros(dim))
-        self.register_buffer("running_var", torch.ones(dim))
-
-    def forward(self, inputs: Tensor, mask: Tensor) -> Tensor:
-        """(V, N, d) and its mask (V, N) → (V, N, d) float32."""
-        inputs = inputs.float()
-        mean, variance = self._statistics(inputs, mask) if self.training else (self.running_mean, self.running_var)
-        return (inputs - mean) * (variance + self.eps).rsqrt() * self.weight + self.bias
-
-    def _statistics(self, inputs: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        count = mask.sum()
-        mean = zero_padding(inputs, mask).sum((0, 1)) / count
-        variance = zero_padding((inputs - mean).square(), mask).sum((0, 1)) / count
-        with torch.no_grad():
-            unbiased = variance * count / (count - 1).clamp(min=1)
-            self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(unbiased, self.momentum)
-        return mean, variance
-
-
-def by_video(values: Tensor, dialogue: Tensor) -> Tensor:
-    """(B, d) of utterances → (V, L, d), zeros in the padding. `dialogue`: as in `Batch`."""
-    return zero_padding(values[dialogue.clamp(min=0)], dialogue >= 0)
-
-
-def by_utterance(values: Tensor, dialogue: Tensor, count: int) -> Tensor:
-    """(V, L, d) → (B, d), for B = `count` utterances, each of which is once in `dialogue`."""
-    places = dialogue.flatten()
-    order = torch.where(places < 0, count, places).argsort()[:count]
-    return values.flatten(0, 1)[order]
+def _perceptron(dim: int, width: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(dim, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU())
 
 
 def _stack(options: CORECTOptions, layers: int) -> StackOptions:

@@ -34,21 +34,6 @@ class StackOptions:
     embed_dropout: float = 0.0
 
 
-def ordered_modalities(name: str, dims: Mapping[str, int]) -> tuple[str, ...]:
-    """Text, audio, then whatever else there is.
-
-    Args:
-        name: Of the head, for the message.
-        dims: Modality → width.
-
-    Raises:
-        InputError: Text or audio is missing.
-    """
-    if not {"text", "audio"} <= set(dims):
-        raise InputError(f"{name} needs text and audio features, got {', '.join(dims) or 'none'}.")
-    return "text", "audio", *(modality for modality in dims if modality not in ("text", "audio"))
-
-
 def last_step(inputs: Tensor, mask: Tensor) -> Tensor:
     """(B, d), the last real time step of (B, T, d)."""
     last = (mask.sum(1) - 1).clamp(min=0)
@@ -111,9 +96,12 @@ class MaskedAttention(Attention):
         query, key, value = (
             self._split(layer(inputs)) for layer, inputs in ((self.query, queries), (self.key, source), (self.value, source))
         )
-        scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
-        weights = scores.masked_fill(~mask[:, None], -torch.inf).softmax(-1)
-        return self.out((self.dropout(weights) @ value).transpose(1, 2).flatten(2))
+        if self.training and self.dropout.is_active:  # as in `Attention`
+            scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
+            read = self.dropout(scores.masked_fill(~mask[:, None], -torch.inf).softmax(-1)) @ value
+        else:
+            read = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask[:, None])
+        return self.out(read.transpose(1, 2).flatten(2))
 
 
 class CrossModalLayer(nn.Module):

@@ -34,6 +34,9 @@ from heads.zoo.self_mm import TEXT_POOLS, LastState, signed_labels
 PROJECTED = 4
 """Width of the projections whose entropy is taken."""
 
+SINGULAR = 1e-6
+"""A covariance is singular whose least eigenvalue is at most this part of its mean variance: float32 hardly tells it from 0."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class MMIMOptions:
@@ -99,7 +102,7 @@ class MMIM(Head):
         return {"cpc": self.options.cpc * contrast, "likelihood": -self.options.mutual_information * likelihood}
 
     def _entropy(self, projected: Tensor, polarity: Tensor) -> dict[str, Tensor]:
-        """The term that begins once the memory was full before the batch before this one, as the authors count."""
+        """The term that needs labels; not there in the first `memory` + 1 batches of an epoch, as in the authors' code."""
         if self.batches <= self.options.memory:
             return {}
         values, signs = zip((projected, polarity), *self.memory, strict=True)
@@ -161,7 +164,8 @@ def _log_determinant(values: Tensor, members: Tensor) -> tuple[Tensor, Tensor]:
     # products elementwise, not by matmul, which autocast would round to bfloat16
     centred = values - (shares[..., None] * values).sum(1, keepdim=True)
     covariance = (shares[..., None, None] * centred[..., :, None] * centred[..., None, :]).sum(1)
-    regular = torch.linalg.cholesky_ex(covariance.detach()).info == 0
-    known = regular & (members.sum(0) > values.shape[1])
     identity = torch.eye(values.shape[1], device=values.device)
+    least = SINGULAR * covariance.detach().diagonal(dim1=-2, dim2=-1).mean(-1)
+    regular = torch.linalg.cholesky_ex(covariance.detach() - least[:, None, None] * identity).info == 0
+    known = regular & (members.sum(0) > values.shape[1])
     return torch.where(known[:, None, None], covariance, identity).logdet(), known

@@ -1,5 +1,5 @@
 """Multimodal Routing: Improving Local and Global Interpretability of Multimodal Language Analysis (Tsai et al., EMNLP 2020),
-https://arxiv.org/abs/2004.14198.
+https://arxiv.org/abs/2004.14198, https://github.com/martinmamql/multimodal_routing.
 
 Reproduced: MulT-like stacks for each modality and each ordered pair, a primary capsule for each of them, one iteration of routing to
 decision capsules, decision vectors that begin at zero. Without video the seven primary capsules become three: text, audio, and one
@@ -21,7 +21,8 @@ from data.lookup import lookup
 from data.tensors import Batch
 from heads.base import WIDTHS, Aux, Head, HeadOutput, predictions
 from heads.randomness import Dropout
-from heads.zoo.crossmodal import CrossModalStack, StackOptions, TemporalConvolution, last_step, ordered_modalities
+from heads.zoo.crossmodal import CrossModalStack, StackOptions, TemporalConvolution, last_step
+from heads.zoo.dialogue import check_modalities
 
 LEAST_UNIMODAL_LAYERS = 3
 """Of the stack of a modality alone, however few the crossmodal stacks have."""
@@ -48,7 +49,7 @@ class MROptions:
 
 
 class Routing(nn.Module):
-    """Primary capsules vote for decision capsules; what agrees with a decision goes there. Source: section 3.2 of the paper."""
+    """Primary capsules vote for decision capsules; each goes where its vote agrees with the decision."""
 
     def __init__(self, primary: int, decisions: int, pose: int, iterations: int, dropout: float) -> None:
         """Raises InputError when there is no iteration."""
@@ -89,7 +90,8 @@ class MR(Head):
         """Raises InputError when text or audio is missing or an option is out of its range."""
         super().__init__(dims, task)
         lookup(dict.fromkeys(BIMODAL), options.bimodal, "bimodal capsule")
-        modalities = ordered_modalities("mr", dims)
+        check_modalities("mr", dims)
+        modalities = ("text", "audio", *(modality for modality in dims if modality not in ("text", "audio")))
         self.groups = crossmodal_groups(modalities, options.bimodal)
         self.convolutions = nn.ModuleDict({m: TemporalConvolution(dims[m], options.width, 1) for m in modalities})
         self.unimodal = nn.ModuleDict({m: _stack(options, max(options.layers, LEAST_UNIMODAL_LAYERS)) for m in modalities})

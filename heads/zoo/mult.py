@@ -17,7 +17,8 @@ from torch import nn
 from data.tensors import Batch
 from heads.base import WIDTHS, Head, HeadOutput, predictions
 from heads.randomness import Dropout
-from heads.zoo.crossmodal import PairwiseEncoder, StackOptions, TemporalConvolution, last_step, ordered_modalities
+from heads.zoo.crossmodal import PairwiseEncoder, StackOptions, TemporalConvolution, last_step
+from heads.zoo.dialogue import check_modalities
 
 LEAST_MEMORY_LAYERS = 3
 """Of a memory stack, however few the crossmodal stacks have."""
@@ -51,7 +52,8 @@ class MulT(Head):
     def __init__(self, options: MulTOptions, dims: Mapping[str, int], task: str) -> None:
         """Raises InputError when text or audio is missing or an option is out of its range."""
         super().__init__(dims, task)
-        modalities = ordered_modalities("mult", dims)
+        check_modalities("mult", dims)
+        modalities = tuple(dims)
         kernels = {m: options.text_kernel if m == "text" else options.audio_kernel for m in modalities}
         self.text_dropout = Dropout(options.text_dropout)
         self.convolutions = nn.ModuleDict({m: TemporalConvolution(dims[m], options.width, kernels[m]) for m in modalities})

@@ -1,0 +1,178 @@
+"""`python -m heads` when it cannot do what is asked: one line, exit status 2, and nothing written."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import small_runs
+from caches import make_cache
+from command_line import call, content
+
+from data.cache import open_corpus
+from data.feature_store import FeatureStore, FeatureWriter
+from heads.__main__ import main
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """Corpora: mosi, with emotions and a ledger; clips, with no label."""
+    folder = make_cache(tmp_path_factory.mktemp("cache"), ledger=True)
+    return make_cache(folder, corpus="clips", utterances=9, labelled=False)
+
+
+@pytest.fixture(scope="module")
+def complete(cache, tmp_path_factory) -> Path:
+    """A run of pre-fusion. Not to be changed."""
+    return small_runs.run(cache, tmp_path_factory.mktemp("runs")).path
+
+
+@pytest.fixture
+def own(complete, tmp_path) -> Path:
+    """The same run, to be changed."""
+    return shutil.copytree(complete, tmp_path / "own" / complete.name)
+
+
+@pytest.fixture
+def refused(capsys):
+    """Runs a command that is refused; the message."""
+
+    def run(*arguments: object) -> str:
+        status, _, err = call(capsys, *arguments)
+        message = re.fullmatch("error: (.*)\n", err)
+        assert status == 2
+        assert message
+        return message[1]
+
+    return run
+
+
+COMMANDS = ["evaluate {run} --split=test", "predict {run} --out={tmp}/predictions.parquet"]
+
+
+def filled(command: str, run: Path, tmp: Path) -> list[str]:
+    return command.format(run=run, tmp=tmp).split()
+
+
+def encode_otherwise(cache: Path) -> None:
+    """Writes the text features of mosi again, as if they were of another layer."""
+    path = open_corpus(cache, "mosi").features["text"]
+    with FeatureStore.open(path) as store:
+        facts = store.attrs | {"identity": {"layer": -2}}
+        values = [store.read(index, index + 1) for index in range(len(store))]
+        with FeatureWriter(path, store.ids, store.lengths.tolist(), store.dim, "float16", facts, store.sources) as writer:
+            for index, rows in enumerate(values):
+                writer.write(index, rows)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_features_of_another_encoder_are_refused(refused, own, tmp_path, command):
+    other = make_cache(tmp_path / "cache", ledger=True)
+    arguments = [*filled(command, own, tmp_path), f"--cache={other}"]
+    assert main(arguments) == 0
+    (own / "opened.csv").unlink(missing_ok=True)
+    (tmp_path / "predictions.parquet").unlink(missing_ok=True)
+    encode_otherwise(other)
+    expected = (
+        f"{other}/features/mosi-text.h5: not made as the text features that {own} was trained on: identity.layer is -2, not None."
+        " Build the cache with the same encoder and settings."
+    )
+    assert refused(*arguments) == expected
+    assert not (own / "opened.csv").exists()
+    assert not (tmp_path / "predictions.parquet").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--head=mmolr"], "Unknown head 'mmolr'. Did you mean 'mmolre'? Available: mmolre, "),
+        (["--preset=lite"], "Unknown preset 'lite'. Did you mean 'light'? "),
+        (["--preset={tmp}/own.yaml"], "own.yaml: no such file."),
+        (["--set=train.lrr=3"], "--set: unknown option 'train.lrr'. Did you mean train.lr? Available here: batch_size, "),
+        (["--set=train.lr=high"], "--set: train.lr is 'high', expected a number."),
+        (["--set=train.lr"], "--set 'train.lr': expected NAME=VALUE, for example train.lr=1e-4."),
+        (["--set=train.lr=[1"], "--set 'train.lr=[1': the value is no YAML ("),
+        (["--seed=-1"], "--seed: seed is -1, expected 0 or more."),
+        (["--modalities=vision"], "Unknown modality of mosi 'vision'. Available: text, audio."),
+        (["--emotions=pseudo", "--minimum-similarity=3"], "the minimum similarity is 3.0, expected a cosine from -1 to 1."),
+        (["--corpus=mosie"], "Unknown corpus 'mosie'. Did you mean 'mosi'? Available: mosi, clips."),
+        (["--corpus=clips"], "clips: none of 3 utterances of train has a sentiment label. Choose another --task."),
+        (["--corpus=clips", "--head=ridge"], "clips: none of 3 utterances of train has a sentiment label. "),
+        (["--cache={tmp}/none"], "none: no such folder, expected a cache. Run BuildFeatures, or "),
+        (["--cache={tmp}"], "not a cache: it has no index.json. Run BuildFeatures, "),
+        (["--device=gpu"], "Device 'gpu' cannot be used ("),
+    ],
+)
+def test_fit_refuses_what_it_cannot_do_and_leaves_nothing(refused, cache, tmp_path, arguments, message):
+    head = "ridge" if "--head=ridge" in arguments else "pre-fusion"
+    command = small_runs.command(cache, tmp_path / "runs", head)
+    assert message in refused(*command, *(argument.format(tmp=tmp_path) for argument in arguments))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("list mmolr", "Unknown head 'mmolr'. Did you mean 'mmolre'? "),
+        ("evaluate {tmp}/none", "none/config.json: no such file, so "),
+        ("evaluate {run} --checkpoint best-corr", "best-corr.safetensors: no such checkpoint. Available: best-mae.safetensors, "),
+        ("evaluate {run} --cache {unlabelled} --split test", "mosi: none of 4 utterances of test has a sentiment label. "),
+        ("predict {run} --corpus clip --out {tmp}/p", "Unknown corpus 'clip'. Did you mean 'clips'? "),
+        ("predict {run} --out {tmp}", "Is a directory"),
+        ("predict {run} --out {run}/config.json/p", "config.json"),
+    ],
+)
+def test_other_commands_refuse_what_they_cannot_do(refused, complete, tmp_path, arguments, message):
+    unlabelled = make_cache(tmp_path / "unlabelled", utterances=24, labelled=False)
+    given = [part.format(tmp=tmp_path, run=complete, unlabelled=unlabelled) for part in arguments.split()]
+    before = content(complete)
+    assert message in refused(*given)
+    assert content(complete) == before
+    assert list(tmp_path.iterdir()) == [unlabelled]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("name", ["config.json", "metrics.json", "checkpoint.safetensors"])
+def test_a_damaged_run_is_refused_and_named(refused, own, tmp_path, name, command):
+    path = own / name
+    path.write_bytes(path.read_bytes()[:20])
+    before = content(own)
+    message = refused(*filled(command, own, tmp_path))
+    assert re.match(f"{re.escape(str(path))}: (truncated or )?damaged \\(", message)
+    assert content(own) == before
+    assert not (tmp_path / "predictions.parquet").exists()
+
+
+@pytest.mark.parametrize("name", ["config.json", "metrics.json"])
+def test_fit_does_not_go_on_with_a_damaged_run(refused, cache, own, name):
+    path = own / name
+    path.write_bytes(path.read_bytes()[:20])
+    before = content(own)
+    assert refused(*small_runs.command(cache, own.parent)).startswith(f"{path}: damaged (")
+    assert content(own) == before
+
+
+def test_fit_does_not_write_into_a_folder_of_something_else(refused, cache, complete, tmp_path):
+    folder = tmp_path / complete.name
+    folder.mkdir()
+    (folder / "notes.txt").write_text("made by hand", encoding="utf-8")
+    message = f"{folder}: is not empty and holds no run (no config.json). Choose another folder."
+    assert refused(*small_runs.command(cache, tmp_path)) == message
+    assert [path.name for path in folder.iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_run_that_is_not_complete_has_nothing_to_show(refused, own, tmp_path, command):
+    (own / "metrics.json").unlink()
+    message = f"{own}: this run is not complete. Run the same fit command again; it goes on where it stopped."
+    assert refused(*filled(command, own, tmp_path)) == message
+    assert not (own / "opened.csv").exists()
+    assert not (tmp_path / "predictions.parquet").exists()
+
+
+@pytest.mark.parametrize("arguments", [[], ["train"], ["fit"], ["fit", "--corpus", "mosi", "--seed", "one"], ["predict", "run"]])
+def test_a_command_line_that_cannot_be_understood_shows_the_usage(arguments, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith("usage: python -m heads ")

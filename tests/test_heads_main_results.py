@@ -1,0 +1,105 @@
+"""`python -m heads evaluate` and `predict`: what they print and write of runs that are complete."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import small_runs
+from caches import make_cache
+from command_line import call, emotion_rows, interval_row, printed, sentiment_row
+
+from data.cache import open_corpus
+from data.labels import EMOTIONS
+from data.manifest import read_manifest
+from heads.runs import RunFolder
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """Corpora: mosi, with emotions and a ledger; clips, with no label."""
+    folder = make_cache(tmp_path_factory.mktemp("cache"), utterances=24, ledger=True)
+    return make_cache(folder, corpus="clips", utterances=9, seed=4, labelled=False)
+
+
+@pytest.fixture(scope="module")
+def complete(cache, tmp_path_factory) -> Path:
+    """A run of pre-fusion. Not to be changed."""
+    return small_runs.run(cache, tmp_path_factory.mktemp("runs")).path
+
+
+@pytest.fixture
+def own(complete, tmp_path) -> Path:
+    """The same run, to be changed."""
+    return shutil.copytree(complete, tmp_path / "own" / complete.name)
+
+
+@pytest.mark.parametrize("head", ["pre-fusion", "ridge", "median"])
+def test_evaluate_opens_a_split_and_writes_it_down(capsys, cache, tmp_path, head):
+    folder = small_runs.run(cache, tmp_path, head).path
+    before = RunFolder(folder).metrics()
+    status, out, err = call(capsys, "evaluate", folder, "--split", "test", "--device", "cpu")
+    assert (status, err) == (0, "")
+    found = RunFolder(folder).metrics()
+    assert found.keys() - before.keys() == {"test", "test_interval"}
+    assert found | before == found
+    rows = {folder.name: sentiment_row(found["test"]), "95 % interval": interval_row(found["test_interval"])}
+    assert printed(out, "sentiment, test") == rows
+    assert printed(out, f"emotions, test: {folder.name}") == emotion_rows(found["test"])
+    manifest = read_manifest(open_corpus(cache, "mosi").manifest)
+    table = pd.read_parquet(folder / "predictions-test.parquet")
+    assert table["utterance_id"].tolist() == manifest.loc[manifest["split"] == "test", "utterance_id"].tolist()
+    assert np.abs(table["sentiment"] - table["sentiment_true"]).mean() == pytest.approx(found["test"]["mae"], rel=1e-6)
+    assert call(capsys, "evaluate", folder, "--split", "test")[0] == 0
+    opened = pd.read_csv(folder / "opened.csv")
+    assert opened[["split", "checkpoint"]].to_numpy().tolist() == [["test", "checkpoint"]] * 2
+
+
+def test_evaluate_shows_other_checkpoints_and_several_runs(capsys, cache, tmp_path, own):
+    other = small_runs.run(cache, tmp_path / "runs", "post-fusion").path
+    status, out, _ = call(capsys, "evaluate", own, other, "--checkpoint", "best-mae")
+    assert status == 0
+    expected = {folder.name: sentiment_row(RunFolder(folder).metrics()["valid-best-mae"]) for folder in (own, other)}
+    assert printed(out, "sentiment, valid-best-mae") == expected
+    assert pd.read_csv(own / "opened.csv")[["split", "checkpoint"]].to_numpy().tolist() == [["valid", "best-mae"]]
+
+
+def test_evaluate_finds_a_cache_that_was_moved_where_it_is_told(capsys, tmp_path):
+    cache = make_cache(tmp_path / "cache")
+    folder = small_runs.run(cache, tmp_path / "runs").path
+    moved = cache.rename(tmp_path / "moved")
+    status, _, err = call(capsys, "evaluate", folder)
+    assert status == 2
+    assert err.startswith(f"error: {cache}: no such folder, expected a cache. ")
+    before = RunFolder(folder).metrics()["valid"]
+    assert call(capsys, "evaluate", folder, "--cache", moved, "--device", "cpu")[0] == 0
+    assert RunFolder(folder).metrics()["valid"] == pytest.approx(before, rel=1e-6)
+
+
+def test_predict_writes_a_row_for_each_utterance(capsys, cache, complete, tmp_path):
+    out = tmp_path / "new" / "predictions.parquet"
+    assert call(capsys, "predict", complete, "--out", out, "--device", "cpu") == (0, f"{out}: 24 utterances\n", "")
+    table = pd.read_parquet(out)
+    truth = [column for name in ("sentiment", *EMOTIONS) for column in (name, f"{name}_true")]
+    assert set(table.columns) == {"utterance_id", *truth}
+    assert table["utterance_id"].tolist() == read_manifest(open_corpus(cache, "mosi").manifest)["utterance_id"].tolist()
+    valid = pd.read_parquet(complete / "predictions.parquet").set_index("utterance_id")
+    pd.testing.assert_frame_equal(table.set_index("utterance_id").loc[valid.index, valid.columns], valid, atol=1e-5)
+
+
+@pytest.mark.parametrize("head", ["pre-fusion", "ridge", "median"])
+def test_predict_needs_no_labels(capsys, cache, tmp_path, head):
+    folder, out = small_runs.run(cache, tmp_path / "runs", head).path, tmp_path / "clips.parquet"
+    assert call(capsys, "predict", folder, "--corpus", "clips", "--out", out)[0] == 0
+    table = pd.read_parquet(out)
+    assert table["utterance_id"].tolist() == read_manifest(open_corpus(cache, "clips").manifest)["utterance_id"].tolist()
+    assert table[["sentiment", *EMOTIONS]].notna().all(axis=None)
+    assert table.filter(like="_true").isna().all(axis=None)
+
+
+def test_predict_reads_the_cache_that_is_given(capsys, complete, tmp_path):
+    other = make_cache(tmp_path / "cache", corpus="news", utterances=10, seed=7)
+    out = tmp_path / "news.parquet"
+    assert call(capsys, "predict", complete, "--cache", other, "--corpus", "news", "--out", out)[0] == 0
+    assert pd.read_parquet(out)["utterance_id"].str.startswith("news").tolist() == [True] * 10
