@@ -56,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_list(commands)
     _add_fit(commands)
+    _add_sweep(commands)
     _add_evaluate(commands)
     _add_predict(commands)
     return parser
@@ -88,6 +89,24 @@ def _add_fit(commands: Any) -> None:
     fit.add_argument("--out", type=Path, default=Path("runs"), help="where run folders go (default runs)")
     _add_device(fit)
     fit.set_defaults(run=_fit)
+
+
+def _add_sweep(commands: Any) -> None:
+    sweep = commands.add_parser("sweep", help="train all configurations of a grid file; the same command goes on where it was stopped")
+    sweep.add_argument("grid", type=Path, metavar="GRID.yaml", help="see heads/grid.py and heads/grids")
+    sweep.add_argument("--cache", type=Path, default=Path("cache"), help="folder that BuildFeatures made (default cache)")
+    sweep.add_argument("--corpus", help="name of the corpus in the cache, if the grid file does not say")
+    sweep.add_argument("--out", type=Path, required=True, metavar="DIR", help="where trials, tables and report go")
+    sweep.add_argument("--dry-run", action="store_true", help="print how many trials there are, how they pack, memory and time")
+    sweep.add_argument("--metric", help="validation metric that trials are compared by (default mae; mean_wf1 for emotions alone)")
+    sweep.add_argument("--pack-size", type=int, metavar="N", help="trials at a time (default: what the memory of the device allows)")
+    sweep.add_argument("--devices", nargs="+", metavar="D", help="one worker each: cpu, cuda:0, cuda:1, … (default: auto)")
+    sweep.add_argument("--executor", choices=("local", "ray"), default="local", help="default local; ray: a cluster")
+    sweep.add_argument("--ray-address", metavar="A", help="of a running Ray cluster; a local one is started without")
+    sweep.add_argument("--search", choices=("optuna",), help="let Optuna choose the points of the grid's random section")
+    sweep.add_argument("--prune", choices=("asha",), help="stop trials early that are behind")
+    sweep.add_argument("--memory-gb", type=float, help="of features on a device; more stream from disk")
+    sweep.set_defaults(run=_sweep)
 
 
 def _add_evaluate(commands: Any) -> None:
@@ -172,6 +191,12 @@ def _changes(args: argparse.Namespace) -> dict[str, Any]:
     }
     given = {name: value for name, value in flags.items() if value is not None}
     return nested(given | parse_assignments(args.set))
+
+
+def _sweep(args: argparse.Namespace) -> None:
+    from heads.sweep_command import sweep
+
+    sweep(args)
 
 
 def _evaluate(args: argparse.Namespace) -> None:

@@ -11,11 +11,12 @@ Masks are bool and True where there is something real. A head gives the same res
 and however much of it there is.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from data.errors import InputError
 from data.tensors import Batch
 
 TASKS = {"msa": ("msa",), "mer": ("mer",), "both": ("msa", "mer")}
@@ -92,6 +93,12 @@ class Head(nn.Module):
 
     def remember(self, batch: Batch, output: HeadOutput) -> None:
         """Called after each batch of training, without gradients. What is to be kept is kept in buffers, persistent or not."""
+
+
+def require_modalities(head: str, dims: Mapping[str, int], needed: Sequence[str] = ("text", "audio")) -> None:
+    """Raises InputError when a modality that the head needs has no features."""
+    if any(modality not in dims for modality in needed):
+        raise InputError(f"{head} needs {' and '.join(needed)} features, got {' and '.join(dims) or 'none'}.")
 
 
 def predictions(values: Mapping[str, Tensor], aux: Aux = Aux()) -> HeadOutput:  # noqa: B008 - immutable

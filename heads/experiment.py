@@ -1,6 +1,7 @@
-"""What the commands of `python -m heads` do: from a configuration and a cache to a run folder, and from a run folder to results.
+"""From a configuration and a cache to a run folder.
 
-The loop of training is in `heads.train`, the floors of scikit-learn in `heads.floors`, what is printed in `heads.console`.
+The loop of training is in `heads.train`, the floors of scikit-learn in `heads.floors`, what is made of a finished run in
+`heads.evaluation`, what is printed in `heads.console`.
 """
 
 from __future__ import annotations
@@ -12,30 +13,20 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
-import torch
-
-from data.cache import CachedCorpus
 from data.errors import InputError
-from data.feature_store import FeatureStore
-from data.targets import Targets
 from data.tensors import CorpusTensors
 from heads import config as configs
 from heads import inference
 from heads.base import TASKS
 from heads.config import RunConfig
-from heads.inference import Predictions, present, scores
-from heads.intervals import bootstrap
-from heads.materials import Material, open_material
-from heads.metrics import emotion_metrics, sentiment_metrics
-from heads.options import items
+from heads.evaluation import assess, write_routing
+from heads.inference import Predictions
+from heads.materials import Material, encoders
 from heads.plan import epoch_plan, labelled_rows, steps_per_epoch
 from heads.registry import HEADS
-from heads.runs import RunFolder, predictions_table
+from heads.runs import VERSION, RunFolder, predictions_table
 from heads.solo import Solo
 from heads.train import Advance, Run, build_head, train
-from heads.xray import draw, xray
 
 
 def with_seed(material: Material, seed: int) -> Material:
@@ -110,6 +101,7 @@ def finish(run: Run, error: InputError | None = None) -> None:
         {
             "parameters": sum(parameter.numel() for parameter in head.parameters()),
             "epochs": run.epoch,
+            **({} if run.is_over else {"pruned": True}),
             "selected": {name: {"epoch": epoch, "value": value} for name, (epoch, value) in best.items()},
         },
     )
@@ -130,32 +122,13 @@ def _write_results(config: RunConfig, tensors: CorpusTensors, folder: RunFolder,
     folder.remove_state()
 
 
-def assess(found: Predictions, tensors: CorpusTensors) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
-    """Metrics, and 95 % bootstrap intervals of each."""
-    intervals: dict[str, tuple[float, float]] = {}
-    targets = tensors.targets
-    if found.sentiment is not None:
-        intervals |= bootstrap(sentiment_metrics, found.sentiment.astype(float), targets.sentiment[found.rows].astype(float))
-    if found.emotion_logits is not None:
-        intervals |= bootstrap(emotion_metrics, found.emotion_probability, present(targets.emotions[found.rows]))
-    return scores(found, tensors), intervals
-
-
-def write_routing(folder: RunFolder, found: Predictions, targets: Targets, name: str) -> None:
-    """Writes the routing report and its picture, for heads that route."""
-    if found.routing:
-        report = xray(found.routing, targets.emotions[found.rows])
-        folder.write_json(f"{name}.json", report)
-        draw(report, folder.path / f"{name}.svg")
-
-
 def describe(material: Material) -> dict[str, Any]:
     """What config.json holds. "made" is for the reader; the rest identifies the run."""
     config, corpus = material.config, material.corpus
     files = {modality: corpus.features[modality].name for modality in config.data.modalities}
     ledger = corpus.pseudo_labels.name if config.data.emotions == "pseudo" and corpus.pseudo_labels else None
     return {
-        "version": 1,
+        "version": VERSION,
         "config": config.as_dict(),
         "manifest": corpus.manifest.name,
         "features": files,
@@ -168,93 +141,6 @@ def describe(material: Material) -> dict[str, Any]:
             "packages": {name: _version(name) for name in ("torch", "numpy", "scikit-learn", "safetensors")},
         },
     }
-
-
-def encoders(corpus: CachedCorpus, modalities: tuple[str, ...]) -> dict[str, Any]:
-    """Modality → name, weights and settings of the encoder that made the features."""
-    found = {}
-    for modality in modalities:
-        with FeatureStore.open(corpus.features[modality]) as store:
-            found[modality] = {"encoder": store.attrs.get("encoder"), "identity": store.attrs.get("identity"), "dim": store.dim}
-    return found
-
-
-def reopen(folder: RunFolder, cache: Path | None, device: torch.device, corpus: str | None = None) -> Material:
-    """What a run read, or the same of another corpus or cache, made by the same encoders.
-
-    Raises:
-        InputError: There is no such run; its features are not there, or come from other encoders.
-    """
-    content = folder.config()
-    config = configs.from_mapping(content["config"], str(folder.path / "config.json"))
-    if corpus is not None and corpus != config.corpus:
-        data = dataclasses.replace(config.data, emotions="annotated")  # labels are not needed, and may not exist
-        config = dataclasses.replace(config, corpus=corpus, data=data)
-    material = open_material(config, cache or Path(content["made"]["cache"]), device)
-    for modality, wanted in content["encoders"].items():
-        found = encoders(material.corpus, (modality,))[modality]
-        if found != wanted:
-            raise InputError(
-                f"{material.corpus.features[modality]}: not made as the {modality} features that {folder.path} was trained on:"
-                f" {_differences(found, wanted)}. Build the cache with the same encoder and settings."
-            )
-    return material
-
-
-def evaluate(material: Material, folder: RunFolder, split: str, checkpoint: str = "checkpoint") -> dict[str, Any]:
-    """Predicts a split with a finished run, writes predictions and metrics, and writes down that the split was opened.
-
-    Returns:
-        What is in metrics.json now.
-    """
-    content = folder.metrics()
-    found = predict_rows(material, folder, labelled_rows(material.config, material.tensors, split), checkpoint)
-    values, intervals = assess(found, material.tensors)
-    name = split if checkpoint == "checkpoint" else f"{split}-{checkpoint}"
-    folder.record_opening(split, checkpoint)
-    folder.write_predictions(f"predictions-{name}.parquet", predictions_table(found, material.tensors.targets), {"split": split})
-    write_routing(folder, found, material.tensors.targets, f"xray-{name}")
-    content |= {name: values, f"{name}_interval": intervals}
-    folder.write_metrics(content)
-    return folder.metrics()
-
-
-def predict(folder: RunFolder, cache: Path | None, corpus: str | None, device: torch.device) -> pd.DataFrame:
-    """One row for each utterance of a corpus that can be used: what a finished run predicts, beside labels if there are any."""
-    folder.metrics()
-    material = reopen(folder, cache, device, corpus)
-    rows = np.arange(len(material.tensors.targets))
-    if floor := HEADS[material.config.head].floor:
-        own = reopen(folder, None, device).tensors
-        found = inference.predict_floor(floor, material.config.task, own, rows, material.tensors)[0]
-    else:
-        found = predict_rows(material, folder, rows)
-    return predictions_table(found, material.tensors.targets)
-
-
-def predict_rows(material: Material, folder: RunFolder, rows: np.ndarray, checkpoint: str = "checkpoint") -> Predictions:
-    """Predictions of a finished run for rows of a corpus, labelled or not.
-
-    Raises:
-        InputError: The checkpoint is missing or does not fit.
-    """
-    config, tensors = material.config, material.tensors
-    if floor := HEADS[config.head].floor:
-        if checkpoint != "checkpoint":
-            raise InputError(f"{folder.path}: a floor has no checkpoint {checkpoint!r}. Leave out --checkpoint.")
-        return inference.predict_floor(floor, config.task, tensors, rows, tensors)[0]
-    head = build_head(config, tensors)
-    try:
-        head.load_state_dict(folder.load_checkpoint(f"{checkpoint}.safetensors"))
-    except RuntimeError as error:
-        raise InputError(f"{folder.path / checkpoint}.safetensors: not of this head ({' '.join(str(error).split())}).") from error
-    return inference.predict(head, tensors, rows, 4 * config.train.batch_size, config.train.precision)
-
-
-def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    have, want = dict(items(found)), dict(items(wanted))
-    changed = [name for name in have | want if have.get(name) != want.get(name)]
-    return "; ".join(f"{name} is {have.get(name)!r}, not {want.get(name)!r}" for name in changed[:3])
 
 
 def _version(package: str) -> str | None:

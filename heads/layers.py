@@ -44,9 +44,9 @@ class Attention(nn.Module):
     """Multi-head attention with projections of its own. Source: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762."""
 
     def __init__(self, dim: int, heads: int, dropout: float) -> None:
-        """Raises InputError when `dim` is no multiple of `heads`."""
+        """Raises InputError when `heads` is not 1 or more or does not divide `dim`."""
         super().__init__()
-        if dim % heads:
+        if heads < 1 or dim % heads:
             raise InputError(f"{heads} attention heads do not divide the width {dim}. Choose a divisor of {dim}.")
         self.heads = heads
         self.query, self.key, self.value, self.out = (nn.Linear(dim, dim) for _ in range(4))

@@ -5,12 +5,14 @@ Runs that read the same features share them: they lie on a device once. What is 
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from data.cache import CachedCorpus, open_corpus
 from data.errors import InputError
+from data.feature_store import FeatureStore
 from data.targets import Targets, load_targets
 from data.tensors import CorpusTensors
 from heads.base import TASKS
@@ -77,6 +79,15 @@ class Materials:
 def open_material(config: RunConfig, cache: Path, device: torch.device, memory_bytes: int | None = None) -> Material:
     """What one run reads; see `Materials`."""
     return Materials(cache, device, memory_bytes).open(config)
+
+
+def encoders(corpus: CachedCorpus, modalities: tuple[str, ...]) -> dict[str, Any]:
+    """Modality → name, weights and settings of the encoder that made the features."""
+    found = {}
+    for modality in modalities:
+        with FeatureStore.open(corpus.features[modality]) as store:
+            found[modality] = {"encoder": store.attrs.get("encoder"), "identity": store.attrs.get("identity"), "dim": store.dim}
+    return found
 
 
 def choose_device(name: str) -> torch.device:

@@ -38,7 +38,7 @@ pre { margin: 0.8rem 0; padding: 0.9rem 1rem; overflow-x: auto; background: var(
 .tiles > div, section { background: var(--card); border: 1px solid var(--line); border-radius: 10px; }
 .tiles > div { padding: 0.8rem 1rem; display: flex; flex-direction: column-reverse; justify-content: flex-end; }
 .tiles dt { color: var(--muted); font-size: 0.875rem; line-height: 1.35; }
-.tiles dd { margin: 0; font-size: 1.5rem; font-weight: 650; line-height: 1.25; }
+.tiles dd { margin: 0; font-size: 1.45rem; font-weight: 650; line-height: 1.25; }
 .tiles, table, svg { font-variant-numeric: tabular-nums; }
 nav ul { display: flex; flex-wrap: wrap; gap: 0.45rem; list-style: none; margin: 0 0 1.4rem; padding: 0; }
 nav a { display: block; padding: 0.3rem 0.75rem; border: 1px solid var(--line); border-radius: 99px; background: var(--card);
@@ -59,6 +59,7 @@ td small { color: var(--muted); display: block; }
 .charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 21rem), 1fr)); gap: 1.2rem 1.4rem; }
 figure { margin: 0.6rem 0 0; min-width: 0; }
 figure svg { display: block; width: 100%; height: auto; }
+svg text { paint-order: stroke; stroke: var(--card); stroke-width: 3px; stroke-linejoin: round; }
 figcaption { margin-top: 0.2rem; line-height: 1.4; max-width: 52rem; }
 summary { cursor: pointer; font-weight: 600; }
 @media (max-width: 40rem) {

@@ -1,6 +1,7 @@
 """Run folders: what a run leaves, and reading it again. Nothing is pickled.
 
 config.json            everything that determined the result, resolved, and the feature files that were read
+failed.json            why a trial of a sweep failed, instead of metrics.json
 metrics.json           validation metrics of the chosen epoch; test metrics once the test split was opened
 history.csv            one row an epoch
 predictions.parquet    of the validation split; predictions-test.parquet once the test split was opened
@@ -32,6 +33,17 @@ from data.manifest import write_table
 from heads.inference import Predictions
 
 VERSION = 1
+"""Of config.json; a run that a newer program wrote is not read."""
+
+_CONFIG = {
+    "version": int,
+    "config": {"head": str, "corpus": str, "data": {"modalities": list}},
+    "encoders": dict,
+    "made": {"cache": str},
+}
+_ENCODER = {"encoder": object, "identity": object, "dim": int}
+_METRICS = {"valid": dict, "valid_interval": dict}
+_WORDS = {int: "a whole number", str: "text", list: "a list", dict: "a mapping"}
 
 
 class RunFolder:
@@ -66,26 +78,49 @@ class RunFolder:
         """What `begin` was given.
 
         Raises:
-            InputError: There is no run, or its config.json is damaged.
+            InputError: There is no run, it is of a newer version, or its config.json is damaged.
         """
-        content = self._read_json("config.json")
-        if not isinstance(content, dict) or not {"config", "encoders", "made"} <= content.keys():
-            raise InputError(f"{self.path / 'config.json'}: not the configuration of a run, so {self.path} is no run folder.")
+        content, path = self._read_json("config.json"), self.path / "config.json"
+        if not isinstance(content, dict) or not _CONFIG.keys() & content.keys():
+            raise InputError(f"{path}: not the configuration of a run, so {self.path} is no run folder.")
+        version = content.get("version")
+        if isinstance(version, int) and version > VERSION:
+            raise InputError(f"{path}: written by a newer version of the program ({version}; this one reads {VERSION}). Install that.")
+        fault = _fault(content, _CONFIG)
+        if fault is None:
+            modalities = content["config"]["data"]["modalities"]
+            fault = _fault(content["encoders"], {str(modality): _ENCODER for modality in modalities}, "encoders.")
+        if fault is not None:
+            raise self._damaged("config.json", fault)
         return content
 
     def metrics(self) -> dict[str, Any]:
         """Split → metrics, and facts about the run.
 
         Raises:
-            InputError: The run is not complete.
+            InputError: There is no run, it is not complete, or its metrics.json is damaged.
         """
         if not self.is_complete:
+            self.config()
             raise InputError(f"{self.path}: this run is not complete. Run the same fit command again; it goes on where it stopped.")
-        return self._read_json("metrics.json")
+        content = self._read_json("metrics.json")
+        if (fault := _fault(content, _METRICS) or _no_metric(content)) is not None:
+            raise self._damaged("metrics.json", fault)
+        return content
 
     def write_metrics(self, content: Mapping[str, Any]) -> None:
         """Writes metrics.json; NaN becomes null."""
         self.write_json("metrics.json", _without_nan(content))
+
+    @property
+    def failure(self) -> str | None:
+        """Why the run failed, if it did as a trial of a sweep."""
+        return self._read_json("failed.json")["error"] if (self.path / "failed.json").is_file() else None
+
+    def write_failure(self, error: str) -> None:
+        """Writes failed.json."""
+        self.write_json("failed.json", {"error": error})
+        self.remove_state()
 
     def write_history(self, rows: list[dict[str, float]]) -> None:
         """Writes history.csv."""
@@ -152,21 +187,24 @@ class RunFolder:
             have = ", ".join(sorted(found.name for found in self.path.glob("*.safetensors"))) or "none"
             raise InputError(f"{path}: no such checkpoint. Available: {have}.") from error
         except (SafetensorError, OSError) as error:
-            raise InputError(f"{path}: truncated or damaged ({error}). Remove it and run fit again.") from error
+            raise self._damaged(name, error) from error
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         """Writes a JSON file of the folder."""
         with atomic_path(self.path / name) as temporary:
             temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
-    def _read_json(self, name: str) -> dict[str, Any]:
+    def _read_json(self, name: str) -> Any:
         path = self.path / name
         try:
             return json.loads(path.read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError) as error:
             raise InputError(f"{path}: no such file, so {self.path} is no run folder.") from error
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise InputError(f"{path}: damaged ({error}).") from error
+        except ValueError as error:  # no JSON, or no text
+            raise self._damaged(name, error) from error
+
+    def _damaged(self, name: str, reason: object) -> InputError:
+        return InputError(f"{self.path / name}: damaged ({reason}). Remove the run folder {self.path} and run the same fit command again.")
 
 
 def predictions_table(predictions: Predictions, targets: Any) -> pd.DataFrame:
@@ -179,6 +217,42 @@ def predictions_table(predictions: Predictions, targets: Any) -> pd.DataFrame:
         columns |= {emotion: probability[:, number] for number, emotion in enumerate(EMOTIONS)}
         columns |= {f"{emotion}_true": truth[:, number] for number, emotion in enumerate(EMOTIONS)}
     return pd.DataFrame(columns)
+
+
+def _fault(content: Any, shape: Mapping[str, Any], prefix: str = "") -> str | None:
+    """What is not as it should be in a mapping that was read from JSON; None if all is.
+
+    Args:
+        content: What was read.
+        shape: Name → type, or the shape of a mapping within.
+        prefix: Of the names, to say where they are.
+    """
+    if not isinstance(content, dict):
+        return f"{prefix.rstrip('.') or 'the whole'} is not {_WORDS[dict]}"
+    for name, expected in shape.items():
+        if name not in content:
+            return f"{prefix}{name} is missing"
+        if isinstance(expected, Mapping):
+            if fault := _fault(content[name], expected, f"{prefix}{name}."):
+                return fault
+        elif not isinstance(content[name], expected):
+            return f"{prefix}{name} is not {_WORDS[expected]}"
+    return None
+
+
+def _no_metric(content: Mapping[str, Any]) -> str | None:
+    """Which value of the validation split is neither a number nor null, or whose interval is not two of them; None if all are."""
+    for name, value in content["valid"].items():
+        if not _is_number(value):
+            return f"valid.{name} is not a number"
+    for name, pair in content["valid_interval"].items():
+        if not isinstance(pair, list) or len(pair) != 2 or not all(map(_is_number, pair)):
+            return f"valid_interval.{name} is not two numbers"
+    return None
+
+
+def _is_number(value: Any) -> bool:
+    return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
 
 
 def _identity(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -44,6 +44,8 @@ _STYLE = {
     "legend.frameon": False,
 }
 _NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+_BELOW = -0.14
+"""Where a line of parallel coordinates passes an option that does nothing."""
 FEW = 8
 """Up to so many values of an option stand side by side; more are an axis of numbers."""
 
@@ -55,6 +57,7 @@ class Scale(NamedTuple):
     ticks: Sequence[float]
     labels: Sequence[str]
     groups: np.ndarray  # (n,) int64: trials of one group have one mean
+    ordered: bool = True  # whether one value comes before another
 
 
 def scale(values: pd.Series) -> Scale:
@@ -84,7 +87,7 @@ def words(value: Any) -> str:
 
 
 def effect(name: str, values: pd.Series, scores: pd.Series, metric: str, ids: str = "") -> str:
-    """A point for each trial, and the mean at each value (or group of near values) as a line.
+    """A point for each trial, and the mean at each value (or group of near values), joined where values have an order.
 
     Args:
         name: Of the option.
@@ -104,39 +107,40 @@ def effect(name: str, values: pd.Series, scores: pd.Series, metric: str, ids: st
             axes.scatter((axis.places + spread)[rows], shown[rows], s=22, marker=marker, alpha=0.6, color=_ACCENT, linewidths=0)
         groups = np.unique(axis.groups)
         means = [(axis.places[axis.groups == one].mean(), shown[axis.groups == one].mean()) for one in groups]
-        axes.plot(*zip(*means, strict=True), color=_SERIES[0], marker="D", markersize=4.5, linewidth=1.6)
+        axes.plot(*zip(*means, strict=True), color=_SERIES[0], marker="D", markersize=4.5, linewidth=1.6 if axis.ordered else 0)
         _ticks(axes, axis)
         axes.set(xlabel=name, ylabel=metric)
 
     return _svg(f"{ids}effect-{name}", (3.6, 2.5), draw, f"{metric} by {name}, {len(scores)} trials")
 
 
-def coordinates(options: pd.DataFrame, scores: pd.Series, metric: str, higher_is_better: bool, ids: str = "") -> str:
+def coordinates(
+    options: pd.DataFrame, applies: pd.DataFrame, scores: pd.Series, metric: str, higher_is_better: bool, ids: str = ""
+) -> str:
     """Parallel coordinates: a line for each configuration through its options to its metric, coloured from worst to best.
 
     Args:
         options: (n, options), the best configuration first.
+        applies: (n, options) bool; an option that does nothing in a configuration is passed below the axis.
         scores: (n,) of the metric.
         metric: Its name.
         higher_is_better: Its direction.
         ids: Before every id in the picture.
     """
-    scales = [*(scale(options[name]) for name in options), _linear(scores.to_numpy(float))]
-    columns = np.stack([_between_0_and_1(one, one.places) for one in scales], 1)
-    rank = 1 - np.arange(len(scores)) / max(len(scores) - 1, 1)
+    scales = [*(scale(options.loc[applies[name], name]) for name in options), _linear(scores.to_numpy(float))]
+    columns = np.full((len(scores), len(scales)), _BELOW)
+    for number, (one, rows) in enumerate(zip(scales, [*applies.to_numpy(bool).T, slice(None)], strict=True)):
+        columns[rows, number] = _between_0_and_1(one, one.places)
+    apart = np.linspace(0.012, -0.012, len(scores))[:, None] * [*[1] * len(options.columns), 0]  # lines of one course are seen
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
-        places = np.arange(len(scales))
-        lines = [np.column_stack([places, row]) for row in columns][::-1]
-        shades = LineCollection(lines, cmap=_WORST_TO_BEST, norm=Normalize(0, 1), alpha=0.85)
-        shades.set_array(rank[::-1])
-        shades.set_linewidths([1.2] * (len(lines) - 1) + [3.0])
-        axes.add_collection(shades)
-        for place, one in zip(places, scales, strict=True):
-            _upright(axes, place, one)
-        axes.set_xticks(places, [*options, f"{metric} ({'higher' if higher_is_better else 'lower'} is better)"], color=_INK)
-        axes.set(xlim=(-0.3, len(scales) - 0.55), ylim=(-0.06, 1.06), yticks=[])
+        axes.add_collection(_lines(columns + apart))
+        for place, one in enumerate(scales):
+            _upright(axes, place, one, has_below=bool((columns[:, place] == _BELOW).any()))
+        names = [*options, f"{metric} ({'higher' if higher_is_better else 'lower'} is better)"]
+        axes.set_xticks(range(len(scales)), names, color=_INK)
+        axes.set(xlim=(-0.3, len(scales) - 0.55), ylim=(columns.min() - 0.06, 1.06), yticks=[])
         axes.grid(False)
         axes.spines[:].set_visible(False)
 
@@ -173,7 +177,7 @@ def _side_by_side(values: pd.Series) -> Scale:
     known = sorted(values.dropna().unique(), key=None if numbers else words)
     labels = [*map(words, known), *(["none"] if values.isna().any() else [])]
     places = values.map(words).map({label: place for place, label in enumerate(labels)}).to_numpy(float)
-    return Scale(places, range(len(labels)), labels, places.astype(int))
+    return Scale(places, range(len(labels)), labels, places.astype(int), bool(numbers))
 
 
 def _logarithmic(values: np.ndarray) -> Scale:
@@ -215,8 +219,20 @@ def _ticks(axes: Axes, one: Scale) -> None:
     axes.set_xlim(min(one.ticks) - margin, max(one.ticks) + margin)
 
 
-def _upright(axes: Axes, place: float, one: Scale) -> None:
-    axes.axvline(place, color=_MUTED, linewidth=0.8, zorder=1)
+def _lines(columns: np.ndarray) -> LineCollection:
+    """One line for each row, the first, the best, on top and thick."""
+    count = len(columns)
+    lines = LineCollection([np.column_stack([np.arange(len(row)), row]) for row in columns[::-1]], cmap=_WORST_TO_BEST, alpha=0.85)
+    lines.set_array(np.arange(1, count + 1) / count)
+    lines.set_norm(Normalize(0, 1))
+    lines.set_linewidths([1.2] * (count - 1) + [3.0])
+    return lines
+
+
+def _upright(axes: Axes, place: float, one: Scale, has_below: bool) -> None:
+    axes.plot([place, place], [0, 1], color=_MUTED, linewidth=0.8, zorder=1)
+    if has_below:
+        axes.text(place + 0.05, _BELOW, "–", fontsize=8, va="center", color=_MUTED)
     for height, label in zip(_between_0_and_1(one, one.ticks), one.labels, strict=True):
         axes.plot([place, place + 0.03], [height, height], color=_MUTED, linewidth=0.8, zorder=1)
         axes.text(place + 0.05, height, label, fontsize=8, va="center", color=_MUTED)

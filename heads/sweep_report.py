@@ -85,8 +85,8 @@ class Corpus:
         metric: That a complete trial has.
         """
         self.sweep, self.table, self.metric, self.name = sweep, table, metric, table["corpus"].iloc[0]
-        self.options, self.ranks = varied(table), ranked(table, metric)
         self.complete = table[table["status"] == "complete"]
+        self.options, self.ranks = varied(self.complete), ranked(table, metric)
         self.tests = pairs(sweep, self.ranks["key"][:COMPARED], metric)
         self.names = {key: f"#{number}" for number, key in enumerate(self.ranks["key"], 1)}
         self.shown = ranked_table(self.ranks, table, self.options, metric)
@@ -105,9 +105,14 @@ class Corpus:
 
     def label(self, key: str) -> str:
         """The place of a configuration and what distinguishes it."""
-        trial = self.complete[self.complete["key"] == key].iloc[0]
-        values = zip(self.options, option_words(trial, self.table, self.options), strict=True)
-        return f"{self.names[key]}: {', '.join(f'{name} {value}' for name, value in values if value != '–')}".rstrip(": ")
+        short = [name.rpartition(".")[2] for name in self.options]
+        names = [part if short.count(part) == 1 else name for part, name in zip(short, self.options, strict=True)]
+        values = zip(names, option_words(self._first(key), self.table, self.options), strict=True)
+        said = [value if name == "head" else f"{name} {value}" for name, value in values if value != "–"]
+        return f"{self.names[key]} {', '.join(said)}".rstrip()
+
+    def _first(self, key: str) -> pd.Series:
+        return self.complete[self.complete["key"] == key].iloc[0]
 
     def _ranked(self) -> str:
         more = (
@@ -135,15 +140,16 @@ class Corpus:
         return page.paragraph(text, "note") + page.charts(figures) if figures else ""
 
     def _coordinates(self, suffix: str) -> str:
-        ranks = self.ranks[self.ranks["mean"].notna()]
-        options = [name for name in self.options if ranks[name].nunique(dropna=False) > 1]
-        if not options:
+        ranks = self.ranks[self.ranks["mean"].notna()].set_index("key")
+        if not self.options:
             return ""
-        higher = HIGHER_IS_BETTER[self.metric]
-        svg = coordinates(ranks[options], ranks["mean"], self.metric, higher, f"{self.name}-" if suffix else "")
-        return page.figure(
-            svg, "A line is a configuration: red the best, blue in the middle, grey the worst, by rank; the best is thick."
-        )
+        first = self.complete.drop_duplicates("key")
+        applied = pd.DataFrame({name: applies(self.complete, name) for name in self.options}).loc[first.index].set_axis(first["key"])
+        first, higher = first.set_index("key").loc[ranks.index, self.options], HIGHER_IS_BETTER[self.metric]
+        ids = f"{self.name}-" if suffix else ""
+        svg = coordinates(first, applied.loc[ranks.index], ranks["mean"], self.metric, higher, ids)
+        text = "A line is a configuration: red the best, blue in the middle, grey the worst, by rank; the best is thick."
+        return page.figure(svg, f"{text} A line passes below an option that does nothing in it.")
 
     def _curves(self, suffix: str) -> str:
         histories = {}
@@ -165,19 +171,16 @@ class Corpus:
             return ""
         best = self.ranks["key"][0]
         against = self.tests[self.tests["a"] == best]
-        shown = paired_table(against, self.names)
+        shown = paired_table(against, {key: self.label(key) for key in self.names})
         corrected = map(p_words, holm(against["p_value"].to_numpy(float)))
-        rows = [[*row[:5], p, *row[5:]] for row, p in zip(shown.rows, corrected, strict=True)]
-        header = [*shown.header[:5], "p (Holm)", *shown.header[5:]]
+        rows = [[*row[1:5], p, *row[5:]] for row, p in zip(shown.rows, corrected, strict=True)]
+        header = ["against", f"difference in {self.metric}", *shown.header[3:5], "p (Holm)", *shown.header[5:]]
         text = (
             f"Difference in {self.metric} on the same utterances of the validation split, mean over the seeds that both have, by a"
-            " paired bootstrap over utterances. It says whether other utterances would have told the same, not whether other seeds would."
+            " paired bootstrap over utterances. It tells whether other utterances would agree, not whether other seeds would."
         )
-        return (
-            page.paragraph(text)
-            + page.table(header, rows, shown.left, f"The best, {self.label(best)}, against the next")
-            + self._matrix()
-        )
+        compared = page.table(header, rows, ("against", "note"), f"The best, {self.label(best)}, minus each of the next")
+        return page.paragraph(text) + compared + self._matrix()
 
     def _matrix(self) -> str:
         """Row minus column of all pairs of the best."""
@@ -214,7 +217,7 @@ def _tiles(table: pd.DataFrame, corpora: list[Corpus], metric: str) -> dict[str,
 
 def _duration(seconds: float) -> str:
     hours, rest = divmod(round(seconds), 3600)
-    return f"{hours:,} h {rest // 60} min" if hours else f"{rest // 60} min {rest % 60} s"
+    return f"{hours:,} h {rest // 60} min" if hours else f"{rest / 60:.0f} min" if rest >= 600 else f"{rest:,} s"
 
 
 def _notes(table: pd.DataFrame) -> list[str]:

@@ -94,7 +94,7 @@ def ranked_table(ranks: pd.DataFrame, table: pd.DataFrame, options: Sequence[str
 
 
 def paired_table(tests: pd.DataFrame, names: Mapping[str, str]) -> Shown:
-    """Pairs of configurations, of `heads.trials.pairs`.
+    """Pairs of configurations, of `heads.trials.pairs`; a column of notes if there are any.
 
     Args:
         tests: One row a pair.
@@ -105,16 +105,14 @@ def paired_table(tests: pd.DataFrame, names: Mapping[str, str]) -> Shown:
         [
             names[row["a"]],
             names[row["b"]],
-            signed(row["difference"]),
-            interval(row["low"], row["high"]),
-            p_words(row["p_value"]),
-            number_words(row["seeds"], 0),
-            number_words(row["utterances"], 0),
+            *(signed(row["difference"]), interval(row["low"], row["high"]), p_words(row["p_value"])),
+            *(number_words(row[name], 0) for name in ("seeds", "utterances")),
             row["note"],
         ]
         for _, row in tests.iterrows()
     ]
-    return Shown(header, rows, ("first", "second", "note"))
+    width = len(header) if any(tests["note"]) else len(header) - 1
+    return Shown(header[:width], [row[:width] for row in rows], ("first", "second", "note"))
 
 
 def option_words(trial: pd.Series, table: pd.DataFrame, options: Sequence[str]) -> list[str]:

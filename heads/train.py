@@ -234,7 +234,7 @@ def train_epoch(runs: Sequence[Run], engine: Engine, advance: Advance = lambda s
     plans = [run.plan() for run in runs]
     keys = iter(torch.from_numpy(np.stack([run.keys(len(plans[0])) for run in runs], 1)).to(device))
     rates = iter(zip(*(run.rates() for run in runs), strict=True))
-    plan = [_together(entries) for entries in zip(*plans, strict=True)]
+    plan = [together(entries) for entries in zip(*plans, strict=True)]
     batches = first.tensors.batches(plan)
     total = torch.zeros(len(runs), device=device)
     length = len(plan) // len(stages)
@@ -249,7 +249,7 @@ def train_epoch(runs: Sequence[Run], engine: Engine, advance: Advance = lambda s
     return (total / (len(stages) * steps_per_pass(first.config, length))).tolist()
 
 
-def _together(entries: Iterable[Entry]) -> Entry:
+def together(entries: Iterable[Entry]) -> Entry:
     """The batches that several runs have at the same time as one, one after the other."""
     entries = list(entries)
     if isinstance(entries[0], DialogueRows):

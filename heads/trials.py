@@ -8,6 +8,7 @@ test metrics are passed on where a run has them, and nothing is ranked or compar
 import glob
 import json
 from collections.abc import Iterable, Mapping
+from numbers import Real
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -93,9 +94,9 @@ def varied(table: pd.DataFrame) -> list[str]:
 def ranked(table: pd.DataFrame, metric: str) -> pd.DataFrame:
     """One row for each configuration with complete trials, the best first; those without a value of the metric last.
 
-    Columns: key, the varied options, seeds (how many), mean, sd (of a sample; missing for one seed), low and high (95 % interval: of
-    the mean by Student's t over seeds, or, of one seed, by bootstrap over utterances), over (which of the two: seeds, utterances),
-    parameters, epochs and seconds (means).
+    Columns: key, the options that vary (missing where one does nothing), seeds (how many), mean, sd (of a sample; missing for one
+    seed), low and high (95 % interval: of the mean by Student's t over seeds, or, of one seed, by bootstrap over utterances), over
+    (which of the two: seeds, utterances), parameters, epochs and seconds (means).
 
     Args:
         table: Of `collect`.
@@ -108,7 +109,11 @@ def ranked(table: pd.DataFrame, metric: str) -> pd.DataFrame:
     complete = table[table["status"] == "complete"]
     if f"valid.{metric}" not in table or complete[f"valid.{metric}"].isna().all():
         raise InputError(f"No complete trial has a validation value of {metric!r}. Choose a metric of a task that was learned.")
-    rows = [{**_same(part, varied(table)), **_spread(part, metric), **_means(part)} for _, part in complete.groupby("key")]
+    options = complete[["key", *varied(complete)]].copy()
+    for name in options.columns[1:]:
+        options[name] = options[name].where(applies(complete, name))
+    same = options.drop_duplicates("key").set_index("key")
+    rows = [{"key": key, **same.loc[key], **_spread(part, metric), **_means(part)} for key, part in complete.groupby("key")]
     found = pd.DataFrame(rows).sort_values("mean", ascending=not higher, na_position="last", kind="stable")
     return found.reset_index(drop=True)
 
@@ -167,9 +172,8 @@ def _trial(folder: RunFolder) -> dict[str, Any]:
         row |= {"device": content["made"].get("device")}
     if config and folder.is_complete:
         return row | _results(folder, config)
-    if (folder.path / "failed.json").is_file():
-        return row | {"status": "failed", "error": json.loads((folder.path / "failed.json").read_text(encoding="utf-8"))["error"]}
-    return row
+    failure = folder.failure
+    return row if failure is None else row | {"status": "failed", "error": failure}
 
 
 def _results(folder: RunFolder, config: RunConfig) -> dict[str, Any]:
@@ -207,17 +211,12 @@ def _ordered(table: pd.DataFrame) -> list[str]:
 def _of_one_type(column: pd.Series) -> pd.Series:
     """Numbers as numbers; a column whose values are of several types, of several heads, as JSON text, which Parquet can hold."""
     known = column.dropna()
-    types = {bool if isinstance(value, (bool, np.bool_)) else float if np.isreal(value) else type(value) for value in known}
+    types = {bool if isinstance(value, (bool, np.bool_)) else float if isinstance(value, Real) else type(value) for value in known}
     if types == {float}:
         return pd.to_numeric(column)
     if len(types) > 1:
         return column.map(lambda value: json.dumps(value), na_action="ignore")
     return column.astype(object).where(column.notna(), None)
-
-
-def _same(part: pd.DataFrame, columns: list[str]) -> dict[str, Any]:
-    first = part.iloc[0]
-    return {"key": first["key"], **{name: first[name] for name in columns}}
 
 
 def _spread(part: pd.DataFrame, metric: str) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from data.errors import InputError
 from data.labels import EMOTIONS
 from data.lookup import lookup
 from data.tensors import Batch
-from heads.base import WIDTHS, Head, HeadOutput, predictions
+from heads.base import WIDTHS, Head, HeadOutput, predictions, require_modalities
 from heads.randomness import Dropout
 from heads.zoo.crossmodal import PairwiseEncoder, StackOptions
 from heads.zoo.dialogue import (
@@ -29,7 +29,6 @@ from heads.zoo.dialogue import (
     RelationalConvolution,
     UtteranceEncoder,
     by_utterance,
-    check_modalities,
     real,
     utterances,
 )
@@ -65,7 +64,7 @@ class CORECT(Head):
     def __init__(self, options: CORECTOptions, dims: Mapping[str, int], task: str) -> None:
         """Raises InputError when text or audio is missing or an option is out of its range."""
         super().__init__(dims, task)
-        check_modalities("corect", dims)
+        require_modalities("corect", dims)
         lookup(dict.fromkeys(DIRECTIONS), options.direction, "direction")
         if min(options.past, options.future) < 0:
             raise InputError(f"The window is {options.past} past and {options.future} future utterances, expected 0 or more of each.")

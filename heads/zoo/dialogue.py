@@ -4,22 +4,15 @@ A batch has B utterances, one a row; `Batch.dialogue` (V, L) says where each sta
 utterance to the L of the longest. All of a video's utterances are one party's, as MOSEI is prepared for COGMEN (every speaker "M").
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from data.errors import InputError
 from data.tensors import Batch
 from heads.layers import masked_mean, stacked, zero_padding
 from heads.zoo.encoder import EncoderLayer
-
-
-def check_modalities(head: str, dims: Mapping[str, int], needed: Sequence[str] = ("text", "audio")) -> None:
-    """Raises InputError when a modality that the head needs has no features."""
-    if any(modality not in dims for modality in needed):
-        raise InputError(f"{head} needs {' and '.join(needed)} features, got {' and '.join(dims) or 'none'}.")
 
 
 def real(dialogue: Tensor) -> Tensor:
@@ -165,9 +158,10 @@ class RelationalConvolution(nn.Module):
 
 
 class GraphAttention(nn.Module):
-    """x'_i = W_s x_i + Σ_{j ∈ N(i)} softmax_j((W_q x_i)ᵀ W_k x_j / √d) W_v x_j; (V, n, D) → (V, n, heads · d), heads side by side.
+    """x'_i = W_s x_i + Σ_{j ∈ N(i)} softmax_j((W_q x_i + b)ᵀ W_k x_j / √d) W_v x_j; (V, n, D) → (V, n, heads · d), heads side by side.
 
-    No biases: those of W_k, W_v and W_s have no effect before a BatchNorm, which is what COGMEN and CORECT put behind it.
+    Only queries have a bias: that of W_k adds the same to all scores of a node, which the softmax takes away, and those of W_v and W_s
+    add the same to all nodes, which the BatchNorm takes away that COGMEN and CORECT put behind.
 
     Source: the graph transformer of Shi et al. 2021, https://arxiv.org/abs/2009.03509.
     """
@@ -175,7 +169,8 @@ class GraphAttention(nn.Module):
     def __init__(self, inputs: int, dim: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.own, self.query, self.key, self.value = (nn.Linear(inputs, heads * dim, bias=False) for _ in range(4))
+        self.query = nn.Linear(inputs, heads * dim)
+        self.own, self.key, self.value = (nn.Linear(inputs, heads * dim, bias=False) for _ in range(3))
 
     def forward(self, nodes: Tensor, linked: Tensor) -> Tensor:
         """One step.

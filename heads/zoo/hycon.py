@@ -20,11 +20,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from data.tensors import Batch
-from heads.base import Aux, Head, HeadOutput, predictions
+from heads.base import Aux, Head, HeadOutput, predictions, require_modalities
 from heads.layers import stacked, zero_padding
 from heads.losses import labelled_mean
 from heads.randomness import Dropout
-from heads.zoo.dialogue import check_modalities
 from heads.zoo.encoder import EncoderLayer, LinearOutputs
 
 EPSILON = 1e-8
@@ -54,7 +53,7 @@ class HyCon(Head):
     def __init__(self, options: HyConOptions, dims: Mapping[str, int], task: str) -> None:
         """Raises InputError when a modality is missing or an option is out of its range."""
         super().__init__(dims, task)
-        check_modalities("hycon", dims)
+        require_modalities("hycon", dims)
         self.options = options
         self.encoders = nn.ModuleDict({modality: Encoder(options, width) for modality, width in dims.items()})
         self.hidden = nn.Sequential(nn.Linear(options.dim, options.dim), nn.ReLU(), Dropout(options.dropout))

@@ -16,11 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from data.tensors import Batch
-from heads.base import Head, HeadOutput, predictions
+from heads.base import Head, HeadOutput, predictions, require_modalities
 from heads.layers import stacked, zero_padding
 from heads.mmolre import adapter
 from heads.randomness import Dropout
-from heads.zoo.dialogue import check_modalities
 from heads.zoo.encoder import EncoderLayer, LinearOutputs
 
 
@@ -46,7 +45,7 @@ class MAGHead(Head):
     def __init__(self, options: MAGHeadOptions, dims: Mapping[str, int], task: str) -> None:
         """Raises InputError when text or audio is missing, or the attention heads do not divide the width."""
         super().__init__(dims, task)
-        check_modalities("mag-head", dims)
+        require_modalities("mag-head", dims)
         dim = options.dim or dims["text"]
         self.special_tokens = options.special_tokens
         self.project = adapter("none", dims["text"], dim)

@@ -17,10 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from data.tensors import Batch
-from heads.base import Aux, Head, HeadOutput, predictions
+from heads.base import Aux, Head, HeadOutput, predictions, require_modalities
 from heads.layers import masked_mean, zero_padding
 from heads.randomness import Dropout
-from heads.zoo.dialogue import check_modalities
 from heads.zoo.encoder import EncoderLayer, LinearOutputs, SequenceLSTM
 
 
@@ -49,7 +48,7 @@ class MISA(Head):
     def __init__(self, options: MISAOptions, dims: Mapping[str, int], task: str) -> None:
         """Raises InputError when text or audio is missing, or the attention heads do not divide the width."""
         super().__init__(dims, task)
-        check_modalities("misa", dims)
+        require_modalities("misa", dims)
         dim, self.options = options.dim, options
         self.audio = UtteranceLSTM(dims["audio"], options.audio_dim)
         widths = {"text": dims["text"], "audio": self.audio.width}

@@ -24,10 +24,9 @@ from torch.nn import functional
 from data.errors import InputError
 from data.lookup import lookup
 from data.tensors import Batch
-from heads.base import Aux, Head, HeadOutput, predictions
+from heads.base import Aux, Head, HeadOutput, predictions, require_modalities
 from heads.losses import labelled_mean
 from heads.randomness import Dropout
-from heads.zoo.dialogue import check_modalities
 from heads.zoo.encoder import LinearOutputs
 from heads.zoo.self_mm import TEXT_POOLS, LastState, signed_labels
 
@@ -63,7 +62,7 @@ class MMIM(Head):
     def __init__(self, options: MMIMOptions, dims: Mapping[str, int], task: str) -> None:
         """Raises InputError when a modality is missing or an option is out of its range."""
         super().__init__(dims, task)
-        check_modalities("mmim", dims)
+        require_modalities("mmim", dims)
         if options.memory < 0:
             raise InputError(f"memory is {options.memory}, expected 0 or more.")
         self.options, self.pool = options, lookup(TEXT_POOLS, options.text_pool, "text_pool")

@@ -16,9 +16,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from heads.base import HeadOutput
+from heads.base import HeadOutput, require_modalities
 from heads.mmolre import FamilyOptions, FusionHead
-from heads.zoo.dialogue import check_modalities
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +35,7 @@ class MMML(FusionHead):
 
     def __init__(self, options: MMMLOptions, dims: Mapping[str, int], task: str) -> None:
         """Raises InputError when a modality is missing or an option is out of its range."""
-        check_modalities("mmml", dims)
+        require_modalities("mmml", dims)
         super().__init__(options, dims, task)
         if options.unimodal_losses:
             dim = options.dim or max(dims.values())

@@ -19,10 +19,9 @@ from torch import Tensor, nn
 from data.errors import InputError
 from data.lookup import lookup
 from data.tensors import Batch
-from heads.base import WIDTHS, Aux, Head, HeadOutput, predictions
+from heads.base import WIDTHS, Aux, Head, HeadOutput, predictions, require_modalities
 from heads.randomness import Dropout
 from heads.zoo.crossmodal import CrossModalStack, StackOptions, TemporalConvolution, last_step
-from heads.zoo.dialogue import check_modalities
 
 LEAST_UNIMODAL_LAYERS = 3
 """Of the stack of a modality alone, however few the crossmodal stacks have."""
@@ -90,7 +89,7 @@ class MR(Head):
         """Raises InputError when text or audio is missing or an option is out of its range."""
         super().__init__(dims, task)
         lookup(dict.fromkeys(BIMODAL), options.bimodal, "bimodal capsule")
-        check_modalities("mr", dims)
+        require_modalities("mr", dims)
         modalities = ("text", "audio", *(modality for modality in dims if modality not in ("text", "audio")))
         self.groups = crossmodal_groups(modalities, options.bimodal)
         self.convolutions = nn.ModuleDict({m: TemporalConvolution(dims[m], options.width, 1) for m in modalities})

@@ -21,10 +21,10 @@ from torch.nn import functional
 from data.labels import SENTIMENT_RANGE
 from data.lookup import lookup
 from data.tensors import Batch
-from heads.base import WIDTHS, Aux, Head, HeadOutput, predictions
+from heads.base import WIDTHS, Aux, Head, HeadOutput, predictions, require_modalities
 from heads.losses import labelled_mean
 from heads.randomness import Dropout
-from heads.zoo.dialogue import GRUCell, by_utterance, check_modalities, inter_modal_attention, real, reverse, utterances
+from heads.zoo.dialogue import GRUCell, by_utterance, inter_modal_attention, real, reverse, utterances
 
 SENTIMENT_OUTPUTS = {"polarity": 2, "regression": 1}
 """What the sentiment output is → its width."""
@@ -56,7 +56,7 @@ class MTL(Head):
     def __init__(self, options: MTLOptions, dims: Mapping[str, int], task: str) -> None:
         """Raises InputError when text or audio is missing, or an option is out of its range."""
         super().__init__(dims, task)
-        check_modalities("mtl", dims)
+        require_modalities("mtl", dims)
         widths = {"msa": lookup(SENTIMENT_OUTPUTS, options.sentiment, "sentiment output"), "mer": WIDTHS["mer"] + options.no_emotion}
         self.has_polarity, self.has_no_emotion = options.sentiment == "polarity", options.no_emotion
         self.encoders = nn.ModuleDict({modality: Encoder(options, width) for modality, width in dims.items()})

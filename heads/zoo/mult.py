@@ -15,10 +15,9 @@ import torch
 from torch import nn
 
 from data.tensors import Batch
-from heads.base import WIDTHS, Head, HeadOutput, predictions
+from heads.base import WIDTHS, Head, HeadOutput, predictions, require_modalities
 from heads.randomness import Dropout
 from heads.zoo.crossmodal import PairwiseEncoder, StackOptions, TemporalConvolution, last_step
-from heads.zoo.dialogue import check_modalities
 
 LEAST_MEMORY_LAYERS = 3
 """Of a memory stack, however few the crossmodal stacks have."""
@@ -52,7 +51,7 @@ class MulT(Head):
     def __init__(self, options: MulTOptions, dims: Mapping[str, int], task: str) -> None:
         """Raises InputError when text or audio is missing or an option is out of its range."""
         super().__init__(dims, task)
-        check_modalities("mult", dims)
+        require_modalities("mult", dims)
         modalities = tuple(dims)
         kernels = {m: options.text_kernel if m == "text" else options.audio_kernel for m in modalities}
         self.text_dropout = Dropout(options.text_dropout)

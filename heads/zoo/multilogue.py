@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from data.labels import SENTIMENT_RANGE
 from data.tensors import Batch
-from heads.base import WIDTHS, Head, HeadOutput, predictions
+from heads.base import WIDTHS, Head, HeadOutput, predictions, require_modalities
 from heads.randomness import Dropout
-from heads.zoo.dialogue import GRUCell, by_utterance, check_modalities, inter_modal_attention, real, reverse, utterances
+from heads.zoo.dialogue import GRUCell, by_utterance, inter_modal_attention, real, reverse, utterances
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ class Multilogue(Head):
     def __init__(self, options: MultilogueOptions, dims: Mapping[str, int], task: str) -> None:
         """Raises InputError when text or audio is missing, or a rate is out of its range."""
         super().__init__(dims, task)
-        check_modalities("multilogue-net", dims)
+        require_modalities("multilogue-net", dims)
         self.networks = nn.ModuleDict()
         for name in self.tasks:
             splits = name == "mer" and options.per_emotion

@@ -21,11 +21,10 @@ from torch.nn import functional
 
 from data.lookup import lookup
 from data.tensors import Batch
-from heads.base import WIDTHS, Aux, Head, HeadOutput, predictions
+from heads.base import WIDTHS, Aux, Head, HeadOutput, predictions, require_modalities
 from heads.layers import masked_mean
 from heads.losses import labelled_mean
 from heads.randomness import Dropout
-from heads.zoo.dialogue import check_modalities
 from heads.zoo.encoder import LinearOutputs, SequenceLSTM
 
 TEXT_POOLS: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {"cls": lambda text, _: text[:, 0], "mean": masked_mean}
@@ -58,7 +57,7 @@ class SelfMM(Head):
     def __init__(self, options: SelfMMOptions, dims: Mapping[str, int], task: str) -> None:
         """Raises InputError when a modality is missing or an option is out of its range."""
         super().__init__(dims, task)
-        check_modalities("self-mm", dims)
+        require_modalities("self-mm", dims)
         self.pool = lookup(TEXT_POOLS, options.text_pool, "text_pool")
         self.audio_lr_factor, self.epoch = options.audio_lr_factor, 1
         hidden, audio = (128, 64) if options.wide else (32, 16)

@@ -16,10 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from data.tensors import Batch
-from heads.base import Head, HeadOutput, predictions
+from heads.base import Head, HeadOutput, predictions, require_modalities
 from heads.layers import stacked, zero_padding
 from heads.mmolre import adapter
-from heads.zoo.dialogue import check_modalities
 from heads.zoo.encoder import EncoderLayer, LinearOutputs
 
 MODALITIES = ("text", "audio")
@@ -45,7 +44,7 @@ class SPECTRA(Head):
     def __init__(self, options: SPECTRAOptions, dims: Mapping[str, int], task: str) -> None:
         """Raises InputError when text or audio is missing, or the attention heads do not divide the width."""
         super().__init__(dims, task)
-        check_modalities("spectra", dims)
+        require_modalities("spectra", dims)
         dim = options.dim or dims["text"]
         self.project = nn.ModuleDict({modality: adapter("none", dims[modality], dim) for modality in MODALITIES})
         self.types = nn.Parameter(0.02 * torch.randn(len(MODALITIES), dim))  # RoBERTa's scale for embeddings

@@ -19,10 +19,9 @@ from torch.nn import functional
 
 from data.errors import InputError
 from data.tensors import Batch
-from heads.base import Head, HeadOutput, predictions
+from heads.base import Head, HeadOutput, predictions, require_modalities
 from heads.layers import Attention, pool_steps, stacked, zero_padding
 from heads.randomness import Dropout
-from heads.zoo.dialogue import check_modalities
 from heads.zoo.encoder import LinearOutputs, SequenceLSTM
 
 
@@ -49,7 +48,7 @@ class TBJE(Head):
     def __init__(self, options: TBJEOptions, dims: Mapping[str, int], task: str) -> None:
         """Raises InputError when text or audio is missing, or an option is out of its range."""
         super().__init__(dims, task)
-        check_modalities("tbje", dims)
+        require_modalities("tbje", dims)
         for name in ("steps", "audio_pool"):
             if getattr(options, name) < 1:
                 raise InputError(f"{name} is {getattr(options, name)}, expected 1 or more.")

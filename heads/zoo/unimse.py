@@ -20,11 +20,10 @@ from torch.nn import functional
 
 from data.errors import InputError
 from data.tensors import Batch
-from heads.base import Aux, Head, HeadOutput, predictions
+from heads.base import Aux, Head, HeadOutput, predictions, require_modalities
 from heads.layers import masked_mean, stacked, zero_padding
 from heads.mmolre import adapter
 from heads.randomness import Dropout
-from heads.zoo.dialogue import check_modalities
 from heads.zoo.encoder import EncoderLayer, LinearOutputs, SequenceLSTM
 
 
@@ -56,7 +55,7 @@ class UniMSEHead(Head):
     def __init__(self, options: UniMSEHeadOptions, dims: Mapping[str, int], task: str) -> None:
         """Raises InputError when text or audio is missing, or an option is out of its range."""
         super().__init__(dims, task)
-        check_modalities("unimse-head", dims)
+        require_modalities("unimse-head", dims)
         if options.temperature <= 0:
             raise InputError(f"temperature is {options.temperature}, expected more than 0.")
         dim, width, self.options = options.dim or dims["text"], options.audio_dim, options

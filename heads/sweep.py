@@ -1,0 +1,198 @@
+"""Sweeps: all configurations of a grid, trained in packs on one device or several of this machine; on a cluster in `heads.cluster`.
+
+What is tried is in `heads.grid`, which trials stand together in `heads.packing`, how a pack is trained in `heads.workers`, and what
+came out in `heads.trials`.
+"""
+
+import contextlib
+import multiprocessing
+import shutil
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+import torch
+from filelock import FileLock, Timeout
+
+from data.errors import InputError
+from heads.config import RunConfig
+from heads.experiment import run_folder
+from heads.materials import choose_device
+from heads.packing import Group, group
+from heads.registry import HEADS
+from heads.runs import RunFolder
+from heads.search import Search
+from heads.train import Run
+from heads.workers import Sweep, Watcher, Work, is_over, materials_on, train_remote, train_work
+
+Execute = Callable[[Sequence[Work], Watcher], None]
+"""An executor: trains packs to their ends."""
+
+
+@contextlib.contextmanager
+def opened(sweep: Sweep) -> Iterator[None]:
+    """The folder of a sweep, for this process alone.
+
+    Raises:
+        InputError: Another process has it, or it is of another sweep.
+    """
+    sweep.trials.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(sweep.folder / "lock", timeout=0):
+            _keep_grid(sweep)
+            yield
+    except Timeout as error:
+        raise InputError(f"{sweep.folder}: another sweep is at work there. Wait for it, or choose another --out.") from error
+
+
+def _keep_grid(sweep: Sweep) -> None:
+    kept = sweep.folder / "grid.yaml"
+    if not kept.exists():
+        shutil.copyfile(sweep.grid.path, kept)
+    elif kept.read_bytes() != sweep.grid.path.read_bytes() and not kept.samefile(sweep.grid.path):
+        raise InputError(f"{kept}: this folder is of another grid than {sweep.grid.path}. Choose another --out, or give {kept}.")
+
+
+def plan(sweep: Sweep, configs: Sequence[RunConfig], device: torch.device, size: int | None = None) -> list[Group]:
+    """How trials pack, without loading features.
+
+    Args:
+        sweep: Of the trials.
+        configs: The trials; floors are left out.
+        device: Whose memory decides how many trials are trained at a time.
+        size: Trials at a time, instead of that.
+
+    Raises:
+        InputError: A trial cannot be trained: an option is out of its range, a label is missing, ….
+    """
+    runs = []
+    for config in configs:
+        if not HEADS[config.head].floor:
+            material = materials_on(sweep.cache, "cpu", 0).open(config)
+            runs.append(Run(material.config, material.tensors, run_folder(material.config, sweep.trials)))
+    return group(runs, _free_bytes(device), size)
+
+
+def resolved(sweep: Sweep, config: RunConfig) -> RunConfig:
+    """A trial with the source of emotions settled.
+
+    Raises:
+        InputError: The cache lacks something that it reads.
+    """
+    return materials_on(sweep.cache, "cpu", 0).open(config).config
+
+
+def remaining(sweep: Sweep, configs: Iterable[RunConfig]) -> list[RunConfig]:
+    """Of resolved trials those that are not over, each once."""
+    folders = {run_folder(config, sweep.trials).path: config for config in configs}
+    return [config for path, config in folders.items() if not is_over(RunFolder(path))]
+
+
+def run(sweep: Sweep, devices: Sequence[str], execute: Execute, watcher: Watcher, size: int | None = None) -> None:
+    """Trains what is left of a sweep.
+
+    Args:
+        sweep: In its folder, which is `opened`.
+        devices: One for each worker.
+        execute: Trains packs on them.
+        watcher: Is told what happens.
+        size: Trials of a pack, instead of as many as fit into the memory of a device.
+
+    Raises:
+        InputError: A trial cannot be trained as it is asked for.
+    """
+    device = choose_device(devices[0])
+
+    def train(configs: Iterable[RunConfig], numbers: Mapping[tuple[str, int], int]) -> None:
+        execute(_works(sweep, remaining(sweep, configs), numbers, device, len(devices), size), watcher)
+
+    if not sweep.is_asked:
+        train([resolved(sweep, config) for config in sweep.grid.configs()], {})
+        return
+    with sweep.study() as study:
+        while asked := study.ask(len(devices) * (size or ROUND)):
+            configs = {number: resolved(sweep, config) for number, config in asked}
+            train(configs.values(), {(config.key(), config.seed): number for number, config in configs.items()})
+            for number, config in configs.items():
+                _tell(study, number, sweep, run_folder(config, sweep.trials))
+
+
+ROUND = 8
+"""Trials that a search is asked for at a time and device, unless the size of packs is given."""
+
+
+def _tell(study: Search, number: int, sweep: Sweep, folder: RunFolder) -> None:
+    """Tells a study how a trial ended."""
+    if folder.failure is not None:
+        study.tell(number, None, "failed")
+        return
+    metrics = folder.metrics()
+    value = metrics["valid"].get(sweep.metric) if sweep.metric != "loss" else metrics["selected"]["loss"]["value"]
+    study.tell(number, float("nan") if value is None else value, "pruned" if metrics.get("pruned") else "complete")
+
+
+def _works(
+    sweep: Sweep,
+    configs: Sequence[RunConfig],
+    numbers: dict[tuple[str, int], int],
+    device: torch.device,
+    workers: int,
+    size: int | None,
+) -> list[Work]:
+    """Packs of trials: no fewer than there are workers, if there are trials enough; floors one by one."""
+    parts: list[tuple[RunConfig, ...]] = [(config,) for config in configs if HEADS[config.head].floor]
+    for one in plan(sweep, configs, device, size):
+        share = max(1, -(-len(one.runs) // workers))
+        for pack in Group(one.runs, one.trial_bytes, min(one.size, share)).packs:
+            parts.append(tuple(run.config for run in pack))
+    asked = [tuple(numbers[config.key(), config.seed] for config in part) if numbers else () for part in parts]
+    return [Work(sweep, part, of_part) for part, of_part in zip(parts, asked, strict=True)]
+
+
+def in_process(device: str) -> Execute:
+    """The executor for one device."""
+
+    def execute(works: Sequence[Work], watcher: Watcher) -> None:
+        for work in works:
+            train_work(work, materials_on(work.sweep.cache, device, work.sweep.memory_bytes), watcher)
+
+    return execute
+
+
+def in_processes(devices: Sequence[str]) -> Execute:
+    """The executor for several devices of this machine, one process each."""
+
+    def execute(works: Sequence[Work], watcher: Watcher) -> None:
+        context = multiprocessing.get_context("spawn")
+        pools = [ProcessPoolExecutor(1, context) for _ in devices]
+        waiting, threads = deque(works), max(1, torch.get_num_threads() // len(devices))
+        busy: dict[Future[list[Path]], int] = {}
+        try:
+            while waiting or busy:
+                for number in set(range(len(devices))) - set(busy.values()):
+                    if waiting:
+                        watcher.begun(len(waiting[0].configs))
+                        busy[pools[number].submit(_remote, waiting.popleft(), devices[number], threads)] = number
+                for future in wait(busy, return_when=FIRST_COMPLETED).done:
+                    del busy[future]
+                    for path in future.result():
+                        watcher.advanced(1)
+                        watcher.ended(RunFolder(path))
+        except BrokenProcessPool as error:
+            raise InputError("A worker process died (out of memory?). The same command goes on with what is left.") from error
+        finally:
+            for pool in pools:
+                pool.shutdown(cancel_futures=True)
+
+    return execute
+
+
+def _remote(work: Work, device: str, threads: int) -> list[Path]:
+    torch.set_num_threads(threads)
+    return train_remote(work, device)
+
+
+def _free_bytes(device: torch.device) -> int | None:
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
