@@ -1,12 +1,14 @@
 """`python -m heads`: train heads on a feature cache, and look at what came out.
 
-Each command is one function here; the work is in `heads.experiment` and below it.
+Each command is one function here; the work is in `heads.experiment`, `heads.evaluation` and below them.
 """
 
 import argparse
 import json
 import os
 import sys
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -161,8 +163,7 @@ def _fit(args: argparse.Namespace) -> None:
 
     device = materials.choose_device(args.device)
     config = make_config(args.head, args.corpus, args.preset, _changes(args))
-    memory = None if args.memory_gb is None else int(args.memory_gb * 1e9)
-    material = materials.open_material(config, args.cache, device, memory)
+    material = materials.open_material(config, args.cache, device, materials.memory_bytes(args.memory_gb))
     found = {}
     for seed in dict.fromkeys(args.seed or [config.seed]):
         one = experiment.with_seed(material, seed)
@@ -200,25 +201,32 @@ def _sweep(args: argparse.Namespace) -> None:
 
 
 def _evaluate(args: argparse.Namespace) -> None:
-    from heads import experiment, materials
+    from heads import evaluation, materials
     from heads.console import results
     from heads.runs import RunFolder
 
     device = materials.choose_device(args.device)
     found, name = {}, args.split if args.checkpoint == "checkpoint" else f"{args.split}-{args.checkpoint}"
-    for path in args.runs:
+    for shown, path in _shown(args.runs).items():
         folder = RunFolder(path)
-        material = experiment.reopen(folder, args.cache, device)
-        found[path.name] = experiment.evaluate(material, folder, args.split, args.checkpoint)
+        material = evaluation.reopen(folder, args.cache, device)
+        found[shown] = evaluation.evaluate(material, folder, args.split, args.checkpoint)
     print(results(found, name))
 
 
+def _shown(paths: Sequence[Path]) -> dict[str, Path]:
+    """What each run folder, taken once, is called in tables: its name, or its path where several have that name."""
+    unlike = {path.resolve(): path for path in paths}
+    counts = Counter(path.name for path in unlike)
+    return {str(path) if counts[place.name] > 1 else place.name: path for place, path in unlike.items()}
+
+
 def _predict(args: argparse.Namespace) -> None:
-    from heads import experiment, materials
+    from heads import evaluation, materials
     from heads.runs import RunFolder
 
     device = materials.choose_device(args.device)
-    table = experiment.predict(RunFolder(args.folder), args.cache, args.corpus, device)
+    table = evaluation.predict(RunFolder(args.folder), args.cache, args.corpus, device)
     with atomic_path(args.out) as temporary:
         table.to_parquet(temporary, index=False)
     print(f"{args.out}: {len(table):,} utterances")

@@ -133,10 +133,11 @@ def from_mapping(values: Mapping[str, Any], where: str) -> RunConfig:
         InputError: A name or value is unknown.
     """
     values = dict(values)
-    model = values.pop("model", None) or {}
+    model = values.pop("model", None)
     config = options.build(RunConfig, values, where)
     entry = lookup(HEADS, config.head, "head")
-    return _checked(dataclasses.replace(config, model=options.build(entry.options, model, f"{where}: model")), where)
+    chosen = options.build(entry.options, {} if model is None else model, f"{where}: model")
+    return _checked(dataclasses.replace(config, model=chosen), where)
 
 
 def change(config: RunConfig, values: Mapping[str, Any], where: str) -> RunConfig:

@@ -1,6 +1,7 @@
 """What the commands print: tables of metrics and one progress bar. Nothing is computed here."""
 
 import contextlib
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -67,13 +68,17 @@ def _has(runs: Mapping[str, Mapping[str, Any]], split: str, metric: str) -> bool
 def _spread(runs: Mapping[str, Mapping[str, Any]], split: str, metrics: Sequence[str]) -> list[list[str]]:
     """One row for each configuration of which there are several seeds."""
     rows = []
-    for stem in dict.fromkeys(name.rpartition("-seed")[0] for name in runs):
-        seeds = [run for name, run in runs.items() if name.rpartition("-seed")[0] == stem]
+    for stem in dict.fromkeys(map(_without_seed, runs)):
+        seeds = [run for name, run in runs.items() if _without_seed(name) == stem]
         if len(seeds) > 1:
             found = mean_sd([{metric: _number(run[split].get(metric)) for metric in metrics} for run in seeds])
             cells = [f"{found[metric].mean:.3f} ± {found[metric].sd:.3f}" for metric in metrics]
             rows.append([f"{stem}, mean ± sd of {len(seeds)}", *cells])
     return rows
+
+
+def _without_seed(name: str) -> str:
+    return re.sub(r"-seed\d+$", "", name)
 
 
 def _intervals(runs: Mapping[str, Mapping[str, Any]], split: str, metrics: Sequence[str]) -> list[list[str]]:

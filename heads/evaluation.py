@@ -43,9 +43,8 @@ def reopen(folder: RunFolder, cache: Path | None, device: torch.device, corpus: 
         data = dataclasses.replace(config.data, emotions="annotated")  # labels are not needed, and may not exist
         config = dataclasses.replace(config, corpus=corpus, data=data)
     material = open_material(config, cache or Path(content["made"]["cache"]), device)
-    for modality, wanted in content["encoders"].items():
-        found = encoders(material.corpus, (modality,))[modality]
-        if found != wanted:
+    for modality, found in encoders(material.corpus, config.data.modalities).items():
+        if found != (wanted := content["encoders"][modality]):
             raise InputError(
                 f"{material.corpus.features[modality]}: not made as the {modality} features that {folder.path} was trained on:"
                 f" {_differences(found, wanted)}. Build the cache with the same encoder and settings."
@@ -66,6 +65,7 @@ def evaluate(material: Material, folder: RunFolder, split: str, checkpoint: str 
     folder.record_opening(split, checkpoint)
     folder.write_predictions(f"predictions-{name}.parquet", predictions_table(found, material.tensors.targets), {"split": split})
     write_routing(folder, found, material.tensors.targets, f"xray-{name}")
+    draw_routing(folder, f"xray-{name}")
     content |= {name: values, f"{name}_interval": intervals}
     folder.write_metrics(content)
     return folder.metrics()
@@ -145,10 +145,14 @@ def assess(found: Predictions, tensors: CorpusTensors) -> tuple[dict[str, float]
 
 
 def write_routing(folder: RunFolder, found: Predictions, targets: Targets, name: str) -> None:
-    """Writes the routing report and its picture, for heads that route."""
+    """Writes the routing report, for heads that route."""
     if found.routing:
-        report = xray(found.routing, targets.emotions[found.rows])
-        folder.write_json(f"{name}.json", report)
+        folder.write_json(f"{name}.json", xray(found.routing, targets.emotions[found.rows]))
+
+
+def draw_routing(folder: RunFolder, name: str) -> None:
+    """Draws a routing report, if there is one. It takes seconds, which the trials of a sweep are spared."""
+    if (report := folder.routing(name)) is not None:
         draw(report, folder.path / f"{name}.svg")
 
 

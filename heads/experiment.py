@@ -19,7 +19,7 @@ from heads import config as configs
 from heads import inference
 from heads.base import TASKS
 from heads.config import RunConfig
-from heads.evaluation import assess, write_routing
+from heads.evaluation import assess, draw_routing, write_routing
 from heads.inference import Predictions
 from heads.materials import Material, encoders
 from heads.plan import epoch_plan, labelled_rows, steps_per_epoch
@@ -74,6 +74,7 @@ def fit(material: Material, folder: RunFolder, advance: Advance = lambda steps, 
         else:
             run = Run(material.config, material.tensors, folder)
             train([run], Solo(run), finish, advance=advance)
+            draw_routing(folder, "xray")
     return folder.metrics()
 
 

@@ -4,6 +4,7 @@ Runs that read the same features share them: they lie on a device once. What is 
 """
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,19 @@ def encoders(corpus: CachedCorpus, modalities: tuple[str, ...]) -> dict[str, Any
         with FeatureStore.open(corpus.features[modality]) as store:
             found[modality] = {"encoder": store.attrs.get("encoder"), "identity": store.attrs.get("identity"), "dim": store.dim}
     return found
+
+
+def memory_bytes(gigabytes: float | None) -> int | None:
+    """Bytes of the features that may lie on a device; None, for the default, stays None.
+
+    Raises:
+        InputError: It is no number of 0 or more.
+    """
+    if gigabytes is None:
+        return None
+    if not 0 <= gigabytes * 1e9 < math.inf:
+        raise InputError(f"--memory-gb is {gigabytes}, expected a number above 0, or 0 to stream everything.")
+    return int(gigabytes * 1e9)
 
 
 def choose_device(name: str) -> torch.device:

@@ -59,6 +59,7 @@ td small { color: var(--muted); display: block; }
 .charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 21rem), 1fr)); gap: 1.2rem 1.4rem; }
 figure { margin: 0.6rem 0 0; min-width: 0; }
 figure svg { display: block; width: 100%; height: auto; }
+.wide { overflow-x: auto; } .wide svg { min-width: 44rem; }
 svg text { paint-order: stroke; stroke: var(--card); stroke-width: 3px; stroke-linejoin: round; }
 figcaption { margin-top: 0.2rem; line-height: 1.4; max-width: 52rem; }
 summary { cursor: pointer; font-weight: 600; }
@@ -134,9 +135,9 @@ def table(
     )
 
 
-def figure(svg: str, caption: str = "") -> str:
-    """A picture, as SVG, with a caption."""
-    return f"<figure>{svg}<figcaption>{escape(caption)}</figcaption></figure>"
+def figure(svg: str, caption: str = "", is_wide: bool = False) -> str:
+    """A picture, as SVG, with a caption; a wide one scrolls on a narrow screen."""
+    return f"<figure><div{_class('wide' if is_wide else '')}>{svg}</div><figcaption>{escape(caption)}</figcaption></figure>"
 
 
 def charts(figures: Sequence[str]) -> str:

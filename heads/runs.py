@@ -83,9 +83,9 @@ class RunFolder:
         content, path = self._read_json("config.json"), self.path / "config.json"
         if not isinstance(content, dict) or not _CONFIG.keys() & content.keys():
             raise InputError(f"{path}: not the configuration of a run, so {self.path} is no run folder.")
-        version = content.get("version")
-        if isinstance(version, int) and version > VERSION:
-            raise InputError(f"{path}: written by a newer version of the program ({version}; this one reads {VERSION}). Install that.")
+        if isinstance(version := content.get("version"), int) and version > VERSION:
+            known = f"format {version}, this one reads up to {VERSION}"
+            raise InputError(f"{path}: written by a newer version of this program ({known}). Install that one.")
         fault = _fault(content, _CONFIG)
         if fault is None:
             modalities = content["config"]["data"]["modalities"]
@@ -111,6 +111,10 @@ class RunFolder:
     def write_metrics(self, content: Mapping[str, Any]) -> None:
         """Writes metrics.json; NaN becomes null."""
         self.write_json("metrics.json", _without_nan(content))
+
+    def routing(self, name: str) -> dict[str, Any] | None:
+        """The routing report of this name, if the head routes."""
+        return self._read_json(f"{name}.json") if (self.path / f"{name}.json").is_file() else None
 
     @property
     def failure(self) -> str | None:
@@ -204,7 +208,8 @@ class RunFolder:
             raise self._damaged(name, error) from error
 
     def _damaged(self, name: str, reason: object) -> InputError:
-        return InputError(f"{self.path / name}: damaged ({reason}). Remove the run folder {self.path} and run the same fit command again.")
+        what_helps = f"Remove the run folder {self.path} and run the same fit command again."
+        return InputError(f"{self.path / name}: damaged ({reason}). {what_helps}")
 
 
 def predictions_table(predictions: Predictions, targets: Any) -> pd.DataFrame:

@@ -83,7 +83,7 @@ def words(value: Any) -> str:
     if isinstance(value, (int, float, np.number)):
         return f"{value:.4g}" if abs(value) < 1e4 and value != int(value) else f"{value:g}"
     text = str(value)
-    return ", ".join(map(words, json.loads(text))) if text.startswith("[") else text
+    return f"[{', '.join(map(words, json.loads(text)))}]" if text.startswith("[") else text
 
 
 def effect(name: str, values: pd.Series, scores: pd.Series, metric: str, ids: str = "") -> str:
@@ -92,7 +92,7 @@ def effect(name: str, values: pd.Series, scores: pd.Series, metric: str, ids: st
     Args:
         name: Of the option.
         values: (n,) of the option.
-        scores: (n,) of the metric. What is far outside the others stands at the edge, as a triangle.
+        scores: (n,) of the metric. What is far off stands at the edge, as a triangle, and counts for no mean.
         metric: Its name.
         ids: Before every id in the picture.
     """
@@ -105,8 +105,8 @@ def effect(name: str, values: pd.Series, scores: pd.Series, metric: str, ids: st
         axes = figure.subplots()
         for rows, marker in ((~beyond, "o"), (beyond, "^")):
             axes.scatter((axis.places + spread)[rows], shown[rows], s=22, marker=marker, alpha=0.6, color=_ACCENT, linewidths=0)
-        groups = np.unique(axis.groups)
-        means = [(axis.places[axis.groups == one].mean(), shown[axis.groups == one].mean()) for one in groups]
+        of_groups = [(axis.groups == one) & ~beyond for one in np.unique(axis.groups[~beyond])]
+        means = [(axis.places[rows].mean(), scores[rows].mean()) for rows in of_groups]
         axes.plot(*zip(*means, strict=True), color=_SERIES[0], marker="D", markersize=4.5, linewidth=1.6 if axis.ordered else 0)
         _ticks(axes, axis)
         axes.set(xlabel=name, ylabel=metric)
@@ -122,12 +122,13 @@ def coordinates(
     Args:
         options: (n, options), the best configuration first.
         applies: (n, options) bool; an option that does nothing in a configuration is passed below the axis.
-        scores: (n,) of the metric.
+        scores: (n,) of the metric. What is far off stands at the edge.
         metric: Its name.
         higher_is_better: Its direction.
         ids: Before every id in the picture.
     """
-    scales = [*(scale(options.loc[applies[name], name]) for name in options), _linear(scores.to_numpy(float))]
+    shown = np.clip(scores.to_numpy(float), *_limits(scores.to_numpy(float)))
+    scales = [*(scale(options.loc[applies[name], name]) for name in options), _linear(shown)]
     columns = np.full((len(scores), len(scales)), _BELOW)
     for number, (one, rows) in enumerate(zip(scales, [*applies.to_numpy(bool).T, slice(None)], strict=True)):
         columns[rows, number] = _between_0_and_1(one, one.places)

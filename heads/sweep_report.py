@@ -135,7 +135,7 @@ class Corpus:
                 figures.append(page.figure(svg))
         text = (
             "A point is a complete trial, a diamond the mean at a value (or of a sixth of the trials, where an option has many values)."
-            " A triangle is a trial too far off to be shown to scale. Other options differ between the values, too."
+            " A triangle is a trial too far off to be shown to scale and is in no mean. Other options differ between the values, too."
         )
         return page.paragraph(text, "note") + page.charts(figures) if figures else ""
 
@@ -149,7 +149,9 @@ class Corpus:
         ids = f"{self.name}-" if suffix else ""
         svg = coordinates(first, applied.loc[ranks.index], ranks["mean"], self.metric, higher, ids)
         text = "A line is a configuration: red the best, blue in the middle, grey the worst, by rank; the best is thick."
-        return page.figure(svg, f"{text} A line passes below an option that does nothing in it.")
+        return page.figure(
+            svg, f"{text} It passes below an option that does nothing in it; a metric far off is at the edge.", is_wide=True
+        )
 
     def _curves(self, suffix: str) -> str:
         histories = {}
@@ -164,7 +166,7 @@ class Corpus:
         if not histories:
             return ""
         svg = curves(histories, self.metric, f"{self.name}-" if suffix else "")
-        return page.figure(svg, "A line is a seed. Losses can only be compared where their weights are the same.")
+        return page.figure(svg, "A line is a seed. Losses can only be compared where their weights are the same.", is_wide=True)
 
     def _paired(self) -> str:
         if self.tests.empty:
