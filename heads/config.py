@@ -21,6 +21,7 @@ from heads import options
 from heads.base import TASKS
 from heads.losses import EMOTION_LOSSES, REDUCTIONS, SENTIMENT_LOSSES, LossOptions
 from heads.metrics import HIGHER_IS_BETTER, SENTIMENT_METRICS
+from heads.mmolre import FamilyOptions
 from heads.registry import HEADS
 
 PRESETS = {path.stem: path for path in sorted((Path(__file__).parent / "presets").glob("*.yaml"))}
@@ -166,8 +167,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _for_head(values: dict[str, Any], head: str, kind: type, where: str) -> dict[str, Any]:
-    """A preset serves several heads: what it says under "heads" is for one of them; of its model section, what this head has no
-    option for is left out, unless no head has it."""
+    """A preset serves several heads: what it says under "heads" is for one of them; its model section is for MMoLRE's family, and what
+    this head has no option for is left out, unless no head has it."""
     own = _section(values.pop("heads", None), f"{where}: heads")
     for name in own:
         lookup(HEADS, str(name), f"head in {where}")
@@ -175,7 +176,8 @@ def _for_head(values: dict[str, Any], head: str, kind: type, where: str) -> dict
     known = {name for entry in HEADS.values() for name in options.names(entry.options)}
     if unknown := [name for name in given if name not in known]:
         raise InputError(f"{where}: model: no head has an option {unknown[0]!r}.")
-    kept = {name: value for name, value in given.items() if name in options.names(kind)}
+    own_options = options.names(kind) if issubclass(kind, FamilyOptions) else []
+    kept = {name: value for name, value in given.items() if name in own_options}
     only = dict(options.items(_section(own.get(head), f"{where}: heads.{head}")))
     return options.nested(dict(options.items(values)) | {f"model.{name}": value for name, value in kept.items()} | only)
 

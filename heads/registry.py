@@ -5,6 +5,21 @@ from dataclasses import dataclass
 from heads.base import Head
 from heads.mixture_heads import DeMTHead, MLoREHead, MMoEHead, ModSquadHead, PLEHead, StandardMoEHead
 from heads.mmolre import MMoLRE, PostFusion, PreFusion
+from heads.zoo.cogmen import COGMEN
+from heads.zoo.corect import CORECT
+from heads.zoo.hycon import HyCon
+from heads.zoo.mag import MAGHead
+from heads.zoo.misa import MISA
+from heads.zoo.mmim import MMIM
+from heads.zoo.mmml import MMML
+from heads.zoo.mr import MR
+from heads.zoo.mtl import MTL
+from heads.zoo.mult import MulT
+from heads.zoo.multilogue import Multilogue
+from heads.zoo.self_mm import SelfMM
+from heads.zoo.spectra import SPECTRA
+from heads.zoo.tbje import TBJE
+from heads.zoo.unimse import UniMSEHead
 
 
 @dataclass(frozen=True)
@@ -21,6 +36,8 @@ class Entry:
     source: str
     task: str | None = None  # if it learns one task only
     floor: str | None = None  # a key of heads.floors.FLOORS
+    published: str = "both"  # the tasks it was published for; the others are our extension
+    is_variant: bool = False  # whether frozen features leave out a part that makes the method what it is
 
     @property
     def options(self) -> type:
@@ -35,14 +52,29 @@ HEADS: dict[str, Entry] = {
     "mmolre": Entry(MMoLRE, "mixture of low-rank experts (UniTSE) per modality, fusion per task", _PAPER),
     "pre-fusion": Entry(PreFusion, "ablation: fusion per task, no mixture", _PAPER),
     "post-fusion": Entry(PostFusion, "ablation: one fusion for both tasks", _PAPER),
-    "baseline-msa": Entry(PreFusion, "ablation: sentiment alone", _PAPER, "msa"),
-    "baseline-mer": Entry(PreFusion, "ablation: emotions alone", _PAPER, "mer"),
+    "baseline-msa": Entry(PreFusion, "ablation: sentiment alone", _PAPER, "msa", published="msa"),
+    "baseline-mer": Entry(PreFusion, "ablation: emotions alone", _PAPER, "mer", published="mer"),
     "moe": Entry(StandardMoEHead, "full-rank experts in UniTSE's place", _PAPER),
     "mmoe": Entry(MMoEHead, "multi-gate mixture of experts in UniTSE's place", "Ma et al., KDD 2018"),
     "ple": Entry(PLEHead, "progressive layered extraction in UniTSE's place", "Tang et al., RecSys 2020"),
     "mod-squad": Entry(ModSquadHead, "token-level experts in UniTSE's place", "Chen et al., CVPR 2023"),
     "mlore": Entry(MLoREHead, "MLoRE's blocks in UniTSE's place", "Yang et al., CVPR 2024"),
     "demt": Entry(DeMTHead, "cross-task attention in UniTSE's place", "Xu et al., AAAI 2023"),
+    "mult": Entry(MulT, "crossmodal transformers between unaligned sequences", "Tsai et al., ACL 2019", published="msa"),
+    "misa": Entry(MISA, "private and shared subspaces, one-layer fusion", "Hazarika et al., ACM MM 2020", published="msa"),
+    "mag-head": Entry(MAGHead, "adaptation gate on last hidden states", "Rahman et al., ACL 2020", published="msa", is_variant=True),
+    "self-mm": Entry(SelfMM, "branches that make their own labels", "Yu et al., AAAI 2021", published="msa"),
+    "mmim": Entry(MMIM, "mutual information between text, audio and fusion", "Han et al., EMNLP 2021", published="msa"),
+    "spectra": Entry(SPECTRA, "one joint attention, no pre-training", "Yu et al., ACL 2023", published="msa", is_variant=True),
+    "hycon": Entry(HyCon, "contrast within and across modalities", "Mai et al., TAFFC 2022", published="msa", is_variant=True),
+    "mmml": Entry(MMML, "cross-modal layers, three losses", "Wu et al., NAACL 2024", published="msa"),
+    "multilogue-net": Entry(Multilogue, "recurrent states per modality, pairwise attention", "Shenoy and Sardana, Challenge-HML 2020"),
+    "tbje": Entry(TBJE, "joint encoding, audio guided by text, glimpses", "Delbrouck et al., Challenge-HML 2020"),
+    "mr": Entry(MR, "capsules of modalities routed to labels", "Tsai et al., EMNLP 2020"),
+    "cogmen": Entry(COGMEN, "utterance transformer and relational graph", "Joshi et al., NAACL 2022", published="mer"),
+    "corect": Entry(CORECT, "relational temporal graph, cross-modality attention", "Nguyen et al., EMNLP 2023", published="mer"),
+    "mtl": Entry(MTL, "recurrent encoders, contextual inter-modal attention", "Akhtar et al., NAACL 2019"),
+    "unimse-head": Entry(UniMSEHead, "audio by adapters, contrast, no T5", "Hu et al., EMNLP 2022", is_variant=True),
     "median": Entry(None, "train median of sentiment, base rate of emotions", "no feature is read", floor="median"),
     "ridge": Entry(None, "ridge regression", _SKLEARN, floor="ridge"),
     "svr": Entry(None, "support vector regression, RBF kernel", _SKLEARN, floor="svr"),

@@ -107,12 +107,10 @@ class Corpus:
         """The place of a configuration and what distinguishes it."""
         short = [name.rpartition(".")[2] for name in self.options]
         names = [part if short.count(part) == 1 else name for part, name in zip(short, self.options, strict=True)]
-        values = zip(names, option_words(self._first(key), self.table, self.options), strict=True)
+        trial = self.complete[self.complete["key"] == key].iloc[0]
+        values = zip(names, option_words(trial, self.table, self.options), strict=True)
         said = [value if name == "head" else f"{name} {value}" for name, value in values if value != "–"]
         return f"{self.names[key]} {', '.join(said)}".rstrip()
-
-    def _first(self, key: str) -> pd.Series:
-        return self.complete[self.complete["key"] == key].iloc[0]
 
     def _ranked(self) -> str:
         more = (
