@@ -1,4 +1,4 @@
-"""`python -m data`: look at a corpus before it is encoded, and at feature files and tables after.
+"""`python -m data`: look at a corpus before it is encoded and at feature files and tables after; exchange features with other tools.
 
 Each command is one function here; what it finds out comes from the modules of this package.
 """
@@ -14,6 +14,7 @@ from typing import Any
 from data import doctor
 from data.errors import InputError
 from data.feature_store import PROVENANCE, DamagedFileError, FeatureStore
+from data.interchange import commands as interchange
 from data.interchange.downloads import read_head
 from data.manifest import PARQUET_SIGNATURE, summarise
 
@@ -21,6 +22,10 @@ _EXAMPLES = """examples:
   python -m data doctor ~/corpora/MOSI      what is in a corpus, and what is wrong with it, before any encoder runs
   python -m data info cache/features/X.h5   how many utterances, how wide, made by what
   python -m data verify cache               read every feature file below cache/ and compare its checksums
+  python -m data export cache mosi --format mmsa --out mosi.pkl
+                                            the features and labels of a corpus as a file for MMSA
+  python -m data import mosi.pkl --format mmsa --cache cache --corpus mosi-mmsa
+                                            the other way: heads train on features of MMSA
 
 exit status: 0 all is well, 1 something is damaged or cannot be used, 2 the command could not be carried out
 """
@@ -44,7 +49,10 @@ def main(argv: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
-        prog="python -m data", description="Look at corpora, feature files and tables.", epilog=_EXAMPLES, formatter_class=raw
+        prog="python -m data",
+        description="Look at corpora, feature files and tables; exchange features with other tools.",
+        epilog=_EXAMPLES,
+        formatter_class=raw,
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -60,6 +68,8 @@ def _parser() -> argparse.ArgumentParser:
     examine = commands.add_parser("doctor", help="say what is in a corpus and what is wrong with it, before any encoder runs")
     doctor.add_arguments(examine)
     examine.set_defaults(run=doctor.run)
+
+    interchange.add_commands(commands)
     return parser
 
 

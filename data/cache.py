@@ -5,7 +5,7 @@ are relative to the cache, so that a cache can be moved or copied:
 
     {"version": 1,
      "corpora": {"mosi": {"manifest": "…", "features": {"text": "…", "audio": "…"}, "pseudo_labels": "…" (if there are any)}},
-     "report": "…"}
+     "report": "…" (if a build made one)}
 """
 
 import json
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data.atomic import atomic_path
 from data.errors import InputError
 from data.lookup import lookup
 
@@ -80,17 +81,37 @@ def open_corpus(folder: Path, name: str) -> CachedCorpus:
 
 def index_content(folder: Path, corpora: Iterable[CachedCorpus], report: Path) -> dict[str, Any]:
     """What the index of the cache `folder` holds for these corpora."""
+    entries = {corpus.name: _entry(folder, corpus) for corpus in corpora}
+    return {"version": VERSION, "corpora": entries, "report": report.relative_to(folder).as_posix()}
 
+
+def add_corpus(folder: Path, corpus: CachedCorpus) -> None:
+    """Adds a corpus that no build has made to the index of a cache; the index is made if need be.
+
+    Raises:
+        InputError: As `expect_no_corpus`.
+    """
+    expect_no_corpus(folder, corpus.name)
+    path = folder / INDEX
+    index = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"version": VERSION, "corpora": {}}
+    index["corpora"][corpus.name] = _entry(folder, corpus)
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+
+
+def expect_no_corpus(folder: Path, name: str) -> None:
+    """Raises InputError if the cache `folder`, which may not exist yet, has a corpus of this name or a damaged index."""
+    if (folder / INDEX).is_file() and name in read_cache(folder):
+        raise InputError(f"{folder}: there is a corpus {name!r} in this cache already. Choose another name or another cache.")
+
+
+def _entry(folder: Path, corpus: CachedCorpus) -> dict[str, Any]:
     def relative(path: Path) -> str:
         return path.relative_to(folder).as_posix()
 
-    entries: dict[str, Any] = {}
-    for corpus in corpora:
-        features = {modality: relative(path) for modality, path in corpus.features.items()}
-        entries[corpus.name] = {"manifest": relative(corpus.manifest), "features": features}
-        if corpus.pseudo_labels is not None:
-            entries[corpus.name]["pseudo_labels"] = relative(corpus.pseudo_labels)
-    return {"version": VERSION, "corpora": entries, "report": relative(report)}
+    features = {modality: relative(path) for modality, path in corpus.features.items()}
+    entry: dict[str, Any] = {"manifest": relative(corpus.manifest), "features": features}
+    return entry if corpus.pseudo_labels is None else entry | {"pseudo_labels": relative(corpus.pseudo_labels)}
 
 
 def _corpus(folder: Path, name: str, entry: Mapping[str, Any]) -> CachedCorpus:

@@ -69,10 +69,7 @@ class Pack:
     def _hold(self, runs: list[Run], flat: Tensor, average: Tensor | None, states: Sequence[dict[str, Tensor]]) -> None:
         """Takes runs with their parameters (K, P), the moving average of those, and the optimizer's state of each."""
         self.runs, self.flat, self.average = runs, flat.requires_grad_(), average
-        self.flat.grad = torch.zeros_like(flat)
-        self.rows = [row.requires_grad_() for row in flat.detach().unbind()]  # torch's optimizers have a learning rate per tensor
-        for row, gradient in zip(self.rows, self.flat.grad, strict=True):
-            row.grad = gradient
+        self.rows = flat.detach().unbind()  # torch's optimizers have a learning rate per tensor
         groups = [{"params": [row], "weight_decay": run.config.train.weight_decay} for row, run in zip(self.rows, runs, strict=True)]
         self.optimizer = OPTIMIZERS[runs[0].config.train.optimizer](groups, lr=0.0, fused=True)
         self.optimizer.state.update({row: state for row, state in zip(self.rows, states, strict=True) if state})
@@ -115,11 +112,14 @@ class Pack:
         for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
             group["lr"] = rate
         gradient = self.flat.grad
-        gradient.clamp_(-self.clip_value, self.clip_value)
+        if any(run.config.train.clip_value for run in self.runs):
+            gradient.clamp_(-self.clip_value, self.clip_value)
         norms = torch.linalg.vector_norm(gradient, dim=1, keepdim=True)
         gradient.mul_((self.clip_norm / (norms + 1e-6)).clamp(max=1))  # as torch.nn.utils.clip_grad_norm_
+        for row, own in zip(self.rows, gradient, strict=True):
+            row.grad = own
         self.optimizer.step()
-        gradient.zero_()
+        self.flat.grad = None
         if self.average is not None:
             kept = self.decay * self.averaged_before[:, None]
             self.average.lerp_(self.flat.detach(), 1 - kept)

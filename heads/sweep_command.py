@@ -13,7 +13,7 @@ from heads.config import RunConfig
 from heads.console import table
 from heads.experiment import run_folder
 from heads.grid import read_grid
-from heads.materials import choose_device
+from heads.materials import choose_device, memory_bytes
 from heads.metrics import is_better
 from heads.pack import Pack
 from heads.packing import Group
@@ -74,10 +74,9 @@ def sweep(args: argparse.Namespace) -> None:
     """Carries out the command."""
     grid = read_grid(args.grid, args.corpus)
     devices = args.devices or ["auto"]
-    memory = None if args.memory_gb is None else int(args.memory_gb * 1e9)
     configs = grid.configs()
     metric = args.metric or ("mae" if all(config.task != "mer" for config in configs) else "mean_wf1")
-    made = Sweep(grid, args.cache, args.out, metric, args.search, args.prune, memory)
+    made = Sweep(grid, args.cache, args.out, metric, args.search, args.prune, memory_bytes(args.memory_gb))
     if args.dry_run:
         dry_run(made, configs, devices, args.pack_size)
         return

@@ -93,9 +93,10 @@ def test_attention_does_not_read_padding(inputs, training):
     assert torch.equal(read(0.0), read(1e3))
 
 
-def test_attention_heads_must_divide_the_width():
-    with pytest.raises(InputError, match=r"5 attention heads do not divide the width 12\. Choose a divisor of 12\."):
-        Attention(12, 5, 0.0)
+@pytest.mark.parametrize("heads", [5, 0, -3])
+def test_attention_heads_must_divide_the_width(heads):
+    with pytest.raises(InputError, match=rf"^{heads} attention heads do not divide the width 12\. Choose a divisor of 12\.$"):
+        Attention(12, heads, 0.0)
 
 
 def test_post_norm_normalises_the_sum():

@@ -1,5 +1,6 @@
 """`python -m heads evaluate` and `predict`: what they print and write of runs that are complete."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -65,6 +66,28 @@ def test_evaluate_shows_other_checkpoints_and_several_runs(capsys, cache, tmp_pa
     assert pd.read_csv(own / "opened.csv")[["split", "checkpoint"]].to_numpy().tolist() == [["valid", "best-mae"]]
 
 
+def test_evaluate_shows_runs_of_one_name_by_their_paths(capsys, own, tmp_path):
+    """A folder that is given twice is one run; folders without a seed in their names are no seeds of one configuration."""
+    other, renamed = (shutil.copytree(own, tmp_path / "other" / name) for name in (own.name, "renamed"))
+    status, out, _ = call(capsys, "evaluate", own, other, renamed, renamed, "--device", "cpu")
+    assert status == 0
+    runs = {str(own): own, str(other): other, "renamed": renamed}
+    expected = {name: sentiment_row(RunFolder(folder).metrics()["valid"]) for name, folder in runs.items()}
+    assert printed(out, "sentiment, valid") == expected
+    for name in runs:
+        assert f"emotions, valid: {name}\n" in re.sub(" {2,}.*", "", out)
+    assert len(pd.read_csv(renamed / "opened.csv")) == 1
+    again = shutil.copytree(renamed, tmp_path / "again" / "renamed")
+    out = call(capsys, "evaluate", renamed, again)[1]
+    assert list(printed(out, "sentiment, valid")) == [str(renamed), str(again)]
+
+
+def test_evaluate_names_a_run_that_is_the_current_folder(capsys, own, monkeypatch):
+    monkeypatch.chdir(own)
+    out = call(capsys, "evaluate", ".")[1]
+    assert list(printed(out, "sentiment, valid")) == [own.name, "95 % interval"]
+
+
 def test_evaluate_finds_a_cache_that_was_moved_where_it_is_told(capsys, tmp_path):
     cache = make_cache(tmp_path / "cache")
     folder = small_runs.run(cache, tmp_path / "runs").path
@@ -103,3 +126,46 @@ def test_predict_reads_the_cache_that_is_given(capsys, complete, tmp_path):
     out = tmp_path / "news.parquet"
     assert call(capsys, "predict", complete, "--cache", other, "--corpus", "news", "--out", out)[0] == 0
     assert pd.read_parquet(out)["utterance_id"].str.startswith("news").tolist() == [True] * 10
+
+
+@pytest.fixture
+def floor(tmp_path) -> Path:
+    """A median that was fitted on a cache of its own, tmp_path/cache, with the corpora mosi and clips."""
+    cache = make_cache(make_cache(tmp_path / "cache"), corpus="clips", utterances=9, seed=4, labelled=False)
+    return small_runs.run(cache, tmp_path / "runs", "median").path
+
+
+@pytest.mark.parametrize("corpus", [[], ["--corpus", "clips"]])
+def test_predict_finds_what_a_floor_learned_from_in_a_cache_that_was_moved(capsys, floor, tmp_path, corpus):
+    first, second = tmp_path / "first.parquet", tmp_path / "second.parquet"
+    assert call(capsys, "predict", floor, *corpus, "--out", first)[0] == 0
+    moved = (tmp_path / "cache").rename(tmp_path / "moved")
+    assert call(capsys, "predict", floor, *corpus, "--cache", moved, "--out", second)[0] == 0
+    pd.testing.assert_frame_equal(pd.read_parquet(second), pd.read_parquet(first))
+
+
+def test_predict_prefers_what_a_floor_learned_from_where_it_was(capsys, floor, tmp_path):
+    """Another cache may have a corpus of the same name, without labels or with others."""
+    out = tmp_path / "out.parquet"
+    other = make_cache(make_cache(tmp_path / "other", utterances=9, seed=3), corpus="news", utterances=10, seed=7)
+    for corpus in ("mosi", "news"):
+        assert call(capsys, "predict", floor, "--cache", other, "--corpus", corpus, "--out", out)[0] == 0
+        labels = read_manifest(open_corpus(tmp_path / "cache", "mosi").manifest).query("split == 'train'")["sentiment"]
+        assert set(pd.read_parquet(out)["sentiment"]) == {np.float32(labels.median())}
+
+
+@pytest.mark.parametrize("holds", ["nothing of it", "no labels of it"])
+def test_predict_says_where_what_a_floor_learned_from_has_to_be(capsys, floor, tmp_path, holds):
+    out = tmp_path / "out.parquet"
+    other = make_cache(tmp_path / "other", corpus="news", utterances=10, seed=7)
+    reason = "Unknown corpus 'mosi'. Available: news."
+    if holds == "no labels of it":
+        make_cache(other, utterances=9, labelled=False)
+        reason = "mosi: none of 3 utterances of train has a sentiment label. Choose another --task."
+    (tmp_path / "cache").rename(tmp_path / "moved")
+    status, _, err = call(capsys, "predict", floor, "--cache", other, "--corpus", "news", "--out", out)
+    assert status == 2
+    gone = f"{tmp_path}/cache: no such folder, expected a cache."
+    assert err.startswith(f"error: {floor}: a floor is fitted again on the corpus of its run, which cannot be read: {gone} ")
+    assert err.endswith(f" {reason} Give a --cache that holds the run's corpus as well.\n")
+    assert not out.exists()

@@ -1,63 +1,45 @@
 """What is in the table of heads keeps the contract of `heads.base`, each of them for each of its tasks."""
 
 import dataclasses
-import functools
 import json
-from typing import Any
+import re
 
 import pytest
-import small_runs
 import torch
-from batches import pad, random_batch, select, trim
+from batches import pad, select
 from caches import make_cache
-from torch import Tensor
+from small_heads import CASES, DIMS, TRAINED, a_batch, alone, company, gradients, joined, make, padded_videos, reordered, train
 
 from data.errors import InputError
-from heads.base import TASKS, Head, HeadOutput
+from data.tensors import Batch
+from heads.base import TASKS, Head
 from heads.config import make_config
 from heads.floors import FLOORS
+from heads.materials import open_material
+from heads.randomness import drawing_from
 from heads.registry import HEADS
 
-DIMS = {"text": 7, "audio": 5}
-LENGTHS = {"text": (5, 3, 4, 1, 2), "audio": (9, 12, 7, 3, 1)}
-SMALL = {"dim": 8, "output": [9], "fusion": {"layers": 1, "heads": 2, "ffn": 16}}
-CASES = [(name, task) for name, entry in HEADS.items() if entry.head for task in (TASKS if entry.task is None else [entry.task])]
+CONTENTS = (0.0, 100.0, float("nan"))
+"""What may stand in the padding."""
+
+ONE_IS_ENOUGH = {*(name for name in TRAINED if not HEADS[name].head.__module__.startswith("heads.zoo.")), "cogmen"}
+"""Heads that need no second modality."""
 
 every_head = pytest.mark.parametrize(("name", "task"), CASES)
+every_name = pytest.mark.parametrize("name", TRAINED)
 
 
-def make(name: str, task: str, dims: dict[str, int] = DIMS, **mixture: object) -> Head:
-    """A small head with the paper's mixture; some of its options changed."""
-    options = small_options(name)
-    if mixture:
-        options = dataclasses.replace(options, mixture=dataclasses.replace(options.mixture, **mixture))
-    torch.manual_seed(0)
-    return HEADS[name].head(options, dims, task)
-
-
-@functools.cache
-def small_options(name: str) -> Any:
-    """Options of a small head."""
-    return make_config(name, "mosi", "paper-mosi", {"model": SMALL}).model
-
-
-def all_experts(name: str) -> dict[str, int]:
-    """The option that makes every router keep all experts, so that each can get a gradient."""
-    mixture = getattr(small_options(name), "mixture", None)
-    if not hasattr(mixture, "top_k"):
-        return {}
-    return {"top_k": mixture.experts if hasattr(mixture, "experts") else len(mixture.ranks)}
-
-
-def joined(output: HeadOutput) -> Tensor:
-    """(B, 1), (B, 6) or (B, 7): what there is of sentiment and emotions."""
-    values = [output.sentiment[:, None]] if output.sentiment is not None else []
-    return torch.cat([*values, *([output.emotion_logits] if output.emotion_logits is not None else [])], 1)
+def drawn(name: str, task: str, batch: Batch) -> tuple[float, dict[str, torch.Tensor]]:
+    """Loss and gradients of two epochs of training with random numbers from one key."""
+    head = make(name, task)
+    with drawing_from(torch.tensor(1)):
+        loss = train(head, batch, epochs=2)
+    return loss, gradients(head)
 
 
 @every_head
 def test_outputs_are_those_of_the_task_whatever_the_widths(name, task):
-    output = make(name, task)(random_batch(LENGTHS, DIMS))
+    output = make(name, task).eval()(a_batch(name))
     shapes = {
         field: None if value is None else (*value.shape, value.dtype) for field, value in output._asdict().items() if field != "aux"
     }
@@ -70,59 +52,113 @@ def test_outputs_are_those_of_the_task_whatever_the_widths(name, task):
 
 @every_head
 def test_every_parameter_gets_a_gradient(name, task):
-    head, batch = make(name, task, **all_experts(name)), random_batch(LENGTHS, DIMS)
-    output = head(batch)
-    (joined(output).square().sum() + sum(output.aux.losses.values())).backward()
-    # softmax cancels the bias of keys
-    gradients = {key: value.grad for key, value in head.named_parameters() if not key.endswith("key.bias")}
-    assert [key for key, gradient in gradients.items() if gradient is None or not gradient.abs().max() > 0] == []
+    head = make(name, task, calm=True)
+    train(head, a_batch(name), epochs=3)
+    without = [key for key, gradient in gradients(head).items() if gradient is None or not gradient.abs().max() > 0]
+    assert without == []
 
 
 @every_head
 def test_a_batch_of_one_utterance_can_be_trained_on(name, task):
-    head = make(name, task)
-    output = head(trim(select(random_batch(LENGTHS, DIMS), 3)))
-    (joined(output).square().sum() + sum(output.aux.losses.values())).backward()
-    assert len(joined(output)) == 1
-    assert all(value.grad.isfinite().all() for value in head.parameters() if value.grad is not None)
+    head, batch = make(name, task), alone(a_batch(name), 3)
+    assert torch.tensor(train(head, batch, epochs=3)).isfinite()
+    assert all(gradient.isfinite().all() for gradient in gradients(head).values() if gradient is not None)
+    assert joined(head.eval()(batch)).isfinite().all()
 
 
 @every_head
 def test_padding_changes_nothing(name, task):
-    head, batch = make(name, task).eval(), random_batch(LENGTHS, DIMS)
-    for content in (0.0, 100.0, float("nan")):
-        torch.testing.assert_close(joined(head(pad(batch, 3, content))), joined(head(batch)), rtol=0, atol=1e-5)
+    head, batch = make(name, task).eval(), a_batch(name)
+    for content in CONTENTS:
+        longer = padded_videos(pad(batch, 3, content), 2)
+        torch.testing.assert_close(joined(head(longer)), joined(head(batch)), rtol=0, atol=1e-5)
+
+
+@every_name
+def test_padding_changes_nothing_in_training(name):
+    """Random masks follow from the place of a value, so that the loss and its gradients are the same."""
+    task, batch = HEADS[name].task or "both", a_batch(name)
+    loss, expected = drawn(name, task, batch)
+    for content in CONTENTS:
+        found, gradient = drawn(name, task, padded_videos(pad(batch, 3, content), 2))
+        assert found == pytest.approx(loss, rel=1e-5)
+        torch.testing.assert_close(gradient, expected, rtol=1e-3, atol=1e-5)
 
 
 @every_head
 def test_company_changes_nothing(name, task):
-    head, batch = make(name, task).eval(), random_batch(LENGTHS, DIMS)
+    head, batch = make(name, task).eval(), a_batch(name)
     together = joined(head(batch))
-    for row in range(5):
-        torch.testing.assert_close(joined(head(trim(select(batch, row)))), together[row : row + 1], rtol=0, atol=1e-5)
-    order = [3, 0, 4, 2, 1]
-    torch.testing.assert_close(joined(head(select(batch, *order))), together[order], rtol=0, atol=1e-5)
+    for rows in company(batch):
+        torch.testing.assert_close(joined(head(alone(batch, *rows))), together[rows], rtol=0, atol=1e-5)
 
 
 @every_head
-def test_both_modalities_are_read_and_one_is_enough(name, task):
-    head, batch = make(name, task).eval(), random_batch(LENGTHS, DIMS)
+def test_the_order_of_utterances_in_a_batch_changes_nothing(name, task):
+    head, batch, order = make(name, task).eval(), a_batch(name), [3, 0, 4, 2, 1]
+    torch.testing.assert_close(joined(head(reordered(batch, *order))), joined(head(batch))[order], rtol=0, atol=1e-5)
+
+
+@every_head
+def test_labels_are_not_read_in_evaluation(name, task):
+    head, batch = make(name, task), a_batch(name)
+    train(head, batch)
+    expected = joined(head.eval()(batch))
+    for sentiment, emotions in ((torch.nan, torch.nan), (-3.0, 1.0)):
+        other = batch._replace(
+            sentiment=torch.full_like(batch.sentiment, sentiment), emotions=torch.full_like(batch.emotions, emotions)
+        )
+        assert torch.equal(joined(head(other)), expected)
+
+
+@every_head
+def test_both_modalities_are_read(name, task):
+    head, batch = make(name, task).eval(), a_batch(name)
     for modality, features in batch.features.items():
         changed = batch._replace(features={**batch.features, modality: features.roll(1, -1)})
         assert ((joined(head(changed)) - joined(head(batch))).abs().amax(1) > 1e-7).all()
-    assert joined(make(name, task, {"text": 7})(batch)).isfinite().all()
 
 
-@pytest.mark.parametrize("name", [name for name, entry in HEADS.items() if entry.head])
+@every_name
+def test_audio_of_other_utterances_changes_what_is_predicted(name):
+    head, batch, order = make(name, HEADS[name].task or "both").eval(), a_batch(name), (1, 2, 0, 4, 3)
+    other = select(batch, *order)
+    shuffled = batch._replace(
+        features={"text": batch.features["text"], "audio": other.features["audio"]},
+        masks={"text": batch.masks["text"], "audio": other.masks["audio"]},
+    )
+    assert ((joined(head(shuffled)) - joined(head(batch))).abs().amax(1) > 1e-7).all()
+
+
+@every_name
+@pytest.mark.parametrize("modality", list(DIMS))
+def test_a_head_that_needs_both_modalities_says_so_and_any_other_reads_one(name, modality):
+    task, one = HEADS[name].task or "both", {modality: DIMS[modality]}
+    if name in ONE_IS_ENOUGH:
+        assert joined(make(name, task, one).eval()(a_batch(name))).isfinite().all()
+    else:
+        with pytest.raises(InputError, match=rf"^{name} needs text and audio features, got {modality}\.$"):
+            make(name, task, one)
+
+
+@every_name
 def test_a_modality_that_the_corpus_lacks_is_refused(name, tmp_path):
     cache = make_cache(tmp_path)
     index = json.loads((cache / "index.json").read_text())
     del index["corpora"]["mosi"]["features"]["audio"]
     (cache / "index.json").write_text(json.dumps(index))
-    changes = {"model.mixture.top_k": 2} if name == "mmolre" else {}
     with pytest.raises(InputError, match=r"^Unknown modality of mosi 'audio'\. Available: text\.$"):
-        small_runs.material(cache, name, changes)
-    assert small_runs.material(cache, name, {**changes, "data.modalities": ["text"]}).tensors.dims == {"text": 8}
+        open_material(make_config(name, "mosi"), cache, torch.device("cpu"))
+    text = make_config(name, "mosi", changes={"data": {"modalities": ["text"]}})
+    assert open_material(text, cache, torch.device("cpu")).tensors.dims == {"text": 8}
+
+
+@every_name
+def test_a_head_that_keeps_something_between_batches_is_trained_by_itself(name):
+    head = HEADS[name].head
+    hooks = ("lr_factor", "prepare", "begin", "trains", "remember")
+    keeps = head.stages != ("all",) or any(getattr(head, hook) is not getattr(Head, hook) for hook in hooks)
+    assert not (keeps and head.packable)
 
 
 @pytest.mark.parametrize("name", HEADS)
@@ -131,7 +167,8 @@ def test_an_entry_is_a_head_or_a_floor_and_says_what_and_whence(name):
     assert (entry.head is None) == (entry.floor is not None)
     assert entry.floor is None or entry.floor in FLOORS
     assert entry.summary
-    assert entry.source
+    assert bool(re.search(r"\b20\d\d$", entry.source)) == (entry.head is not None)
+    assert entry.published in TASKS
     assert dataclasses.is_dataclass(entry.options)
     entry.options()
 

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from test_heads_layers import torch_attention
 from torch import Tensor, nn
 
-from data.errors import InputError
 from data.tensors import Batch
 from heads.zoo.dialogue import (
     GraphAttention,
@@ -17,7 +16,6 @@ from heads.zoo.dialogue import (
     UtteranceEncoder,
     by_utterance,
     by_video,
-    check_modalities,
     heads_for,
     inter_modal_attention,
     real,
@@ -185,15 +183,14 @@ def test_graph_attention_is_the_formula_for_each_head(nodes, heads):
     found = module(nodes, linked)
     assert found.shape == (2, 5, 2 * heads)
     for head in range(heads):
-        own, query, key, value = (
-            layer.weight[2 * head : 2 * head + 2] for layer in (module.own, module.query, module.key, module.value)
-        )
+        part = slice(2 * head, 2 * head + 2)
+        own, query, key, value = (layer.weight[part] for layer in (module.own, module.query, module.key, module.value))
         for i in range(5):
             read = nodes[1][linked[1, i]]
-            weights = ((query @ nodes[1, i]) @ (key @ read.T) / 2**0.5).softmax(0)
+            weights = ((query @ nodes[1, i] + module.query.bias[part]) @ (key @ read.T) / 2**0.5).softmax(0)
             assert weights.sum().item() == pytest.approx(1)
             expected = own @ nodes[1, i] + weights @ (read @ value.T)
-            torch.testing.assert_close(found[1, i, 2 * head : 2 * head + 2], expected)
+            torch.testing.assert_close(found[1, i, part], expected)
 
 
 def test_graph_attention_to_identical_nodes_returns_their_value():
@@ -201,11 +198,3 @@ def test_graph_attention_to_identical_nodes_returns_their_value():
     module, nodes = GraphAttention(4, 2, 1), torch.ones(1, 5, 4)
     expected = module.own(nodes) + module.value(nodes)
     torch.testing.assert_close(module(nodes, graph(5)[:1]), expected)
-
-
-def test_a_missing_modality_is_named():
-    check_modalities("mtl", {"text": 8, "audio": 8})
-    with pytest.raises(InputError, match=r"^mtl needs text and audio features, got text\.$"):
-        check_modalities("mtl", {"text": 8})
-    with pytest.raises(InputError, match=r"^x needs text features, got audio and vision\.$"):
-        check_modalities("x", {"audio": 8, "vision": 2}, ("text",))

@@ -8,17 +8,21 @@ Source: https://github.com/CMU-MultiComp-Lab/CMU-MultimodalSDK (mmsdk/mmdatasdk/
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
+import pandas as pd
 
 from data.atomic import atomic_path
+from data.cache import CachedCorpus
 from data.errors import InputError
+from data.interchange.cached import Selection, expect_new, select
 from data.interchange.downloads import read_head
+from data.labels import EMOTIONS
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
@@ -83,6 +87,60 @@ def write_csd(path: Path, name: str, entries: Iterable[tuple[str, Entry]], metad
             data.create_dataset(f"{entry_id}/intervals", data=entry.intervals)
         for key, value in {**(metadata or {}), "root name": name}.items():
             root.create_dataset(f"metadata/{key}", data=[json.dumps(value)], dtype=h5py.string_dtype())
+
+
+def export_csd(corpus: CachedCorpus, out: Path, limits: Mapping[str, int]) -> list[str]:
+    """Writes a corpus as `<modality>.csd`, and its labels as `labels.csd`, one entry an utterance.
+
+    The rows of an utterance share its time evenly. Entries are named by utterance id, '/' as '_'. `labels.csd` is laid out as
+    CMU-MOSEI's: root "All Labels", sentiment and six emotions, NaN where unlabelled. The format has no splits.
+
+    Args:
+        corpus: Of a cache.
+        out: The folder; made.
+        limits: Modality → rows to keep of an utterance, from its first.
+
+    Returns:
+        What was written and what was left out, in sentences for the user.
+
+    Raises:
+        InputError: `out` exists, the corpus cannot be exported, or an utterance has no known duration.
+    """
+    expect_new(out)
+    selection = select(corpus, limits, is_labelled=False)
+    spans = _spans(selection.table, corpus.manifest)
+    names = selection.table["utterance_id"].str.replace("/", "_").tolist()
+    for modality in selection.stores:
+        described = {"computational sequence description": f"{modality} features of {corpus.name} by {selection.encoder(modality)}"}
+        write_csd(out / f"{modality}.csd", f"{corpus.name} {modality}", _entries(selection, modality, names, spans), described)
+    labels = selection.table[["sentiment", *EMOTIONS]].to_numpy(np.float32)
+    entries = ((name, Entry(labels[[row]], spans[[row]])) for row, name in enumerate(names))
+    write_csd(out / "labels.csd", "All Labels", entries, {"dimension names": ["sentiment", *EMOTIONS]})
+    return [
+        *selection.notes,
+        f"files: {', '.join(f'{one}.csd' for one in (*selection.stores, 'labels'))}; splits are not in this format",
+    ]
+
+
+def _spans(table: pd.DataFrame, where: Path) -> np.ndarray:
+    """(N, 2) seconds in which each utterance lies: its cut of a recording, or its own medium from 0."""
+    is_cut = table["end_s"].notna()
+    spans = np.column_stack([table["start_s"].where(is_cut, 0.0), table["end_s"].where(is_cut, table["duration_s"])])
+    unknown = table.loc[~np.isfinite(spans).all(axis=1), "utterance_id"]
+    if len(unknown):
+        raise InputError(
+            f"{where}: {len(unknown):,} of {len(table):,} utterances have no known duration, first {unknown.iloc[0]!r}; "
+            "a .csd gives every row its time. Export as mmsa or merbench, which do not."
+        )
+    return spans
+
+
+def _entries(selection: Selection, modality: str, names: list[str], spans: np.ndarray) -> Iterator[tuple[str, Entry]]:
+    length_of = dict(zip(selection.stores[modality].ids, selection.stores[modality].lengths.tolist(), strict=True))
+    for name, utterance, (start_s, end_s) in zip(names, selection.table["utterance_id"], spans, strict=True):
+        features = selection.features(modality, utterance)
+        edges = np.linspace(start_s, end_s, length_of[utterance] + 1)[: len(features) + 1]
+        yield name, Entry(features, np.column_stack([edges[:-1], edges[1:]]))
 
 
 def _damage(error: Exception) -> str:

@@ -61,7 +61,8 @@ class DeMTBlock(nn.Module):
     def forward(self, streams: Mapping[str, Tensor], mask: Tensor) -> dict[str, Tensor]:
         """Task → (B, T, d) in and out; zero in the padding."""
         tokens = {task: self.mix[task](self.narrow[task](inputs), mask) for task, inputs in streams.items()}
-        together, real = torch.cat(list(tokens.values()), 1), torch.cat([mask] * len(tokens), 1)
+        # one time step of all tasks after the other, so that a token's place, on which dropout depends, does not depend on the padding
+        together, real = torch.stack(list(tokens.values()), 2).flatten(1, 2), mask.repeat_interleave(len(tokens), 1)
         interacted = self.interact(together, together, real)
         read = {task: own + self.read[task](own, interacted, real) for task, own in tokens.items()}
         return {task: zero_padding(self.widen[task](values), mask) for task, values in read.items()}

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from data.tensors import Batch
 from heads.base import Head, HeadOutput, predictions, require_modalities
@@ -59,7 +60,11 @@ class SPECTRA(Head):
         return predictions(self.outputs(self.hidden(sequence[:, 0])))
 
     def sequence(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """What the fused layers read: (B, Tt + Ta, d) text, then audio, each with the vector of its modality; and its mask."""
+        """What the fused layers read: (B, 2 max(Tt, Ta), d) steps of text and audio in turn, each with the vector of its modality; and
+        its mask. In turn, because dropout follows from a step's place, which must not depend on the padding; attention has no order."""
         clean = {modality: zero_padding(batch.features[modality], batch.masks[modality]) for modality in MODALITIES}
         typed = [self.project[modality](clean[modality]) + self.types[row] for row, modality in enumerate(MODALITIES)]
-        return torch.cat(typed, 1), torch.cat([batch.masks[modality] for modality in MODALITIES], 1)
+        longest = max(steps.shape[1] for steps in typed)
+        steps = [functional.pad(one, (0, 0, 0, longest - one.shape[1])) for one in typed]
+        real = [functional.pad(mask, (0, longest - mask.shape[1])) for mask in (batch.masks[modality] for modality in MODALITIES)]
+        return torch.stack(steps, 2).flatten(1, 2), torch.stack(real, 2).flatten(1, 2)

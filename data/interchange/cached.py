@@ -1,0 +1,109 @@
+"""What of a cached corpus can be given to another tool: its usable utterances with their features, and a word on those left out.
+
+How another tool wants it is in the module of its format; the way back, from files of another tool to a cache, is
+`data.interchange.imported`.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from data.cache import CachedCorpus
+from data.errors import InputError
+from data.feature_store import FeatureStore
+from data.manifest import read_manifest
+from data.schema import SPLITS
+
+MODALITIES = ("text", "audio")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The utterances of a corpus that are exported. Made by `select`."""
+
+    corpus: str
+    table: pd.DataFrame  # `schema.COLUMNS`, in the order of the manifest, numbered from 0
+    stores: Mapping[str, FeatureStore]  # modality → features; only modalities that the cache has
+    limits: Mapping[str, int]  # modality → rows to keep of an utterance, from its first
+    notes: tuple[str, ...]  # for the user: what is exported, what is left out or cut, and why
+
+    def features(self, modality: str, utterance_id: str) -> np.ndarray:
+        """(T, D) float32."""
+        return self.stores[modality][utterance_id][: self.limits.get(modality)].astype(np.float32)
+
+    def lengths(self, modality: str) -> np.ndarray:
+        """(N,) int64 rows of each utterance, limits applied."""
+        return np.minimum(_lengths(self.stores[modality], self.table), self.limits.get(modality, np.iinfo(np.int64).max))
+
+    def encoder(self, modality: str) -> str:
+        """The name of what made the features."""
+        made_by = self.stores[modality].attrs.get("encoder", "")
+        return str(made_by["name"] if isinstance(made_by, dict) else made_by)
+
+
+def select(corpus: CachedCorpus, limits: Mapping[str, int], is_labelled: bool) -> Selection:
+    """Opens a corpus and chooses what can be exported.
+
+    Args:
+        corpus: Of a cache.
+        limits: Modality → rows to keep of an utterance, from its first; what is not named has no limit.
+        is_labelled: Whether the other tool needs a sentiment and a split of every utterance.
+
+    Raises:
+        InputError: The corpus has neither text nor audio features, nothing is left, a limit is below 1, or a file is damaged.
+    """
+    for modality, limit in limits.items():
+        if limit < 1:
+            raise InputError(f"The limit of {modality} is {limit} rows, expected 1 or more.")
+    stores = {modality: FeatureStore.open(corpus.features[modality]) for modality in MODALITIES if modality in corpus.features}
+    if not stores:
+        raise InputError(f"{corpus.manifest}: {corpus.name} has no text and no audio features. Run BuildFeatures with an encoder.")
+    table = read_manifest(corpus.manifest)
+    reasons = _reasons(table, is_labelled)
+    chosen = table[reasons == ""].reset_index(drop=True)
+    if chosen.empty:
+        raise InputError(f"{corpus.manifest}: none of {len(table):,} utterances can be exported: {_counted(reasons)}.")
+    notes = [f"{len(chosen):,} of {len(table):,} utterances of {corpus.name}: {told_splits(chosen)}"]
+    if len(chosen) < len(table):
+        notes.append(f"left out: {_counted(reasons[reasons != ''])}")
+    for modality in limits.keys() & stores.keys():
+        cut = int((_lengths(stores[modality], chosen) > limits[modality]).sum())
+        notes.append(f"{modality}: {cut:,} utterances cut to their first {limits[modality]:,} rows")
+    return Selection(corpus.name, chosen, stores, limits, tuple(notes))
+
+
+def told_splits(table: pd.DataFrame) -> str:
+    """ "1,284 train, 229 valid, 686 test" and the like."""
+    counts = Counter(table["split"])
+    return ", ".join(f"{counts[split]:,} {split or 'no split'}" for split in (*SPLITS, "") if counts[split])
+
+
+def expect_new(path: Path) -> None:
+    """Raises InputError if there is something at `path`: an export replaces nothing."""
+    if path.exists():
+        raise InputError(f"{path}: exists already, and an export replaces nothing. Remove it or choose another --out.")
+
+
+def _reasons(table: pd.DataFrame, is_labelled: bool) -> pd.Series:
+    """Why each utterance is left out; empty if it is not."""
+    reasons = pd.Series("", index=table.index, dtype=object)
+    if is_labelled:
+        reasons[~table["split"].isin(SPLITS)] = "without a split"
+        reasons[table["sentiment"].isna()] = "without a sentiment"
+    reasons[table["excluded"] != ""] = "excluded"
+    return reasons
+
+
+def _counted(values: pd.Series) -> str:
+    return ", ".join(f"{count:,} {value}" for value, count in Counter(values).items())
+
+
+def _lengths(store: FeatureStore, table: pd.DataFrame) -> np.ndarray:
+    length_of = dict(zip(store.ids, store.lengths.tolist(), strict=True))
+    if missing := [name for name in table["utterance_id"] if name not in length_of]:
+        raise InputError(f"{store.path}: {len(missing):,} utterances are not in it, first {missing[0]!r}. Run BuildFeatures again.")
+    return np.array([length_of[name] for name in table["utterance_id"]], np.int64)

@@ -1,0 +1,146 @@
+"""Writes what another tool's files hold as a corpus of a cache: manifest, feature files and an entry in the index.
+
+How such files are read is in the module of their format; the way out of a cache starts in `data.interchange.cached`. Features of
+other tools lie in a cache as they were found, in float32.
+"""
+
+import platform
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from data.cache import CachedCorpus, add_corpus, expect_no_corpus
+from data.corpora.assemble import exclude
+from data.corpora.base import Corpus, Finding
+from data.errors import InputError
+from data.feature_store import FeatureWriter
+from data.fingerprint import digest
+from data.interchange.cached import told_splits
+from data.manifest import write_manifest
+
+REVISION = 1
+"""Raised when the same files are imported to other bytes."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True)
+class Features:
+    """The features of one modality as another tool left them, by utterance id; possibly of more utterances than the corpus has."""
+
+    encoder: str  # what made them, as far as is known
+    dim: int
+    lengths: Mapping[str, int]  # rows of each utterance, 0 or more
+    sources: Mapping[str, str]  # a digest of the file or part of it that each utterance's features lie in
+    read: Callable[[str], np.ndarray]  # utterance id → (T, D)
+
+
+@dataclass(frozen=True)
+class Import:
+    """A corpus of another tool, read but for the values of its features."""
+
+    corpus: Corpus  # of `data.corpora.assemble`
+    labels: str  # digest of the file that the labels come from
+    features: Mapping[str, Features]  # modality → features
+    notes: tuple[str, ...]  # for the user: what was left, and why
+
+
+def write_corpus(folder: Path, imported: Import) -> list[str]:
+    """Writes a corpus into the cache `folder`, which is made if need be.
+
+    An utterance without a row in one of the modalities is excluded by name.
+
+    Returns:
+        What was imported and what was not, in sentences for the user.
+
+    Raises:
+        InputError: The name cannot be that of a corpus, or is taken; no utterance has features; a value is not finite.
+    """
+    corpus = imported.corpus
+    if not _NAME.fullmatch(corpus.name):
+        raise InputError(f"A corpus cannot be named {corpus.name!r}: expected letters, digits, '.', '_' and '-'.")
+    expect_no_corpus(folder, corpus.name)
+    table = exclude(corpus.utterances, _without_rows(corpus.utterances["utterance_id"], imported.features))
+    usable = table.loc[table["excluded"] == "", "utterance_id"].tolist()
+    if not usable:
+        raise InputError(
+            f"{corpus.root}: none of {len(table):,} utterances can be used, the first because of {table['excluded'][0]!r}."
+        )
+    paths = {name: _write_features(folder, corpus, name, one, usable) for name, one in imported.features.items()}
+    key = digest([REVISION, corpus.name, corpus.layout, imported.labels, table["excluded"].tolist()])
+    manifest = folder / "manifests" / f"{corpus.name}-{key}.parquet"
+    write_manifest(manifest, table, {"corpus": corpus.name, "layout": corpus.layout, "key": key, "labels": imported.labels})
+    add_corpus(folder, CachedCorpus(corpus.name, manifest, paths, None))
+    return [
+        f"{len(table):,} utterances as {corpus.name}: {told_splits(table)}",
+        *imported.notes,
+        *_told(corpus.findings),
+        *_excluded(table),
+    ]
+
+
+def _without_rows(ids: pd.Series, features: Mapping[str, Features]) -> pd.Series:
+    """Why an utterance cannot be used; empty if it can."""
+    lacking = (", ".join(name for name, one in features.items() if one.lengths[utterance] == 0) for utterance in ids)
+    return pd.Series([f"no row of {names} features" if names else "" for names in lacking], index=ids.index, dtype=object)
+
+
+def _write_features(folder: Path, corpus: Corpus, modality: str, features: Features, ids: Sequence[str]) -> Path:
+    sources = [features.sources[utterance] for utterance in ids]
+    key = digest([REVISION, corpus.name, corpus.layout, modality, list(ids), sources])
+    path = folder / "features" / f"{corpus.name}-{modality}-imported-{key}.h5"
+    lengths = [features.lengths[utterance] for utterance in ids]
+    attributes = _provenance(corpus, modality, features.encoder, key)
+    with FeatureWriter(path, ids, lengths, features.dim, "float32", attributes, sources) as writer:
+        for index, utterance in enumerate(ids):
+            values = features.read(utterance)
+            _expect_finite(values, f"{corpus.root}: {modality} features of {utterance!r}")
+            writer.write(index, values)
+    return path
+
+
+def _expect_finite(values: np.ndarray, name: str) -> None:
+    with np.errstate(over="ignore"):  # what float32 cannot hold is refused too
+        is_bad = ~np.isfinite(values.astype(np.float32))
+    if is_bad.any():
+        raise InputError(
+            f"{name}: {int(is_bad.sum()):,} of {values.size:,} values are not finite in float32, the first {values[is_bad][0]}. "
+            "Nothing is repaired here: set them in the file to what they should be and import it again."
+        )
+
+
+def _provenance(corpus: Corpus, modality: str, encoder: str, key: str) -> dict[str, Any]:
+    """`data.feature_store.PROVENANCE`, as far as files of another tool tell."""
+    return {
+        "corpus": corpus.name,
+        "modality": modality,
+        "encoder": {"name": encoder, "revision": None, "trained": None},
+        "identity": {"imported": corpus.layout, "revision": REVISION},
+        "key": key,
+        "packages": {"python": platform.python_version(), "numpy": version("numpy")},
+        "device": None,
+        "truncated": [],
+        "excluded": {},
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _told(findings: Iterable[Finding]) -> Iterator[str]:
+    """One sentence a kind, with the first of it."""
+    findings = list(findings)
+    first = {finding.kind: finding for finding in reversed(findings)}
+    for kind, count in Counter(finding.kind for finding in findings).items():
+        yield f"{kind}: {count:,}, first {first[kind].where}: {first[kind].message}"
+
+
+def _excluded(table: pd.DataFrame) -> Iterator[str]:
+    for reason, rows in table[table["excluded"] != ""].groupby("excluded", sort=False):
+        yield f"excluded: {len(rows):,}, first {rows['utterance_id'].iloc[0]}: {reason} (the manifest names each)"

@@ -1,0 +1,170 @@
+"""MERBench's feature folders, out and in.
+
+    <encoder>-FRA/<video>_<clip>.npy   (T, D) float32, one file a clip; '/' in a video id is '_' here
+    label.npz                          train_corpus, val_corpus, test_corpus: each a pickled dict
+                                       {"<video>_<clip>": {"emo": 0, "val": sentiment}}
+
+This is what MERBench reads. Texts and emotions are not in it, and neither is which folder is whose, so an export has beside it
+
+    label.csv       id, video_id, clip_id, text, split, sentiment and six emotions, as `data.corpora.folder` reads it
+    features.json   {"text": "<encoder>-FRA", "audio": "<encoder>-FRA"}
+
+Source: https://github.com/zeroQiaoba/MERTools (MERBench/toolkit/utils/read_data.py, dataloader/cmudata.py, preprocess/cmumosi.py)
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from data.atomic import atomic_path
+from data.cache import CachedCorpus
+from data.corpora.folder import read_folder
+from data.corpora.mmsa import LABEL_FILE
+from data.errors import InputError
+from data.fingerprint import KEY_LENGTH, file_digest
+from data.interchange.cached import MODALITIES, Selection, expect_new, select
+from data.interchange.downloads import read_head
+from data.interchange.imported import Features, Import
+from data.labels import EMOTIONS
+
+FEATURES_FILE = "features.json"
+NPZ_FILE = "label.npz"
+
+_SUFFIX = "-FRA"
+_THEIR_SPLITS = {"train": "train_corpus", "valid": "val_corpus", "test": "test_corpus"}
+
+
+def export_merbench(corpus: CachedCorpus, out: Path, limits: Mapping[str, int]) -> list[str]:
+    """Writes a corpus as folders of `.npy` files with its labels beside them.
+
+    Args:
+        corpus: Of a cache.
+        out: The folder; made.
+        limits: Modality → rows to keep of an utterance, from its first.
+
+    Returns:
+        What was written and what was left out, in sentences for the user.
+
+    Raises:
+        InputError: `out` exists, the corpus cannot be exported, or two clips would have the same file name.
+    """
+    expect_new(out)
+    selection = select(corpus, limits, is_labelled=True)
+    names = _names(selection.table)
+    if names.duplicated().any():
+        raise InputError(
+            f"{corpus.manifest}: two clips would be called {names[names.duplicated()].iloc[0]!r}, which MERBench cannot tell apart."
+        )
+    folders = _folders(selection)
+    for modality, folder in folders.items():
+        (out / folder).mkdir(parents=True)
+        for name, utterance in zip(names, selection.table["utterance_id"], strict=True):
+            np.save(out / folder / f"{name}.npy", selection.features(modality, utterance))
+    _write_labels(out, selection.table, names)
+    with atomic_path(out / FEATURES_FILE) as temporary:  # last: an export without it is not complete
+        temporary.write_text(json.dumps(folders, indent=2) + "\n", encoding="utf-8")
+    return [*selection.notes, *(f"{modality}: {folder}" for modality, folder in folders.items()), f"labels: {NPZ_FILE}, {LABEL_FILE}"]
+
+
+def read_merbench(path: Path, name: str) -> Import:
+    """Reads folders of `.npy` files with `label.csv` and `features.json` beside them.
+
+    Args:
+        path: The folder above.
+        name: The corpus name for the manifest.
+
+    Raises:
+        InputError: A file is missing or not as above, or an utterance of `label.csv` has no features.
+    """
+    if not path.is_dir():
+        raise InputError(f"{path}: no such folder, expected one with {LABEL_FILE}, {FEATURES_FILE} and feature folders.")
+    folders = _read_folders(path)
+    corpus = read_folder(name, path)
+    names = _names(corpus.utterances)
+    if names.duplicated().any():
+        raise InputError(f"{path / LABEL_FILE}: two clips have their features in {names[names.duplicated()].iloc[0]}.npy.")
+    features, notes = {}, []
+    for modality, folder in folders.items():
+        features[modality] = _features(path / folder, names, corpus.utterances["utterance_id"])
+        unused = sum(file.stem not in set(names) for file in (path / folder).glob("[!.]*.npy"))
+        notes += [f"left: {unused:,} files in {folder} that belong to no line of {LABEL_FILE}"] if unused else []
+    return Import(corpus, file_digest(path / LABEL_FILE)[:KEY_LENGTH], features, tuple(notes))
+
+
+def _names(table: pd.DataFrame) -> pd.Series:
+    """The name of each clip's files, without suffix."""
+    return (table["video_id"] + "_" + table["clip_id"]).str.replace("/", "_")
+
+
+def _folders(selection: Selection) -> dict[str, str]:
+    """Modality → name of its folder."""
+    encoders = {
+        modality: re.sub(r"[^A-Za-z0-9._-]+", "-", selection.encoder(modality)).strip("-.") or modality for modality in selection.stores
+    }
+    is_ambiguous = len(set(encoders.values())) < len(encoders)
+    return {modality: f"{encoder}-{modality}{_SUFFIX}" if is_ambiguous else encoder + _SUFFIX for modality, encoder in encoders.items()}
+
+
+def _write_labels(out: Path, table: pd.DataFrame, names: pd.Series) -> None:
+    columns = ["video_id", "clip_id", "text", "speaker", "split", "sentiment", *EMOTIONS]
+    table[columns].assign(id=table["utterance_id"]).to_csv(out / LABEL_FILE, index=False, lineterminator="\n")
+    labels = {name: {"emo": 0, "val": value} for name, value in zip(names, table["sentiment"].tolist(), strict=True)}
+    corpora = {theirs: {name: labels[name] for name in names[table["split"] == ours]} for ours, theirs in _THEIR_SPLITS.items()}
+    np.savez_compressed(out / NPZ_FILE, **corpora)
+
+
+def _read_folders(path: Path) -> dict[str, str]:
+    """Modality → name of its folder, from `features.json`."""
+    source = path / FEATURES_FILE
+    found = sorted(folder.name for folder in path.glob(f"*{_SUFFIX}") if folder.is_dir())
+    expected = (
+        f'expected {{"text": "<folder>", "audio": "<folder>"}} or one of them; feature folders here: {", ".join(found) or "none"}'
+    )
+    if not source.is_file():
+        raise InputError(f"{source}: no such file, which says whose features are in which folder. Write it: {expected}.")
+    read_head(source)
+    try:
+        folders = json.loads(source.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{source}: not JSON ({error}); {expected}.") from error
+    is_table = isinstance(folders, dict) and bool(folders) and folders.keys() <= set(MODALITIES)
+    if not is_table or not all(folder in found for folder in folders.values()):
+        raise InputError(f"{source}: holds {folders!r}; {expected}.")
+    return folders
+
+
+def _features(folder: Path, names: pd.Series, utterances: pd.Series) -> Features:
+    files = {utterance: folder / f"{name}.npy" for utterance, name in zip(utterances, names, strict=True)}
+    if missing := [file.name for file in files.values() if not file.is_file()]:
+        raise InputError(f"{folder}: {len(missing):,} of {len(files):,} clips of {LABEL_FILE} have no file here, first {missing[0]}.")
+    shapes = {utterance: _open(file).shape for utterance, file in files.items()}
+    widths = {shape[1]: utterance for utterance, shape in shapes.items()}
+    if len(widths) > 1:
+        raise InputError(
+            f"{folder}: {' and '.join(f'{files[one].name} is {width} wide' for width, one in widths.items())}; expected one width."
+        )
+    return Features(
+        encoder=folder.name.removesuffix(_SUFFIX),
+        dim=next(iter(widths)),
+        lengths={utterance: shape[0] for utterance, shape in shapes.items()},
+        sources={utterance: file_digest(file)[:KEY_LENGTH] for utterance, file in files.items()},
+        read=lambda utterance: np.array(_open(files[utterance])),
+    )
+
+
+def _open(file: Path) -> np.ndarray:
+    """(T, D) mapped from disk; what is of shape (D,) is one step, as MERBench has it."""
+    if not read_head(file).startswith(b"\x93NUMPY"):
+        raise InputError(f"{file}: not a .npy file. Export it again.")
+    try:
+        values = np.load(file, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{file}: truncated, damaged, or not an array of numbers ({error}).") from error
+    values = values[None] if values.ndim == 1 else values
+    if values.dtype.kind not in "iuf" or values.ndim != 2 or values.shape[1] == 0:
+        raise InputError(f"{file}: {values.dtype.name} {values.shape}, expected numbers of shape (steps, width).")
+    return values

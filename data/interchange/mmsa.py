@@ -1,0 +1,234 @@
+"""The feature pickles of MMSA and Self-MM, out and in.
+
+    {"train" | "valid" | "test": {
+        "raw_text" (N,) str, "id" (N,) "<video_id>$_$<clip_id>",
+        "text" (N, Tt, D), "audio" (N, Ta, D), "vision" (N, Tv, D) float32, padded with zeros,
+        "audio_lengths", "vision_lengths" (N,) int if unaligned,
+        "regression_labels" (N,) float32, "classification_labels" (N,) 0 | 1 | 2,
+        "annotations" (N,) "Negative" | "Neutral" | "Positive",
+        "text_bert" (N, 3, Tt) ids, mask, segments of BERT's tokens (not in every file)}}
+
+MMSA is a program of its own: what it makes of a file, and how it is run, is in `docs/interchange.md`.
+
+Source: https://github.com/thuiar/MMSA (src/MMSA/data_loader.py)
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from data.atomic import atomic_path
+from data.cache import CachedCorpus
+from data.corpora.assemble import assemble
+from data.corpora.mmsa import clip_ids
+from data.corpora.tables import onto_scale
+from data.errors import InputError
+from data.fingerprint import KEY_LENGTH, file_digest
+from data.interchange import safe_pickle
+from data.interchange.cached import MODALITIES, Selection, expect_new, select
+from data.interchange.imported import Features, Import
+from data.interchange.padding import extents_by_length, extents_by_zeros, pad_front
+from data.labels import POLARITIES, SENTIMENT_RANGE, polarity_of_sentiment
+from data.schema import SPLITS
+
+_SEPARATOR = "$_$"
+_REQUIRED = ("raw_text", "id", "regression_labels")
+_READ = (*_REQUIRED, *MODALITIES, *(f"{modality}_lengths" for modality in MODALITIES))
+_DERIVED = ("annotations", "classification_labels", "text_bert", "vision", "vision_lengths")
+"""What says nothing more than what is read, or is reported apart; of `text_bert` only the mask is used, for lengths."""
+
+
+def export_mmsa(corpus: CachedCorpus, out: Path, limits: Mapping[str, int]) -> list[str]:
+    """Writes a corpus as one pickle, unaligned, padded at the front to the longest utterance; a modality it lacks is one step of zeros.
+
+    The file takes N × (Tt × Dt + Ta × Da) × 4 bytes, and so does the memory needed.
+
+    Args:
+        corpus: Of a cache.
+        out: The file; appears complete or not at all.
+        limits: Modality → rows to keep of an utterance, from its first.
+
+    Returns:
+        What was written and what was left out, in sentences for the user.
+
+    Raises:
+        InputError: `out` exists, the corpus cannot be exported, a split is empty, or two clips have the same id.
+    """
+    expect_new(out)
+    selection = select(corpus, limits, is_labelled=True)
+    empty = [split for split in SPLITS if split not in set(selection.table["split"])]
+    if empty:
+        raise InputError(f"{corpus.manifest}: no utterance in {', '.join(empty)}; MMSA needs {', '.join(SPLITS)}.")
+    selection.table["id"] = _ids(selection.table, corpus.manifest)
+    steps = {modality: int(selection.lengths(modality).max()) for modality in selection.stores}
+    content = {split: _split(selection, split, steps) for split in SPLITS}
+    with atomic_path(out) as temporary, temporary.open("wb") as file:
+        safe_pickle.dump(content, file)
+    padded = ", ".join(f"{modality} to {count:,} rows" for modality, count in steps.items())
+    zeros = ", ".join(modality for modality in (*MODALITIES, "vision") if modality not in steps)
+    return [*selection.notes, f"padded at the front: {padded}", f"one step of zeros: {zeros}"]
+
+
+def read_mmsa(path: Path, name: str) -> Import:
+    """Reads a pickle, aligned or unaligned, padded at either end.
+
+    Args:
+        path: The file.
+        name: The corpus name for the manifest.
+
+    Raises:
+        InputError: The file is no such pickle, or one of its parts is missing or not as above.
+    """
+    content = safe_pickle.load(path)
+    if not isinstance(content, dict) or not set(SPLITS) & content.keys():
+        raise InputError(f"{path}: expected a dict of {', '.join(SPLITS)}, found {_shown(content)}.")
+    parts = {split: content[split] for split in SPLITS if split in content}
+    table = pd.concat([_utterances(part, f"{path}: {split}", split) for split, part in parts.items()], ignore_index=True)
+    if table["utterance_id"].duplicated().any():
+        twice = table.loc[table["utterance_id"].duplicated(), "id"].iloc[0]
+        raise InputError(f"{path}: id {twice!r} occurs twice, expected unique ids.")
+    sentiment, findings = onto_scale(table["sentiment"], SENTIMENT_RANGE, path, table["id"].tolist())
+    origin = file_digest(path)[:KEY_LENGTH]
+    ids = {split: rows.tolist() for split, rows in table.groupby("split", sort=False)["utterance_id"]}
+    features = {modality: _features(modality, parts, ids, path, origin) for modality in MODALITIES if _has(parts, modality)}
+    if not features:
+        raise InputError(f"{path}: neither text nor audio features in it.")
+    table = table.assign(
+        sentiment=sentiment, order=_order(table["clip_id"]), media="", whole=False, expected="", label_source=path.name
+    )
+    return Import(assemble(name, path, "MMSA pickle", table, [path], findings), origin, features, tuple(_left(content, parts)))
+
+
+def _ids(table: pd.DataFrame, where: Path) -> pd.Series:
+    ids = table["video_id"] + _SEPARATOR + table["clip_id"]
+    if ids.duplicated().any():
+        raise InputError(
+            f"{where}: {ids.duplicated().sum():,} clips have the video and clip id of another, first {ids[ids.duplicated()].iloc[0]!r}."
+        )
+    ambiguous = table["clip_id"].str.contains(_SEPARATOR, regex=False)
+    if ambiguous.any():
+        raise InputError(
+            f"{where}: clip id {table.loc[ambiguous, 'clip_id'].iloc[0]!r} contains {_SEPARATOR!r}, which MMSA's ids are cut at."
+        )
+    return ids
+
+
+def _split(selection: Selection, split: str, steps: Mapping[str, int]) -> dict[str, np.ndarray]:
+    rows = np.flatnonzero(selection.table["split"] == split)
+    table = selection.table.iloc[rows]
+    polarities = [polarity_of_sentiment(value) for value in table["sentiment"]]
+    part = {
+        "raw_text": table["text"].to_numpy(object),
+        "id": table["id"].to_numpy(object),
+        "regression_labels": table["sentiment"].to_numpy(np.float32),
+        "classification_labels": np.array([POLARITIES.index(polarity) for polarity in polarities], np.int64),
+        "annotations": np.array([polarity.capitalize() for polarity in polarities], object),
+    }
+    for modality in (*MODALITIES, "vision"):
+        if modality in steps:
+            sequences = (selection.features(modality, name) for name in table["utterance_id"])
+            part[modality] = pad_front(sequences, len(rows), steps[modality], selection.stores[modality].dim)
+            part[f"{modality}_lengths"] = selection.lengths(modality)[rows]
+        else:
+            part[modality] = np.zeros((len(rows), 1, 1), np.float32)
+            part[f"{modality}_lengths"] = np.ones(len(rows), np.int64)
+    return part
+
+
+def _shown(value: Any) -> str:
+    return f"a dict of {', '.join(map(str, value))}" if isinstance(value, dict) else f"a {type(value).__name__}"
+
+
+def _utterances(part: Any, where: str, split: str) -> pd.DataFrame:
+    if not isinstance(part, dict) or not set(_REQUIRED) <= part.keys():
+        raise InputError(f"{where}: expected a dict with {', '.join(_REQUIRED)}, found {_shown(part)}.")
+    columns = {key: np.asarray(part[key], None if key == "regression_labels" else object).reshape(-1) for key in _REQUIRED}
+    ids, texts, labels = columns["id"].tolist(), columns["raw_text"].tolist(), columns["regression_labels"]
+    if not len(ids) == len(texts) == len(labels):
+        raise InputError(f"{where}: {len(ids):,} ids, {len(texts):,} texts and {len(labels):,} labels; expected as many of each.")
+    for key, values in (("id", ids), ("raw_text", texts)):
+        if strange := [value for value in values if not isinstance(value, str)]:
+            raise InputError(f"{where}: {key} holds {strange[0]!r}, expected text.")
+    clips = [name.rpartition(_SEPARATOR) for name in ids]
+    for name, (video, _, clip) in zip(ids, clips, strict=True):
+        if not video or not clip:
+            raise InputError(f"{where}: id is {name!r}, expected '<video_id>{_SEPARATOR}<clip_id>'.")
+    if labels.dtype.kind not in "iuf" or not np.isfinite(labels).all():
+        raise InputError(f"{where}: regression_labels are not all finite numbers ({labels.dtype.name}).")
+    table = pd.DataFrame({"id": ids, "video_id": [c[0] for c in clips], "clip_id": [c[2] for c in clips], "text": texts}, dtype=object)
+    return table.assign(split=split, sentiment=labels.astype(np.float64), utterance_id=clip_ids(table))
+
+
+def _order(clips: pd.Series) -> pd.Series:
+    """By clip number if all are numbers, else as in the file."""
+    return clips.astype("int64") if clips.str.fullmatch(r"[0-9]{1,18}").all() else pd.Series(clips.index, index=clips.index)
+
+
+def _has(parts: Mapping[str, Mapping[str, Any]], modality: str) -> bool:
+    """Whether there are features of a modality, other than the one step of zeros that stands for none."""
+    given = [part[modality] for part in parts.values() if modality in part]
+    return any(np.shape(values)[1:] != (1, 1) or np.any(values) for values in given)
+
+
+def _features(modality: str, parts: Mapping[str, Mapping[str, Any]], ids: Mapping[str, list[str]], path: Path, origin: str) -> Features:
+    place_of: dict[str, tuple[str, int, slice]] = {}
+    for split, names in ids.items():
+        where = f"{path}: {split}: {modality}"
+        values = _values(parts[split], modality, len(names), where)
+        for row, (first, stop) in enumerate(_extents(parts[split], modality, names, where).tolist()):
+            place_of[names[row]] = split, row, slice(first, stop)
+    widths = {split: parts[split][modality].shape[2] for split in ids}
+    if len(set(widths.values())) > 1:
+        raise InputError(f"{path}: {modality} is {widths} wide, expected one width.")
+
+    def read(name: str) -> np.ndarray:
+        split, row, rows = place_of[name]
+        return parts[split][modality][row, rows]
+
+    lengths = {name: rows.stop - rows.start for name, (_, _, rows) in place_of.items()}
+    return Features(f"{modality} of {path.name}", values.shape[2], lengths, dict.fromkeys(lengths, origin), read)
+
+
+def _values(part: Mapping[str, Any], modality: str, count: int, where: str) -> np.ndarray:
+    """The (N, T, D) array of a modality, checked."""
+    values = part.get(modality)
+    if (
+        not isinstance(values, np.ndarray)
+        or values.dtype.kind not in "iuf"
+        or values.ndim != 3
+        or len(values) != count
+        or 0 in values.shape
+    ):
+        found = f"{values.dtype.name} {values.shape}" if isinstance(values, np.ndarray) else _shown(values)
+        raise InputError(f"{where}: found {found}, expected numbers of shape ({count}, steps, width).")
+    return values
+
+
+def _extents(part: Mapping[str, Any], modality: str, names: list[str], where: str) -> np.ndarray:
+    """(N, 2) where each sequence lies: by its length, else by the mask of BERT's tokens it is aligned with, else by its zeros."""
+    values = part[modality]
+    if f"{modality}_lengths" in part:
+        lengths = np.asarray(part[f"{modality}_lengths"]).reshape(-1)
+        if lengths.dtype.kind not in "iu" or len(lengths) != len(names):
+            raise InputError(f"{where}_lengths: {lengths.dtype.name} {lengths.shape}, expected {len(names)} whole numbers.")
+        return extents_by_length(values, lengths, names, where)
+    tokens = part.get("text_bert")
+    if isinstance(tokens, np.ndarray) and tokens.shape == (len(names), 3, values.shape[1]):
+        return extents_by_zeros(tokens[:, 1, :, None])
+    return extents_by_zeros(values)
+
+
+def _left(content: Mapping[Any, Any], parts: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """What of the file is not read."""
+    keys = {key for part in parts.values() for key in part}
+    unknown = [repr(key) for key in content if key not in SPLITS] + sorted(repr(key) for key in keys - {*_READ, *_DERIVED})
+    if unknown:
+        yield f"left: {', '.join(unknown)}, which no head reads"
+    if _has(parts, "vision"):
+        yield "left: the vision features; heads read text and audio"
+    for modality in MODALITIES:
+        if not _has(parts, modality):
+            yield f"{modality}: none in the file"

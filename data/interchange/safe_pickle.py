@@ -1,0 +1,188 @@
+"""Pickles of arrays and plain values: reads those of strangers without running what is in them, writes such as any NumPy reads.
+
+Read are NumPy arrays and scalars, strings, bytes, numbers, booleans, None, lists and dicts; whatever else a pickle asks for is
+refused by name before it is looked up. NumPy's own functions are not called either: they believe what a pickle says about itself
+(`numpy.ndarray` of objects over given bytes crashes the interpreter), so stand-ins take their place, and arrays are made from bytes
+of the right number and a type of a short list. What is in a file is for the reader of its format.
+
+Source: https://docs.python.org/3/library/pickle.html#restricting-globals
+"""
+
+import pickle
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from data.errors import InputError
+from data.interchange.downloads import read_head
+
+PROTOCOL = 4
+"""Of what is written: since Python 3.4, for arrays beyond 4 GiB."""
+
+_PLAIN = (str, bytes, bool, int, float, type(None))
+_DTYPE = re.compile(r"[biuf][0-9]{1,2}|[?bBhHiIlLqQefdg]|[SU][0-9]{1,9}|O8?")
+_KNOWN = "numpy arrays, strings, bytes, numbers, booleans, None, lists and dicts"
+
+
+class _Dtype:
+    """Stands in for `numpy.dtype` while a pickle is read."""
+
+    __slots__ = ("made",)
+
+    def __init__(self, code: Any) -> None:
+        if not isinstance(code, str) or not _DTYPE.fullmatch(code):
+            raise _Refused(f"numpy.dtype({code!r})")
+        self.made = np.dtype(code)
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _, order, subarray, names, fields, *_ = state
+        if (subarray, names, fields) != (None, None, None) or order not in ("<", ">", "=", "|"):
+            raise _Refused("numpy.dtype with fields")
+        self.made = self.made.newbyteorder(order)
+
+
+class _Array:
+    """Stands in for `numpy.ndarray` while a pickle is read."""
+
+    __slots__ = ("made",)
+
+    def __init__(self) -> None:
+        self.made: np.ndarray | None = None
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        *_, shape, dtype, is_fortran, content = state
+        self.made = _filled(content, dtype, shape, "F" if is_fortran else "C")
+
+
+class _Refused(Exception):
+    """Something in a pickle that is not read; the text names it."""
+
+
+class _Unpickler(pickle.Unpickler):
+    """Knows the few names that pickles of plain arrays hold, of every version of NumPy."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        known: dict[str, Callable[..., Any] | str] = {
+            "numpy.ndarray": _empty,
+            "numpy.dtype": _dtype,
+            "multiarray._reconstruct": _empty,
+            "multiarray.scalar": _scalar,
+            "numeric._frombuffer": _from_buffer,
+            "_codecs.encode": _encode,
+            "__builtin__.bytes": _no_bytes,
+        }
+        short = re.sub(r"^numpy\._?core\.", "", module)
+        if f"{short}.{name}" not in known:
+            raise _Refused(f"{module}.{name}")
+        return known[f"{short}.{name}"]
+
+
+def load(path: Path) -> Any:
+    """Reads a pickle.
+
+    Raises:
+        InputError: The file is missing, empty, a git-lfs pointer, an HTML page, no pickle, truncated, damaged, or holds something
+            other than arrays and plain values, which the message names.
+    """
+    if not read_head(path).startswith(b"\x80"):
+        raise InputError(f"{path}: not a pickle (of protocol 2 or newer). Is it compressed, or of another format?")
+    try:
+        with path.open("rb") as file:
+            return _settle(_Unpickler(file).load())
+    except _Refused as error:
+        raise InputError(f"{path}: refused to unpickle {error}. Files from others may hold {_KNOWN}, nothing else.") from error
+    except Exception as error:  # a damaged pickle raises anything, from IndexError to MemoryError
+        if isinstance(error, EOFError) or "truncated" in str(error):
+            raise InputError(f"{path}: truncated: it ends inside its pickle. Download it again.") from error
+        raise InputError(f"{path}: damaged ({type(error).__name__}: {error}). Download it again.") from error
+
+
+def dump(value: Any, file: IO[bytes]) -> None:
+    """Writes arrays and plain values.
+
+    NumPy 2 pickles its arrays by the name `numpy._core`, which versions before 1.26 lack; here they are made by `numpy.ndarray`,
+    which all have.
+    """
+    _Pickler(file, PROTOCOL).dump(value)
+
+
+class _Pickler(pickle.Pickler):
+    def reducer_override(self, value: Any) -> Any:
+        if type(value) is not np.ndarray:
+            return NotImplemented
+        return np.ndarray, ((0,), "b"), value.__reduce__()[2]
+
+
+def _empty(*_: Any) -> _Array:
+    return _Array()
+
+
+def _dtype(code: Any, *_: Any) -> _Dtype:
+    return _Dtype(code)
+
+
+def _scalar(dtype: _Dtype, content: bytes) -> Any:
+    return _filled(content, dtype, (1,), "C")[0].item()
+
+
+def _from_buffer(content: bytes | bytearray, dtype: _Dtype, shape: tuple[int, ...], order: str, axes: Any = None) -> np.ndarray:
+    if axes is None:
+        return _filled(content, dtype, shape, order)
+    return _filled(content, dtype, shape, "C").transpose(axes)
+
+
+def _encode(text: str, encoding: str) -> bytes:
+    if encoding != "latin1":
+        raise _Refused(f"_codecs.encode to {encoding!r}")
+    return text.encode("latin1")
+
+
+def _no_bytes() -> bytes:
+    return b""
+
+
+def _filled(content: Any, dtype: Any, shape: tuple[int, ...], order: str) -> np.ndarray:
+    """An array of its own, from its bytes, or of objects from a list."""
+    if not isinstance(dtype, _Dtype):
+        raise _Refused(f"an array of type {dtype!r}")
+    if dtype.made.kind == "O" and isinstance(content, list):
+        array = np.empty(len(content), object)
+        for index, value in enumerate(content):  # at once, NumPy would look into the values
+            array[index] = value
+    elif dtype.made.kind != "O" and isinstance(content, bytes | bytearray):
+        array = np.frombuffer(content, dtype.made).copy()
+    else:
+        raise _Refused(f"an array of {dtype.made} from {type(content).__name__}")
+    return array.reshape(shape, order=order)
+
+
+def _settle(root: Any) -> Any:
+    """Puts arrays where their stand-ins are, and refuses whatever else is neither array nor plain; cycles and sharing are fine."""
+    holder, seen = [root], set()
+    pending: list[Any] = [holder]
+    while pending:
+        container = pending.pop()
+        if id(container) in seen:
+            continue
+        seen.add(id(container))
+        if isinstance(container, dict) and (strange := [key for key in container if type(key) not in _PLAIN]):
+            raise _Refused(f"{type(strange[0]).__name__} as a key")
+        cells = container.ravel("K") if isinstance(container, np.ndarray) else container  # of our arrays, "K" is a view
+        for place in list(cells) if isinstance(cells, dict) else range(len(cells)):
+            cells[place] = value = _array(cells[place])
+            if type(value) in (list, dict) or (isinstance(value, np.ndarray) and value.dtype.kind == "O"):
+                pending.append(value)
+            elif type(value) not in (*_PLAIN, np.ndarray):
+                raise _Refused(type(value).__name__)
+    return holder[0]
+
+
+def _array(value: Any) -> Any:
+    if not isinstance(value, _Array):
+        return value
+    if value.made is None:
+        raise _Refused("an array without values")
+    return value.made

@@ -1,0 +1,145 @@
+"""Every head of the table a few numbers wide, a batch that each of them can read, and one step of training; see `batches` for more."""
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from batches import random_batch, select, trim
+from torch import Tensor
+from torch.nn import functional
+
+from data.tensors import Batch
+from heads import options
+from heads.base import TASKS, Head, HeadOutput
+from heads.config import make_config
+from heads.losses import LossOptions, total_loss
+from heads.registry import HEADS
+
+DIMS = {"text": 7, "audio": 5}
+LENGTHS = {"text": (5, 3, 4, 1, 2), "audio": (9, 12, 7, 3, 1)}
+VIDEOS = ((3, 0, 2), (1, 4))
+"""Rows of each video's utterances, in their order."""
+
+TRAINED = [name for name, entry in HEADS.items() if entry.head]
+ZOO = [name for name in TRAINED if HEADS[name].head.__module__.startswith("heads.zoo.")]
+CASES = [(name, task) for name in TRAINED for task in (TASKS if HEADS[name].task is None else [HEADS[name].task])]
+
+_FAMILY = {"dim": 8, "output": [9], "fusion": {"layers": 1, "heads": 2, "ffn": 16}}
+_ENCODER = {"dim": 8, "heads": 2, "ffn": 16}
+_SMALL: dict[str, dict[str, Any]] = {
+    "mult": {"width": 6, "layers": 1, "heads": 2},
+    "misa": {"dim": 6, "audio_dim": 5, "ffn": 16},
+    "mag-head": {**_ENCODER, "layers": 1},
+    "self-mm": {"fusion_width": 9, "text_width": 8},
+    "mmim": {"width": 6},
+    "spectra": _ENCODER,
+    "hycon": _ENCODER,
+    "multilogue-net": {"state": 6, "emotion_state": 5},
+    "tbje": {**_ENCODER, "blocks": 2, "steps": 6, "audio_pool": 2, "output_dim": 10},
+    "mr": {"width": 6, "layers": 1, "heads": 2, "pose": 5},
+    "cogmen": {"dim": 6, "ffn": 16},
+    "corect": {"width": 6, "text_layers": 1, "text_ffn": 8, "graph_heads": 2, "crossmodal_layers": 1, "memory_layers": 1},
+    "mtl": {"gru": 5, "dim": 6},
+    "unimse-head": {**_ENCODER, "layers": 1, "audio_dim": 5, "bottleneck": 4, "contrast_dim": 3},
+}
+
+
+def small_options(name: str) -> dict[str, Any]:
+    """What makes a head small, nested; the mixtures stay those of the paper."""
+    return _SMALL.get(name, _FAMILY)
+
+
+@functools.cache
+def _options(name: str) -> Any:
+    return make_config(name, "mosi", "paper-mosi", {"model": small_options(name)}).model
+
+
+def make(name: str, task: str, dims: Mapping[str, int] = DIMS, calm: bool = False) -> Head:
+    """A small head in training mode. What its method starts at zero is noise here, so that there is something to see.
+
+    Args:
+        name: A key of `HEADS`.
+        task: A key of `TASKS`.
+        dims: Modality → D.
+        calm: Whether it is without dropout, and its routers keep all experts, so that each of them can get a gradient.
+    """
+    chosen = _options(name)
+    if calm:
+        rates = {option: 0.0 for option in options.names(type(chosen)) if option.endswith("dropout")}
+        chosen = options.change(chosen, options.nested(rates | _all_experts(chosen)), "test")
+    torch.manual_seed(0)
+    head = HEADS[name].head(chosen, dims, task)
+    with torch.no_grad():
+        for parameter in head.parameters():
+            if not parameter.any():
+                parameter.normal_(std=0.1)
+    return head
+
+
+def _all_experts(chosen: Any) -> dict[str, int]:
+    mixture = getattr(chosen, "mixture", None)
+    if not hasattr(mixture, "top_k"):
+        return {}
+    return {"mixture.top_k": mixture.experts if hasattr(mixture, "experts") else len(mixture.ranks)}
+
+
+def a_batch(name: str) -> Batch:
+    """Five utterances, in two videos for a head that reads whole videos."""
+    return _in_videos(random_batch(LENGTHS, DIMS), VIDEOS) if HEADS[name].head.context else random_batch(LENGTHS, DIMS)
+
+
+def reordered(batch: Batch, *rows: int) -> Batch:
+    """The utterances at other places of the batch; a video stays what it is."""
+    moved = select(batch, *rows)
+    return moved if batch.dialogue is None else _in_videos(moved, [[rows.index(row) for row in video] for video in VIDEOS])
+
+
+def alone(batch: Batch, *rows: int) -> Batch:
+    """Some utterances without the others and without needless padding; they are one video for a head that reads whole videos."""
+    fewer = trim(select(batch, *rows))
+    return fewer if batch.dialogue is None else _in_videos(fewer, [range(len(rows))])
+
+
+def company(batch: Batch) -> list[list[int]]:
+    """The rows that have nothing to do with the others: each utterance, or each video."""
+    return [[row] for row in range(len(batch.index))] if batch.dialogue is None else [list(video) for video in VIDEOS]
+
+
+def padded_videos(batch: Batch, steps: int) -> Batch:
+    """With more padding behind the utterances of each video, if there are videos."""
+    return batch if batch.dialogue is None else batch._replace(dialogue=functional.pad(batch.dialogue, (0, steps), value=-1))
+
+
+def _in_videos(batch: Batch, videos: Any) -> Batch:
+    longest = max(map(len, videos))
+    return batch._replace(dialogue=torch.tensor([[*video, *[-1] * (longest - len(video))] for video in videos]))
+
+
+def joined(output: HeadOutput) -> Tensor:
+    """(B, 1), (B, 6) or (B, 7): what there is of sentiment and emotions."""
+    values = [output.sentiment[:, None]] if output.sentiment is not None else []
+    return torch.cat([*values, *([output.emotion_logits] if output.emotion_logits is not None else [])], 1)
+
+
+def train(head: Head, batch: Batch, epochs: int = 1) -> float:
+    """Passes of training over one batch as `heads.solo` has them, but without steps: gradients add up. Returns the sum of the losses."""
+    head.train().prepare(batch.sentiment, batch.emotions, torch.ones(len(batch.index), dtype=torch.bool))
+    total = 0.0
+    for epoch in range(1, epochs + 1):
+        for stage in head.stages:
+            for name, parameter in head.named_parameters():
+                parameter.requires_grad_(head.trains(name, stage))
+            head.begin(stage, epoch)
+            output = head(batch)
+            loss = total_loss(output, batch, LossOptions(), LossOptions().weights())
+            loss.backward()
+            with torch.no_grad():
+                head.remember(batch, output)
+            total += loss.item()
+    return total
+
+
+def gradients(head: Head) -> dict[str, Tensor]:
+    """Name → gradient of what can have one: softmax cancels the bias of keys."""
+    return {name: value.grad for name, value in head.named_parameters() if not name.endswith("key.bias")}
