@@ -59,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_list(commands)
     _add_fit(commands)
     _add_sweep(commands)
+    _add_tables(commands)
     _add_evaluate(commands)
     _add_predict(commands)
     return parser
@@ -108,12 +109,40 @@ def _add_sweep(commands: Any) -> None:
     sweep.add_argument("--search", choices=("optuna",), help="let Optuna choose the points of the grid's random section")
     sweep.add_argument("--prune", choices=("asha",), help="stop trials early that are behind")
     sweep.add_argument("--memory-gb", type=float, help="of features on a device; more stream from disk")
+    sweep.add_argument("--tensorboard", action="store_true", help="write an event file of TensorBoard into every run folder")
     sweep.set_defaults(run=_sweep)
+
+
+def _add_tables(commands: Any) -> None:
+    tables = commands.add_parser("tables", help="the paper's tables and figures, ours beside the paper's; trains what is missing")
+    tables.add_argument("--only", nargs="+", metavar="T", help="table1, table2, table3, fig2, fig3 (default: all)")
+    tables.add_argument("--heads", nargs="+", metavar="H", help="only these; also heads that the paper does not have there")
+    tables.add_argument("--seeds", nargs="+", metavar="S", help="one run of each row for each (default 1 11 111)")
+    tables.add_argument(
+        "--preset",
+        help="native or paper (as published; MMoLRE's family needs a GPU then), common (one recipe, small), light, another preset, or"
+        " a YAML file (default: common for table1 and table2, paper for the others)",
+    )
+    tables.add_argument("--corpora", nargs="+", metavar="C", help="mosi, mosei (default: those of them that are in the cache)")
+    tables.add_argument("--split", choices=("valid", "test"), default="valid", help="test opens the test split (default valid)")
+    tables.add_argument("--cache", type=Path, default=Path("cache"), help="folder that BuildFeatures made (default cache)")
+    tables.add_argument("--out", type=Path, required=True, metavar="DIR", help="where tables and trials go")
+    tables.add_argument("--pack-size", type=int, metavar="N", help="runs at a time (default: what the memory of the device allows)")
+    tables.add_argument("--devices", nargs="+", metavar="D", help="one worker each: cpu, cuda:0, cuda:1, … (default: auto)")
+    tables.add_argument("--executor", choices=("local", "ray"), default="local", help="default local; ray: a cluster")
+    tables.add_argument("--ray-address", metavar="A", help="of a running Ray cluster; a local one is started without")
+    tables.add_argument("--memory-gb", type=float, help="of features on a device; more stream from disk")
+    tables.set_defaults(run=_tables, tensorboard=False)
 
 
 def _add_evaluate(commands: Any) -> None:
     evaluate = commands.add_parser("evaluate", help="metrics of finished runs on a split; opening the test split is written down")
-    evaluate.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders")
+    evaluate.add_argument("runs", type=Path, nargs="*", metavar="RUN", help="run folders")
+    evaluate.add_argument("--sweep", type=Path, metavar="DIR", help="instead of run folders: the best of a sweep by validation")
+    evaluate.add_argument(
+        "--top", type=int, metavar="K", help="how many configurations of --sweep, each with all its seeds (default 1)"
+    )
+    evaluate.add_argument("--metric", help="validation metric that --sweep is ranked by (default mae; mean_wf1 for emotions alone)")
     evaluate.add_argument("--split", choices=SPLITS, default="valid", help="default valid")
     evaluate.add_argument("--checkpoint", default="checkpoint", help="checkpoint (the chosen epoch, default), best-mae, …")
     evaluate.add_argument("--cache", type=Path, help="where the features are now (default: where the run found them)")
@@ -136,12 +165,12 @@ def _add_device(parser: argparse.ArgumentParser) -> None:
 
 
 def _list(args: argparse.Namespace) -> None:
+    from heads import listing
     from heads.console import table
     from heads.options import flat
 
     if args.head is None:
-        rows = [[name, entry.task or "both", entry.summary, entry.source] for name, entry in HEADS.items()]
-        print(table(rows, ["head", "task", "what it is", "source"], left=4))
+        print(table(listing.rows(), listing.HEADER, left=len(listing.HEADER) - 1))
         return
     config = make_config(args.head, "CORPUS", args.preset)
     for name, value in flat(config):
@@ -200,6 +229,12 @@ def _sweep(args: argparse.Namespace) -> None:
     sweep(args)
 
 
+def _tables(args: argparse.Namespace) -> None:
+    from heads.tables import tables
+
+    tables(args)
+
+
 def _evaluate(args: argparse.Namespace) -> None:
     from heads import evaluation, materials
     from heads.console import results
@@ -207,11 +242,28 @@ def _evaluate(args: argparse.Namespace) -> None:
 
     device = materials.choose_device(args.device)
     found, name = {}, args.split if args.checkpoint == "checkpoint" else f"{args.split}-{args.checkpoint}"
-    for shown, path in _shown(args.runs).items():
+    for shown, path in _shown(_chosen(args)).items():
         folder = RunFolder(path)
         material = evaluation.reopen(folder, args.cache, device)
         found[shown] = evaluation.evaluate(material, folder, args.split, args.checkpoint)
     print(results(found, name))
+    if args.sweep:
+        from heads.sweep_command import write_results
+
+        print(f"{write_results(args.sweep, args.metric)}: the report, written again")
+
+
+def _chosen(args: argparse.Namespace) -> list[Path]:
+    """The run folders that are evaluated."""
+    if bool(args.runs) == bool(args.sweep):
+        raise InputError("Give either run folders or --sweep DIR.")
+    if args.sweep:
+        from heads.sweep_command import best_runs
+
+        return best_runs(args.sweep, 1 if args.top is None else args.top, args.metric)
+    if args.top is not None or args.metric is not None:
+        raise InputError("--top and --metric choose among the trials of --sweep DIR, which is not given.")
+    return args.runs
 
 
 def _shown(paths: Sequence[Path]) -> dict[str, Path]:

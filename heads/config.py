@@ -37,6 +37,8 @@ _TRAIN_POSITIVE = ("batch_size", "accumulate", "max_epochs", "patience", "lr", "
 _POSITIVE = {f"train.{name}" for name in _TRAIN_POSITIVE}
 _NOT_NEGATIVE = {"seed", "train.weight_decay", "train.plateau_patience", "loss.sentiment_weight", "loss.emotion_weight"}
 _SHARES = {"train.warmup", "train.average"}
+_MAY_BE_ZERO = {"past", "future", "memory"}
+"""Whole numbers of a model that are no sizes or counts of its parts; their heads say what they may be."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,14 +170,17 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def _for_head(values: dict[str, Any], head: str, kind: type, where: str) -> dict[str, Any]:
     """A preset serves several heads: what it says under "heads" is for one of them; its model section is for MMoLRE's family, and what
-    this head has no option for is left out, unless no head has it."""
+    this head has no option for is left out, unless none of the family has it."""
     own = _section(values.pop("heads", None), f"{where}: heads")
     for name in own:
         lookup(HEADS, str(name), f"head in {where}")
     given = dict(options.items(_section(values.pop("model", None), f"{where}: model")))
-    known = {name for entry in HEADS.values() for name in options.names(entry.options)}
+    family = [entry.options for entry in HEADS.values() if issubclass(entry.options, FamilyOptions)]
+    known = {name for one in family for name in options.names(one)}
     if unknown := [name for name in given if name not in known]:
-        raise InputError(f"{where}: model: no head has an option {unknown[0]!r}.")
+        raise InputError(
+            f"{where}: model: no head of MMoLRE's family has an option {unknown[0]!r}. What is for another head goes below heads."
+        )
     own_options = options.names(kind) if issubclass(kind, FamilyOptions) else []
     kept = {name: value for name, value in given.items() if name in own_options}
     only = dict(options.items(_section(own.get(head), f"{where}: heads.{head}")))
@@ -204,12 +209,20 @@ def _checked(config: RunConfig, where: str) -> RunConfig:
             raise InputError(f"{where}: {name} is {value}, expected 0 or more.")
         if name in _SHARES and not 0 <= value < 1:
             raise InputError(f"{where}: {name} is {value}, expected 0 to below 1.")
+    _check_sizes(config.model, where)
     if not config.data.modalities:
         raise InputError(f"{where}: data.modalities is empty, expected text, audio or both.")
     if len(set(config.data.modalities)) < len(config.data.modalities):
         raise InputError(f"{where}: data.modalities names one twice: {', '.join(config.data.modalities)}.")
     _check_selection(config, where)
     return config
+
+
+def _check_sizes(model: Any, where: str) -> None:
+    for name, value in options.flat(model):
+        numbers = value if isinstance(value, tuple) else (value,)
+        if name.rpartition(".")[2] not in _MAY_BE_ZERO and any(type(number) is int and number < 1 for number in numbers):
+            raise InputError(f"{where}: model.{name} is {value}, expected 1 or more.")
 
 
 def _check_selection(config: RunConfig, where: str) -> None:

@@ -18,6 +18,7 @@ from heads.fusion import CrossModalLayer, FusionOptions
 from heads.mixtures.standard import StandardMoEOptions
 from heads.mixtures.unitse import UniTSE, UniTSEOptions
 from heads.mmolre import FusionHead, MMoLRE, MMoLREOptions, PostFusion, PreFusion
+from heads.registry import Entry
 
 DIM = 768
 STEPS = {"text": 96, "audio": 299}
@@ -78,6 +79,11 @@ def head_table() -> pd.DataFrame:
         "one layer of a fusion": {"parameters": _parameters(fusion)},
     }
     return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def count(entry: Entry) -> int:
+    """Parameters of a head (no floor) with its default options, at features 768 wide, for both tasks or the one that it learns."""
+    return _parameters(_on_meta(lambda: entry.head(entry.options(), dict.fromkeys(STEPS, DIM), entry.task or "both")))
 
 
 def render(measured: pd.DataFrame) -> str:

@@ -45,7 +45,7 @@ class Entry:
         return self.head.Options if self.head else NoOptions
 
 
-_PAPER = "MMoLRE, arXiv 2505.14143"
+_PAPER = "MMoLRE, arXiv 2505.14143, 2025"
 _SKLEARN = "scikit-learn, on mean-pooled features"
 
 HEADS: dict[str, Entry] = {

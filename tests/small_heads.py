@@ -27,6 +27,16 @@ CASES = [(name, task) for name in TRAINED for task in (TASKS if HEADS[name].task
 
 _FAMILY = {"dim": 8, "output": [9], "fusion": {"layers": 1, "heads": 2, "ffn": 16}}
 _ENCODER = {"dim": 8, "heads": 2, "ffn": 16}
+_RANKS = {"experts": 3, "rank": 4}
+_MIXTURES: dict[str, dict[str, Any]] = {
+    "mmolre": {**_RANKS, "task_rank": 4, "top_k": 2, "noise": 0.1, "dropout": 0.1},
+    "moe": {"experts": 3, "top_k": 2, "noise": 0.1, "dropout": 0.1},
+    "mmoe": _RANKS,
+    "ple": {**_RANKS, "task_rank": 4},
+    "mod-squad": {"experts": 3, "top_k": 2},
+    "mlore": {"ranks": [2, 3, 4], "task_rank": 4, "top_k": 2},
+    "demt": {"width": 8, "heads": 2, "dropout": 0.1},
+}
 _SMALL: dict[str, dict[str, Any]] = {
     "mult": {"width": 6, "layers": 1, "heads": 2},
     "misa": {"dim": 6, "audio_dim": 5, "ffn": 16},
@@ -46,8 +56,8 @@ _SMALL: dict[str, dict[str, Any]] = {
 
 
 def small_options(name: str) -> dict[str, Any]:
-    """What makes a head small, nested; the mixtures stay those of the paper."""
-    return _SMALL.get(name, _FAMILY)
+    """What makes a head small, nested."""
+    return _SMALL.get(name) or {**_FAMILY, **({"mixture": _MIXTURES[name]} if name in _MIXTURES else {})}
 
 
 @functools.cache
@@ -77,6 +87,12 @@ def make(name: str, task: str, dims: Mapping[str, int] = DIMS, calm: bool = Fals
     return head
 
 
+@functools.cache
+def made(name: str, task: str) -> Head:
+    """What `make` makes, in evaluation mode. Not to be changed: tests share it."""
+    return make(name, task).eval()
+
+
 def _all_experts(chosen: Any) -> dict[str, int]:
     mixture = getattr(chosen, "mixture", None)
     if not hasattr(mixture, "top_k"):
@@ -96,8 +112,8 @@ def reordered(batch: Batch, *rows: int) -> Batch:
 
 
 def alone(batch: Batch, *rows: int) -> Batch:
-    """Some utterances without the others and without needless padding; they are one video for a head that reads whole videos."""
-    fewer = trim(select(batch, *rows))
+    """A corpus of some utterances, without needless padding; they are one video for a head that reads whole videos."""
+    fewer = trim(select(batch, *rows))._replace(index=torch.arange(len(rows)))
     return fewer if batch.dialogue is None else _in_videos(fewer, [range(len(rows))])
 
 
@@ -123,7 +139,7 @@ def joined(output: HeadOutput) -> Tensor:
 
 
 def train(head: Head, batch: Batch, epochs: int = 1) -> float:
-    """Passes of training over one batch as `heads.solo` has them, but without steps: gradients add up. Returns the sum of the losses."""
+    """Passes of training over one batch as `heads.solo` has them, but gradients add up instead of steps. Returns the sum of losses."""
     head.train().prepare(batch.sentiment, batch.emotions, torch.ones(len(batch.index), dtype=torch.bool))
     total = 0.0
     for epoch in range(1, epochs + 1):

@@ -116,6 +116,13 @@ def test_a_preset_may_say_what_only_some_heads_know(preset):
     make_config("ridge", "mosi", path)
 
 
+def test_the_model_section_of_a_preset_is_for_the_family_alone(preset):
+    path = preset("model: {dim: 12}\nheads:\n  hycon: {model: {layers: 2}}")
+    assert [make_config(name, "mosi", path).model.dim for name in ("mmolre", "pre-fusion", "mmml")] == [12, 12, 12]
+    hycon, spectra = (make_config(name, "mosi", path).model for name in ("hycon", "spectra"))
+    assert (hycon.dim, hycon.layers, spectra.dim) == (128, 2, None)
+
+
 def test_changes_come_after_the_preset(preset):
     path = preset("train: {lr: 1, weight_decay: 2}")
     made = make_config("pre-fusion", "mosi", path, {"train": {"lr": 3}})
@@ -127,7 +134,8 @@ def test_changes_come_after_the_preset(preset):
     [
         ("train: {lrr: 1}", "{path}: unknown option 'train.lrr'. Did you mean train.lr? Available here: batch_size, "),
         ("tarin: {lr: 1}", "{path}: unknown option 'tarin'. Did you mean train? Available here: head, corpus, preset, task, "),
-        ("model: {dimm: 1}", "{path}: model: no head has an option 'dimm'."),
+        ("model: {dimm: 1}", "{path}: model: no head of MMoLRE's family has an option 'dimm'."),
+        ("model: {temperature: 1}", "{path}: model: no head of MMoLRE's family has an option 'temperature'. What is for "),
         ("model: 5", "{path}: model is 5, expected names with values."),
         ("heads: [mmolre]", "{path}: heads is ['mmolre'], expected names with values."),
         ("heads: {mmolrf: {}}", "Unknown head in {path} 'mmolrf'. Did you mean 'mmolre'? Available: mmolre, "),
@@ -195,6 +203,28 @@ def test_values_out_of_range_are_refused(changes, message):
     with pytest.raises(InputError) as refused:
         make_config("pre-fusion", "mosi", changes=changes)
     assert str(refused.value).startswith(message)
+
+
+@pytest.mark.parametrize("head", TRAINED)
+def test_no_size_of_a_model_is_less_than_one(head):
+    flat = options.flat(make_config(head, "mosi").model)
+    counts = [name for name, value in flat if type(value) is int and name not in ("past", "future", "memory")]
+    assert counts
+    for name in [*counts, *(name for name, value in flat if name == "dim" and value is None)]:
+        for value in (0, -1):
+            with pytest.raises(InputError, match=rf"^--set: model\.{name} is {value}, expected 1 or more\.$"):
+                make_config(head, "mosi", changes={"model": options.nested({name: value})})
+
+
+def test_every_size_of_a_list_counts():
+    with pytest.raises(InputError, match=r"^--set: model\.output is \(8, 0\), expected 1 or more\.$"):
+        make_config("pre-fusion", "mosi", changes={"model": {"output": [8, 0]}})
+    assert make_config("pre-fusion", "mosi", changes={"model": {"output": []}}).model.output == ()
+
+
+def test_a_window_and_a_memory_may_be_empty():
+    assert make_config("cogmen", "mosi", changes={"model": {"past": 0, "future": 0}}).model.past == 0
+    assert make_config("mmim", "mosi", changes={"model": {"memory": 0}}).model.memory == 0
 
 
 def test_gradients_need_not_be_clipped():

@@ -33,12 +33,29 @@ def complete(cache, tmp_path_factory) -> Path:
     return small_runs.run(cache, tmp_path_factory.mktemp("runs")).path
 
 
+LISTED = {
+    "pre-fusion": "both both no yes faithful 192,190,471",
+    "baseline-mer": "mer mer no yes faithful 96,096,518",
+    "mult": "msa both no yes faithful 277,867",
+    "self-mm": "msa both no no faithful 275,573",
+    "spectra": "msa both no yes variant 7,685,383",
+    "multilogue-net": "both both yes no faithful 6,288,007",
+    "cogmen": "mer both yes no faithful 31,723,931",
+    "ridge": "– both no no floor –",
+}
+"""published, learns, context, packable, reproduction, parameters; a head that reads whole videos is not packable."""
+
+
 def test_list_has_a_line_for_each_head(capsys):
     status, out, err = call(capsys, "list")
     assert (status, err) == (0, "")
-    header, *rows = [re.split(r" {2,}", line) for line in out.splitlines()]
-    assert header == ["head", "task", "what it is", "source"]
-    assert rows == [[name, entry.task or "both", entry.summary, entry.source] for name, entry in HEADS.items()]
+    found = printed(out, "head")
+    assert list(found) == list(HEADS)
+    for name, entry in HEADS.items():
+        assert (found[name]["paper"], found[name]["what it is"]) == (entry.source, entry.summary)
+        assert (found[name]["learns"], found[name]["reproduction"] == "floor") == (entry.task or "both", entry.head is None)
+    columns = ("published", "learns", "context", "packable", "reproduction", "parameters")
+    assert {name: " ".join(found[name][column] for column in columns) for name in LISTED} == LISTED
 
 
 def test_list_of_a_head_has_its_options_as_set_takes_them(capsys):

@@ -32,8 +32,10 @@ def test_one_attention_reads_text_and_audio_in_one_softmax():
     head(batch)
     _, source, mask = seen
     assert len(attentions) == 1
-    assert source.shape == (3, 5 + 12, 8)
-    assert torch.equal(mask, torch.cat([batch.masks["text"], batch.masks["audio"]], 1))
+    assert source.shape == (3, 2 * 12, 8)
+    assert torch.equal(mask[:, :10:2], batch.masks["text"])
+    assert not mask[:, 10::2].any()
+    assert torch.equal(mask[:, 1::2], batch.masks["audio"])
 
 
 @pytest.mark.parametrize("modality", ["text", "audio"])

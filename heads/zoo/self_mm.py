@@ -213,11 +213,10 @@ def weighted_loss(task: str, values: Tensor, labels: Tensor, truth: Tensor) -> T
         labels: (B, width) made labels, NaN where unlabelled.
         truth: (B, width) true labels, NaN where unlabelled.
     """
-    difference = labels - truth
-    known = ~difference.isnan()
-    labels = torch.where(known, labels, 0)
+    known = ~(labels.isnan() | truth.isnan())
+    labels, truth = torch.where(known, labels, 0), torch.where(known, truth, 0)  # NaN times a gradient of 0 is NaN
     if task == "msa":
         losses = (values.float() - labels).abs()
     else:
         losses = functional.binary_cross_entropy_with_logits(values.float(), (labels + 1) / 2, reduction="none")
-    return labelled_mean(difference.abs().tanh() * losses, known)
+    return labelled_mean((labels - truth).abs().tanh() * losses, known)

@@ -1,0 +1,30 @@
+"""What `python -m heads list` says of every head. What a head is, is in `heads.registry`; what is said of a row of the paper's tables,
+in `heads.table_rows`."""
+
+from heads.parameters import count
+from heads.registry import HEADS, Entry
+
+HEADER = ("head", "paper", "published", "learns", "context", "packable", "reproduction", "what it is", "parameters")
+
+_WORDS = {True: "yes", False: "no"}
+
+
+def rows() -> list[list[str]]:
+    """A row for each head, in the order of `HEADER`.
+
+    published: The tasks it was published for; those that it learns beyond them are our extension.
+    context: Whether it reads whole videos.
+    packable: Whether many runs can be trained as one; `heads.pack` needs batches of one number of utterances, which videos do not have.
+    reproduction: faithful; variant, if frozen features leave out a part that makes the method what it is; floor.
+    parameters: With default options, at features 768 wide.
+    """
+    return [_row(name, entry) for name, entry in HEADS.items()]
+
+
+def _row(name: str, entry: Entry) -> list[str]:
+    if entry.head is None:
+        return [name, entry.source, "–", entry.task or "both", "no", "no", "floor", entry.summary, "–"]
+    context, packs = entry.head.context, entry.head.packable and not entry.head.context
+    kind = "variant" if entry.is_variant else "faithful"
+    tasks = entry.published, entry.task or "both"
+    return [name, entry.source, *tasks, _WORDS[context], _WORDS[packs], kind, entry.summary, f"{count(entry):,}"]
