@@ -9,11 +9,11 @@ Devices are the GPUs of the cluster or, if it has none, its CPUs, one thread eac
 many of a machine are used; with OMP_NUM_THREADS=T in its environment a worker has T threads. CACHE and DIR must be on a disk that all
 machines share, under the same path, and this program and its environment must be installed on all of them.
 
-A worker is a Ray actor, not a task, because it keeps the features on its device from one pack to the next. When it dies, or its machine,
-another one trains what is left of its pack, from where each trial was saved. When the driver, this process, is killed, Ray ends its
-workers, and the same command goes on. A machine that is out of reach may end its workers later than Ray believes: a worker
-therefore locks the trials that it trains (DIR/locks), and another one waits for them. Studies are files below DIR (`heads.search`), so that
-workers prune by ASHA as they do in processes of one machine. How a pack is trained is in `heads.workers`.
+A worker is a Ray actor, not a task, because it keeps the features on its device from one pack to the next. When it dies, or its
+machine, another one trains what is left of its pack, from where each trial was saved. When the driver, this process, is killed, Ray
+ends its workers, and the same command goes on. A machine that is out of reach may end its workers later than Ray believes: a worker
+therefore locks the trials that it trains (DIR/locks), and another one waits for them. Studies are files below DIR (`heads.search`),
+so that workers prune by ASHA as processes of one machine do. How a pack is trained is in `heads.workers`.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ import contextlib
 import dataclasses
 import logging
 import os
+import socket
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -39,6 +39,8 @@ from heads.workers import Sweep, Watcher, Work, is_over, train_remote
 
 TRIES = 5
 """How often a pack is given to a worker, or a worker is started, before whoever dies is thought to die of it."""
+
+CONNECT_S = 10.0
 
 POLL_S = 1.0
 """How often it is looked which trials are over."""
@@ -58,7 +60,7 @@ class Worker:
 
     def free_bytes(self) -> int | None:
         """Memory of the device; None for a CPU. Says that the worker is ready."""
-        return free_bytes(self.device)
+        return free_bytes(torch.device(self.device))
 
     def train(self, work: Work) -> None:
         """Trains one pack, when nobody else does."""
@@ -104,12 +106,13 @@ class Flight:
         self.work, self.tries = dataclasses.replace(work, sweep=there), 0
         self.left = folders(self.work)
 
-    def look(self, watcher: Watcher) -> None:
-        """Tells of trials that have ended since the last look."""
+    def look(self, watcher: Watcher) -> list[RunFolder]:
+        """Tells of trials that have ended since the last look, and returns those that have not."""
         for folder in [folder for folder in self.left if is_over(folder)]:
             self.left.remove(folder)
             watcher.advanced(1)
             watcher.ended(folder)
+        return self.left
 
     def land(self, watcher: Watcher) -> None:
         """A worker has ended all trials.
@@ -118,16 +121,13 @@ class Flight:
             InputError: That cannot be seen here.
         """
         until = time.monotonic() + SHARED_S
-        while self.left:
-            os.listdir(self.left[0].path.parent)  # a network file system asks its server anew
-            self.look(watcher)
-            if self.left and time.monotonic() > until:
-                sweep = self.work.sweep
+        while self.look(watcher):
+            if time.monotonic() > until:
                 raise InputError(
-                    f"{self.left[0].path}: a worker has ended this trial, but here it is not to be seen. {sweep.folder} and"
-                    f" {sweep.cache} must be on a disk that all machines of the cluster share."
+                    f"{self.left[0].path}: a worker has ended this trial, but here it is not to be seen."
+                    f" {self.work.sweep.folder} must be on a disk that all machines of the cluster share."
                 )
-            time.sleep(POLL_S if self.left else 0)
+            time.sleep(POLL_S)
 
 
 class Cluster:
@@ -141,6 +141,10 @@ class Cluster:
     def __init__(self, ray: Any, device: str) -> None:
         """Starts the first worker.
 
+        Args:
+            ray: The module, connected.
+            device: "auto", "cuda" or "cpu".
+
         Raises:
             InputError: There are no such devices, or this program does not run there.
         """
@@ -150,13 +154,13 @@ class Cluster:
         self._idle: list[Any] = []
         self._busy: dict[Any, tuple[Any, Flight]] = {}  # what ends when the pack does → its worker, and the pack
         self._failed_starts = 0
+        self.free_bytes: int | None = None
         self.devices = [self._device] * self._count()
         if not self.devices:
-            raise InputError(f"The Ray cluster has no device {self._device!r}. It has: {_shown(ray.cluster_resources())}.")
-        self.free_bytes: int | None = None
+            raise InputError(f"The Ray cluster has no {self._resource}s. Choose another --devices, or add a machine that has.")
         self._start()
         while not self._idle:
-            self._next(None)
+            self._wait()
 
     def execute(self, works: Sequence[Work], watcher: Watcher) -> None:
         """Trains packs to their ends; an `Execute`.
@@ -164,17 +168,20 @@ class Cluster:
         Raises:
             InputError: A trial cannot be trained as it is asked for, or workers die of it again and again.
         """
-        waiting = deque(Flight(work) for work in works)
-        given_up: list[Flight] = []
+        waiting, given_up = deque(Flight(work) for work in works), []
         while waiting or self._busy:
             self._assign(waiting, watcher)
-            lost = self._next(POLL_S, watcher)
-            if lost is not None:
-                (given_up if lost.tries >= TRIES else waiting).append(lost)
+            for flight, has_landed in self._wait():
+                if has_landed:
+                    flight.land(watcher)
+                elif flight.look(watcher) and flight.tries < TRIES:
+                    waiting.append(flight)
+                else:
+                    given_up += flight.left
             for _, flight in self._busy.values():
                 flight.look(watcher)
         if given_up:
-            names = ", ".join(folder.path.name for flight in given_up for folder in flight.left)
+            names = ", ".join(folder.path.name for folder in given_up)
             raise InputError(f"{TRIES} workers died with these trials (out of memory?): {names}. The same command tries them again.")
 
     def _assign(self, waiting: deque[Flight], watcher: Watcher) -> None:
@@ -185,59 +192,94 @@ class Cluster:
                 watcher.begun(len(flight.left))
             flight.tries += 1
             self._busy[worker.train.remote(flight.work)] = (worker, flight)
-        workers = len(self._busy) + len(self._starting)
-        for _ in range(workers, min(self._count(), workers + len(waiting))):
+        free = self._count() - len(self._busy) - len(self._starting)
+        for _ in range(min(free, len(waiting) - len(self._starting))):
             self._start()
+
+    def _wait(self) -> list[tuple[Flight, bool]]:
+        """Waits a moment for workers to be ready, to be done or to die; the packs that have left one, and whether it trained them."""
+        done, _ = self._ray.wait([*self._starting, *self._busy], timeout=POLL_S)
+        left = []
+        for reference in done:
+            if reference in self._starting:
+                self._begin(self._starting.pop(reference), reference)
+                continue
+            worker, flight = self._busy.pop(reference)
+            error = self._result(reference, worker)[1]
+            left.append((flight, error is None))
+            if error is None:
+                self._idle.append(worker)
+        return left
 
     def _start(self) -> None:
         needs = {"num_gpus": 1, "num_cpus": 0} if self._device == "cuda" else {"num_cpus": 1}
         worker = self._ray.remote(**needs)(Worker).remote(self._device)
         self._starting[worker.free_bytes.remote()] = worker
 
-    def _next(self, timeout_s: float | None, watcher: Watcher | None = None) -> Flight | None:
-        """Waits until a worker is ready, has ended its pack, or is dead; then returns its pack, if it had one."""
-        done, _ = self._ray.wait([*self._starting, *self._busy], timeout=timeout_s)
-        for reference in done:
-            if reference in self._starting:
-                self._ready(reference)
-            else:
-                worker, flight = self._busy.pop(reference)
-                if self._result(reference, worker) is _DEAD:
-                    return flight
-                flight.land(watcher)
-                self._idle.append(worker)
-        return None
-
-    def _ready(self, reference: Any) -> None:
-        worker = self._starting.pop(reference)
-        found = self._result(reference, worker)
-        if found is not _DEAD:
+    def _begin(self, worker: Any, reference: Any) -> None:
+        """A worker is ready, or has died before; then another one is started."""
+        found, error = self._result(reference, worker)
+        if error is None:
             self.free_bytes, self._failed_starts = found, 0
             self._idle.append(worker)
             return
         self._failed_starts += 1
         if self._failed_starts >= TRIES:
-            raise InputError(f"Workers die when they start. Are this program and its environment on all machines? {self._why}")
+            raise InputError(f"{TRIES} workers died as they started. Are this program and its environment on all machines? ({error})")
         self._start()
 
-    def _result(self, reference: Any, worker: Any) -> Any:
-        """What a worker returned, or `_DEAD`."""
+    def _result(self, reference: Any, worker: Any) -> tuple[Any, Exception | None]:
+        """What a worker returned, or of what it died."""
         errors = self._ray.exceptions
         try:
-            return self._ray.get(reference)
+            return self._ray.get(reference), None
         except errors.RayTaskError as error:
             if isinstance(error.cause, InputError):
                 raise InputError(str(error.cause)) from error
             raise
         except errors.RayError as error:
-            self._why = str(error)
             self._ray.kill(worker)  # it may only be out of reach
-            return _DEAD
+            return None, error
+
+    @property
+    def _resource(self) -> str:
+        return "GPU" if self._device == "cuda" else "CPU"
 
     def _count(self) -> int:
-        return int(self._ray.cluster_resources().get("GPU" if self._device == "cuda" else "CPU", 0))
+        return int(self._ray.cluster_resources().get(self._resource, 0))
 
-    def close(self) -> None:
-        """Ends all workers, and their packs where they are."""
-        for worker in (*self._starting.values(), *self._idle, *(worker for worker, _ in self._busy.values())):
-            self._ray.kill(worker)
+
+@contextlib.contextmanager
+def on_ray(address: str | None, devices: Sequence[str]) -> Iterator[Cluster]:
+    """Connects to a Ray cluster, or starts one of this machine alone, for as long as the context lasts.
+
+    Args:
+        address: HOST:PORT, or auto for a cluster that this machine is part of; None: RAY_ADDRESS, or one of this machine alone.
+        devices: One of auto, cuda, cpu.
+
+    Raises:
+        InputError: Ray is missing, there is no cluster, or it has no such devices.
+    """
+    if len(devices) != 1 or devices[0] not in ("auto", "cuda", "cpu"):
+        raise InputError(f"--devices is {' '.join(devices)}. With --executor ray it is auto, cuda or cpu: the cluster says how many.")
+    ray = _connected(address or os.environ.get("RAY_ADDRESS", "local"))
+    try:
+        yield Cluster(ray, devices[0])
+    finally:
+        ray.shutdown()  # ends the workers, and the packs that they have
+
+
+def _connected(address: str) -> Any:
+    try:
+        import ray
+    except ImportError as error:
+        raise InputError("--executor ray needs Ray, which is not installed. Install it: pip install '.[ray]'") from error
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        if address not in ("local", "auto"):
+            host, _, port = address.rpartition(":")
+            socket.create_connection((host, int(port)), timeout=CONNECT_S).close()  # Ray itself would try for minutes
+        ray.init(address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: another version of Ray or Python
+        raise InputError(f"No Ray cluster can be used at {address} ({error}). Give HOST:PORT of its first machine, or auto.") from error
+    return ray

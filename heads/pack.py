@@ -8,6 +8,7 @@ in `heads.sweep`.
 
 import copy
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -36,12 +37,24 @@ FREE = {
 
 def signature(run: Run) -> tuple[Any, ...] | None:
     """Runs with equal signatures can be trained together; None if the head can only be trained alone: it
-    says so, or reads whole videos, of which batches have different numbers of utterances."""
-    head = HEADS[run.config.head].head
+    says so, or reads whole videos, of which batches have different numbers of utterances.
+
+    Raises:
+        InputError: An option of the head is out of its range.
+    """
+    config, head = run.config, HEADS[run.config.head].head
+    shapes = _shapes(config.head, config.model, tuple(run.tensors.dims.items()), config.task)
     if not head.packable or head.context:
         return None
-    kept = {name: value for name, value in options.flat(run.config) if name not in FREE}
-    return (*((name, _shape(name, value)) for name, value in kept.items()), len(run.rows), tuple(run.valid_rows.tolist()))
+    kept = {name: value for name, value in options.flat(config) if name not in FREE}
+    return (*((name, _shape(name, value)) for name, value in kept.items()), shapes, len(run.rows), tuple(run.valid_rows.tolist()))
+
+
+@cache
+def _shapes(head: str, model: Any, dims: tuple[tuple[str, int], ...], task: str) -> tuple[torch.Size, ...]:
+    """Of a head's parameters: where top-k decides the width of experts, too, it says something about shapes."""
+    with torch.device("meta"):
+        return tuple(parameter.shape for parameter in HEADS[head].head(model, dict(dims), task).parameters())
 
 
 def _shape(name: str, value: Any) -> Any:

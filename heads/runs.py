@@ -13,10 +13,11 @@ state.safetensors      where an unfinished run stands; removed when it is comple
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import datetime
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +173,18 @@ class RunFolder:
         tensors, facts = self._load("state.safetensors")
         return tensors, json.loads(facts["progress"])
 
+    @property
+    def saved_epochs(self) -> int:
+        """Epochs that were complete when the run was last saved.
+
+        Raises:
+            InputError: The file is damaged.
+        """
+        if not (self.path / "state.safetensors").exists():
+            return 0
+        with self._opened("state.safetensors") as file:
+            return len(json.loads(file.metadata()["progress"])["history"])
+
     def remove_state(self) -> None:
         """The run is complete."""
         (self.path / "state.safetensors").unlink(missing_ok=True)
@@ -183,10 +196,15 @@ class RunFolder:
             save_file(content, temporary, metadata={"version": str(VERSION), **facts})
 
     def _load(self, name: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+        with self._opened(name) as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118 - not a dict
+
+    @contextlib.contextmanager
+    def _opened(self, name: str) -> Iterator[Any]:
         path = self.path / name
         try:
             with safe_open(path, framework="pt") as file:
-                return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118 - not a dict
+                yield file
         except FileNotFoundError as error:
             have = ", ".join(sorted(found.name for found in self.path.glob("*.safetensors"))) or "none"
             raise InputError(f"{path}: no such checkpoint. Available: {have}.") from error

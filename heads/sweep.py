@@ -6,11 +6,15 @@ came out in `heads.trials`.
 
 import contextlib
 import multiprocessing
+import os
 import shutil
+import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import torch
@@ -55,13 +59,13 @@ def _keep_grid(sweep: Sweep) -> None:
         raise InputError(f"{kept}: this folder is of another grid than {sweep.grid.path}. Choose another --out, or give {kept}.")
 
 
-def plan(sweep: Sweep, configs: Sequence[RunConfig], device: torch.device, size: int | None = None) -> list[Group]:
+def plan(sweep: Sweep, configs: Sequence[RunConfig], free: int | None, size: int | None = None) -> list[Group]:
     """How trials pack, without loading features.
 
     Args:
         sweep: Of the trials.
         configs: The trials; floors are left out.
-        device: Whose memory decides how many trials are trained at a time.
+        free: Memory of the device, which decides how many trials are trained at a time; None for a CPU.
         size: Trials at a time, instead of that.
 
     Raises:
@@ -72,7 +76,7 @@ def plan(sweep: Sweep, configs: Sequence[RunConfig], device: torch.device, size:
         if not HEADS[config.head].floor:
             material = materials_on(sweep.cache, "cpu", 0).open(config)
             runs.append(Run(material.config, material.tensors, run_folder(material.config, sweep.trials)))
-    return group(runs, _free_bytes(device), size)
+    return group(runs, free, size)
 
 
 def resolved(sweep: Sweep, config: RunConfig) -> RunConfig:
@@ -90,7 +94,14 @@ def remaining(sweep: Sweep, configs: Iterable[RunConfig]) -> list[RunConfig]:
     return [config for path, config in folders.items() if not is_over(RunFolder(path))]
 
 
-def run(sweep: Sweep, devices: Sequence[str], execute: Execute, watcher: Watcher, size: int | None = None) -> None:
+def run(
+    sweep: Sweep,
+    devices: Sequence[str],
+    execute: Execute,
+    watcher: Watcher,
+    size: int | None = None,
+    free: int | None = None,
+) -> None:
     """Trains what is left of a sweep.
 
     Args:
@@ -99,14 +110,15 @@ def run(sweep: Sweep, devices: Sequence[str], execute: Execute, watcher: Watcher
         execute: Trains packs on them.
         watcher: Is told what happens.
         size: Trials of a pack, instead of as many as fit into the memory of a device.
+        free: That memory, if the devices are GPUs of other machines.
 
     Raises:
         InputError: A trial cannot be trained as it is asked for.
     """
-    device = choose_device(devices[0])
+    free = free or free_bytes(choose_device(devices[0]))
 
     def train(configs: Iterable[RunConfig], numbers: Mapping[tuple[str, int], int]) -> None:
-        execute(_works(sweep, remaining(sweep, configs), numbers, device, len(devices), size), watcher)
+        execute(_works(sweep, remaining(sweep, configs), numbers, free, len(devices), size), watcher)
 
     if not sweep.is_asked:
         train([resolved(sweep, config) for config in sweep.grid.configs()], {})
@@ -137,13 +149,13 @@ def _works(
     sweep: Sweep,
     configs: Sequence[RunConfig],
     numbers: dict[tuple[str, int], int],
-    device: torch.device,
+    free: int | None,
     workers: int,
     size: int | None,
 ) -> list[Work]:
     """Packs of trials: no fewer than there are workers, if there are trials enough; floors one by one."""
     parts: list[tuple[RunConfig, ...]] = [(config,) for config in configs if HEADS[config.head].floor]
-    for one in plan(sweep, configs, device, size):
+    for one in plan(sweep, configs, free, size):
         share = max(1, -(-len(one.runs) // workers))
         for pack in Group(one.runs, one.trial_bytes, min(one.size, share)).packs:
             parts.append(tuple(run.config for run in pack))
@@ -165,34 +177,58 @@ def in_processes(devices: Sequence[str]) -> Execute:
     """The executor for several devices of this machine, one process each."""
 
     def execute(works: Sequence[Work], watcher: Watcher) -> None:
-        context = multiprocessing.get_context("spawn")
-        pools = [ProcessPoolExecutor(1, context) for _ in devices]
-        waiting, threads = deque(works), max(1, torch.get_num_threads() // len(devices))
+        waiting = deque(works)
         busy: dict[Future[list[Path]], int] = {}
         try:
-            while waiting or busy:
-                for number in set(range(len(devices))) - set(busy.values()):
-                    if waiting:
-                        watcher.begun(len(waiting[0].configs))
-                        busy[pools[number].submit(_remote, waiting.popleft(), devices[number], threads)] = number
-                for future in wait(busy, return_when=FIRST_COMPLETED).done:
-                    del busy[future]
-                    for path in future.result():
-                        watcher.advanced(1)
-                        watcher.ended(RunFolder(path))
+            with _pools(len(devices)) as pools:
+                while waiting or busy:
+                    for number in set(range(len(devices))) - set(busy.values()):
+                        if waiting:
+                            watcher.begun(len(waiting[0].configs))
+                            busy[pools[number].submit(train_remote, waiting.popleft(), devices[number])] = number
+                    for future in wait(busy, return_when=FIRST_COMPLETED).done:
+                        del busy[future]
+                        for path in future.result():
+                            watcher.advanced(1)
+                            watcher.ended(RunFolder(path))
         except BrokenProcessPool as error:
             raise InputError("A worker process died (out of memory?). The same command goes on with what is left.") from error
-        finally:
-            for pool in pools:
-                pool.shutdown(cancel_futures=True)
 
     return execute
 
 
-def _remote(work: Work, device: str, threads: int) -> list[Path]:
+@contextlib.contextmanager
+def _pools(count: int) -> Iterator[list[ProcessPoolExecutor]]:
+    """Processes that share the cores, and end at once with this one or with an exception here: nobody else trains what is in flight."""
+    context = multiprocessing.get_context("spawn")
+    ending, held = context.Pipe(duplex=False)
+    threads = max(1, torch.get_num_threads() // count)
+    pools = [ProcessPoolExecutor(1, context, _begin, (ending, threads)) for _ in range(count)]
+    try:
+        yield pools
+    except BaseException:
+        held.close()
+        raise
+    finally:
+        for pool in pools:
+            pool.shutdown(cancel_futures=True)
+        held.close()
+        ending.close()
+
+
+def _begin(ending: Connection, threads: int) -> None:
+    """Begins a process of `_pools`, which ends when nobody holds the other end of the pipe any more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal
     torch.set_num_threads(threads)
-    return train_remote(work, device)
+    threading.Thread(target=_end_with, args=(ending,), daemon=True).start()
 
 
-def _free_bytes(device: torch.device) -> int | None:
+def _end_with(ending: Connection) -> None:
+    with contextlib.suppress(EOFError):
+        ending.recv()
+    os._exit(1)
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """Memory that is free on a GPU; None for a CPU."""
     return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None

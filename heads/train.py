@@ -182,7 +182,7 @@ def train(
     """Trains runs to their ends. What is complete on disk is not computed again.
 
     Args:
-        runs: With one number of steps in an epoch.
+        runs: With one number of steps in an epoch, and last saved after the same one: a short batch comes at another place in each.
         engine: Of these runs.
         ended: Called with each run when it is over, and with the error if it failed.
         is_pruned: Asked after every epoch of a run; one that is pruned is over.
@@ -196,9 +196,10 @@ def train(
     while going:
         failed = _epoch(going, engine, advance)
         over = {run: failed.get(run) for run in going if run in failed or run.is_over or is_pruned(run)}
-        for number, run in enumerate(going):
-            if run not in over and time.monotonic() - run.saved_at > SAVE_EVERY_S:
-                run.save(engine.state(number))
+        if any(time.monotonic() - run.saved_at > SAVE_EVERY_S for run in going):  # all of them, so that they can go on together
+            for number, run in enumerate(going):
+                if run not in over:
+                    run.save(engine.state(number))
         going = _without(going, engine, over, ended)
 
 

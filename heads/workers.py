@@ -101,13 +101,15 @@ def train_work(work: Work, materials: Materials, watcher: Watcher) -> None:
 
 
 def _train(runs: Sequence[Run], is_pruned: Callable[[Run], bool], watcher: Watcher) -> None:
-    """Trains runs together if they can be; if they do not fit into memory, in two halves."""
-    if not runs:
-        return
-    if len(runs) > 1 and signature(runs[0]) is None:
-        for run in runs:
-            _train([run], is_pruned, watcher)
-        return
+    """Trains runs together if they can be and were last saved after the same epoch; if they do not fit into memory, in two halves."""
+    apart: dict[object, list[Run]] = {}
+    for run in runs:
+        apart.setdefault(run if signature(run) is None else run.folder.saved_epochs, []).append(run)
+    for part in apart.values():
+        _train_together(part, is_pruned, watcher)
+
+
+def _train_together(runs: Sequence[Run], is_pruned: Callable[[Run], bool], watcher: Watcher) -> None:
     if not _fits(runs, is_pruned, watcher):
         torch.cuda.empty_cache()
         again = [Run(run.config, run.tensors, run.folder) for run in runs if not is_over(run.folder)]

@@ -1,0 +1,137 @@
+"""What came out for the rows of a table: the metrics of one split, of each seed from its run folder, and mean and deviation of them.
+
+The test split of a run is opened here, once, and only when it is asked for. How rows are trained is in `heads.tables`, how results are
+shown in `heads.table_report`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from data.labels import EMOTIONS
+from heads.config import RunConfig
+from heads.evaluation import evaluate
+from heads.experiment import describe, run_folder
+from heads.intervals import MeanSd, mean_sd
+from heads.runs import RunFolder
+from heads.sweep import resolved
+from heads.table_rows import TABLES, Kind, Row
+from heads.workers import Sweep, materials_on
+
+NEVER = "never predicts an emotion"
+"""The method of the row that every emotion classifier has to beat."""
+
+_NEVER = {"acc": "never_acc", "wf1": "never_wf1"}
+"""Metric → that of never predicting."""
+
+
+@dataclass(frozen=True)
+class Seed:
+    """How one seed of a row ended."""
+
+    seed: int
+    folder: str  # its name
+    values: Mapping[str, float | None] | None  # metric → value on the split; None if the run failed
+    failure: str | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """A row and its seeds."""
+
+    row: Row
+    seeds: tuple[Seed, ...]
+    method: str
+    problem: str | None = None  # why it could not be trained at all
+
+    @property
+    def done(self) -> list[Seed]:
+        """The seeds with values."""
+        return [seed for seed in self.seeds if seed.values is not None]
+
+    def value(self, metric: str) -> MeanSd:
+        """Mean and sample deviation over seeds; NaN where there is none."""
+        values = [seed.values.get(metric) for seed in self.done]
+        known = [{metric: np.nan if value is None else value} for value in values]
+        return mean_sd(known)[metric] if known else MeanSd(np.nan, np.nan)
+
+    @property
+    def kind(self) -> Kind:
+        """What it is a reproduction of, and what it is not."""
+        return Kind("floor", "says of every clip that the emotion is absent") if self.method == NEVER else self.row.kind
+
+    @property
+    def faults(self) -> list[str]:
+        """Why numbers are missing."""
+        of_seeds = [f"seed {seed.seed}: {seed.failure}" for seed in self.seeds if seed.failure]
+        return [f"{self.method}: {text}" for text in ([self.problem] if self.problem else of_seeds)]
+
+
+def result(made: Sweep, row: Row, configs: Sequence[RunConfig], split: str, device: str) -> Result:
+    """Of a row that was trained.
+
+    Args:
+        made: Where its trials are.
+        row: Of a table.
+        configs: Its runs, one a seed.
+        split: valid, or test, which is opened for the runs for which it was not before.
+        device: What predicts it.
+
+    Raises:
+        InputError: A run is not of this cache.
+    """
+    return Result(row, tuple(_seed(made, config, split, device) for config in configs), row.method)
+
+
+def never(floor: Result) -> Result:
+    """The row that never predicts an emotion, from any row on the same clips."""
+    found = []
+    for seed in floor.done[:1]:
+        values = {
+            f"{name}_{metric}": seed.values.get(f"{name}_{own}") for metric, own in _NEVER.items() for name in (*EMOTIONS, "mean")
+        }
+        found.append(Seed(seed.seed, seed.folder, values))
+    return Result(floor.row, tuple(found), NEVER)
+
+
+def _seed(made: Sweep, config: RunConfig, split: str, device: str) -> Seed:
+    config = resolved(made, config)
+    folder = run_folder(config, made.trials)
+    if not folder.is_complete:
+        return Seed(config.seed, folder.path.name, None, folder.failure or "was not trained")
+    folder.begin(describe(materials_on(made.cache, "cpu", 0).open(config)))  # refuses what comes from another cache
+    return Seed(config.seed, folder.path.name, _values(made, config, folder, split, device))
+
+
+def _values(made: Sweep, config: RunConfig, folder: RunFolder, split: str, device: str) -> Mapping[str, Any]:
+    content = folder.metrics()
+    if split not in content:
+        content = evaluate(materials_on(made.cache, device, made.memory_bytes).open(config), folder, split)
+    return content[split]
+
+
+def long_table(results: Sequence[Result], split: str) -> pd.DataFrame:
+    """One row for each metric of each row, unrounded: ours, the paper's, and the run folders that ours is from."""
+    found = []
+    for one in results:
+        row, config = one.row, one.row.config
+        facts = {
+            "table": row.table,
+            "corpus": config.corpus,
+            "split": split,
+            "group": row.group,
+            "method": one.method,
+            "head": config.head,
+            "task": config.task,
+            "preset": config.preset,
+            "reproduction": one.kind.short,
+            "seeds": len(one.done),
+        }
+        runs = " ".join(seed.folder for seed in one.done)
+        for metric in (*TABLES[row.table].metrics, *TABLES[row.table].further):
+            mean, sd = one.value(metric)
+            found.append({**facts, "metric": metric, "mean": mean, "sd": sd, "paper": row.paper.get(metric, np.nan), "runs": runs})
+    return pd.DataFrame(found)

@@ -1,0 +1,182 @@
+"""Which rows the tables of the paper have here: heads, configurations, presets, and what each row is a reproduction of.
+
+The paper's numbers are in `heads.paper`, the points of its figures and of Table III in `heads/grids`. How rows are trained is in
+`heads.tables`.
+"""
+
+import dataclasses
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from data.lookup import lookup
+from heads import paper
+from heads.base import TASKS
+from heads.config import PRESETS, RunConfig, make_config
+from heads.grid import read_grid
+from heads.metrics import SENTIMENT_METRICS
+from heads.mmolre import FamilyOptions
+from heads.registry import HEADS
+
+GRIDS = {path.stem: path for path in sorted((Path(__file__).parent / "grids").glob("*.yaml"))}
+"""Grid files that come with the program."""
+
+FLOOR = "median"
+"""The head of the row that looks at no feature."""
+
+TASK_WORDS = {"msa": "sentiment", "mer": "emotions", "both": "sentiment and emotions"}
+
+GROUPS = {
+    "token": "Heads that read one utterance",
+    "context": "Heads that read whole videos (at test time, a clip's neighbours in the test split)",
+    "floor": "Floors",
+}
+"""What rows are kept apart by."""
+
+PRESET_WORDS = {
+    "native": "trained as its authors trained it, as far as one loop can",
+    "common": "one recipe for all heads, MMoLRE's family at its light size",
+    "light": "small and quick, not at its published size",
+    "paper-mosi": "the MMoLRE paper's size and training on CMU-MOSI",
+    "paper-mosei": "the MMoLRE paper's size and training on CMU-MOSEI",
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table or figure of the paper."""
+
+    title: str
+    task: str  # whose metrics it shows
+    metrics: tuple[str, ...]  # that are printed
+    further: tuple[str, ...] = ()  # that are in the CSV file as well
+    corpora: tuple[str, ...] = ("mosei",)
+    grid: str | None = None  # a key of GRIDS with its points; else its rows are heads
+    preset: str = "common"  # unless asked otherwise
+
+
+_FURTHER = tuple(f"{name}_{metric}" for name in (*paper.EMOTIONS, "mean") for metric in ("macro_f1", "balanced_acc"))
+
+TABLES = {
+    "table1": Table("Table I: sentiment", "msa", SENTIMENT_METRICS, corpora=paper.CORPORA),
+    "table2": Table("Table II: emotions", "mer", paper.EMOTION_COLUMNS, _FURTHER),
+    "table3": Table("Table III: ranks of the shared experts", "msa", SENTIMENT_METRICS, grid="table3", preset="paper"),
+    "fig2": Table("Figure 2: number of experts and top-k", "msa", SENTIMENT_METRICS, grid="fig2", preset="paper"),
+    "fig3": Table("Figure 3: ablation", "msa", SENTIMENT_METRICS, grid="fig3", preset="paper"),
+}
+"""What `python -m heads tables --only` can be given."""
+
+
+class Kind(NamedTuple):
+    """What a row is a reproduction of, in a word or two and at length."""
+
+    short: str
+    long: str
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """One row of a table, of all its seeds."""
+
+    table: str
+    method: str
+    paper: Mapping[str, float]  # metric → the paper's
+    config: RunConfig  # with whatever seed
+
+    @property
+    def group(self) -> str:
+        """A key of `GROUPS`."""
+        head = HEADS[self.config.head].head
+        return "floor" if head is None else "context" if head.context else "token"
+
+    @property
+    def kind(self) -> Kind:
+        """What it is a reproduction of, and what it is not."""
+        entry, task = HEADS[self.config.head], TABLES[self.table].task
+        if entry.floor:
+            return Kind("floor", entry.summary)
+        short, long = ("variant", f"a variant of {entry.source}") if entry.is_variant else ("faithful", entry.source)
+        long = f"{long}: {entry.summary}"
+        if entry.is_variant:
+            long += "; frozen features leave out a part that makes the method what it is"
+        if task not in TASKS[entry.published]:
+            short += ", extension"
+            long += f"; published for {TASK_WORDS[entry.published]} only, what it does for {TASK_WORDS[task]} is our extension"
+        return Kind(short, f"{long}; {preset_words(self.config.preset)}")
+
+
+def rows(table: str, corpus: str, preset: str | None, heads: Sequence[str] | None) -> list[Row]:
+    """The rows of a table on a corpus, in the paper's order, those that the paper does not have behind them, the floor last.
+
+    Args:
+        table: A key of `TABLES`.
+        corpus: One of the table's.
+        preset: native or paper (as published: MMoLRE's family by paper-<corpus>, all others by native), any other key of PRESETS, or a
+            YAML file, for all; the table's own if None.
+        heads: Only these. In Tables I and II they may be heads that the paper does not have there.
+
+    Returns:
+        Only the floor if no head of `heads` can be in the table.
+
+    Raises:
+        InputError: There is no such preset, or a configuration cannot be.
+    """
+    preset = preset or TABLES[table].preset
+    configs = _points(table, corpus, preset, heads) if TABLES[table].grid else _heads(table, corpus, preset, heads)
+    known = paper.published(table, corpus)
+    found = {}
+    for config in [*configs, _config(table, FLOOR, corpus, preset)]:
+        key = _key(table, config)
+        found[key] = Row(table, *(known[key] if key in known else paper.Published(_method(key), {})), config)
+    return list(found.values())
+
+
+def preset_words(preset: str) -> str:
+    """What a preset, or a file of settings, is for a row."""
+    return f"preset {preset}: {PRESET_WORDS[preset]}" if preset in PRESET_WORDS else f"settings of {Path(preset).name}"
+
+
+def preset_for(preset: str, head: str, corpus: str) -> str:
+    """The preset of one head: as published (native, paper), MMoLRE's family has one for each corpus, and the others have native."""
+    if preset.endswith((".yaml", ".yml")):
+        return preset
+    if lookup({**PRESETS, "paper": None}, preset, "preset") is not None and preset != "native":
+        return preset
+    return f"paper-{corpus}" if issubclass(HEADS[head].options, FamilyOptions) else "native"
+
+
+def _heads(table: str, corpus: str, preset: str, heads: Sequence[str] | None) -> list[RunConfig]:
+    """Those of the paper's table, or those asked for that can learn its task."""
+    known, task = list(paper.published(table, corpus)), TABLES[table].task
+    asked = known if heads is None else [*(head for head in known if head in heads), *(head for head in heads if head not in known)]
+    return [_config(table, head, corpus, preset) for head in asked if head != FLOOR and task in TASKS[HEADS[head].task or "both"]]
+
+
+def _config(table: str, head: str, corpus: str, preset: str) -> RunConfig:
+    """A head on both tasks if it learns them at once, else on the table's."""
+    task = HEADS[head].task or ("both" if head in paper.JOINT else TABLES[table].task)
+    return make_config(head, corpus, preset_for(preset, head, corpus), {"task": task}, f"{table}, head {head}")
+
+
+def _points(table: str, corpus: str, preset: str, heads: Sequence[str] | None) -> list[RunConfig]:
+    """The points of a grid file, which are all of MMoLRE's family, with another preset."""
+    grid = read_grid(GRIDS[TABLES[table].grid], corpus)
+    grid = dataclasses.replace(grid, fixed={**grid.fixed, "preset": preset_for(preset, "mmolre", corpus)}, seeds=())
+    return [config for config in grid.configs() if heads is None or config.head in heads]
+
+
+def _key(table: str, config: RunConfig) -> Hashable:
+    """What `paper.published` calls a row."""
+    mixture = getattr(config.model, "mixture", None)
+    if table == "table3" and mixture is not None:
+        return mixture.rank
+    return (mixture.experts, mixture.top_k) if table == "fig2" and mixture is not None else config.head
+
+
+def _method(key: Hashable) -> str:
+    """What a row is called that the paper does not have here."""
+    if isinstance(key, tuple):
+        return f"n = {key[0]}, k = {key[1]}"
+    elsewhere = {**paper.FIGURE_3, **paper.TABLE_2, **paper.TABLE_1["mosei"]}
+    return elsewhere[key].method if key in elsewhere else str(key)

@@ -1,0 +1,86 @@
+"""Grids of runs that take a fraction of a second, and sweeps of them in this process."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import small_runs
+import torch
+import yaml
+
+from heads.experiment import fit, run_folder
+from heads.grid import Grid, read_grid
+from heads.materials import Materials
+from heads.runs import RunFolder
+from heads.sweep import Execute, in_process, opened, resolved, run
+from heads.workers import Sweep, Watcher
+
+SHORT = small_runs.SMALL | {"train.max_epochs": 2, "train.keep": []}
+"""Of all trials of a grid, unless it says otherwise."""
+
+
+class Seen(Watcher):
+    """Remembers what it is told."""
+
+    def __init__(self) -> None:
+        self.count, self.share, self.over = 0, 0.0, []
+
+    def begun(self, count: int) -> None:
+        self.count += count
+
+    def advanced(self, share: float) -> None:
+        self.share += share
+
+    def ended(self, folder: RunFolder) -> None:
+        self.over.append(folder.path.name)
+
+
+def write_grid(path: Path, fixed: dict | None = None, **sections: object) -> Path:
+    """A grid file of small runs of pre-fusion on mosi; what is varied is not fixed."""
+    varied = {name for section in ("grid", "random") for name in sections.get(section, {})}
+    varied |= {name for point in sections.get("list", []) for name in point}
+    kept = {name: value for name, value in (SHORT | (fixed or {})).items() if name not in varied}
+    heads = {} if "head" in varied else {"head": "pre-fusion"}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump({**heads, "corpus": "mosi", "fixed": kept, **sections}, sort_keys=False))
+    return path
+
+
+def a_grid(folder: Path, fixed: dict | None = None, **sections: object) -> Grid:
+    """The same, read."""
+    return read_grid(write_grid(folder / "grid.yaml", fixed, **sections), None)
+
+
+def swept(made: Sweep, size: int | None = 3, execute: Execute | None = None, devices: tuple[str, ...] = ("cpu",)) -> Seen:
+    """Trains what is left of a sweep in its folder."""
+    seen = Seen()
+    with opened(made):
+        run(made, devices, execute or in_process("cpu"), seen, size)
+    return seen
+
+
+def folders(made: Sweep) -> list[RunFolder]:
+    """The run folders of a sweep, by name."""
+    return [RunFolder(path) for path in sorted(made.trials.iterdir())]
+
+
+def history(folder: RunFolder) -> pd.DataFrame:
+    """Of a run, without times."""
+    return pd.read_csv(folder.path / "history.csv").drop(columns="seconds")
+
+
+def times(made: Sweep) -> dict[str, int]:
+    """Complete trial → when it became so."""
+    return {one.path.name: (one.path / "metrics.json").stat().st_mtime_ns for one in folders(made) if one.is_complete}
+
+
+def assert_equal_to_fit(made: Sweep, folder: Path) -> None:
+    """Every trial of the grid is there once, complete, and what `fit` makes of it by itself, below `folder`."""
+    configs = [resolved(made, config) for config in made.grid.configs()]
+    assert [one.path for one in folders(made)] == sorted({run_folder(config, made.trials).path for config in configs})
+    materials = Materials(made.cache, torch.device("cpu"))
+    for config in configs:
+        found, alone = run_folder(config, made.trials), run_folder(config, folder / "alone")
+        expected = fit(materials.open(config), alone)
+        assert found.metrics()["valid"]["mae"] == pytest.approx(expected["valid"]["mae"], rel=1e-4)
+        assert history(found)["valid_loss"].tolist() == pytest.approx(history(alone)["valid_loss"].tolist(), rel=1e-4)

@@ -1,0 +1,269 @@
+"""`python -m heads sweep`, and `evaluate` of the best of a sweep: what they print, write and refuse."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from caches import make_cache
+from command_line import call, content, printed, sentiment_row
+from filelock import FileLock
+from sweeps import write_grid
+
+from heads import sweep_command
+from heads.__main__ import main
+from heads.pack import Pack
+from heads.runs import RunFolder
+from heads.trials import collect, ranked
+
+GRID = {"grid": {"train.lr": [0.01, 0.003]}, "seeds": [1, 2]}
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return make_cache(tmp_path_factory.mktemp("cache"), utterances=30)
+
+
+@pytest.fixture
+def sweep(cache, tmp_path, capsys):
+    """Calls the command on a grid file of these sections."""
+
+    def of(*options: object, **sections: object) -> tuple[int, str, str]:
+        grid = write_grid(tmp_path / "grid.yaml", **sections)
+        return call(capsys, "sweep", grid, "--cache", cache, "--out", tmp_path / "sweep", "--devices", "cpu", *options)
+
+    return of
+
+
+@pytest.fixture(scope="module")
+def complete(cache, tmp_path_factory) -> Path:
+    """A sweep of pre-fusion with two learning rates, and of mmml with one at which it fails; two seeds each. Not to be changed."""
+    folder = tmp_path_factory.mktemp("complete")
+    points = [{"head": head, "train.lr": lr} for head, lr in (("pre-fusion", 0.01), ("pre-fusion", 0.003), ("mmml", 1e30))]
+    grid = write_grid(folder / "grid.yaml", list=points, seeds=[1, 2])
+    arguments = ["sweep", grid, "--cache", cache, "--out", folder / "sweep", "--devices", "cpu", "--pack-size", 2]
+    assert main([str(argument) for argument in arguments]) == 0
+    return folder / "sweep"
+
+
+@pytest.fixture
+def own(complete, tmp_path) -> Path:
+    """The same sweep, to be changed."""
+    return shutil.copytree(complete, tmp_path / "own")
+
+
+def trials(folder: Path) -> list[RunFolder]:
+    return [RunFolder(path) for path in sorted((folder / "trials").iterdir())]
+
+
+def best(folder: Path, count: int, metric: str = "mae") -> set[str]:
+    """Names of the trials of the best configurations."""
+    table = collect(folder)
+    keys = ranked(table, metric)["key"].head(count)
+    return set(table.loc[table["key"].isin(keys) & (table["status"] == "complete"), "name"])
+
+
+def opened(folder: Path) -> set[str]:
+    """Names of the trials that were evaluated."""
+    return {trial.path.name for trial in trials(folder) if (trial.path / "opened.csv").exists()}
+
+
+def test_help_says_what_can_be_chosen(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        call(capsys, "sweep", "--help")
+    said = capsys.readouterr().out
+    assert stopped.value.code == 0
+    options = {"--cache", "--corpus", "--out", "--dry-run", "--metric", "--pack-size", "--devices", "--executor", "--search", "--prune"}
+    assert options <= set(re.findall(r"--[a-z-]+", said))
+
+
+def test_a_dry_run_says_what_would_be_done_and_does_nothing(sweep, tmp_path):
+    varied = {"train.lr": [0.01, 0.003], "model.fusion.ffn": [8, 9]}
+    status, out, err = sweep("--dry-run", "--pack-size", "2", grid=varied, seeds=[1, 2, 3])
+    assert (status, err) == (0, "")
+    assert out.startswith("12 trials, 0 of them over; varied: train.lr, model.fusion.ffn\n")
+    header, *rows = [re.split(r" {2,}", line) for line in out.splitlines()[1:4]]
+    assert header == ["head", "preset", "trials", "packs", "at a time", "memory a trial", "at most"]
+    assert [row[:5] for row in rows] == [["pre-fusion", "light", "6", "3", "2"]] * 2, "those of one width stand together"
+    assert all(re.fullmatch(r"\d+ MB", row[5]) and re.fullmatch(r"\d+:\d\d:\d\d", row[6]) for row in rows)
+    assert re.search(r"\nat most \d+:\d\d:\d\d on cpu, if no trial stops early\n$", out)
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_a_dry_run_counts_floors_and_heads_that_are_trained_alone(sweep, tmp_path, cache, capsys):
+    path = tmp_path / "grid.yaml"
+    path.write_text("corpus: mosi\nfixed: {train.max_epochs: 1}\ngrid: {head: [self-mm]}\nseeds: [1, 2]\n")
+    status, out, _ = call(capsys, "sweep", path, "--cache", cache, "--out", tmp_path / "sweep", "--dry-run")
+    assert status == 0
+    assert "alone" in out
+    path.write_text("corpus: mosi\ngrid: {head: [median, ridge]}\n")
+    status, out, _ = call(capsys, "sweep", path, "--cache", cache, "--out", tmp_path / "sweep", "--dry-run")
+    assert (status, out) == (0, "2 trials, 0 of them over; varied: head\n2 floors, seconds each\n")
+
+
+def test_a_sweep_prints_the_best_and_writes_its_results(sweep, tmp_path):
+    status, out, err = sweep("--pack-size", "2", **GRID)
+    folder = tmp_path / "sweep"
+    assert (status, err) == (0, "")
+    assert out.startswith(f"{folder}: 4 trials, 0 of them over\n")
+    table = collect(folder)
+    assert table["status"].tolist() == ["complete"] * 4
+    pd.testing.assert_frame_equal(pd.read_parquet(folder / "trials.parquet"), table, check_dtype=False)
+    expected = ranked(table, "mae")
+    assert [line.split()[0] for line in out.splitlines()[2:4]] == expected["key"].tolist()
+    assert f"{expected['mean'][0]:.6f}" in out
+    page = (folder / "report.html").read_text()
+    assert all(key in page for key in expected["key"])
+    assert str(folder / "report.html") in out
+    assert list((folder / "tables").iterdir())
+    before = {trial.path.name: content(trial.path) for trial in trials(folder)}
+    status, out, _ = sweep("--pack-size", "2", **GRID)
+    assert status == 0
+    assert out.startswith(f"{folder}: 4 trials, 4 of them over\n")
+    assert {trial.path.name: content(trial.path) for trial in trials(folder)} == before
+    out = sweep("--dry-run", **GRID)[1]
+    assert out == "4 trials, 4 of them over; varied: train.lr\n"
+
+
+def test_a_sweep_says_which_trials_failed(sweep, tmp_path):
+    status, out, err = sweep(grid={"train.lr": [1e30]})
+    assert (status, err) == (0, "")
+    said = out.splitlines()[1]
+    assert re.fullmatch(r"1 of 1 trials failed; Epoch \d: the validation loss is not finite\. Lower train\.lr \(1e\+30\)\.", said)
+    assert collect(tmp_path / "sweep")["status"].tolist() == ["failed"]
+    assert (tmp_path / "sweep" / "report.html").exists()
+
+
+def test_trials_can_be_compared_by_another_metric(sweep, tmp_path):
+    status, out, _ = sweep("--metric", "corr", **GRID)
+    assert status == 0
+    assert [line.split()[0] for line in out.splitlines()[2:4]] == ranked(collect(tmp_path / "sweep"), "corr")["key"].tolist()
+
+
+def test_ctrl_c_keeps_what_is_finished_and_says_so(sweep, tmp_path, monkeypatch):
+    step, packs = Pack.step, []
+
+    def interrupt(self: Pack, rates) -> None:
+        packs.append(self) if self not in packs else None
+        if len(packs) == 2:
+            raise KeyboardInterrupt
+        step(self, rates)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Pack, "step", interrupt)
+        status, _, err = sweep("--pack-size", "2", **GRID)
+    assert (status, err) == (130, "Interrupted. The same command goes on where it was last saved.\n")
+    assert sorted(pd.read_parquet(tmp_path / "sweep" / "trials.parquet")["status"]) == ["complete"] * 2 + ["unfinished"] * 2
+    status, out, _ = sweep("--pack-size", "2", **GRID)
+    assert status == 0
+    assert "4 trials, 2 of them over" in out
+    assert collect(tmp_path / "sweep")["status"].tolist() == ["complete"] * 4
+
+
+def test_ctrl_c_before_there_is_a_trial_is_no_error_of_the_sweep(sweep, monkeypatch):
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sweep_command, "run", interrupt)
+    status, _, err = sweep(**GRID)
+    assert (status, err) == (130, "Interrupted. The same command goes on where it was last saved.\n")
+
+
+def test_a_search_counts_its_own_trials(sweep, tmp_path):
+    space = {"count": 2, "seed": 3, "train.lr": {"log_uniform": [1e-4, 1e-2]}}
+    for over in (0, 2):
+        status, out, _ = sweep("--search", "optuna", grid={"model.fusion.ffn": [8, 9, 10]}, random=space)
+        assert status == 0
+        assert out.startswith(f"{tmp_path / 'sweep'}: 2 trials, {over} of them over\n"), "not all combinations"
+
+
+@pytest.mark.parametrize(
+    ("options", "sections", "message"),
+    [
+        (["--metric", "maee"], GRID, "Unknown metric 'maee'. Did you mean 'mae'? "),
+        (["--metric", "loss"], GRID, "Unknown metric 'loss'. "),
+        (
+            ["--metric", "mae"],
+            {"grid": {"task": ["mer"]}},
+            "--metric is mae, a metric of task 'msa', which no trial learns. Choose another.",
+        ),
+        (["--pack-size", "0"], GRID, "--pack-size is 0, expected 1 or more."),
+        (["--memory-gb", "-1"], GRID, "--memory-gb is -1.0, expected "),
+        (["--devices", "cpu", "abacus"], GRID, "Device 'abacus' cannot be used "),
+        ([], {"grid": {"train.lrr": [1]}}, "{grid}: head 'pre-fusion': unknown option 'train.lrr'. Did you mean train.lr? "),
+        ([], {"grid": {"model.output_dropout": [0.1, 1.5]}}, "A dropout rate is 1.5, expected 0 to below 1."),
+        (["--corpus", "mosei"], GRID, "{grid}: corpus is 'mosi', but --corpus says 'mosei'. "),
+        (["--search", "optuna"], GRID, "{grid}: --search optuna needs random: "),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line_before_anything_is_trained(sweep, tmp_path, options, sections, message):
+    status, _, err = sweep(*options, **sections)
+    assert status == 2
+    assert err.startswith("error: " + message.format(grid=tmp_path / "grid.yaml"))
+    assert err.count("\n") == 1
+    assert not list((tmp_path / "sweep").glob("trials/*"))
+
+
+def test_a_folder_in_use_and_a_missing_cache_are_refused(sweep, tmp_path, capsys):
+    (tmp_path / "sweep").mkdir()
+    with FileLock(tmp_path / "sweep" / "lock"):
+        status, _, err = sweep(**GRID)
+    assert (status, err.count("\n")) == (2, 1)
+    assert "another sweep is at work there" in err
+    status, _, err = sweep("--cache", tmp_path / "no", **GRID)
+    assert status == 2
+    assert err.startswith(f"error: {tmp_path / 'no'}: no such folder, expected a cache. ")
+
+
+@pytest.mark.parametrize("top", [1, 2])
+def test_evaluate_opens_the_test_split_of_the_best_of_a_sweep_alone(capsys, own, top):
+    chosen = best(own, top)
+    assert len(chosen) == 2 * top
+    status, out, err = call(capsys, "evaluate", "--sweep", own, "--top", top, "--split", "test", "--device", "cpu")
+    assert (status, err) == (0, "")
+    assert opened(own) == chosen
+    found = {trial.path.name: trial.metrics()["test"] for trial in trials(own) if trial.path.name in chosen}
+    assert {name: row for name, row in printed(out, "sentiment, test").items() if name in found} == {
+        name: sentiment_row(values) for name, values in found.items()
+    }
+    table = pd.read_parquet(own / "trials.parquet").set_index("name")
+    assert table["test.mae"].dropna().to_dict() == pytest.approx({name: values["mae"] for name, values in found.items()})
+    assert f"{own / 'report.html'}: the report, written again" in out
+    assert 'id="test"' in (own / "report.html").read_text()
+
+
+def test_evaluate_ranks_a_sweep_by_the_metric_that_is_asked_for(capsys, own):
+    assert call(capsys, "evaluate", "--sweep", own, "--metric", "mean_wf1", "--device", "cpu")[0] == 0
+    assert opened(own) == best(own, 1, "mean_wf1")
+    for trial in trials(own):
+        if trial.path.name in opened(own):
+            assert pd.read_csv(trial.path / "opened.csv")["split"].tolist() == ["valid"]
+
+
+def test_the_order_of_a_sweep_does_not_change_when_its_test_split_was_opened(capsys, own):
+    before = ranked(collect(own), "mae")["key"].tolist()
+    assert call(capsys, "evaluate", "--sweep", own, "--top", 9, "--split", "test", "--device", "cpu")[0] == 0
+    assert len(opened(own)) == 4, "what failed has nothing to evaluate"
+    assert ranked(collect(own), "mae")["key"].tolist() == before
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "Give either run folders or --sweep DIR."),
+        (["{run}", "--sweep", "{sweep}"], "Give either run folders or --sweep DIR."),
+        (["{run}", "--top", "1"], "--top and --metric choose among the trials of --sweep DIR, which is not given."),
+        (["{run}", "--metric", "mae"], "--top and --metric choose among the trials of --sweep DIR, which is not given."),
+        (["--sweep", "{sweep}", "--top", "0"], "--top is 0, expected 1 or more."),
+        (["--sweep", "{sweep}", "--metric", "maee"], "Unknown metric 'maee'. Did you mean 'mae'? "),
+        (["--sweep", "{sweep}/trials"], "{sweep}/trials/trials: holds no trials. Give the folder that a sweep wrote to."),
+    ],
+)
+def test_evaluate_refuses_what_is_no_choice(capsys, complete, options, message):
+    places = {"sweep": complete, "run": trials(complete)[0].path}
+    status, out, err = call(capsys, "evaluate", *(option.format(**places) for option in options), "--device", "cpu")
+    assert (status, out) == (2, "")
+    assert err.startswith("error: " + message.format(**places))
+    assert err.count("\n") == 1
+    assert opened(complete) == set()
