@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 
 from data.errors import InputError
 from heads.config import RunConfig
-from heads.experiment import run_folder
+from heads.experiment import describe, run_folder
 from heads.materials import choose_device
 from heads.packing import Group, group
 from heads.registry import HEADS
@@ -89,9 +89,19 @@ def resolved(sweep: Sweep, config: RunConfig) -> RunConfig:
 
 
 def remaining(sweep: Sweep, configs: Iterable[RunConfig]) -> list[RunConfig]:
-    """Of resolved trials those that are not over, each once."""
-    folders = {run_folder(config, sweep.trials).path: config for config in configs}
-    return [config for path, config in folders.items() if not is_over(RunFolder(path))]
+    """Of resolved trials those that are not over, each once.
+
+    Raises:
+        InputError: A trial that is over has read another cache.
+    """
+    left = {}
+    for config in configs:
+        folder = run_folder(config, sweep.trials)
+        if is_over(folder):
+            folder.begin(describe(materials_on(sweep.cache, "cpu", 0).open(config)))
+        else:
+            left[folder.path] = config
+    return list(left.values())
 
 
 def run(

@@ -139,6 +139,8 @@ def _fits(runs: Sequence[Run], is_pruned: Callable[[Run], bool], watcher: Watche
 
 def end(run: Run, error: InputError | None) -> None:
     """Writes the results of a trial that is over, or why it failed."""
+    if error is None and run.config.train.select not in run.selection.best:
+        error = InputError(f"Pruned after {run.epoch} epochs, in none of which train.select, {run.config.train.select}, was a number.")
     if error is None:
         finish(run)
     else:

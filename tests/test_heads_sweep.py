@@ -11,12 +11,14 @@ from filelock import FileLock
 from sweeps import a_grid, assert_equal_to_fit, folders, swept, times
 
 from data.errors import InputError
+from heads.experiment import describe, run_folder
 from heads.grid import read_grid
 from heads.pack import Pack
 from heads.search import Search
 from heads.sweep import in_process, opened, plan, remaining, resolved
+from heads.train import Run
 from heads.trials import collect
-from heads.workers import Sweep
+from heads.workers import Sweep, end, materials_on
 
 LR = [0.01, 0.003]
 
@@ -54,6 +56,14 @@ def test_a_sweep_that_is_over_trains_nothing(sweep):
     assert swept(made).over == []
     assert times(made) == before
     assert remaining(made, [resolved(made, config) for config in made.grid.configs()]) == []
+
+
+def test_trials_of_another_cache_are_refused(sweep, tmp_path):
+    made = sweep(seeds=[1])
+    swept(made)
+    other = replace(made, cache=make_cache(tmp_path / "other", utterances=30, text_dim=9))
+    with pytest.raises(InputError, match=r"trials/.*: holds a run of another configuration\. Choose another folder or remove it\.$"):
+        swept(other)
 
 
 def test_an_interrupted_sweep_keeps_what_is_finished(sweep, tmp_path):
@@ -196,6 +206,15 @@ def test_pruning_stops_trials_that_are_behind(sweep):
     assert pruned == set(table.loc[table["status"] == "pruned", "name"])
     assert sorted(states(made)) == ["COMPLETE"] * (6 - len(pruned)) + ["PRUNED"] * len(pruned)
     assert swept(made).over == []
+
+
+def test_a_trial_that_is_pruned_before_its_metric_was_a_number_has_failed(sweep):
+    made = sweep()
+    material = materials_on(made.cache, "cpu", None).open(made.grid.configs()[0])
+    folder = run_folder(material.config, made.trials)
+    folder.begin(describe(material))
+    end(Run(material.config, material.tensors, folder), None)
+    assert folder.failure == "Pruned after 0 epochs, in none of which train.select, loss, was a number."
 
 
 def test_history_has_the_seconds_of_a_trial_alone(sweep):
