@@ -151,14 +151,14 @@ def _tell(study: Search, number: int, sweep: Sweep, folder: RunFolder) -> None:
         study.tell(number, None, "failed")
         return
     metrics = folder.metrics()
-    value = metrics["valid"].get(sweep.metric) if sweep.metric != "loss" else metrics["selected"]["loss"]["value"]
+    value = metrics["valid"].get(sweep.metric)
     study.tell(number, float("nan") if value is None else value, "pruned" if metrics.get("pruned") else "complete")
 
 
 def _works(
     sweep: Sweep,
     configs: Sequence[RunConfig],
-    numbers: dict[tuple[str, int], int],
+    numbers: Mapping[tuple[str, int], int],
     free: int | None,
     workers: int,
     size: int | None,
