@@ -1,7 +1,11 @@
 """Fixtures that several test files share: a text encoder that loads in no time, and one small build to start from."""
 
+import os
 from pathlib import Path
 from subprocess import CompletedProcess
+
+# Tensors of tests are tiny: threads gain nothing, and waiting for each other on a busy machine they cost many times the work.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 from projects import WORDS, Project, write_project
