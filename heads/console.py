@@ -38,31 +38,34 @@ def table(rows: Sequence[Sequence[str]], header: Sequence[str], left: int = 1) -
     return "\n".join(lines)
 
 
-def results(runs: Mapping[str, Mapping[str, Any]], split: str) -> str:
+def results(runs: Mapping[str, Mapping[str, Any]], split: str, has_all_intervals: bool = False) -> str:
     """The metrics of runs on one split, side by side; mean ± sd beneath if there are several of one configuration.
 
     Args:
         runs: Name → what is in metrics.json.
         split: The key of the metrics in it.
+        has_all_intervals: Whether there are intervals of each of several runs; otherwise only where there is one run.
     """
     parts = []
-    if _has(runs, split, "mae"):
-        rows = [[name, *(_cell(run[split].get(metric)) for metric in SENTIMENT_METRICS)] for name, run in runs.items()]
-        rows += _spread(runs, split, SENTIMENT_METRICS)
-        rows += _intervals(runs, split, SENTIMENT_METRICS)
+    if learned := _with(runs, split, "mae"):
+        rows = [[name, *(_cell(run[split].get(metric)) for metric in SENTIMENT_METRICS)] for name, run in learned.items()]
+        rows += _spread(learned, split, SENTIMENT_METRICS)
+        if len(runs) == 1 or has_all_intervals:
+            rows += _intervals(learned, split, SENTIMENT_METRICS)
         parts.append(table(rows, [f"sentiment, {split}", *SENTIMENT_METRICS]))
-    if _has(runs, split, "mean_acc"):
-        for name, run in runs.items():
+    if learned := _with(runs, split, "mean_acc"):
+        for name, run in learned.items():
             rows = [[emotion, *(_cell(run[split].get(f"{emotion}_{m}")) for m in EMOTION_METRICS)] for emotion in (*EMOTIONS, "mean")]
             parts.append(table(rows, [f"emotions, {split}: {name}", *EMOTION_METRICS]))
         means = [f"mean_{metric}" for metric in EMOTION_METRICS]
-        if spread := _spread(runs, split, means):
+        if spread := _spread(learned, split, means):
             parts.append(table(spread, [f"emotions, {split}", *means]))
     return "\n\n".join(parts)
 
 
-def _has(runs: Mapping[str, Mapping[str, Any]], split: str, metric: str) -> bool:
-    return any(metric in run[split] for run in runs.values())
+def _with(runs: Mapping[str, Mapping[str, Any]], split: str, metric: str) -> dict[str, Mapping[str, Any]]:
+    """The runs that learned the task of a metric."""
+    return {name: run for name, run in runs.items() if metric in run[split]}
 
 
 def _spread(runs: Mapping[str, Mapping[str, Any]], split: str, metrics: Sequence[str]) -> list[list[str]]:
@@ -82,11 +85,13 @@ def _without_seed(name: str) -> str:
 
 
 def _intervals(runs: Mapping[str, Mapping[str, Any]], split: str, metrics: Sequence[str]) -> list[list[str]]:
-    if len(runs) != 1:
-        return []
-    (run,) = runs.values()
-    found = run.get(f"{split}_interval", {})
-    return [["95 % interval", *(_interval(found.get(metric)) for metric in metrics)]]
+    """One row for each run."""
+    rows = []
+    for name, run in runs.items():
+        found = run.get(f"{split}_interval", {})
+        title = "95 % interval" if len(runs) == 1 else f"{name}, 95 % interval"
+        rows.append([title, *(_interval(found.get(metric)) for metric in metrics)])
+    return rows
 
 
 def _interval(pair: Sequence[float | None] | None) -> str:

@@ -22,8 +22,9 @@ ACTIVATIONS = {"none": nn.Identity, "relu": nn.ReLU, "gelu": nn.GELU}
 class LowRankExperts(nn.Module):
     """N experts, d → d, of any mix of ranks."""
 
-    def __init__(self, dim: int, ranks: Sequence[int], kernel2: int = 1, activation: str = "none") -> None:
-        """Weights start as torch starts a convolution's, each expert by its own fan-in; biases at zero.
+    def __init__(self, dim: int, ranks: Sequence[int], kernel2: int = 1, activation: str = "none", init_scale: float = 1.0) -> None:
+        """Weights start as torch starts a convolution's, each expert by its own fan-in; biases at zero. `init_scale` multiplies the
+        second convolution's: at 0 all experts start by adding nothing, as in LoRA (Hu et al. 2021).
 
         Raises:
             InputError: A rank is below 1, `kernel2` is not 1 or 3, or the activation is unknown.
@@ -45,7 +46,7 @@ class LowRankExperts(nn.Module):
         nn.init.uniform_(self.down, -((3 * dim) ** -0.5), (3 * dim) ** -0.5)
         with torch.no_grad():
             bound = (kernel2 * torch.tensor(ranks).float()).rsqrt()[owners]
-            nn.init.uniform_(self.up, -1, 1).mul_(bound.repeat(kernel2))
+            nn.init.uniform_(self.up, -1, 1).mul_(init_scale * bound.repeat(kernel2))
 
     def hidden(self, seen: Tensor) -> Tensor:
         """(B, T, 3d) of `windows` → (B, T, Σr): the first convolution of every expert, the same for every task: compute it once."""

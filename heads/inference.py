@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy.special import expit
 from torch import Tensor
 
 from data.batching import dialogues, in_order
@@ -30,7 +31,7 @@ class Predictions(NamedTuple):
         """(n, 6) float64, the sigmoid of the logits."""
         if self.emotion_logits is None:
             return None
-        return torch.from_numpy(self.emotion_logits).double().sigmoid().numpy()
+        return expit(self.emotion_logits.astype(np.float64))  # not torch's, which gives equal logits unlike values by their places
 
 
 def predict(head: Head, tensors: CorpusTensors, rows: np.ndarray, batch_size: int, precision: str = "float32") -> Predictions:

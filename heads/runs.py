@@ -111,7 +111,7 @@ class RunFolder:
 
     def write_metrics(self, content: Mapping[str, Any]) -> None:
         """Writes metrics.json; NaN becomes null."""
-        self.write_json("metrics.json", _without_nan(content))
+        self.write_json("metrics.json", without_nan(content))
 
     def routing(self, name: str) -> dict[str, Any] | None:
         """The routing report of this name, if the head routes."""
@@ -282,9 +282,10 @@ def _identity(content: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in content.items() if name != "made"}
 
 
-def _without_nan(value: Any) -> Any:
+def without_nan(value: Any) -> Any:
+    """What is to be JSON, with null for NaN."""
     if isinstance(value, Mapping):
-        return {key: _without_nan(inner) for key, inner in value.items()}
+        return {key: without_nan(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_without_nan(inner) for inner in value]
+        return [without_nan(inner) for inner in value]
     return None if isinstance(value, float) and value != value else value

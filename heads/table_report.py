@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from data.atomic import atomic_path
 from data.labels import EMOTIONS
@@ -32,6 +33,11 @@ SPLITS = {
     " --split test opens the test split.",
     "test": "Ours is of the test split, which was opened for the runs behind these figures; opened.csv in each run folder says when.",
 }
+
+IMPORTED = (
+    "Rows of other tools are imported predictions, measured as ours are. What their epochs and settings were chosen on, those tools"
+    " answer for; nothing of it is recorded here."
+)
 
 
 class Part(NamedTuple):
@@ -64,7 +70,8 @@ def write(out: Path, parts: Sequence[Part], split: str, notes: Sequence[str]) ->
     for table in dict.fromkeys(part.table for part in parts):
         own = [part for part in parts if part.table == table]
         faults = [f"Missing: {part.corpus}, {fault}" for part in own for one in part.results for fault in one.faults]
-        said = [FROZEN, SPLITS[split], *notes, *faults]
+        imported = [IMPORTED] if any("other tools" in part.groups for part in own) else []
+        said = [FROZEN, SPLITS[split], *imported, *notes, *faults]
         stem = f"{table}{'' if split == 'valid' else f'-{split}'}"
         texts = {".md": _markdown(own, said), ".tex": _latex(own, said)}
         picture = _picture(own[0], split) if TABLES[table].grid else {}
@@ -74,10 +81,10 @@ def write(out: Path, parts: Sequence[Part], split: str, notes: Sequence[str]) ->
 
 
 def shown(table: str, results: Sequence[Result], metrics: Sequence[str]) -> Shown:
-    """Rows in pairs: ours, and the paper's beneath where it has any of these metrics."""
+    """Rows in pairs: ours, or what was imported, and the paper's beneath where it has any of these metrics."""
     rows = []
     for one in results:
-        rows.append([one.method, "ours", *(ours(metric, one) for metric in metrics)])
+        rows.append([one.method, one.row.origin, *(ours(metric, one) for metric in metrics)])
         if any(metric in one.row.paper for metric in metrics):
             rows.append(["", "paper", *(theirs(metric, one) for metric in metrics)])
     names = _words(table)
@@ -88,8 +95,9 @@ def about(part: Part) -> Shown:
     """What each row is a reproduction of, and what it is not."""
     rows = []
     for one in (one for results in part.groups.values() for one in results):
-        config, kind = one.row.config, one.kind
-        rows.append([one.method, config.head, config.task, Path(config.preset).stem, str(len(one.done)), kind.short, kind.long])
+        facts, kind = one.row.facts, one.kind
+        known = (facts["head"], facts["task"], Path(facts["preset"]).stem)
+        rows.append([one.method, *(name or "–" for name in known), str(len(one.done)), kind.short, kind.long])
     header = ["method", "head", "task", "preset", "seeds", "reproduction", "of what"]
     return Shown(header, rows, tuple(name for name in header if name != "seeds"))
 
@@ -177,7 +185,11 @@ def _page(parts: Sequence[Part], notes: Sequence[str], split: str, picture: byte
         sections[f"rows-{part.corpus}"] = (f"What each row on CMU-{part.corpus.upper()} is", content)
     sections["paper"] = ("About the paper's numbers", "".join(page.paragraph(note) for note in paper.NOTES[table]))
     done = [one for part in parts for one in part.results]
-    tiles = {"rows": str(len(done)), "runs": str(len({seed.folder for one in done for seed in one.done})), "split": split}
+    tiles = {
+        "rows": str(len(done)),
+        "runs": str(len({seed.folder for one in done for seed in one.done if one.row.origin == "ours"})),
+        "split": split,
+    }
     return page.page("The paper's numbers and ours", TABLES[table].title, tiles, sections, [escape(note) for note in notes])
 
 
@@ -213,8 +225,8 @@ def _picture(part: Part, split: str) -> dict[str, bytes]:
 
 
 def _write_files(stem: Path, parts: Sequence[Part], split: str, texts: dict[str, str], pictures: dict[str, bytes]) -> None:
-    results = [one for part in parts for one in part.results]
-    texts = texts | {".csv": long_table(results, split).to_csv(index=False)}
+    table = pd.concat([long_table(part.corpus, part.results, split) for part in parts])
+    texts = texts | {".csv": table.to_csv(index=False)}
     for suffix, content in {**{name: text.encode() for name, text in texts.items()}, **pictures}.items():
         with atomic_path(stem.with_name(stem.name + suffix)) as temporary:
             temporary.write_bytes(content)

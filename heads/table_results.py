@@ -18,7 +18,7 @@ from heads.experiment import describe, run_folder
 from heads.intervals import MeanSd, mean_sd
 from heads.runs import RunFolder
 from heads.sweep import resolved
-from heads.table_rows import TABLES, Kind, Row
+from heads.table_rows import TABLES, ImportedRow, Kind, Row
 from heads.workers import Sweep, materials_on
 
 NEVER = "never predicts an emotion"
@@ -33,7 +33,7 @@ class Seed:
     """How one seed of a row ended."""
 
     seed: int
-    folder: str  # its name
+    folder: str  # its name; of imported predictions, their file's
     values: Mapping[str, float | None] | None  # metric → value on the split; None if the run failed
     failure: str | None = None
 
@@ -42,7 +42,7 @@ class Seed:
 class Result:
     """A row and its seeds."""
 
-    row: Row
+    row: Row | ImportedRow
     seeds: tuple[Seed, ...]
     method: str
     problem: str | None = None  # why it could not be trained at all
@@ -113,20 +113,18 @@ def _values(made: Sweep, config: RunConfig, folder: RunFolder, split: str, devic
     return content[split]
 
 
-def long_table(results: Sequence[Result], split: str) -> pd.DataFrame:
-    """One row for each metric of each row, unrounded: ours, the paper's, and the run folders that ours is from."""
+def long_table(corpus: str, results: Sequence[Result], split: str) -> pd.DataFrame:
+    """One row for each metric of each row on a corpus, unrounded: ours, the paper's, and the run folders that ours is from."""
     found = []
     for one in results:
-        row, config = one.row, one.row.config
+        row = one.row
         facts = {
             "table": row.table,
-            "corpus": config.corpus,
+            "corpus": corpus,
             "split": split,
             "group": row.group,
             "method": one.method,
-            "head": config.head,
-            "task": config.task,
-            "preset": config.preset,
+            **row.facts,
             "reproduction": one.kind.short,
             "seeds": len(one.done),
         }

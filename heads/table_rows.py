@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from data.lookup import lookup
@@ -30,6 +31,7 @@ TASK_WORDS = {"msa": "sentiment", "mer": "emotions", "both": "sentiment and emot
 GROUPS = {
     "token": "Heads that read one utterance",
     "context": "Heads that read whole videos (at test time, a clip's neighbours in the test split)",
+    "other tools": "Other tools (imported predictions)",
     "floor": "Floors",
 }
 """What rows are kept apart by."""
@@ -84,6 +86,13 @@ class Row:
     paper: Mapping[str, float]  # metric → the paper's
     config: RunConfig  # with whatever seed
 
+    origin = "ours"
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What was run."""
+        return {"head": self.config.head, "task": self.config.task, "preset": self.config.preset}
+
     @property
     def group(self) -> str:
         """A key of `GROUPS`."""
@@ -104,6 +113,42 @@ class Row:
             short += ", extension"
             long += f"; published for {TASK_WORDS[entry.published]} only, what it does for {TASK_WORDS[task]} is our extension"
         return Kind(short, f"{long}; {preset_words(self.config.preset)}")
+
+
+@dataclass(frozen=True, eq=False)
+class ImportedRow:
+    """One row of a table, of predictions that another tool made."""
+
+    table: str
+    method: str
+    file: Path
+
+    origin, group = "imported", "other tools"
+    paper = MappingProxyType({})  # it has none of it
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """The task that it was asked for; no head of ours and no preset."""
+        return {"head": "", "task": TABLES[self.table].task, "preset": ""}
+
+    @property
+    def kind(self) -> Kind:
+        """Where it is from."""
+        return Kind("imported predictions", f"predictions of another tool, read from {self.file.name}")
+
+
+@dataclass(frozen=True)
+class Group:
+    """The rows of one table on one corpus."""
+
+    table: str
+    corpus: str
+    rows: tuple[Row, ...]
+
+    @property
+    def floor(self) -> Row:
+        """The last of them."""
+        return self.rows[-1]
 
 
 def rows(table: str, corpus: str, preset: str | None, heads: Sequence[str] | None) -> list[Row]:

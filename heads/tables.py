@@ -27,9 +27,10 @@ from heads.plan import labelled_rows
 from heads.registry import HEADS
 from heads.sweep import opened, resolved
 from heads.sweep_command import train
+from heads.table_imports import imported
 from heads.table_report import Part, write
 from heads.table_results import Result, never, result
-from heads.table_rows import FLOOR, TABLES, Row, rows
+from heads.table_rows import FLOOR, TABLES, Group, Row, rows
 from heads.train import Run
 from heads.trials import write_trials
 from heads.workers import Sweep, materials_on
@@ -49,15 +50,6 @@ class Asked:
         return [*self.runs]
 
 
-@dataclass(frozen=True)
-class Group:
-    """The rows of one table on one corpus."""
-
-    table: str
-    corpus: str
-    rows: tuple[Row, ...]
-
-
 def tables(args: argparse.Namespace) -> None:
     """Carries out the command."""
     names = _names(args.only, TABLES, "table") or list(TABLES)
@@ -69,12 +61,14 @@ def tables(args: argparse.Namespace) -> None:
     made = Sweep(asked, args.cache, args.out, "mae", memory_bytes=memory_bytes(args.memory_gb))
     problems = {row: problem for group in groups for row in group.rows if (problem := _problem(made, row))}
     _check_some([row for group in groups for row in group.rows], problems)
+    added = imported(args.add, groups, args.cache, args.split)
     runs = {row: _runs(row, seeds) for group in groups for row in group.rows if row not in problems}
     made = _asked(made, args, [run for of_row in runs.values() for run in of_row])
     with opened(made):
         trials = _train(made, devices, args)
         device = str(choose_device(devices[0]))
-        parts = [Part(one.table, one.corpus, _results(made, one, runs, problems, args.split, device)) for one in groups]
+        ours = {one: _results(made, one, runs, problems, args.split, device) for one in groups}
+    parts = [Part(one.table, one.corpus, (*found, *added[one])) for one, found in ours.items()]
     print(write(args.out, parts, args.split, [*_facts(trials, seeds), *left_out]))
 
 
@@ -168,7 +162,7 @@ def _asked(made: Sweep, args: argparse.Namespace, runs: Sequence[RunConfig]) -> 
     if path.is_file() and not path.read_text(encoding="utf-8").startswith(_HEADER):
         raise InputError(f"{made.folder}: holds another sweep. Choose another --out.")
     trials = sorted({run_folder(resolved(made, run), made.trials).path.name for run in runs})
-    said = {name: getattr(args, name) for name in ("only", "heads", "seeds", "preset", "corpora", "split")}
+    said = {name: getattr(args, name) for name in ("only", "heads", "seeds", "preset", "corpora", "split", "add")}
     with atomic_path(path) as temporary:
         temporary.write_text(_HEADER + yaml.safe_dump({**said, "trials": trials}, sort_keys=False), encoding="utf-8")
     return dataclasses.replace(made, grid=Asked(path, tuple(runs)), metric=_metric(runs))

@@ -199,3 +199,11 @@ def test_a_floor_predicts_another_corpus_by_what_it_learned_from_its_own(cache):
     median, _ = predict_floor("median", "msa", known, np.arange(9), clips)
     assert median.sentiment.tolist() == [float(np.median(known.targets.sentiment[known.targets.rows("train")]))] * 9
     assert median.emotion_logits is None
+
+
+def test_equal_logits_are_equal_probabilities_wherever_they_stand():
+    """Ranks, and with them average precision, depend on it."""
+    logits = np.full((37, 6), np.log(0.3 / 0.7), np.float32)
+    probability = Predictions(np.arange(37), None, logits, {}).emotion_probability
+    assert np.unique(probability).size == 1
+    assert probability[0, 0] == pytest.approx(0.3)

@@ -34,7 +34,9 @@ from data.interchange.padding import extents_by_length, extents_by_zeros, pad_fr
 from data.labels import POLARITIES, SENTIMENT_RANGE, polarity_of_sentiment
 from data.schema import SPLITS
 
-_SEPARATOR = "$_$"
+SEPARATOR = "$_$"
+"""Between the parts of MMSA's ids."""
+
 _REQUIRED = ("raw_text", "id", "regression_labels")
 _READ = (*_REQUIRED, *MODALITIES, *(f"{modality}_lengths" for modality in MODALITIES))
 _DERIVED = ("annotations", "classification_labels", "text_bert", "vision", "vision_lengths")
@@ -103,15 +105,15 @@ def read_mmsa(path: Path, name: str) -> Import:
 
 
 def _ids(table: pd.DataFrame, where: Path) -> pd.Series:
-    ids = table["video_id"] + _SEPARATOR + table["clip_id"]
+    ids = table["video_id"] + SEPARATOR + table["clip_id"]
     if ids.duplicated().any():
         raise InputError(
             f"{where}: {ids.duplicated().sum():,} clips have the video and clip id of another, first {ids[ids.duplicated()].iloc[0]!r}."
         )
-    ambiguous = table["clip_id"].str.contains(_SEPARATOR, regex=False)
+    ambiguous = table["clip_id"].str.contains(SEPARATOR, regex=False)
     if ambiguous.any():
         raise InputError(
-            f"{where}: clip id {table.loc[ambiguous, 'clip_id'].iloc[0]!r} contains {_SEPARATOR!r}, which MMSA's ids are cut at."
+            f"{where}: clip id {table.loc[ambiguous, 'clip_id'].iloc[0]!r} contains {SEPARATOR!r}, which MMSA's ids are cut at."
         )
     return ids
 
@@ -152,10 +154,10 @@ def _utterances(part: Any, where: str, split: str) -> pd.DataFrame:
     for key, values in (("id", ids), ("raw_text", texts)):
         if strange := [value for value in values if not isinstance(value, str)]:
             raise InputError(f"{where}: {key} holds {strange[0]!r}, expected text.")
-    clips = [name.rpartition(_SEPARATOR) for name in ids]
+    clips = [name.rpartition(SEPARATOR) for name in ids]
     for name, (video, _, clip) in zip(ids, clips, strict=True):
         if not video or not clip:
-            raise InputError(f"{where}: id is {name!r}, expected '<video_id>{_SEPARATOR}<clip_id>'.")
+            raise InputError(f"{where}: id is {name!r}, expected '<video_id>{SEPARATOR}<clip_id>'.")
     if labels.dtype.kind not in "iuf" or not np.isfinite(labels).all():
         raise InputError(f"{where}: regression_labels are not all finite numbers ({labels.dtype.name}).")
     table = pd.DataFrame({"id": ids, "video_id": [c[0] for c in clips], "clip_id": [c[2] for c in clips], "text": texts}, dtype=object)

@@ -21,6 +21,7 @@ class StandardMoEOptions:
     block_post: str = "none"  # after a block: none, ln (LayerNorm), mlore (LayerNorm, GELU, linear)
     residual: bool = False  # adds a block's input to its output
     dropout: float = 0.0  # of a block's output, before the residual
+    init_scale: float = 1.0  # of the experts' second convolution at the start; 0 with a residual: a block starts as the identity
     router: str = "B"  # see heads.experts.Router
     share_router: bool = False  # one router a block for all tasks
     renormalise: bool = False  # makes the kept gates sum to 1

@@ -29,6 +29,7 @@ class UniTSEOptions:
     block_post: str = "none"  # after a block: none, ln (LayerNorm), mlore (LayerNorm, GELU, linear)
     residual: bool = False  # adds a block's input to its output
     dropout: float = 0.0  # of a block's output, before the residual
+    init_scale: float = 1.0  # of the experts' second convolution at the start; 0 with a residual: a block starts as the identity
     router: str = "B"  # see heads.experts.Router
     renormalise: bool = False  # makes the kept gates sum to 1
     noise: float = 0.0  # sd of what is added to gate logits in training
@@ -68,8 +69,9 @@ class UniTSEBlock(nn.Module):
         ranks = options.ranks()
         self.residual = options.residual
         self.dropout = Dropout(options.dropout)
-        self.shared = LowRankExperts(dim, ranks, options.kernel2, options.activation)
-        self.own = nn.ModuleDict({t: LowRankExperts(dim, [options.task_rank], options.kernel2, options.activation) for t in tasks})
+        common = options.kernel2, options.activation, options.init_scale
+        self.shared = LowRankExperts(dim, ranks, *common)
+        self.own = nn.ModuleDict({task: LowRankExperts(dim, [options.task_rank], *common) for task in tasks})
         self.routers = nn.ModuleDict({task: Router(dim, len(ranks), options.router) for task in tasks})
         self.select = TopK(len(ranks), options.top_k, options.renormalise, options.noise)
         self.post = nn.ModuleDict({task: block_post(options.block_post, dim) for task in tasks})

@@ -1,0 +1,141 @@
+"""Predictions that another tool made, from a CSV file, as if a head of ours had made them: `python -m heads score`.
+
+    id,sentiment[,happiness,sadness,anger,surprise,disgust,fear]
+
+`id` is our utterance_id, or "<video_id>$_$<clip_id>" as MMSA has it; emotions are probabilities. Utterances that are not asked for (of
+other splits, without labels) may be there too. What predictions are worth is computed in `heads.evaluation`; how other tools are given
+our features is in `data.interchange`.
+"""
+
+import argparse
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from data.cache import CachedCorpus, open_corpus
+from data.corpora.tables import numbers, read_table, require_columns, unique
+from data.errors import InputError
+from data.interchange.mmsa import SEPARATOR
+from data.labels import EMOTIONS
+from data.manifest import read_manifest
+from data.tensors import MODALITIES
+from heads import console
+from heads.base import TASKS
+from heads.config import DEFAULT_PRESET, make_config
+from heads.evaluation import assess
+from heads.inference import Predictions
+from heads.materials import Material, Materials
+from heads.plan import labelled_rows
+from heads.runs import without_nan
+from heads.table_rows import FLOOR
+
+
+@dataclass(frozen=True, eq=False)
+class PredictionFile:
+    """A file as it was read; no value is looked at before it is asked for."""
+
+    path: Path
+    task: str  # a key of `TASKS`: what it has predictions of
+    table: pd.DataFrame  # text, by line
+
+    def stranger(self, corpus: CachedCorpus) -> str | None:
+        """Which line is of no utterance of a corpus, in words; None if all are of one."""
+        found = self._utterances(corpus)
+        if found.notna().all():
+            return None
+        line = found.isna().idxmax()
+        more = f" ({int(found.isna().sum()) - 1:,} more rows like it)" if found.isna().sum() > 1 else ""
+        return f"{self.path}:{line}: id is {self.table.loc[line, 'id']!r}, which names no utterance, or several, of {corpus.name}{more}"
+
+    def predictions(self, material: Material, split: str) -> Predictions:
+        """Those of the utterances of a split that have labels.
+
+        Args:
+            material: Of the corpus, with a configuration whose task says what is asked for: `task` or a part of it.
+            split: Of `data.schema.SPLITS`.
+
+        Raises:
+            InputError: An id is unknown or repeated, an utterance is missing, a value is no number or no probability; nothing of the
+                split has labels.
+        """
+        rows = labelled_rows(material.config, material.tensors, split)
+        table = self._rows(material.corpus, [material.tensors.targets.ids[row] for row in rows], split)
+        tasks, sentiment, logits = TASKS[material.config.task], None, None
+        if "msa" in tasks:
+            sentiment = numbers(table["sentiment"], self.path).to_numpy(np.float32)
+        if "mer" in tasks:
+            probability = np.column_stack([_probabilities(table[emotion], self.path) for emotion in EMOTIONS])
+            with np.errstate(divide="ignore"):
+                logits = (np.log(probability) - np.log1p(-probability)).astype(np.float32)
+        return Predictions(rows, sentiment, logits, {})
+
+    def _rows(self, corpus: CachedCorpus, ids: Sequence[str], split: str) -> pd.DataFrame:
+        """The rows of these utterances, in their order."""
+        if stranger := self.stranger(corpus):
+            form = f"an utterance_id such as {ids[0]!r}, or <video_id>{SEPARATOR}<clip_id>"
+            raise InputError(f"{stranger}; expected {form}. Is the file of another corpus?")
+        names = unique(self._utterances(corpus), self.path)
+        lines = pd.Series(names.index, index=names)
+        if missing := [name for name in ids if name not in lines]:
+            raise InputError(
+                f"{self.path}: {len(missing):,} of {len(ids):,} labelled utterances of {corpus.name}, {split}, are not in it, first"
+                f" {missing[0]!r}. Predict every one of them."
+            )
+        return self.table.loc[lines[ids]]
+
+    def _utterances(self, corpus: CachedCorpus) -> pd.Series:
+        """The utterance_id of each line; NaN where an id names none, or several."""
+        manifest = read_manifest(corpus.manifest)
+        joined = manifest["video_id"] + SEPARATOR + manifest["clip_id"]
+        once = ~joined.duplicated(keep=False)
+        names = dict(zip(joined[once], manifest.loc[once, "utterance_id"], strict=True))
+        names |= {name: name for name in manifest["utterance_id"]}
+        return self.table["id"].map(names)
+
+
+def read_predictions(path: Path) -> PredictionFile:
+    """Reads a CSV file of predictions.
+
+    Raises:
+        InputError: It cannot be read, has no `id`, neither sentiment nor emotions, or not all six.
+    """
+    table = read_table(path, ("id",))
+    has_emotions = any(emotion in table for emotion in EMOTIONS)
+    require_columns(table, EMOTIONS if has_emotions else ("sentiment",), path)
+    task = "mer" if "sentiment" not in table else "both" if has_emotions else "msa"
+    return PredictionFile(path, task, table)
+
+
+def score(args: argparse.Namespace) -> None:
+    """Carries out `python -m heads score`: what predictions are worth, as `evaluate` says it of runs. Nothing is written."""
+    paths = list(dict.fromkeys(args.files))
+    materials, found = Materials(args.cache, torch.device("cpu"), memory_bytes=0), {}
+    counts = Counter(path.stem for path in paths)
+    for path in paths:
+        file = read_predictions(path)
+        material = _labels(materials, args.corpus, file.task)
+        values, intervals = assess(file.predictions(material, args.split), material.tensors)
+        name = str(path) if counts[path.stem] > 1 else path.stem
+        found[name] = without_nan({args.split: values, f"{args.split}_interval": intervals})
+    print(console.results(found, args.split, has_all_intervals=True))
+
+
+def _labels(materials: Materials, name: str, task: str) -> Material:
+    """The labels that a head would have, by the configuration of the one that looks at no feature."""
+    features = open_corpus(materials.cache, name).features
+    modalities = [modality for modality in MODALITIES if modality in features] or list(MODALITIES)
+    return materials.open(make_config(FLOOR, name, DEFAULT_PRESET, {"task": task, "data": {"modalities": modalities}}))
+
+
+def _probabilities(column: pd.Series, path: Path) -> np.ndarray:
+    values = numbers(column, path)
+    outside = ~values.between(0, 1)
+    if outside.any():
+        line = outside.idxmax()
+        raise InputError(f"{path}:{line}: {column.name} is {column[line]!r}, expected a probability from 0 to 1.")
+    return values.to_numpy()
