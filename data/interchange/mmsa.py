@@ -110,10 +110,11 @@ def _ids(table: pd.DataFrame, where: Path) -> pd.Series:
         raise InputError(
             f"{where}: {ids.duplicated().sum():,} clips have the video and clip id of another, first {ids[ids.duplicated()].iloc[0]!r}."
         )
-    ambiguous = table["clip_id"].str.contains(SEPARATOR, regex=False)
+    ambiguous = ids.str.rpartition(SEPARATOR)[2] != table["clip_id"]
     if ambiguous.any():
         raise InputError(
-            f"{where}: clip id {table.loc[ambiguous, 'clip_id'].iloc[0]!r} contains {SEPARATOR!r}, which MMSA's ids are cut at."
+            f"{where}: clip id {table.loc[ambiguous, 'clip_id'].iloc[0]!r} is not what stands behind the last {SEPARATOR!r} of"
+            f" {ids[ambiguous].iloc[0]!r}, where MMSA's ids are cut."
         )
     return ids
 
