@@ -10,7 +10,7 @@ features: $(READY)
 	$(BIN)/luigi --module pipeline BuildFeatures
 
 test: $(READY)
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n logical --maxprocesses 8 --dist loadfile
 	@if command -v chromium >/dev/null || command -v google-chrome >/dev/null; then $(BIN)/python -m pytest -q -m browser; \
 	else echo "No Chromium on this machine: the report was not rendered (pytest -m browser)."; fi
 

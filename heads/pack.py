@@ -32,7 +32,8 @@ FREE = {
     *("preset", "seed", "data.emotions", "data.minimum_similarity", "loss.sentiment_weight", "loss.emotion_weight"),
     *(f"train.{name}" for name in _TRAIN + _UNTIL),
 }
-"""Options that may differ in a pack, besides those of the head that are buffers of it: `top_k` and the dropout rates."""
+"""Options that may differ in a pack, besides those of the head that are buffers of it, `top_k` and the dropout rates, and `init_scale`,
+which says where it starts."""
 
 
 def signature(run: Run) -> tuple[Any, ...] | None:
@@ -58,11 +59,11 @@ def _shapes(head: str, model: Any, dims: tuple[tuple[str, int], ...], task: str)
 
 
 def _shape(name: str, value: Any) -> Any:
-    """What an option says about shapes: a dropout rate whether there is any, top-k nothing."""
+    """What an option says about shapes: a dropout rate whether there is any, top-k and the start nothing."""
     last = name.rpartition(".")[2]
     if name.startswith("model.") and last.endswith("dropout"):
         return value > 0
-    return None if name.startswith("model.") and last == "top_k" else value
+    return None if name.startswith("model.") and last in ("top_k", "init_scale") else value
 
 
 class Pack:

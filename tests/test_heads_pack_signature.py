@@ -43,6 +43,7 @@ OTHER = {
     "model.fusion.attention_dropout": (0.45, True),
     "model.mixture.dropout": (0.45, True),
     "model.mixture.top_k": (1, True),
+    "model.mixture.init_scale": (0.5, True),
     "corpus": ("mosei", False),
     "task": ("msa", False),
     "data.modalities": (["text"], False),
