@@ -69,7 +69,7 @@ class Head(nn.Module):
         self.dims, self.task, self.tasks = dict(dims), task, TASKS[task]
 
     def forward(self, batch: Batch) -> HeadOutput:
-        raise NotImplementedError
+        raise NotImplementedError  # every head has its own
 
     def lr_factor(self, name: str) -> float:
         """What the learning rate is multiplied with for the parameter of this name."""

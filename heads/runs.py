@@ -119,8 +119,17 @@ class RunFolder:
 
     @property
     def failure(self) -> str | None:
-        """Why the run failed, if it did as a trial of a sweep."""
-        return self._read_json("failed.json")["error"] if (self.path / "failed.json").is_file() else None
+        """Why the run failed, if it did as a trial of a sweep.
+
+        Raises:
+            InputError: failed.json is damaged.
+        """
+        if not (self.path / "failed.json").is_file():
+            return None
+        content = self._read_json("failed.json")
+        if not isinstance(content, dict) or not isinstance(content.get("error"), str):
+            raise self._damaged("failed.json", "no error is in it")
+        return content["error"]
 
     def write_failure(self, error: str) -> None:
         """Writes failed.json."""

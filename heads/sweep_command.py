@@ -29,7 +29,7 @@ from heads.runs import RunFolder
 from heads.solo import Solo
 from heads.sweep import Execute, free_bytes, in_process, in_processes, opened, plan, remaining, resolved, run
 from heads.sweep_report import default_metric, write_report
-from heads.train import Run
+from heads.train import Run, together
 from heads.trials import collect, ranked, write_trials
 from heads.workers import Sweep, Watcher, is_over, materials_on
 
@@ -221,8 +221,6 @@ def _on_device(made: Sweep, run: Run, device: str) -> Run:
 
 
 def _step(engine: Any, runs: Sequence[Run], entries: Sequence[Any]) -> None:
-    from heads.train import together
-
     engine.begin(HEADS[runs[0].config.head].head.stages[-1], [1] * len(runs))
     batch = next(iter(runs[0].tensors.batches([together(entries)])))
     engine.accumulate(batch, torch.zeros(len(runs), dtype=torch.int64, device=batch.index.device), 1.0)

@@ -120,3 +120,10 @@ def test_a_checkpoint_that_is_missing_or_damaged_is_named(folder):
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(InputError, match=r"checkpoint\.safetensors: damaged \(.*\)\. " + WHAT_HELPS):
         folder.load_checkpoint("checkpoint.safetensors")
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"error": 3}'])
+def test_a_damaged_reason_of_a_failure_is_said(tmp_path, content):
+    (tmp_path / "failed.json").write_text(content)
+    with pytest.raises(InputError, match=r"failed\.json: damaged \(no error is in it\)\. Remove the run folder .* and run the same"):
+        _ = RunFolder(tmp_path).failure

@@ -56,6 +56,26 @@ def test_equation_one_by_hand():
     torch.testing.assert_close(streams["msa"], torch.tensor([[first, second, [0] * 4]], dtype=torch.float64))
 
 
+def test_without_a_start_a_residual_block_is_the_identity_and_learns(text):
+    torch.manual_seed(0)
+    mixture = UniTSE(replace(SMALL, residual=True, init_scale=0.0), DIM, TASKS).double()
+    inputs, mask = text
+    streams = mixture(inputs, mask).streams
+    for stream in streams.values():
+        torch.testing.assert_close(stream, inputs)
+    sum(stream.sum() for stream in streams.values()).backward()
+    assert mixture.blocks[0].shared.up.grad.abs().sum() > 0
+
+
+def test_the_experts_start_at_the_scale_asked_for():
+    torch.manual_seed(0)
+    whole = UniTSEBlock(SMALL, DIM, TASKS).shared
+    torch.manual_seed(0)
+    half = UniTSEBlock(replace(SMALL, init_scale=0.5), DIM, TASKS).shared
+    torch.testing.assert_close(half.up, whole.up / 2)
+    torch.testing.assert_close(half.down, whole.down)
+
+
 def test_the_second_block_reads_what_the_first_made_for_the_task(text):
     mixture, (inputs, mask) = unitse(), text
     first, gates1 = mixture.blocks[0](dict.fromkeys(TASKS, inputs), mask)

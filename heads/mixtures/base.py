@@ -21,7 +21,7 @@ class Mixture(nn.Module):
 
     def forward(self, inputs: Tensor, mask: Tensor) -> Mixed:
         """(B, T, d) features and their mask (B, T) → a stream per task."""
-        raise NotImplementedError
+        raise NotImplementedError  # every design has its own
 
 
 class NoMixture(Mixture):

@@ -16,12 +16,11 @@ BLOCK_POSTS = ("none", "ln", "mlore")
 
 
 @dataclass(frozen=True, kw_only=True)
-class UniTSEOptions:
-    """What can be chosen; the defaults are the paper's on CMU-MOSI where it states them, and Eq. 1 to the letter where it does not."""
+class BlockOptions:
+    """What can be chosen besides ranks; the defaults are the paper's on CMU-MOSI where it states them, and Eq. 1 to the letter where it
+    does not."""
 
     experts: int = 15
-    rank: int | tuple[int, ...] = 64  # of the shared experts: one for all, or one each
-    task_rank: int = 128
     top_k: int = 11
     blocks: int = 2
     kernel2: int = 1  # of the experts' second convolution: 1 or 3
@@ -34,6 +33,14 @@ class UniTSEOptions:
     renormalise: bool = False  # makes the kept gates sum to 1
     noise: float = 0.0  # sd of what is added to gate logits in training
     balance: float = 0.0  # weight of the load-balancing loss
+
+
+@dataclass(frozen=True, kw_only=True)
+class UniTSEOptions(BlockOptions):
+    """Options of UniTSE."""
+
+    rank: int | tuple[int, ...] = 64  # of the shared experts: one for all, or one each
+    task_rank: int = 128
 
     def ranks(self) -> tuple[int, ...]:
         """One rank for each shared expert."""
