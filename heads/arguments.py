@@ -105,6 +105,7 @@ def _add_tables(commands: Any) -> None:
     )
     tables.add_argument("--cache", type=Path, default=Path("cache"), help="folder that BuildFeatures made (default cache)")
     tables.add_argument("--out", type=Path, required=True, metavar="DIR", help="where tables and trials go")
+    tables.add_argument("--dry-run", action="store_true", help="print how many runs there are, how they pack, memory and time")
     tables.add_argument("--pack-size", type=int, metavar="N", help="runs at a time (default: what the memory of the device allows)")
     tables.add_argument("--devices", nargs="+", metavar="D", help="one worker each: cpu, cuda:0, cuda:1, … (default: auto)")
     tables.add_argument("--executor", choices=("local", "ray"), default="local", help="default local; ray: a cluster")

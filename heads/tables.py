@@ -6,7 +6,6 @@ which is in most of them, is trained once.
 """
 
 import argparse
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,13 +19,14 @@ from data.errors import InputError
 from data.lookup import lookup
 from heads import paper
 from heads.config import RunConfig, change
+from heads.dry_run import dry_run
 from heads.experiment import run_folder
 from heads.materials import choose_device, memory_bytes
 from heads.pack import signature
 from heads.plan import labelled_rows
 from heads.registry import HEADS
 from heads.sweep import opened, resolved
-from heads.sweep_command import train
+from heads.sweep_command import check, train
 from heads.table_imports import imported
 from heads.table_report import Part, write
 from heads.table_results import Result, never, result
@@ -50,26 +50,55 @@ class Asked:
         return [*self.runs]
 
 
+@dataclass(frozen=True)
+class Planned:
+    """What stands in the tables, and which runs that takes."""
+
+    groups: list[Group]
+    left_out: list[str]  # in words
+    problems: dict[Row, str]  # why a row cannot be trained on this cache
+    runs: dict[Row, list[RunConfig]]  # of the other rows, one for each seed
+
+    def sweep(self, args: argparse.Namespace) -> Sweep:
+        """All runs, as the trials of one sweep.
+
+        Raises:
+            InputError: The folder is of another sweep.
+        """
+        runs = tuple(run for of_row in self.runs.values() for run in of_row)
+        grid = Asked(args.out / "grid.yaml", runs)
+        if grid.path.is_file() and not grid.path.read_text(encoding="utf-8").startswith(_HEADER):
+            raise InputError(f"{args.out}: holds another sweep. Choose another --out.")
+        return Sweep(grid, args.cache, args.out, _metric(runs), memory_bytes=memory_bytes(args.memory_gb))
+
+
 def tables(args: argparse.Namespace) -> None:
     """Carries out the command."""
-    names = _names(args.only, TABLES, "table") or list(TABLES)
+    check(args)
     seeds, devices = _seeds(args.seeds), args.devices or ["auto"]
-    if args.pack_size is not None and args.pack_size < 1:
-        raise InputError(f"--pack-size is {args.pack_size}, expected 1 or more.")
-    groups, left_out = _groups(args, names)
-    asked = Asked(args.out / "grid.yaml", ())
-    made = Sweep(asked, args.cache, args.out, "mae", memory_bytes=memory_bytes(args.memory_gb))
-    problems = {row: problem for group in groups for row in group.rows if (problem := _problem(made, row))}
-    _check_some([row for group in groups for row in group.rows], problems)
-    added = imported(args.add, groups, args.cache, args.split)
-    runs = {row: _runs(row, seeds) for group in groups for row in group.rows if row not in problems}
-    made = _asked(made, args, [run for of_row in runs.values() for run in of_row])
+    planned = _plan(args, seeds)
+    made = planned.sweep(args)
+    if args.dry_run:
+        for line in (*planned.left_out, *(f"{row.method}: {problem}" for row, problem in planned.problems.items())):
+            print(line)
+        dry_run(made, made.grid.configs(), devices, args.pack_size)
+        return
+    added = imported(args.add, planned.groups, args.cache, args.split)
+    _write_asked(made, args)
     with opened(made):
         trials = _train(made, devices, args)
         device = str(choose_device(devices[0]))
-        ours = {one: _results(made, one, runs, problems, args.split, device) for one in groups}
+        ours = {one: _results(made, one, planned, args.split, device) for one in planned.groups}
     parts = [Part(one.table, one.corpus, (*found, *added[one])) for one, found in ours.items()]
-    print(write(args.out, parts, args.split, [*_facts(trials, seeds), *left_out]))
+    print(write(args.out, parts, args.split, [*_facts(trials, seeds), *planned.left_out]))
+
+
+def _plan(args: argparse.Namespace, seeds: Sequence[int]) -> Planned:
+    groups, left_out = _groups(args, _names(args.only, TABLES, "table") or list(TABLES))
+    every = [row for group in groups for row in group.rows]
+    problems = {row: problem for row in every if (problem := _problem(row, args.cache, args.out))}
+    _check_some(every, problems)
+    return Planned(groups, left_out, problems, {row: _runs(row, seeds) for row in every if row not in problems})
 
 
 def _train(made: Sweep, devices: Sequence[str], args: argparse.Namespace) -> pd.DataFrame:
@@ -88,11 +117,11 @@ def _facts(trials: pd.DataFrame, seeds: Sequence[int]) -> list[str]:
     return [f"Features of {', '.join(encoders)}.", f"Ours is mean ± sample deviation over seeds {', '.join(map(str, seeds))}.{few}"]
 
 
-def _results(
-    made: Sweep, group: Group, runs: Mapping[Row, Sequence[RunConfig]], problems: Mapping[Row, str], split: str, device: str
-) -> tuple[Result, ...]:
+def _results(made: Sweep, group: Group, planned: Planned, split: str, device: str) -> tuple[Result, ...]:
     found = [
-        Result(row, (), row.method, problems[row]) if row in problems else result(made, row, runs[row], split, device)
+        Result(row, (), row.method, planned.problems[row])
+        if row in planned.problems
+        else result(made, row, planned.runs[row], split, device)
         for row in group.rows
     ]
     return (*found, never(found[-1])) if group.table == "table2" else tuple(found)
@@ -124,15 +153,15 @@ def _groups(args: argparse.Namespace, names: Sequence[str]) -> tuple[list[Group]
     return groups, left_out
 
 
-def _problem(made: Sweep, row: Row) -> str | None:
+def _problem(row: Row, cache: Path, out: Path) -> str | None:
     """Why a row cannot be trained on this cache; None if it can."""
     try:
-        material = materials_on(made.cache, "cpu", 0).open(row.config)
+        material = materials_on(cache, "cpu", 0).open(row.config)
         if HEADS[row.config.head].floor:
             for split in ("train", "valid"):
                 labelled_rows(material.config, material.tensors, split)
         else:
-            signature(Run(material.config, material.tensors, run_folder(material.config, made.trials)))
+            signature(Run(material.config, material.tensors, run_folder(material.config, out)))
     except InputError as error:
         return str(error)
     return None
@@ -152,20 +181,12 @@ def _runs(row: Row, seeds: Sequence[int]) -> list[RunConfig]:
     return [change(row.config, {"seed": seed}, "--seeds") for seed in asked]
 
 
-def _asked(made: Sweep, args: argparse.Namespace, runs: Sequence[RunConfig]) -> Sweep:
-    """The sweep of these runs, with what was asked written into its folder.
-
-    Raises:
-        InputError: The folder is of another sweep.
-    """
-    path = made.folder / "grid.yaml"
-    if path.is_file() and not path.read_text(encoding="utf-8").startswith(_HEADER):
-        raise InputError(f"{made.folder}: holds another sweep. Choose another --out.")
-    trials = sorted({run_folder(resolved(made, run), made.trials).path.name for run in runs})
+def _write_asked(made: Sweep, args: argparse.Namespace) -> None:
+    """Writes what was asked into the folder of the sweep."""
+    trials = sorted({run_folder(resolved(made, run), made.trials).path.name for run in made.grid.configs()})
     said = {name: getattr(args, name) for name in ("only", "heads", "seeds", "preset", "corpora", "split", "add")}
-    with atomic_path(path) as temporary:
+    with atomic_path(made.grid.path) as temporary:
         temporary.write_text(_HEADER + yaml.safe_dump({**said, "trials": trials}, sort_keys=False), encoding="utf-8")
-    return dataclasses.replace(made, grid=Asked(path, tuple(runs)), metric=_metric(runs))
 
 
 def _metric(runs: Sequence[RunConfig]) -> str:

@@ -82,11 +82,11 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(sweep, tmp_path):
     varied = {"train.lr": [0.01, 0.003], "model.fusion.ffn": [8, 9]}
     status, out, err = sweep("--dry-run", "--pack-size", "2", grid=varied, seeds=[1, 2, 3])
     assert (status, err) == (0, "")
-    assert out.startswith("12 trials, 0 of them over; varied: train.lr, model.fusion.ffn\n")
-    header, *rows = [re.split(r" {2,}", line) for line in out.splitlines()[1:4]]
-    assert header == ["head", "preset", "trials", "packs", "at a time", "memory a trial", "at most"]
-    assert [row[:5] for row in rows] == [["pre-fusion", "light", "6", "3", "2"]] * 2, "those of one width stand together"
-    assert all(re.fullmatch(r"\d+ MB", row[5]) and re.fullmatch(r"\d+:\d\d:\d\d", row[6]) for row in rows)
+    assert out.startswith("varied: train.lr, model.fusion.ffn\n12 trials, 0 of them over\n")
+    header, *rows = [re.split(r" {2,}", line) for line in out.splitlines()[2:5]]
+    assert header == ["head", "corpus", "preset", "trials", "packs", "at a time", "memory a trial", "at most"]
+    assert [row[:6] for row in rows] == [["pre-fusion", "mosi", "light", "6", "3", "2"]] * 2, "those of one width stand together"
+    assert all(re.fullmatch(r"\d+ MB", row[6]) and re.fullmatch(r"\d+:\d\d:\d\d", row[7]) for row in rows)
     assert re.search(r"\nat most \d+:\d\d:\d\d on cpu, if no trial stops early\n$", out)
     assert not (tmp_path / "sweep").exists()
 
@@ -99,7 +99,7 @@ def test_a_dry_run_counts_floors_and_heads_that_are_trained_alone(sweep, tmp_pat
     assert "alone" in out
     path.write_text("corpus: mosi\ngrid: {head: [median, ridge]}\n")
     status, out, _ = call(capsys, "sweep", path, "--cache", cache, "--out", tmp_path / "sweep", "--dry-run")
-    assert (status, out) == (0, "2 trials, 0 of them over; varied: head\n2 floors, seconds each\n")
+    assert (status, out) == (0, "varied: head\n2 trials, 0 of them over\n2 floors, seconds each\n")
 
 
 def test_a_sweep_prints_the_best_and_writes_its_results(sweep, tmp_path):
@@ -123,7 +123,7 @@ def test_a_sweep_prints_the_best_and_writes_its_results(sweep, tmp_path):
     assert out.startswith(f"{folder}: 4 trials, 4 of them over\n")
     assert {trial.path.name: content(trial.path) for trial in trials(folder)} == before
     out = sweep("--dry-run", **GRID)[1]
-    assert out == "4 trials, 4 of them over; varied: train.lr\n"
+    assert out == "varied: train.lr\n4 trials, 4 of them over\n"
 
 
 def test_a_sweep_says_which_trials_failed(sweep, tmp_path):

@@ -71,6 +71,17 @@ def said(element):
     return " ".join(" ".join(element.itertext()).split())
 
 
+def test_a_dry_run_says_what_would_be_trained_and_writes_nothing(place, capsys):
+    status, out, err = call(capsys, *command(place, "--dry-run", out="dry"))
+    assert (status, err) == (0, "")
+    assert "13 trials, 0 of them over\n3 floors, seconds each\n" in out
+    assert re.findall(r"^mmolre +(\w+) .*  2  +2  +1 .*\d:\d\d:\d\d$", out, re.M) == ["mosi", "mosei"], "two seeds each"
+    assert not (place / "dry").exists()
+    status, _, err = call(capsys, *command(place, "--dry-run", "--executor", "ray", out="dry"))
+    assert status == 2
+    assert "--dry-run times a few steps on this machine and knows nothing of a Ray cluster. Leave out --executor ray." in err
+
+
 @pytest.mark.parametrize("name", ["table1", "table2"])
 def test_numbers_are_mean_and_deviation_of_what_is_in_metrics_json(made, name):
     folder, _ = made

@@ -1,0 +1,96 @@
+"""What a sweep would do: trials, packs, memory and time. A few steps of each pack are timed; nothing is trained or kept."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from heads.config import RunConfig
+from heads.console import table
+from heads.experiment import run_folder
+from heads.materials import choose_device
+from heads.pack import Pack
+from heads.packing import Group
+from heads.registry import HEADS
+from heads.solo import Solo
+from heads.sweep import free_bytes, plan, remaining, resolved
+from heads.train import Run, together
+from heads.workers import Sweep, materials_on
+
+
+def dry_run(made: Sweep, configs: Sequence[RunConfig], devices: Sequence[str], size: int | None) -> None:
+    """Prints how many trials there are, how they pack, what memory they take and how long they may take.
+
+    Args:
+        made: The sweep; its folder need not exist and is not written to.
+        configs: Of all its trials.
+        devices: Of this machine. The first is timed, the others are taken to be as fast.
+        size: Trials at a time; None: what the memory of the device allows.
+
+    Raises:
+        InputError: The cache lacks what a trial reads, or an option is out of its range.
+    """
+    trials = {run_folder(one, made.trials).path: one for one in (resolved(made, config) for config in configs)}
+    left = remaining(made, trials.values())
+    device = choose_device(devices[0])
+    print(f"{len(trials)} trials, {len(trials) - len(left)} of them over")
+    rows, total = [], 0.0
+    for one in plan(made, left, free_bytes(device), size):
+        seconds = _seconds(made, one, str(device))
+        total += seconds
+        memory = "alone" if one.trial_bytes is None else f"{one.trial_bytes / 1e6:,.0f} MB"
+        config = one.runs[0].config
+        rows.append(
+            [
+                config.head,
+                config.corpus,
+                config.preset,
+                str(len(one.runs)),
+                str(len(one.packs)),
+                str(one.size),
+                memory,
+                _duration(seconds),
+            ]
+        )
+    floors = [config for config in left if HEADS[config.head].floor]
+    if floors:
+        print(f"{len(floors)} floors, seconds each")
+    if rows:
+        print(table(rows, ["head", "corpus", "preset", "trials", "packs", "at a time", "memory a trial", "at most"], left=3))
+        print(f"at most {_duration(total / len(devices))} on {', '.join(devices)}, if no trial stops early")
+
+
+def _seconds(made: Sweep, one: Group, device: str) -> float:
+    """All steps of all epochs at the speed of a few: trials stop earlier, but are evaluated, too."""
+    pack = one.packs[0]
+    runs = [_on_device(made, run, device) for run in pack]
+    engine = Pack(runs) if len(runs) > 1 else Solo(runs[0])
+    plans = [run.plan() for run in runs]
+    times = []
+    for number in range(min(4, len(plans[0]))):
+        began = time.perf_counter()
+        _step(engine, runs, [part[number] for part in plans])
+        times.append(time.perf_counter() - began)
+    batches = runs[0].config.train.max_epochs * len(plans[0])
+    return sorted(times[1:] or times)[len(times[1:]) // 2] * batches * len(one.packs)
+
+
+def _on_device(made: Sweep, run: Run, device: str) -> Run:
+    material = materials_on(made.cache, device, made.memory_bytes).open(run.config)
+    return Run(material.config, material.tensors, run.folder)
+
+
+def _step(engine: Any, runs: Sequence[Run], entries: Sequence[Any]) -> None:
+    engine.begin(HEADS[runs[0].config.head].head.stages[-1], [1] * len(runs))
+    batch = next(iter(runs[0].tensors.batches([together(entries)])))
+    engine.accumulate(batch, torch.zeros(len(runs), dtype=torch.int64, device=batch.index.device), 1.0)
+    engine.step([0.0] * len(runs))
+    if batch.index.is_cuda:
+        torch.cuda.synchronize()
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}"
