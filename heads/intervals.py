@@ -30,6 +30,13 @@ class MeanSd(NamedTuple):
     sd: float
 
 
+class Resampled(NamedTuple):
+    """A metric of one prediction."""
+
+    observed: float  # on the utterances as they are
+    values: np.ndarray  # (R,), in each resample; NaN where it is not defined
+
+
 class Difference(NamedTuple):
     """A metric of one prediction minus that of another on the same utterances."""
 
@@ -53,7 +60,17 @@ def bootstrap(
         level: Between 0 and 1.
         seed: The same seed draws the same rows.
     """
-    return {name: _interval(values, level) for name, values in _distribution(metrics, arrays, resamples, seed).items()}
+    return {name: _interval(found.values, level) for name, found in resampled(metrics, *arrays, resamples=resamples, seed=seed).items()}
+
+
+def resampled(metrics: MetricFunction, *arrays: np.ndarray, resamples: int = 1000, seed: int = 0) -> dict[str, Resampled]:
+    """Every metric on the rows as they are and in each resample of them; arguments as for `bootstrap`."""
+    count = len(arrays[0])
+    generator = np.random.default_rng(seed)
+    sizes = [min(_BLOCK, resamples - start) for start in range(0, resamples, _BLOCK)]
+    blocks = [metrics(*arrays, weights=_draw(count, size, generator)) for size in sizes]
+    observed = metrics(*arrays, weights=np.ones((1, count)))
+    return {name: Resampled(float(observed[name][0]), np.concatenate([block[name] for block in blocks])) for name in observed}
 
 
 def paired_difference(
@@ -65,10 +82,7 @@ def paired_difference(
     level: float = 0.95,
     seed: int = 0,
 ) -> dict[str, Difference]:
-    """By how much `prediction` differs from `other` in every metric, both on the same drawn rows.
-
-    The p value is twice the share of resamples on the rarer side of 0, the data themselves counted as one (so never below
-    2 / (R + 1)), and at most 1; NaN where no resample is defined.
+    """By how much `prediction` differs from `other` in every metric, both on the same drawn rows; see `difference`.
 
     Args:
         metrics: As for `bootstrap`.
@@ -79,15 +93,18 @@ def paired_difference(
         level: Of the interval, between 0 and 1.
         seed: The same seed draws the same rows.
     """
-    first = _distribution(metrics, (prediction, truth), resamples, seed)
-    second = _distribution(metrics, (other, truth), resamples, seed)
-    once = np.ones((1, len(truth)))
-    observed, reference = metrics(prediction, truth, weights=once), metrics(other, truth, weights=once)
-    differences = {}
-    for name in first:
-        values = first[name] - second[name]
-        differences[name] = Difference(float((observed[name] - reference[name])[0]), *_interval(values, level), _p_value(values))
-    return differences
+    first, second = (resampled(metrics, side, truth, resamples=resamples, seed=seed) for side in (prediction, other))
+    return {name: difference(first[name], second[name], level) for name in first}
+
+
+def difference(first: Resampled, second: Resampled, level: float = 0.95) -> Difference:
+    """One minus the other, both of the same drawn rows.
+
+    The p value is twice the share of resamples on the rarer side of 0, the data themselves counted as one (so never below
+    2 / (R + 1)), and at most 1; NaN where no resample is defined.
+    """
+    values = first.values - second.values
+    return Difference(first.observed - second.observed, *_interval(values, level), _p_value(values))
 
 
 def mean_sd(runs: Sequence[Mapping[str, float]]) -> dict[str, MeanSd]:
@@ -103,15 +120,6 @@ def mean_sd(runs: Sequence[Mapping[str, float]]) -> dict[str, MeanSd]:
 
 def _mean_sd(values: np.ndarray) -> MeanSd:
     return MeanSd(float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else np.nan)
-
-
-def _distribution(metrics: MetricFunction, arrays: Sequence[np.ndarray], resamples: int, seed: int) -> dict[str, np.ndarray]:
-    """Metric → (R,), its value in each resample."""
-    count = len(arrays[0])
-    generator = np.random.default_rng(seed)
-    sizes = [min(_BLOCK, resamples - start) for start in range(0, resamples, _BLOCK)]
-    blocks = [metrics(*arrays, weights=_draw(count, size, generator)) for size in sizes]
-    return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
 
 
 def _draw(count: int, resamples: int, generator: np.random.Generator) -> np.ndarray:

@@ -7,7 +7,9 @@ test metrics are passed on where a run has them, and nothing is ranked or compar
 
 import glob
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from itertools import combinations
 from numbers import Real
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +23,7 @@ from data.labels import EMOTIONS
 from data.lookup import lookup
 from data.manifest import read_table, write_table
 from heads.config import RunConfig, from_mapping
-from heads.intervals import MetricFunction, mean_sd, paired_difference
+from heads.intervals import Resampled, difference, mean_sd, resampled
 from heads.metrics import HIGHER_IS_BETTER, SENTIMENT_METRICS, emotion_metrics, sentiment_metrics
 from heads.options import flat
 from heads.registry import HEADS
@@ -133,32 +135,61 @@ def paired(sweep: Path, a: str, b: str, metric: str) -> Paired:
             not predict what the metric is of.
     """
     lookup({name: None for name in HIGHER_IS_BETTER if name != "loss"}, metric, "metric")
-    first, second = _predictions(sweep, a), _predictions(sweep, b)
-    seeds = sorted(first.keys() & second.keys())
-    if not seeds:
-        raise InputError(f"{sweep}: configurations {a} and {b} have no complete trial of the same seed, so they cannot be paired.")
-    columns = ("sentiment",) if metric in SENTIMENT_METRICS else EMOTIONS
-    tables = [_labelled(side[seed], columns, key) for key, side in ((a, first), (b, second)) for seed in seeds]
-    truth = tables[0][[f"{name}_true" for name in columns]]
-    for table in tables:
-        if not table[truth.columns].sort_index().equals(truth.sort_index()):
-            raise InputError(f"{sweep}: configurations {a} and {b} were validated on other utterances or labels, so they are no pair.")
-    values = np.stack([table.loc[truth.index, list(columns)].to_numpy(float) for table in tables], 1)  # (N, 2 S, width)
-    test = paired_difference(_over_seeds(metric), values[:, : len(seeds)], values[:, len(seeds) :], truth.to_numpy(float))[metric]
-    return Paired(*test, tuple(seeds), len(truth))
+    return _compared(sweep, a, _drawn(sweep, a, metric), b, _drawn(sweep, b, metric))
 
 
 def pairs(sweep: Path, keys: Iterable[str], metric: str) -> pd.DataFrame:
     """Every pair of configurations, in their order: a, b, then what `paired` gives (seeds: how many), and why it cannot be tested."""
-    keys, rows = list(keys), []
-    for number, a in enumerate(keys):
-        for b in keys[number + 1 :]:
-            try:
-                test = paired(sweep, a, b, metric)
-                rows.append({"a": a, "b": b, **test._asdict(), "seeds": len(test.seeds), "note": ""})
-            except InputError as error:
-                rows.append({"a": a, "b": b, "note": str(error)})
+    drawn = cache(lambda key: _drawn(sweep, key, metric))
+    rows = []
+    for a, b in combinations(keys, 2):
+        try:
+            test = _compared(sweep, a, drawn(a), b, drawn(b))
+            rows.append({"a": a, "b": b, **test._asdict(), "seeds": len(test.seeds), "note": ""})
+        except InputError as error:
+            rows.append({"a": a, "b": b, "note": str(error)})
     return pd.DataFrame(rows, columns=["a", "b", *Paired._fields, "note"])
+
+
+class _Drawn(NamedTuple):
+    """A metric of one trial in every resample, and the labels that it is of, sorted by utterance."""
+
+    truth: pd.DataFrame
+    metric: Resampled
+
+
+def _drawn(sweep: Path, key: str, metric: str) -> dict[int, _Drawn]:
+    """Seed → that of each complete trial of a configuration."""
+    columns = ["sentiment"] if metric in SENTIMENT_METRICS else [*EMOTIONS]
+    truths, found = [f"{name}_true" for name in columns], {}
+    for seed, table in _predictions(sweep, key).items():
+        if columns[0] not in table:
+            raise InputError(f"Configuration {key} predicts no {'sentiment' if columns == ['sentiment'] else 'emotions'}.")
+        labelled = table[table[truths].notna().any(axis=1)].sort_index()
+        values, truth = (labelled[names].to_numpy(float) for names in (columns, truths))
+        if columns == ["sentiment"]:
+            resamples = resampled(sentiment_metrics, values[:, 0], truth[:, 0])
+        else:
+            resamples = resampled(emotion_metrics, values, truth)
+        found[seed] = _Drawn(labelled[truths], resamples[metric])
+    return found
+
+
+def _compared(sweep: Path, a: str, first: Mapping[int, _Drawn], b: str, second: Mapping[int, _Drawn]) -> Paired:
+    """Over the seeds that both have. Raises InputError if the two are no pair."""
+    seeds = sorted(first.keys() & second.keys())
+    if not seeds:
+        raise InputError(f"{sweep}: configurations {a} and {b} have no complete trial of the same seed, so they cannot be paired.")
+    sides = [[side[seed] for seed in seeds] for side in (first, second)]
+    truth = sides[0][0].truth
+    if not all(drawn.truth.equals(truth) for side in sides for drawn in side):
+        raise InputError(f"{sweep}: configurations {a} and {b} were validated on other utterances or labels, so they are no pair.")
+    return Paired(*difference(*map(_mean, sides)), tuple(seeds), len(truth))
+
+
+def _mean(trials: Sequence[_Drawn]) -> Resampled:
+    observed, values = zip(*(drawn.metric for drawn in trials), strict=True)
+    return Resampled(float(np.mean(observed)), np.mean(values, axis=0))
 
 
 def _trial(folder: RunFolder) -> dict[str, Any]:
@@ -240,25 +271,3 @@ def _predictions(sweep: Path, key: str) -> dict[int, pd.DataFrame]:
         raise InputError(f"{sweep}: no trial of configuration {key!r}. Keys are in the column key of trials.parquet.")
     complete = {run.config()["config"]["seed"]: run.path for run in runs if run.is_complete and not run.metrics().get("pruned")}
     return {seed: read_table(path / "predictions.parquet").set_index("utterance_id") for seed, path in complete.items()}
-
-
-def _labelled(table: pd.DataFrame, columns: tuple[str, ...], key: str) -> pd.DataFrame:
-    """The rows with a label of what is compared."""
-    if columns[0] not in table:
-        raise InputError(f"Configuration {key} predicts no {'sentiment' if columns == ('sentiment',) else 'emotions'}.")
-    return table[table[[f"{name}_true" for name in columns]].notna().any(axis=1)]
-
-
-def _over_seeds(metric: str) -> MetricFunction:
-    """The mean of one metric over predictions (N, S, width) of S seeds."""
-    of_sentiment = metric in SENTIMENT_METRICS
-
-    def one(prediction: np.ndarray, truth: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        if of_sentiment:
-            return sentiment_metrics(prediction[:, 0], truth[:, 0], weights=weights)[metric]
-        return emotion_metrics(prediction, truth, weights=weights)[metric]
-
-    def mean(predictions: np.ndarray, truth: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
-        return {metric: np.mean([one(predictions[:, seed], truth, weights) for seed in range(predictions.shape[1])], axis=0)}
-
-    return mean
