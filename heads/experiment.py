@@ -67,14 +67,14 @@ def fit(material: Material, folder: RunFolder, advance: Advance = lambda steps, 
     Raises:
         InputError: The folder holds another run, or the configuration does not fit the data.
     """
+    floor = HEADS[material.config.head].floor
+    engine = None if folder.is_complete or floor else Solo(Run(material.config, material.tensors, folder))  # refuses before it writes
     folder.begin(describe(material))
-    if not folder.is_complete:
-        if floor := HEADS[material.config.head].floor:
-            _fit_floor(material, folder, floor)
-        else:
-            run = Run(material.config, material.tensors, folder)
-            train([run], Solo(run), finish, advance=advance)
-            draw_routing(folder, "xray")
+    if engine:
+        train([engine.run], engine, finish, advance=advance)
+        draw_routing(folder, "xray")
+    elif not folder.is_complete:
+        _fit_floor(material, folder, floor)
     return folder.metrics()
 
 

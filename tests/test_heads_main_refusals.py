@@ -239,3 +239,9 @@ def test_a_command_line_that_cannot_be_understood_shows_the_usage(arguments, cap
         main(arguments)
     assert ended.value.code == 2
     assert capsys.readouterr().err.startswith("usage: python -m heads ")
+
+
+def test_an_option_that_no_head_can_be_built_with_leaves_no_run_folder(refused, cache, tmp_path):
+    message = refused("fit", f"--cache={cache}", "--corpus=mosi", "--set=model.fusion.heads=7", f"--out={tmp_path / 'runs'}")
+    assert message == "7 attention heads do not divide the width 256. Choose a divisor of 256."
+    assert not (tmp_path / "runs").exists()
