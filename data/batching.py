@@ -80,9 +80,9 @@ def dialogues(
     """Batches of whole videos. Clips that are not among `rows` are left out, and their neighbours become adjacent.
 
     Args:
-        videos: (N,) video of every row of the corpus.
+        videos: (N,) video of every row of the corpus, such as `data.targets.Targets.dialogue`.
         positions: (N,) int64 order inside the video.
-        rows: (n,) int64, of one split: two splits may use one name for different videos.
+        rows: (n,) int64.
         videos_per_batch: V.
         generator: Decides the order of the videos; None leaves them in the order in which `rows` has them.
         smallest: See the head of this page; counts videos.

@@ -6,6 +6,7 @@ the same utterances are in `data.tensors`; how pseudo labels come about is in `p
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,15 @@ class Targets:
         """
         lookup(dict.fromkeys(SPLITS), split, "split")
         return np.flatnonzero(self.split == split)
+
+    @cached_property
+    def dialogue(self) -> np.ndarray:
+        """(N,) int64, one number for the utterances of a video in a split: two splits may use one name for different videos."""
+        return np.unique(np.char.add(np.char.add(self.split, "/"), self.video), return_inverse=True)[1]
+
+    def with_neighbours(self, rows: np.ndarray) -> np.ndarray:
+        """(m,) int64, ascending: all utterances of the dialogues that these rows (n,) are in, labelled or not."""
+        return np.flatnonzero(np.isin(self.dialogue, self.dialogue[rows]))
 
 
 def load_targets(corpus: CachedCorpus, emotions: str = "annotated", minimum_similarity: float = 0.0) -> Targets:

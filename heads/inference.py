@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
@@ -26,6 +26,12 @@ class Predictions(NamedTuple):
     emotion_logits: np.ndarray | None  # (n, 6) float32
     routing: dict[str, np.ndarray]  # "text/block1/msa" → (n, N) gates, time steps averaged
 
+    def only(self, rows: np.ndarray) -> Self:
+        """The predictions for these of its rows."""
+        kept = np.isin(self.rows, rows)
+        sentiment, logits = (None if values is None else values[kept] for values in (self.sentiment, self.emotion_logits))
+        return Predictions(self.rows[kept], sentiment, logits, {name: gates[kept] for name, gates in self.routing.items()})
+
     @property
     def emotion_probability(self) -> np.ndarray | None:
         """(n, 6) float64, the sigmoid of the logits."""
@@ -37,6 +43,8 @@ class Predictions(NamedTuple):
 def predict(head: Head, tensors: CorpusTensors, rows: np.ndarray, batch_size: int, precision: str = "float32") -> Predictions:
     """Runs a head over rows of a corpus, without gradients and in evaluation mode.
 
+    A head with context reads all utterances of their videos, whether they are asked for or not.
+
     Args:
         head: On the device of `tensors`.
         tensors: Features.
@@ -46,11 +54,11 @@ def predict(head: Head, tensors: CorpusTensors, rows: np.ndarray, batch_size: in
     """
     was_training = head.training
     head.eval()
-    plan = evaluation_plan(head, tensors, rows, batch_size)
+    plan = evaluation_plan(head, tensors, tensors.targets.with_neighbours(rows) if head.context else rows, batch_size)
     with torch.inference_mode(), autocast(tensors.device, precision):
         found = gathered((batch.index, head(batch)) for batch in tensors.batches(plan))
     head.train(was_training)
-    return found
+    return found.only(rows) if head.context else found
 
 
 def gathered(outputs: Iterable[tuple[Tensor, HeadOutput]]) -> Predictions:
@@ -114,7 +122,7 @@ def predict_floor(
 def evaluation_plan(head: Head, tensors: CorpusTensors, rows: np.ndarray, batch_size: int) -> list:
     """Batches of all rows, the longest first; whole videos for heads with context."""
     if head.context:
-        return dialogues(tensors.targets.video, tensors.targets.position, rows, batch_size)
+        return dialogues(tensors.targets.dialogue, tensors.targets.position, rows, batch_size)
     return in_order(rows, total_lengths(tensors), batch_size)
 
 

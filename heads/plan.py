@@ -45,6 +45,8 @@ def labelled_rows(config: RunConfig, tensors: CorpusTensors, split: str) -> np.n
 def epoch_plan(config: RunConfig, tensors: CorpusTensors, rows: np.ndarray, epoch: int) -> list[Entry]:
     """The batches of one epoch of training, of all its passes one after the other.
 
+    With context, the videos of these rows are whole: unlabelled utterances are read, and count in no loss.
+
     What is in them is the run's own; when long ones come is the same for all seeds, so that runs that are trained together pad little.
     """
     head = _head(config)
@@ -59,7 +61,8 @@ def _pass(
 ) -> list[Entry]:
     head, size = _head(config), config.train.batch_size
     if head.context:
-        return dialogues(tensors.targets.video, tensors.targets.position, rows, size, order, smallest=head.smallest_batch)
+        targets = tensors.targets
+        return dialogues(targets.dialogue, targets.position, targets.with_neighbours(rows), size, order, smallest=head.smallest_batch)
     if config.data.like_lengths:
         return of_like_lengths(rows, total_lengths(tensors), size, order, schedule, smallest=head.smallest_batch)
     return shuffled(rows, size, order, smallest=head.smallest_batch)

@@ -9,7 +9,9 @@ import yaml
 from heads.config import RunConfig, make_config
 from heads.experiment import fit, run_folder
 from heads.materials import Material, open_material
+from heads.mmolre import FamilyOptions
 from heads.options import nested
+from heads.registry import HEADS
 from heads.runs import RunFolder
 
 SMALL = {
@@ -39,10 +41,12 @@ Changes = Mapping[str, object]
 
 
 def options(head: str, changes: Changes) -> dict[str, object]:
-    """Dotted name → value, of a small head and a short run of it."""
-    if head in ("median", "ridge"):
+    """Dotted name → value, of a short run, and of a small head if it is of MMoLRE's family."""
+    entry = HEADS[head]
+    if entry.floor:
         return dict(changes)
-    return SMALL | (SMALL_MIXTURE if head == "mmolre" else {}) | dict(changes)
+    small = SMALL if issubclass(entry.options, FamilyOptions) else {name: value for name, value in SMALL.items() if "train." in name}
+    return small | (SMALL_MIXTURE if head == "mmolre" else {}) | dict(changes)
 
 
 def config(head: str = "pre-fusion", changes: Changes = {}, corpus: str = "mosi") -> RunConfig:  # noqa: B006 - never changed

@@ -207,3 +207,21 @@ def test_equal_logits_are_equal_probabilities_wherever_they_stand():
     probability = Predictions(np.arange(37), None, logits, {}).emotion_probability
     assert np.unique(probability).size == 1
     assert probability[0, 0] == pytest.approx(0.3)
+
+
+def test_a_head_with_context_reads_the_whole_video_whichever_of_its_rows_are_asked_for(cache):
+    made = small_runs.material(cache, "cogmen")
+    head, rows = build_head(made.config, made.tensors), np.arange(24)
+    whole, some = predict(head, made.tensors, rows, 2), predict(head, made.tensors, rows[1::3], 3)
+    assert some.rows.tolist() == rows[1::3].tolist()
+    np.testing.assert_allclose(some.emotion_logits, whole.emotion_logits[1::3], atol=1e-6)
+
+
+def test_a_video_in_two_splits_is_two_dialogues(made):
+    targets = made.tensors.targets
+    parted = replace(targets, video=np.array(["v"] * 24), split=np.array(["train", "valid"] * 12))
+    assert np.unique(parted.dialogue).size == 2
+    assert parted.with_neighbours(np.array([3])).tolist() == list(range(1, 24, 2))
+    assert (
+        targets.with_neighbours(np.array([1, 23])).tolist() == np.flatnonzero(np.isin(targets.video, targets.video[[1, 23]])).tolist()
+    )

@@ -115,6 +115,19 @@ def test_rows_with_a_label_of_one_task_are_trained_on(cache):
     assert labelled_rows(mer, tensors, "train").tolist() == np.delete(rows, [2, 3, 4]).tolist()
 
 
+def test_a_head_with_context_reads_unlabelled_neighbours_but_no_video_without_a_label(cache):
+    made = small_runs.material(cache, "cogmen", {"task": "mer", "train.batch_size": 2})
+    targets = made.tensors.targets
+    first, second = (np.flatnonzero(targets.video == video) for video in dict.fromkeys(targets.video[targets.rows("train")][:6]))
+    emotions = targets.emotions.copy()
+    emotions[[first[1], *second]] = NAN
+    tensors = with_labels(made, targets.sentiment, emotions)
+    rows = labelled_rows(made.config, tensors, "train")
+    assert first[1] not in rows
+    read = np.concatenate([entry.rows for entry in epoch_plan(made.config, tensors, rows, 1)])
+    assert sorted(read) == [row for row in targets.rows("train") if row not in second]
+
+
 @pytest.mark.parametrize(("task", "label"), [("msa", "sentiment"), ("mer", "annotated emotion"), ("both", "sentiment")])
 def test_a_task_without_any_label_is_refused(cache, task, label):
     made = small_runs.material(cache, changes={"task": task})
