@@ -12,7 +12,8 @@ _WORDS = {True: "yes", False: "no"}
 def rows() -> list[list[str]]:
     """A row for each head, in the order of `HEADER`.
 
-    published: The tasks it was published for; those that it learns beyond them are our extension.
+    published: The tasks it was published for on CMU-MOSI or CMU-MOSEI, in whatever form; those that it learns beyond them are our
+        extension. "–": on neither, as the mixtures that come from recommendation and vision.
     context: Whether it reads whole videos.
     packable: Whether many runs can be trained as one; `heads.pack` needs batches of one number of utterances, which videos do not have.
     reproduction: faithful; variant, if frozen features leave out a part that makes the method what it is; floor.
@@ -26,5 +27,5 @@ def _row(name: str, entry: Entry) -> list[str]:
         return [name, entry.source, "–", entry.task or "both", "no", "no", "floor", entry.summary, "–"]
     context, packs = entry.head.context, entry.head.packable and not entry.head.context
     kind = "variant" if entry.is_variant else "faithful"
-    tasks = entry.published, entry.task or "both"
+    tasks = entry.published or "–", entry.task or "both"
     return [name, entry.source, *tasks, _WORDS[context], _WORDS[packs], kind, entry.summary, f"{count(entry):,}"]

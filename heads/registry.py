@@ -36,7 +36,7 @@ class Entry:
     source: str
     task: str | None = None  # if it learns one task only
     floor: str | None = None  # a key of heads.floors.FLOORS
-    published: str = "both"  # the tasks it was published for; the others are our extension
+    published: str | None = "both"  # the tasks it was published for on CMU-MOSI or CMU-MOSEI, in whatever form; None: on neither
     is_variant: bool = False  # whether frozen features leave out a part that makes the method what it is
 
     @property
@@ -55,11 +55,11 @@ HEADS: dict[str, Entry] = {
     "baseline-msa": Entry(PreFusion, "ablation: sentiment alone", _PAPER, "msa", published="msa"),
     "baseline-mer": Entry(PreFusion, "ablation: emotions alone", _PAPER, "mer", published="mer"),
     "moe": Entry(StandardMoEHead, "full-rank experts in UniTSE's place", _PAPER),
-    "mmoe": Entry(MMoEHead, "multi-gate mixture of experts in UniTSE's place", "Ma et al., KDD 2018"),
-    "ple": Entry(PLEHead, "progressive layered extraction in UniTSE's place", "Tang et al., RecSys 2020"),
-    "mod-squad": Entry(ModSquadHead, "token-level experts in UniTSE's place", "Chen et al., CVPR 2023"),
-    "mlore": Entry(MLoREHead, "MLoRE's blocks in UniTSE's place", "Yang et al., CVPR 2024"),
-    "demt": Entry(DeMTHead, "cross-task attention in UniTSE's place", "Xu et al., AAAI 2023"),
+    "mmoe": Entry(MMoEHead, "multi-gate mixture of experts in UniTSE's place", "Ma et al., KDD 2018", published=None),
+    "ple": Entry(PLEHead, "progressive layered extraction in UniTSE's place", "Tang et al., RecSys 2020", published=None),
+    "mod-squad": Entry(ModSquadHead, "token-level experts in UniTSE's place", "Chen et al., CVPR 2023", published=None),
+    "mlore": Entry(MLoREHead, "MLoRE's blocks in UniTSE's place", "Yang et al., CVPR 2024", published=None),
+    "demt": Entry(DeMTHead, "cross-task attention in UniTSE's place", "Xu et al., AAAI 2023", published=None),
     "mult": Entry(MulT, "crossmodal transformers between unaligned sequences", "Tsai et al., ACL 2019", published="msa"),
     "misa": Entry(MISA, "private and shared subspaces, one-layer fusion", "Hazarika et al., ACM MM 2020", published="msa"),
     "mag-head": Entry(MAGHead, "adaptation gate on last hidden states", "Rahman et al., ACL 2020", published="msa", is_variant=True),
@@ -71,8 +71,8 @@ HEADS: dict[str, Entry] = {
     "multilogue-net": Entry(Multilogue, "recurrent states per modality, pairwise attention", "Shenoy and Sardana, Challenge-HML 2020"),
     "tbje": Entry(TBJE, "joint encoding, audio guided by text, glimpses", "Delbrouck et al., Challenge-HML 2020"),
     "mr": Entry(MR, "capsules of modalities routed to labels", "Tsai et al., EMNLP 2020"),
-    "cogmen": Entry(COGMEN, "utterance transformer and relational graph", "Joshi et al., NAACL 2022", published="mer"),
-    "corect": Entry(CORECT, "relational temporal graph, cross-modality attention", "Nguyen et al., EMNLP 2023", published="mer"),
+    "cogmen": Entry(COGMEN, "utterance transformer and relational graph", "Joshi et al., NAACL 2022"),
+    "corect": Entry(CORECT, "relational temporal graph, cross-modality attention", "Nguyen et al., EMNLP 2023"),
     "mtl": Entry(MTL, "recurrent encoders, contextual inter-modal attention", "Akhtar et al., NAACL 2019"),
     "unimse-head": Entry(UniMSEHead, "audio by adapters, contrast, no T5", "Hu et al., EMNLP 2022", is_variant=True),
     "median": Entry(None, "train median of sentiment, base rate of emotions", "no feature is read", floor="median"),

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from data.lookup import lookup
 from heads import paper
 from heads.base import TASKS
-from heads.config import PRESETS, RunConfig, make_config
+from heads.config import PRESETS, RunConfig, make_config, read_yaml
 from heads.grid import read_grid
 from heads.metrics import SENTIMENT_METRICS
 from heads.mmolre import FamilyOptions
@@ -109,9 +109,13 @@ class Row:
         long = f"{long}: {entry.summary}"
         if entry.is_variant:
             long += "; frozen features leave out a part that makes the method what it is"
-        if task not in TASKS[entry.published]:
+        if entry.published is None:
+            short += ", transferred"
+            long += "; it comes from another field, and stands where the comparison of MMoLRE's paper puts it"
+        elif task not in TASKS[entry.published]:
             short += ", extension"
-            long += f"; published for {TASK_WORDS[entry.published]} only, what it does for {TASK_WORDS[task]} is our extension"
+            words = TASK_WORDS[entry.published], TASK_WORDS[task]
+            long += "; published on these corpora for {} only, what it does for {} is our extension".format(*words)
         return Kind(short, f"{long}; {preset_words(self.config.preset)}")
 
 
@@ -157,8 +161,8 @@ def rows(table: str, corpus: str, preset: str | None, heads: Sequence[str] | Non
     Args:
         table: A key of `TABLES`.
         corpus: One of the table's.
-        preset: native or paper (as published: MMoLRE's family by paper-<corpus>, all others by native), any other key of PRESETS, or a
-            YAML file, for all; the table's own if None.
+        preset: native or paper (as published, see `preset_for`), any other key of PRESETS, or a YAML file, for all; the table's own if
+            None.
         heads: Only these. In Tables I and II they may be heads that the paper does not have there.
 
     Returns:
@@ -183,12 +187,14 @@ def preset_words(preset: str) -> str:
 
 
 def preset_for(preset: str, head: str, corpus: str) -> str:
-    """The preset of one head: as published (native, paper), MMoLRE's family has one for each corpus, and the others have native."""
+    """The preset of one head: as published (native, paper), what has settings in native has native, and the rest of MMoLRE's family has
+    one preset for each corpus."""
     if preset.endswith((".yaml", ".yml")):
         return preset
     if lookup({**PRESETS, "paper": None}, preset, "preset") is not None and preset != "native":
         return preset
-    return f"paper-{corpus}" if issubclass(HEADS[head].options, FamilyOptions) else "native"
+    is_native = head in read_yaml(PRESETS["native"])["heads"] or not issubclass(HEADS[head].options, FamilyOptions)
+    return "native" if is_native else f"paper-{corpus}"
 
 
 def _heads(table: str, corpus: str, preset: str, heads: Sequence[str] | None) -> list[RunConfig]:

@@ -40,7 +40,8 @@ LISTED = {
     "self-mm": "msa both no no faithful 275,573",
     "spectra": "msa both no yes variant 7,685,383",
     "multilogue-net": "both both yes no faithful 6,288,007",
-    "cogmen": "mer both yes no faithful 31,723,931",
+    "cogmen": "both both yes no faithful 31,723,931",
+    "ple": "– both no yes faithful 209,068,073",
     "ridge": "– both no no floor –",
 }
 """published, learns, context, packable, reproduction, parameters; a head that reads whole videos is not packable."""

@@ -14,6 +14,8 @@ def test_as_published_means_the_papers_sizes_for_its_family_and_native_for_other
         ("native", "mmolre"): "paper-mosi",
         ("paper", "moe"): "paper-mosi",
         ("paper", "cogmen"): "native",
+        ("native", "mmml"): "native",
+        ("paper", "median"): "native",
     }
     wanted |= {("common", "mmolre"): "common", ("light", "mult"): "light", ("own.yaml", "mmolre"): "own.yaml"}
     assert {given: preset_for(*given, "mosi") for given in wanted} == wanted
@@ -42,9 +44,13 @@ def test_kinds_of_rows():
         "mult": "faithful",
         "mag-head": "variant",
         "mmolre": "faithful",
-        "cogmen": "faithful, extension",
+        "cogmen": "faithful",
         "ridge": "floor",
         "median": "floor",
     }
     assert "leave out a part that makes the method what it is" in kinds["mag-head"].long
     assert kinds["mmolre"].long.endswith("preset paper-mosei: the MMoLRE paper's size and training on CMU-MOSEI")
+    others = {row.config.head: row.kind for row in rows("table2", "mosei", "common", ["mult", "ple"])}
+    assert (others["mult"].short, others["ple"].short) == ("faithful, extension", "faithful, transferred")
+    assert "published on these corpora for sentiment only, what it does for emotions is our extension" in others["mult"].long
+    assert "comes from another field" in others["ple"].long

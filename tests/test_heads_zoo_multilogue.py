@@ -11,7 +11,7 @@ from torch.func import functional_call, grad, stack_module_state, vmap
 from data.errors import InputError
 from heads.randomness import drawing_from
 from heads.zoo.dialogue import real, utterances
-from heads.zoo.multilogue import Cell, Multilogue, MultilogueOptions, Network
+from heads.zoo.multilogue import Cell, History, Multilogue, MultilogueOptions, Network
 
 SMALL = {"state": 6, "emotion_state": 5}
 DIMS = {"text": 8, "audio": 8}
@@ -196,3 +196,11 @@ def test_a_pack_trains_each_head_as_if_it_were_alone():
 def test_it_needs_text_and_audio(modality):
     with pytest.raises(InputError, match=rf"^multilogue-net needs text and audio features, got {modality}\.$"):
         make(dims={modality: 8})
+
+
+def test_the_history_is_a_softmax_of_scores_that_would_overflow():
+    scores, states = torch.tensor([800.0, -900.0, 801.0, 799.5]).double(), torch.eye(4).double()
+    history = History(states[:1])
+    found = [history.add(score.view(1, 1), state[None]) for score, state in zip(scores, states, strict=True)]
+    for number, mean in enumerate(found, 1):
+        torch.testing.assert_close(mean[0, :number], scores[:number].softmax(0))

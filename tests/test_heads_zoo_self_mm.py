@@ -31,7 +31,7 @@ def shifted(batch: Batch) -> Batch:
 def prepared(task: str = "msa", batch: Batch | None = None, training: Tensor = ALL, **options: object) -> SelfMM:
     batch = a_batch() if batch is None else batch
     torch.manual_seed(0)
-    head = SelfMM(SelfMMOptions(dropout=0.0, **options), DIMS, task)
+    head = SelfMM(SelfMMOptions(**{"dropout": 0.0, **options}), DIMS, task)
     head.prepare(batch.sentiment, batch.emotions, training)
     return head
 
@@ -109,6 +109,22 @@ def test_the_losses_of_the_modalities_are_nothing_in_the_first_epoch_and_somethi
     assert all(loss.item() == 0 for loss in [*first.values(), *second.values()])
     train_step(head, batch, 2)
     assert all(loss.item() > 0 for loss in train_step(head, batch, 2).values())
+
+
+def test_where_all_are_of_one_class_labels_stay_what_they_are():
+    """There is no centre of the other class to measure a distance to."""
+    batch = a_batch([-2.0, -1.0, -0.5, -2.5])
+    head = prepared(batch=batch)
+    for epoch in (1, 2, 3):
+        train_step(head, batch, epoch)
+    for memory in head.memories.values():
+        assert memory.labels.flatten().tolist() == [-2.0, -1.0, -0.5, -2.5]
+
+
+def test_each_branch_has_the_dropout_of_the_authors_runs_on_mosi():
+    head = SelfMM(SelfMMOptions(), DIMS, "msa")
+    rates = {name: round(branch.features[0].rate.item(), 6) for name, branch in head.branches.items()}
+    assert rates == {"fusion": 0.1, "text": 0.0, "audio": 0.1}
 
 
 def test_labels_are_made_by_the_centres_of_the_step_before():

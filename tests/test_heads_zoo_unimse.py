@@ -91,13 +91,13 @@ def test_an_adapter_follows_each_layer_and_the_mean_of_the_tokens_answers():
     torch.testing.assert_close(head(batch).emotion_logits, head.outputs["mer"](masked_mean(hidden, mask)))
 
 
-def test_the_contrast_is_between_the_means_of_text_and_audio():
+def test_the_contrast_is_between_the_means_of_what_enters_the_last_layer_and_of_audio():
     head, batch = make(dropout=0, audio_dropout=0), random_batch()
     steps, last = head.audio(batch.features["audio"], batch.masks["audio"])
     hidden = batch.features["text"]
     for layer, adapter in zip(head.layers, head.adapters, strict=True):
-        hidden = adapter(layer(hidden, batch.masks["text"]), head.summary(last))
-    text = head.contrast["text"](masked_mean(hidden, batch.masks["text"]))
+        before, hidden = hidden, adapter(layer(hidden, batch.masks["text"]), head.summary(last))
+    text = head.contrast["text"](masked_mean(before, batch.masks["text"]))
     audio = head.contrast["audio"](masked_mean(steps, batch.masks["audio"]))
     losses = head(batch).aux.losses
     assert list(losses) == ["contrast"]

@@ -7,7 +7,7 @@ densely, video by video.
 
 Not reproduced: video; SBERT text and OpenSMILE-style audio (frozen encoders' means here); its settings for MOSEI, which were tuned per
 emotion and not published. Added: the encoder does not read padding (the original's does); LayerNorm's epsilon is BERT's. Sentiment is
-one number by the loss that is chosen; the original has classes.
+classes there; here it is one number by the loss that is chosen.
 """
 
 from collections.abc import Mapping

@@ -7,7 +7,8 @@ mask for each relation; no graph library.
 
 Different: utterances are masked means of frozen features; padding is masked everywhere, which the original does not do. One
 speaker, so no speaker embedding: it would be one vector for all. Emotions are six sigmoids; the original was run for one emotion
-at a time, which `per_emotion` does, six networks side by side. Sentiment is an extension.
+at a time, which `per_emotion` does, six networks side by side. Sentiment is classes there, one
+number here.
 """
 
 from collections.abc import Mapping
@@ -60,6 +61,7 @@ class CORECT(Head):
 
     Options = CORECTOptions
     context = True
+    smallest_batch = 2  # for its BatchNorm
 
     def __init__(self, options: CORECTOptions, dims: Mapping[str, int], task: str) -> None:
         """Raises InputError when text or audio is missing or an option is out of its range."""

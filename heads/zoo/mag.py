@@ -6,7 +6,8 @@ Reproduced: the multimodal adaptation gate, its dropout, the pooler on the first
 Not reproducible on features of the last layer: the gate stands between BERT's embeddings and its first layer, and all layers are
 fine-tuned on what it gives. Here it gates the last hidden states, and a fresh transformer encoder reads them. The original has audio
 aligned to words by a forced aligner and given to each word's pieces; here the frames are divided evenly among the text steps between
-<s> and </s>. Emotions are an extension.
+<s> and </s>, the first and the last of them; of a text that the limit of the run cuts, the last one is a word. Emotions are an
+extension.
 """
 
 from collections.abc import Mapping

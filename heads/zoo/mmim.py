@@ -8,7 +8,8 @@ under that Gaussian, and on the entropy of the audio among positive and among ne
 Reproduced: both passes and all four terms, as the authors' code has them: the Gaussian's −½ log variance is left out of the likelihood,
 and the projection whose entropy is taken is never trained, so that here it is a fixed random one. Left out: video, and the fine-tuning
 of BERT, so that the information terms shape the audio encoder only. The first pass reads all batches; the authors stop it after half of
-them on MOSEI. Their selection looks at the test split; ours never does.
+them on MOSEI. They clip the norm over all parameters, ours is over those that the pass trains. Their selection looks at the test split;
+ours never does.
 
 Emotions are our extension: the entropy is then taken with and without each of the targets, and averaged over them.
 """

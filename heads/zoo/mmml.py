@@ -8,6 +8,9 @@ Reproduced: the model without context ("v1") and its three losses. Left out: the
 sentences, and the large encoders of the authors' best numbers. RoBERTa's own pooler has no weights in its public checkpoint, so that
 the text's prediction has a trainable one. Features of two widths are first brought to one by a Linear, which the original never needs.
 
+The three losses met in the encoders. With these frozen, they meet in that Linear only: where there is none (features as wide as the
+model, as in preset native), the losses of text and audio alone teach the main prediction nothing, and its network is `baseline-msa`'s.
+
 Emotions are our extension, with output layers of their own behind the same fusion.
 """
 

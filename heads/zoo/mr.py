@@ -72,7 +72,7 @@ class Routing(nn.Module):
             a primary capsule sum to 1.
         """
         votes = torch.einsum("bip,ijpq->bijq", poses, self.votes)
-        concepts = votes.sum(1) / votes.shape[2]
+        concepts = self.dropout(votes.sum(1) / votes.shape[2])  # the authors drop the first concepts, too
         for _ in range(self.iterations):
             agreement = (votes * concepts[:, None]).sum(-1) * votes.shape[-1] ** -0.5
             contributions = activations[..., None] * agreement.softmax(-1)

@@ -6,7 +6,7 @@ every utterance of the training set from how far its features are from the centr
 
 Reproduced: the branches, the labels with their momentum, the weighting of the losses. Left out: video with its branch, and the
 fine-tuning of BERT, so that the text's learning rate is gone too. Distances are plain norms, as in the authors' code; the paper divides
-them by the root of the width. The rate of the branches' dropout is ours.
+them by the root of the width. Weight decay is one for all parameters; theirs on MOSI is ten times as much for the audio encoder.
 
 Emotions are our extension: each of the six is a target −1 or 1 with centres and made labels of its own, limited to [−1, 1], which are
 probabilities once moved to [0, 1].
@@ -43,9 +43,10 @@ class SelfMMOptions:
     text_pool: str = "cls"  # what of the text is read: cls (the first token) or mean
     wide: bool = False  # audio as 128 then 64 units, not 32 then 16, which were sized for 5 features a frame
     fusion_width: int = 128  # of the fused branch
-    text_width: int = 64  # of the text branch; 32 for MOSEI
-    dropout: float = 0.1  # of the input of each branch
-    audio_lr_factor: float = 5.0  # learning rate of the audio encoder over that of the rest; 1 in the authors' runs on MOSI
+    text_width: int = 64  # of the text branch; MOSEI: 32
+    dropout: float = 0.1  # of the input of the fused and of the audio branch; MOSEI: 0
+    text_dropout: float = 0.0  # of the input of the text branch; MOSEI: 0.1
+    audio_lr_factor: float = 1.0  # learning rate of the audio encoder over that of the rest; MOSEI: 5
 
 
 class SelfMM(Head):
@@ -64,7 +65,8 @@ class SelfMM(Head):
         self.audio = LastState(dims["audio"], hidden, audio)
         widths = {"fusion": options.fusion_width, "text": options.text_width, "audio": audio}
         inputs = {"fusion": dims["text"] + audio, "text": dims["text"], "audio": audio}
-        self.branches = nn.ModuleDict({name: Branch(inputs[name], widths[name], self.tasks, options.dropout) for name in widths})
+        rates = {"fusion": options.dropout, "text": options.text_dropout, "audio": options.dropout}
+        self.branches = nn.ModuleDict({name: Branch(inputs[name], widths[name], self.tasks, rates[name]) for name in widths})
         targets = sum(WIDTHS[each] for each in self.tasks)
         self.memories = nn.ModuleDict({name: Memory(width, targets) for name, width in widths.items()})
         limits = [LIMITS[each] for each in self.tasks for _ in range(WIDTHS[each])]
@@ -110,11 +112,13 @@ class SelfMM(Head):
     def remember(self, batch: Batch, output: HeadOutput) -> None:
         """New labels by the centres of the step before; then the features of this batch, and centres that know of both."""
         if self.epoch >= 2:
-            truth = self.memories["fusion"].labels[batch.index]
-            distances = {name: memory.distance(self.latest[name]) for name, memory in self.memories.items()}
+            fusion = self.memories["fusion"]
+            truth, distances = fusion.labels[batch.index], fusion.distance(self.latest["fusion"])
             for modality in ("text", "audio"):
-                made = made_labels(truth, distances["fusion"], distances[modality], self.limits)
-                self.memories[modality].follow(batch.index, made, self.epoch)
+                memory = self.memories[modality]
+                made = made_labels(truth, distances, memory.distance(self.latest[modality]), self.limits)
+                can_tell = fusion.has_centres & memory.has_centres
+                memory.follow(batch.index, torch.where(can_tell, made, truth), self.epoch)
         for name, memory in self.memories.items():
             memory.store(batch.index, self.latest[name])
 
@@ -133,6 +137,11 @@ class Memory(nn.Module):
         """Forgets everything but these (N, K) labels."""
         self.labels, self.features = labels.clone(), labels.new_zeros(len(labels), self.features.shape[1])
         self.positive, self.negative = torch.zeros_like(self.positive), torch.zeros_like(self.negative)
+
+    @property
+    def has_centres(self) -> Tensor:
+        """(K,) bool, whether positive and negative utterances of a target have been seen; where not, there are no distances."""
+        return self.positive.any(-1) & self.negative.any(-1)
 
     def distance(self, features: Tensor) -> Tensor:
         """(B, d) → (B, K): how much nearer features are to the positive centre, (‖F − neg‖ − ‖F − pos‖) / ‖F − pos‖."""

@@ -2,9 +2,9 @@
 https://arxiv.org/abs/2006.15955, https://github.com/jbdel/MOSEI_UMONS.
 
 Reproduced: the main model, which reads text and audio alone: text LSTM, blocks of self-attention and of attention guided by text,
-glimpses, and a LayerNorm of its own kind. Sequences are padded with zeros or cut to a fixed length, as many steps as there are
-glimpses; masks serve the first block only, so that the padding up to that length is part of the model, as in the original. Nothing
-depends on the padding of a batch.
+glimpses, and a LayerNorm of its own kind. Sequences are padded or cut to a fixed length, as many steps as there are glimpses; masks
+serve the first block only, so that the padding up to that length is part of the model, as in the original. It is zeros before the
+first block here; there it is what the LSTM and the Linear make of zeros. Nothing depends on the padding of a batch.
 
 Not reproduced: GloVe vectors and mel spectra are cached features here, and frames are averaged in fives to fit the length. Sentiment is
 a class of seven there and a number here.

@@ -6,9 +6,9 @@ the contrast between text and audio, one network for both tasks.
 
 Not reproducible on frozen features: it is a T5 that generates its answers as text and has the adapters inside its last three encoder
 and decoder layers; here fresh transformer encoder layers stand over cached tokens, and a linear layer a task answers. It learns from
-four corpora at once with labels copied between them; here from one, whose emotions may be pseudo labels. Its contrast is taken at the
-last layer, as in its code, where later layers overwrite earlier ones; with no decoder it is taken once. What it compares text with is
-left open; here it is the mean of the audio LSTM's outputs.
+four corpora at once with labels copied between them; here from one, whose emotions may be pseudo labels. Its contrast is between the
+means over time of what enters the last layer (as in its code, where later layers overwrite earlier ones) and of the audio LSTM's
+outputs; with no decoder it is taken once.
 """
 
 from collections.abc import Mapping
@@ -77,10 +77,10 @@ class UniMSEHead(Head):
         heard, last = self.audio(audio, batch.masks["audio"])
         summary = self.summary(last)
         for layer, fuse in zip(self.layers, self.adapters, strict=True):
-            hidden = fuse(layer(hidden, mask), summary)
-        pooled = masked_mean(hidden, mask)
-        losses = {"contrast": self._contrast(pooled, masked_mean(heard, batch.masks["audio"]))} if self.training else {}
-        return predictions(self.outputs(pooled), Aux(losses=losses))
+            before, hidden = hidden, fuse(layer(hidden, mask), summary)
+        compared = masked_mean(before, mask), masked_mean(heard, batch.masks["audio"])
+        losses = {"contrast": self._contrast(*compared)} if self.training else {}
+        return predictions(self.outputs(masked_mean(hidden, mask)), Aux(losses=losses))
 
     def _contrast(self, text: Tensor, audio: Tensor) -> Tensor:
         compared = self.contrast["text"](text).float(), self.contrast["audio"](audio).float()
