@@ -1,0 +1,76 @@
+"""What heads ask of the loop of training, beyond forward and loss, is done: stages, learning rates of their own, memories."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from caches import make_cache
+from small_heads import small_options
+
+from heads.config import make_config
+from heads.materials import open_material
+from heads.runs import RunFolder
+from heads.solo import Solo
+from heads.train import Run, train
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return make_cache(tmp_path_factory.mktemp("cache"), utterances=24)
+
+
+def trained(cache, tmp_path, name: str, epochs: int, spy: Callable[[Solo], None] = lambda engine: None) -> Solo:
+    """A small head by preset native, after so many epochs of two batches a pass."""
+    changes = {"model": small_options(name), "train": {"batch_size": 8, "accumulate": 1, "max_epochs": epochs, "patience": epochs}}
+    made = open_material(make_config(name, "mosi", "native", changes), cache, torch.device("cpu"))
+    engine = Solo(Run(made.config, made.tensors, RunFolder(tmp_path)))
+    spy(engine)
+    train([engine.run], engine, lambda run, error: None)
+    return engine
+
+
+def test_self_mm_makes_labels_from_the_second_epoch_on(cache, tmp_path):
+    engines = [trained(cache, tmp_path / str(epochs), "self-mm", epochs) for epochs in (1, 3)]
+    (one, three), rows = (engine.head.memories for engine in engines), engines[0].run.rows
+    assert one["text"].features.any(1).nonzero().flatten().tolist() == rows.tolist()
+    for modality in ("text", "audio"):
+        assert torch.equal(one[modality].labels[rows], one["fusion"].labels[rows])
+        assert ((three[modality].labels - three["fusion"].labels)[rows].abs() > 1e-3).any()
+    assert torch.equal(three["fusion"].labels[rows], one["fusion"].labels[rows]), "the fused branch learns what was labelled"
+
+
+@pytest.mark.parametrize(("name", "option", "factor"), [("self-mm", "audio_lr_factor", 5.0), ("unimse-head", "encoder_lr_factor", 3.0)])
+def test_parameters_learn_at_the_rate_that_the_head_asks_for(cache, tmp_path, name, option, factor):
+    changes = {"model": {**small_options(name), option: factor}, "train": {"batch_size": 8, "max_epochs": 1}}
+    made = open_material(make_config(name, "mosi", "native", changes), cache, torch.device("cpu"))
+    engine = Solo(Run(made.config, made.tensors, RunFolder(tmp_path)))
+    engine.step([0.5])
+    names = {parameter: name for name, parameter in engine.head.named_parameters()}
+    rates = {names[parameter]: group["lr"] for group in engine.optimizer.param_groups for parameter in group["params"]}
+    assert rates == {one: 0.5 * engine.head.lr_factor(one) for one in names.values()}
+    assert set(rates.values()) == {0.5, 0.5 * factor}
+
+
+def test_each_pass_of_mmim_changes_its_own_parameters_and_batches_are_remembered(cache, tmp_path):
+    """Between the beginnings of two passes nothing changes but what the first of them trains."""
+    seen = []
+
+    def spy(engine: Solo) -> None:
+        begin = engine.begin
+
+        def noted(stage: str, epochs: list[int]) -> None:
+            seen.append((stage, [*epochs], {name: value.detach().clone() for name, value in engine.head.named_parameters()}))
+            begin(stage, epochs)
+
+        engine.begin = noted
+
+    engine = trained(cache, tmp_path, "mmim", 3, spy)
+    stages = engine.head.stages
+    assert [(stage, epochs) for stage, epochs, _ in seen] == [(stage, [epoch]) for epoch in (1, 2, 3) for stage in stages]
+    for (stage, _, before), (_, _, after) in zip(seen, seen[1:], strict=False):
+        changed = {name for name in before if not torch.equal(before[name], after[name])}
+        trains = {name for name in before if engine.head.trains(name, stage)}
+        assert changed
+        assert changed <= trains
+        assert {name.startswith("mi_") for name in changed} == {stage == stages[0]}
+    assert engine.head.memory, "batches before, for the entropy"
