@@ -5,9 +5,10 @@ the same utterances are in `data.tensors`; how pseudo labels come about is in `p
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -45,6 +46,12 @@ class Targets:
         """
         lookup(dict.fromkeys(SPLITS), split, "split")
         return np.flatnonzero(self.split == split)
+
+    def without_labels(self, split: str) -> Self:
+        """The same with NaN for the labels of one split."""
+        kept = self.split != split
+        emotions = np.where(kept[:, None], self.emotions, np.float32(np.nan))
+        return replace(self, sentiment=np.where(kept, self.sentiment, np.float32(np.nan)), emotions=emotions)
 
     @cached_property
     def dialogue(self) -> np.ndarray:

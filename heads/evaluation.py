@@ -81,7 +81,8 @@ def predict(folder: RunFolder, cache: Path | None, corpus: str | None, device: t
         device: Where it is computed.
 
     Returns:
-        One row for each utterance that can be used: predictions, beside labels if there are any.
+        One row for each utterance that can be used: predictions, beside labels if there are any. Those of the test split are left
+        out: `evaluate` opens it, and writes down that it did.
 
     Raises:
         InputError: As `reopen`; the run is not complete.
@@ -94,7 +95,7 @@ def predict(folder: RunFolder, cache: Path | None, corpus: str | None, device: t
         found = inference.predict_floor(floor, config.task, _learned(folder, cache, device), rows, tensors)[0]
     else:
         found = predict_rows(material, folder, rows)
-    return predictions_table(found, tensors.targets)
+    return predictions_table(found, tensors.targets.without_labels("test"))
 
 
 def _learned(folder: RunFolder, cache: Path | None, device: torch.device) -> CorpusTensors:

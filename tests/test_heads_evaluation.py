@@ -122,6 +122,17 @@ def test_predictions_for_the_runs_own_corpus_cover_all_splits(complete):
     np.testing.assert_allclose(table.loc[valid.index, "sentiment"], valid["sentiment"], atol=1e-5)
 
 
+def test_predictions_do_not_bring_the_labels_of_the_test_split_with_them(cache, complete):
+    """Only what opens that split and says so shows them."""
+    targets, table = load_targets(open_corpus(cache, "mosi")), predict(complete, None, None, CPU)
+    is_test = targets.split == "test"
+    truths = [name for name in table if name.endswith("_true")]
+    assert truths == [f"{name}_true" for name in ("sentiment", *EMOTIONS)]
+    assert table.loc[is_test, truths].isna().all(axis=None)
+    assert np.array_equal(table.loc[~is_test, "sentiment_true"], targets.sentiment[~is_test])
+    assert np.array_equal(table.loc[~is_test, "fear_true"], targets.emotions[~is_test, -1])
+
+
 def test_a_floor_predicts_another_corpus_by_what_it_learned_from_its_own(cache, tmp_path):
     folder = small_runs.run(cache, tmp_path, "median")
     targets = load_targets(open_corpus(cache, "mosi"))

@@ -1,6 +1,7 @@
 """What heads ask of the loop of training, beyond forward and loss, is done: stages, learning rates of their own, memories."""
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 import torch
@@ -67,7 +68,7 @@ def test_each_pass_of_mmim_changes_its_own_parameters_and_batches_are_remembered
     engine = trained(cache, tmp_path, "mmim", 3, spy)
     stages = engine.head.stages
     assert [(stage, epochs) for stage, epochs, _ in seen] == [(stage, [epoch]) for epoch in (1, 2, 3) for stage in stages]
-    for (stage, _, before), (_, _, after) in zip(seen, seen[1:], strict=False):
+    for (stage, _, before), (_, _, after) in pairwise(seen):
         changed = {name for name in before if not torch.equal(before[name], after[name])}
         trains = {name for name in before if engine.head.trains(name, stage)}
         assert changed
