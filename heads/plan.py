@@ -38,7 +38,7 @@ def labelled_rows(config: RunConfig, tensors: CorpusTensors, split: str) -> np.n
     for task in tasks:
         if not labelled[task].any():
             what = "sentiment" if task == "msa" else f"{config.data.emotions} emotion"
-            raise InputError(f"{config.corpus}: none of {len(rows):,} utterances of {split} has a {what} label. Choose another --task.")
+            raise InputError(f"{config.corpus}: none of {len(rows):,} utterances of {split} has {what} labels. Choose another --task.")
     return rows[np.any([labelled[task] for task in tasks], axis=0)]
 
 

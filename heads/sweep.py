@@ -35,9 +35,26 @@ Execute = Callable[[Sequence[Work], Watcher], None]
 """An executor: trains packs to their ends."""
 
 
+def keep_grid(sweep: Sweep) -> None:
+    """Copies the grid into the folder of the sweep.
+
+    Raises:
+        InputError: The folder has another one.
+    """
+    kept = sweep.folder / "grid.yaml"
+    if not kept.exists():
+        shutil.copyfile(sweep.grid.path, kept)
+    elif kept.read_bytes() != sweep.grid.path.read_bytes() and not kept.samefile(sweep.grid.path):
+        raise InputError(f"{kept}: this folder is of another grid than {sweep.grid.path}. Choose another --out, or give {kept}.")
+
+
 @contextlib.contextmanager
-def opened(sweep: Sweep) -> Iterator[None]:
+def opened(sweep: Sweep, keep: Callable[[Sweep], None] = keep_grid) -> Iterator[None]:
     """The folder of a sweep, for this process alone.
+
+    Args:
+        sweep: The folder is made if need be.
+        keep: Writes down in it what was asked for, or refuses.
 
     Raises:
         InputError: Another process has it, or it is of another sweep.
@@ -45,18 +62,10 @@ def opened(sweep: Sweep) -> Iterator[None]:
     sweep.trials.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(sweep.folder / "lock", timeout=0):
-            _keep_grid(sweep)
+            keep(sweep)
             yield
     except Timeout as error:
         raise InputError(f"{sweep.folder}: another sweep is at work there. Wait for it, or choose another --out.") from error
-
-
-def _keep_grid(sweep: Sweep) -> None:
-    kept = sweep.folder / "grid.yaml"
-    if not kept.exists():
-        shutil.copyfile(sweep.grid.path, kept)
-    elif kept.read_bytes() != sweep.grid.path.read_bytes() and not kept.samefile(sweep.grid.path):
-        raise InputError(f"{kept}: this folder is of another grid than {sweep.grid.path}. Choose another --out, or give {kept}.")
 
 
 def plan(sweep: Sweep, configs: Sequence[RunConfig], free: int | None, size: int | None = None) -> list[Group]:

@@ -14,7 +14,7 @@ from heads.base import TASKS
 from heads.external import PredictionFile, read_predictions
 from heads.inference import scores
 from heads.table_results import Result, Seed
-from heads.table_rows import TABLES, Group, ImportedRow
+from heads.table_rows import TABLES, Group, ImportedRow, NeverRow
 from heads.workers import materials_on
 
 _PREDICTS = {"msa": "sentiment only", "mer": "emotions only", "both": "sentiment and emotions"}
@@ -37,14 +37,14 @@ def imported(given: Sequence[str], groups: Sequence[Group], cache: Path, split: 
 
     Raises:
         InputError: One cannot be read, is of no corpus of the groups or of several, has no place in a table, or is not complete; a
-            name is given twice for a corpus.
+            name is given twice for a corpus, or is that of a row that is there already.
     """
     places = [group for group in groups if TABLES[group.table].grid is None]
     corpora = list(dict.fromkeys(group.corpus for group in places))
     if given and not corpora:
         raise InputError("--add is for table1 and table2, of which none is made here. Leave it out, or name one of them with --only.")
     additions = [_addition(text, corpora, cache) for text in given]
-    _check_names(additions)
+    _check_names(additions, places)
     found: dict[Group, list[Result]] = {group: [] for group in groups}
     for one in additions:
         having = [group for group in places if group.corpus == one.corpus and TABLES[group.table].task in TASKS[one.file.task]]
@@ -69,7 +69,7 @@ def _addition(text: str, corpora: Sequence[str], cache: Path) -> _Addition:
 
 
 def _corpus(file: PredictionFile, method: str, corpora: Sequence[str], cache: Path) -> str:
-    """The one of which all ids of a file are."""
+    """The only corpus that has every id of the file."""
     strangers = {corpus: file.stranger(open_corpus(cache, corpus)) for corpus in corpora}
     fitting = [corpus for corpus, stranger in strangers.items() if stranger is None]
     if not fitting:
@@ -83,11 +83,11 @@ def _corpus(file: PredictionFile, method: str, corpora: Sequence[str], cache: Pa
     return fitting[0]
 
 
-def _check_names(additions: Sequence[_Addition]) -> None:
-    known: set[tuple[str, str]] = set()
+def _check_names(additions: Sequence[_Addition], places: Sequence[Group]) -> None:
+    known = {(row.method, group.corpus) for group in places for row in (*group.rows, NeverRow(group.table))}
     for one in additions:
         if (one.method, one.corpus) in known:
-            raise InputError(f"--add names {one.method!r} twice for {one.corpus}. Give each row a name of its own.")
+            raise InputError(f"--add: there would be two rows called {one.method!r} on {one.corpus}. Give each row a name of its own.")
         known.add((one.method, one.corpus))
 
 
@@ -95,4 +95,4 @@ def _result(one: _Addition, group: Group, cache: Path, split: str) -> Result:
     """On the utterances that the group's floor is measured on."""
     material = materials_on(cache, "cpu", 0).open(group.floor.config)
     values: Mapping[str, float] = scores(one.file.predictions(material, split), material.tensors)
-    return Result(ImportedRow(group.table, one.method, one.file.path), (Seed(0, one.file.path.name, values),), one.method)
+    return Result(ImportedRow(group.table, one.method, one.file.path), (Seed(None, one.file.path.name, values),))

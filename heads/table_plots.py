@@ -79,7 +79,7 @@ def _panel(axes: Axes, rows: Sequence[Result], floors: Sequence[Result], metric:
     printed = [one.row.paper.get(metric, np.nan) for one in rows]
     axes.plot(places + 0.12, printed, "s", color=_PAPER, markersize=5, markerfacecolor="none", label="paper, fine-tuned encoders")
     for one in floors:
-        axes.axhline(one.value(metric).mean, color=_FLOOR, linestyle="--", linewidth=1, label=f"{one.method}, no feature")
+        axes.axhline(one.value(metric).mean, color=_FLOOR, linestyle="--", linewidth=1, label=f"{one.row.method}, no feature")
     crowded = {"rotation": 90, "ha": "center", "fontsize": 8} if len(rows) > 5 else {"rotation": 30, "ha": "right"}
-    axes.set_xticks(places, [one.method for one in rows], **crowded)
+    axes.set_xticks(places, [one.row.method for one in rows], **crowded)
     axes.set_xlim(-0.6, len(rows) - 0.4)

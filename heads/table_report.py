@@ -34,6 +34,8 @@ SPLITS = {
     "test": "Ours is of the test split, which was opened for the runs behind these figures; opened.csv in each run folder says when.",
 }
 
+_SPLIT_WORDS = {"valid": "validation", "test": "test"}
+
 IMPORTED = (
     "Rows of other tools are imported predictions, measured as ours are. What their epochs and settings were chosen on, those tools"
     " answer for; nothing of it is recorded here."
@@ -45,7 +47,13 @@ class Part(NamedTuple):
 
     table: str
     corpus: str
+    split: str
     results: tuple[Result, ...]
+
+    @property
+    def title(self) -> str:
+        """What it is of."""
+        return f"{TABLES[self.table].title}, CMU-{self.corpus.upper()}, {_SPLIT_WORDS[self.split]} split"
 
     @property
     def groups(self) -> dict[str, list[Result]]:
@@ -54,19 +62,18 @@ class Part(NamedTuple):
         return {group: rows for group, rows in found.items() if rows}
 
 
-def write(out: Path, parts: Sequence[Part], split: str, notes: Sequence[str]) -> str:
+def write(out: Path, parts: Sequence[Part], notes: Sequence[str]) -> str:
     """Writes the files of all tables into a folder.
 
     Args:
         out: The folder.
-        parts: Those of one table one after the other.
-        split: valid or test; files of the test split say so in their names.
+        parts: All of one split; those of one table one after the other. Files of the test split say so in their names.
         notes: About all tables.
 
     Returns:
         What is printed.
     """
-    printed = []
+    printed, split = [], parts[0].split
     for table in dict.fromkeys(part.table for part in parts):
         own = [part for part in parts if part.table == table]
         faults = [f"Missing: {part.corpus}, {fault}" for part in own for one in part.results for fault in one.faults]
@@ -74,8 +81,8 @@ def write(out: Path, parts: Sequence[Part], split: str, notes: Sequence[str]) ->
         said = [FROZEN, SPLITS[split], *imported, *notes, *faults]
         stem = f"{table}{'' if split == 'valid' else f'-{split}'}"
         texts = {".md": _markdown(own, said), ".tex": _latex(own, said)}
-        picture = _picture(own[0], split) if TABLES[table].grid else {}
-        _write_files(out / stem, own, split, texts | {".html": _page(own, said, split, picture.get(".svg"))}, picture)
+        picture = _picture(own[0]) if TABLES[table].grid else {}
+        _write_files(out / stem, own, texts | {".html": _page(own, said, picture.get(".svg"))}, picture)
         printed.append(f"{_printed(own)}\n\n{_bullets([*said, *paper.NOTES[table]])}\n{out / stem}.*: CSV, Markdown, LaTeX, HTML")
     return "\n\n".join(printed)
 
@@ -84,7 +91,7 @@ def shown(table: str, results: Sequence[Result], metrics: Sequence[str]) -> Show
     """Rows in pairs: ours, or what was imported, and the paper's beneath where it has any of these metrics."""
     rows = []
     for one in results:
-        rows.append([one.method, one.row.origin, *(ours(metric, one) for metric in metrics)])
+        rows.append([one.row.method, one.row.origin, *(ours(metric, one) for metric in metrics)])
         if any(metric in one.row.paper for metric in metrics):
             rows.append(["", "paper", *(theirs(metric, one) for metric in metrics)])
     names = _words(table)
@@ -95,9 +102,9 @@ def about(part: Part) -> Shown:
     """What each row is a reproduction of, and what it is not."""
     rows = []
     for one in (one for results in part.groups.values() for one in results):
-        facts, kind = one.row.facts, one.kind
+        facts, kind = one.row.facts, one.row.kind
         known = (facts["head"], facts["task"], Path(facts["preset"]).stem)
-        rows.append([one.method, *(name or "–" for name in known), str(len(one.done)), kind.short, kind.long])
+        rows.append([one.row.method, *(name or "–" for name in (*known, one.count)), kind.short, kind.long])
     header = ["method", "head", "task", "preset", "seeds", "reproduction", "of what"]
     return Shown(header, rows, tuple(name for name in header if name != "seeds"))
 
@@ -133,16 +140,12 @@ def _sides(table: str) -> list[tuple[str, ...]]:
     return [metrics] if TABLES[table].task == "msa" else [metrics[::2], metrics[1::2]]
 
 
-def _title(part: Part) -> str:
-    return f"{TABLES[part.table].title}, CMU-{part.corpus.upper()}"
-
-
 def _printed(parts: Sequence[Part]) -> str:
     """For a terminal."""
     texts = []
     for part in parts:
         for group, results in part.groups.items():
-            texts.append(f"{_title(part)}: {GROUPS[group]}")
+            texts.append(f"{part.title}: {GROUPS[group]}")
             for metrics in _sides(part.table):
                 one = shown(part.table, results, metrics)
                 texts.append(console.table(one.rows, one.header, left=2))
@@ -158,7 +161,7 @@ def _bullets(notes: Sequence[str]) -> str:
 def _markdown(parts: Sequence[Part], notes: Sequence[str]) -> str:
     texts = []
     for part in parts:
-        texts.append(f"# {_title(part)}\n")
+        texts.append(f"# {part.title}\n")
         for group, results in part.groups.items():
             texts += [f"## {GROUPS[group]}\n", markdown(shown(part.table, results, TABLES[part.table].metrics), ())]
         texts += ["## What each row is\n", markdown(about(part), ())]
@@ -169,16 +172,16 @@ def _latex(parts: Sequence[Part], notes: Sequence[str]) -> str:
     texts = []
     for part in parts:
         for group, results in part.groups.items():
-            heading = [f"{_title(part)}: {GROUPS[group]}"]
+            heading = [f"{part.title}: {GROUPS[group]}"]
             texts.append(latex(shown(part.table, results, TABLES[part.table].metrics), [*heading, *notes, *paper.NOTES[part.table]]))
-        texts.append(latex(about(part), [f"{_title(part)}: what each row is"]))
+        texts.append(latex(about(part), [f"{part.title}: what each row is"]))
     return "\n".join(texts)
 
 
-def _page(parts: Sequence[Part], notes: Sequence[str], split: str, picture: bytes | None) -> str:
+def _page(parts: Sequence[Part], notes: Sequence[str], picture: bytes | None) -> str:
     table, sections = parts[0].table, {}
     for part in parts:
-        sections[part.corpus] = (f"CMU-{part.corpus.upper()}", _tables(part) + (_figure(picture, part) if picture else ""))
+        sections[part.corpus] = (part.title.partition(", ")[2], _tables(part) + (_figure(picture, part) if picture else ""))
         one = about(part)
         rows = [[*row[:-1], Cell(row[-1], "long")] for row in one.rows]
         content = page.table(one.header, rows, one.left, f"Rows on CMU-{part.corpus.upper()}")
@@ -188,7 +191,7 @@ def _page(parts: Sequence[Part], notes: Sequence[str], split: str, picture: byte
     tiles = {
         "rows": str(len(done)),
         "runs": str(len({seed.folder for one in done for seed in one.done if one.row.origin == "ours"})),
-        "split": split,
+        "split": parts[0].split,
     }
     return page.page("The paper's numbers and ours", TABLES[table].title, tiles, sections, [escape(note) for note in notes])
 
@@ -198,7 +201,7 @@ def _tables(part: Part) -> str:
     names, parts = _words(part.table), []
     for group, results in part.groups.items():
         for metrics in _sides(part.table):
-            rows = [[one.method, *(_cell(metric, one) for metric in metrics)] for one in results]
+            rows = [[one.row.method, *(_cell(metric, one) for metric in metrics)] for one in results]
             parts.append(page.table(["method", *(names[metric] for metric in metrics)], rows, ("method",), GROUPS[group]))
     return "".join(parts)
 
@@ -209,23 +212,23 @@ def _cell(metric: str, one: Result) -> Cell:
 
 def _figure(picture: bytes, part: Part) -> str:
     source = f"data:image/svg+xml;base64,{b64encode(picture).decode()}"
-    image = f'<img alt="{escape(_title(part))}" style="width: 100%; height: auto; border-radius: 8px" src="{source}" />'
+    image = f'<img alt="{escape(part.title)}" style="width: 100%; height: auto; border-radius: 8px" src="{source}" />'
     return page.figure(image, f"{FROZEN} Where the paper's number is not known, there is none.", is_wide=True)
 
 
-def _picture(part: Part, split: str) -> dict[str, bytes]:
+def _picture(part: Part) -> dict[str, bytes]:
     figure = panels(
         part.results,
         TABLES[part.table].metrics,
         _SENTIMENT_WORDS,
-        f"{_title(part)}, {split} split",
+        part.title,
         "Ours: frozen features. Paper: fine-tuned encoders, test split. Numbers that the paper gives as a picture only are missing.",
     )
     return {f".{form}": save(figure, form) for form in ("svg", "png")}
 
 
-def _write_files(stem: Path, parts: Sequence[Part], split: str, texts: dict[str, str], pictures: dict[str, bytes]) -> None:
-    table = pd.concat([long_table(part.corpus, part.results, split) for part in parts])
+def _write_files(stem: Path, parts: Sequence[Part], texts: dict[str, str], pictures: dict[str, bytes]) -> None:
+    table = pd.concat([long_table(part.corpus, part.results, part.split) for part in parts])
     texts = texts | {".csv": table.to_csv(index=False)}
     for suffix, content in {**{name: text.encode() for name, text in texts.items()}, **pictures}.items():
         with atomic_path(stem.with_name(stem.name + suffix)) as temporary:

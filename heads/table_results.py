@@ -18,11 +18,8 @@ from heads.experiment import describe, run_folder
 from heads.intervals import MeanSd, mean_sd
 from heads.runs import RunFolder
 from heads.sweep import resolved
-from heads.table_rows import TABLES, ImportedRow, Kind, Row
+from heads.table_rows import TABLES, ImportedRow, NeverRow, Row
 from heads.workers import Sweep, materials_on
-
-NEVER = "never predicts an emotion"
-"""The method of the row that every emotion classifier has to beat."""
 
 _NEVER = {"acc": "never_acc", "wf1": "never_wf1"}
 """Metric → that of never predicting."""
@@ -32,7 +29,7 @@ _NEVER = {"acc": "never_acc", "wf1": "never_wf1"}
 class Seed:
     """How one seed of a row ended."""
 
-    seed: int
+    seed: int | None  # None of imported predictions, of which it is not known
     folder: str  # its name; of imported predictions, their file's
     values: Mapping[str, float | None] | None  # metric → value on the split; None if the run failed
     failure: str | None = None
@@ -42,9 +39,8 @@ class Seed:
 class Result:
     """A row and its seeds."""
 
-    row: Row | ImportedRow
+    row: Row | NeverRow | ImportedRow
     seeds: tuple[Seed, ...]
-    method: str
     problem: str | None = None  # why it could not be trained at all
 
     @property
@@ -59,15 +55,15 @@ class Result:
         return mean_sd(known)[metric] if known else MeanSd(np.nan, np.nan)
 
     @property
-    def kind(self) -> Kind:
-        """What it is a reproduction of, and what it is not."""
-        return Kind("floor", "says of every clip that the emotion is absent") if self.method == NEVER else self.row.kind
+    def count(self) -> str:
+        """How many seeds have values, in words; nothing where the seeds are not known."""
+        return "" if any(seed.seed is None for seed in self.seeds) else str(len(self.done))
 
     @property
     def faults(self) -> list[str]:
         """Why numbers are missing."""
         of_seeds = [f"seed {seed.seed}: {seed.failure}" for seed in self.seeds if seed.failure]
-        return [f"{self.method}: {text}" for text in ([self.problem] if self.problem else of_seeds)]
+        return [f"{self.row.method}: {text}" for text in ([self.problem] if self.problem else of_seeds)]
 
 
 def result(made: Sweep, row: Row, configs: Sequence[RunConfig], split: str, device: str) -> Result:
@@ -83,7 +79,7 @@ def result(made: Sweep, row: Row, configs: Sequence[RunConfig], split: str, devi
     Raises:
         InputError: A run is not of this cache.
     """
-    return Result(row, tuple(_seed(made, config, split, device) for config in configs), row.method)
+    return Result(row, tuple(_seed(made, config, split, device) for config in configs))
 
 
 def never(floor: Result) -> Result:
@@ -94,7 +90,7 @@ def never(floor: Result) -> Result:
             f"{name}_{metric}": seed.values.get(f"{name}_{own}") for metric, own in _NEVER.items() for name in (*EMOTIONS, "mean")
         }
         found.append(Seed(seed.seed, seed.folder, values))
-    return Result(floor.row, tuple(found), NEVER)
+    return Result(NeverRow(floor.row.table), tuple(found))
 
 
 def _seed(made: Sweep, config: RunConfig, split: str, device: str) -> Seed:
@@ -123,10 +119,10 @@ def long_table(corpus: str, results: Sequence[Result], split: str) -> pd.DataFra
             "corpus": corpus,
             "split": split,
             "group": row.group,
-            "method": one.method,
+            "method": row.method,
             **row.facts,
-            "reproduction": one.kind.short,
-            "seeds": len(one.done),
+            "reproduction": row.kind.short,
+            "seeds": one.count,
         }
         runs = " ".join(seed.folder for seed in one.done)
         for metric in (*TABLES[row.table].metrics, *TABLES[row.table].further):

@@ -30,7 +30,7 @@ TASK_WORDS = {"msa": "sentiment", "mer": "emotions", "both": "sentiment and emot
 
 GROUPS = {
     "token": "Heads that read one utterance",
-    "context": "Heads that read whole videos (at test time, a clip's neighbours in the test split)",
+    "context": "Heads that read whole videos (a clip is predicted with its neighbours in the same split)",
     "other tools": "Other tools (imported predictions)",
     "floor": "Floors",
 }
@@ -77,6 +77,10 @@ class Kind(NamedTuple):
     long: str
 
 
+NOTHING: Mapping[str, float] = MappingProxyType({})
+"""What the paper has of a row that is not in it."""
+
+
 @dataclass(frozen=True, eq=False)
 class Row:
     """One row of a table, of all its seeds."""
@@ -120,6 +124,18 @@ class Row:
 
 
 @dataclass(frozen=True, eq=False)
+class NeverRow:
+    """One row of Table II, of what never predicts an emotion: every classifier has to beat it."""
+
+    table: str
+
+    method, origin, group = "never predicts an emotion", "ours", "floor"
+    paper = NOTHING
+    facts = MappingProxyType({"head": "", "task": "mer", "preset": ""})
+    kind = Kind("floor", "says of every clip that the emotion is absent")
+
+
+@dataclass(frozen=True, eq=False)
 class ImportedRow:
     """One row of a table, of predictions that another tool made."""
 
@@ -128,7 +144,7 @@ class ImportedRow:
     file: Path
 
     origin, group = "imported", "other tools"
-    paper = MappingProxyType({})  # it has none of it
+    paper = NOTHING
 
     @property
     def facts(self) -> dict[str, str]:

@@ -78,19 +78,18 @@ def tables(args: argparse.Namespace) -> None:
     seeds, devices = _seeds(args.seeds), args.devices or ["auto"]
     planned = _plan(args, seeds)
     made = planned.sweep(args)
+    added = imported(args.add, planned.groups, args.cache, args.split)
     if args.dry_run:
         for line in (*planned.left_out, *(f"{row.method}: {problem}" for row, problem in planned.problems.items())):
             print(line)
         dry_run(made, made.grid.configs(), devices, args.pack_size)
         return
-    added = imported(args.add, planned.groups, args.cache, args.split)
-    _write_asked(made, args)
-    with opened(made):
+    with opened(made, lambda sweep: _write_asked(sweep, args)):
         trials = _train(made, devices, args)
         device = str(choose_device(devices[0]))
         ours = {one: _results(made, one, planned, args.split, device) for one in planned.groups}
-    parts = [Part(one.table, one.corpus, (*found, *added[one])) for one, found in ours.items()]
-    print(write(args.out, parts, args.split, [*_facts(trials, seeds), *planned.left_out]))
+    parts = [Part(one.table, one.corpus, args.split, (*found, *added[one])) for one, found in ours.items()]
+    print(write(args.out, parts, [*_facts(trials, seeds), *planned.left_out]))
 
 
 def _plan(args: argparse.Namespace, seeds: Sequence[int]) -> Planned:
@@ -113,15 +112,15 @@ def _train(made: Sweep, devices: Sequence[str], args: argparse.Namespace) -> pd.
 
 def _facts(trials: pd.DataFrame, seeds: Sequence[int]) -> list[str]:
     encoders = sorted({name for column in trials if column.startswith("encoder.") for name in trials[column].dropna()})
-    few = " One seed says nothing about the spread over seeds." if len(seeds) == 1 else ""
-    return [f"Features of {', '.join(encoders)}.", f"Ours is mean ± sample deviation over seeds {', '.join(map(str, seeds))}.{few}"]
+    spread = f"Ours is mean ± sample deviation over seeds {', '.join(map(str, seeds))}."
+    if len(seeds) == 1:
+        spread = f"Ours is of seed {seeds[0]}. One seed says nothing about the spread over seeds."
+    return [f"Features of {', '.join(encoders)}.", spread]
 
 
 def _results(made: Sweep, group: Group, planned: Planned, split: str, device: str) -> tuple[Result, ...]:
     found = [
-        Result(row, (), row.method, planned.problems[row])
-        if row in planned.problems
-        else result(made, row, planned.runs[row], split, device)
+        Result(row, (), planned.problems[row]) if row in planned.problems else result(made, row, planned.runs[row], split, device)
         for row in group.rows
     ]
     return (*found, never(found[-1])) if group.table == "table2" else tuple(found)

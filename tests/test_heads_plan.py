@@ -136,7 +136,7 @@ def test_a_task_without_any_label_is_refused(cache, task, label):
         np.where(np.isin(np.arange(48), targets.rows("valid")), NAN, v.T).T for v in (targets.sentiment, targets.emotions)
     )
     tensors = with_labels(made, sentiment.astype(np.float32), emotions.astype(np.float32))
-    with pytest.raises(InputError, match=f"^mosi: none of 12 utterances of valid has a {label} label\\. Choose another --task\\.$"):
+    with pytest.raises(InputError, match=f"^mosi: none of 12 utterances of valid has {label} labels\\. Choose another --task\\.$"):
         labelled_rows(made.config, tensors, "valid")
 
 
