@@ -24,7 +24,7 @@ _EXAMPLES = """examples:
   python -m data verify cache               read every feature file below cache/ and compare its checksums
   python -m data export cache mosi --format mmsa --out mosi.pkl
                                             the features and labels of a corpus as a file for MMSA
-  python -m data import mosi.pkl --format mmsa --cache cache --corpus mosi-mmsa
+  python -m data import mosi.pkl --format mmsa --cache cache-mmsa --corpus mosi-mmsa
                                             the other way: heads train on features of MMSA
 
 exit status: 0 all is well, 1 something is damaged or cannot be used, 2 the command could not be carried out

@@ -134,7 +134,7 @@ def test_a_file_of_one_step_and_files_of_nobody(exported, tmp_path):
     np.save(folder / "stranger_1.npy", np.ones((2, 8)))
     np.save(folder / "mosi0_2.npy", np.ones((0, 8)))
     notes = write_corpus(tmp_path / "back", read_merbench(exported, "again"))
-    assert "left: 1 files in made-up-text-FRA that belong to no line of label.csv" in notes
+    assert "ignored: 1 files in made-up-text-FRA that belong to no line of label.csv" in notes
     assert "excluded: 1, first mosi0[2]: no row of text features (the manifest names each)" in notes
     _, features = everything(tmp_path / "back", "again")
     assert features["text"]["mosi0[1]"].tolist() == [list(range(8))]

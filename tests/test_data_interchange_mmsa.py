@@ -76,9 +76,17 @@ def test_an_export_holds_what_the_loader_of_mmsa_reads(cache, tmp_path):
                 np.testing.assert_array_equal(padded[-length:], features[modality][name])
     assert notes == [
         "24 of 24 utterances of mosi: 11 train, 9 valid, 4 test",
+        "left out: emotions, which this format does not have",
         f"padded at the front: text to {longest['text']} rows, audio to {longest['audio']} rows",
         "one step of zeros: vision",
     ]
+
+
+def test_what_a_cache_has_of_emotions_and_the_format_has_not_is_said(tmp_path):
+    made = make_cache(tmp_path / "cache", emotions=False, ledger=True)
+    _, notes = export(made, tmp_path / "mosi.pkl")
+    assert "left out: the pseudo labels of the ledger" in notes
+    assert not any("emotions" in note for note in notes)
 
 
 def test_a_limit_keeps_the_first_rows_and_says_how_many_it_cuts(cache, tmp_path):
@@ -267,8 +275,8 @@ def test_a_clip_without_a_row_is_excluded_by_name(tmp_path):
 
 def test_what_is_left_is_said(tmp_path):
     notes = imported(tmp_path, {"train": part(vision=np.ones((2, 5, 4)), glove=1, regression_labels=[3.2, 0]), "extra": 1})
-    assert "left: 'extra', 'glove', which no head reads" in notes
-    assert "left: the vision features; heads read text and audio" in notes
+    assert "ignored: 'extra', 'glove', which no head reads" in notes
+    assert "ignored: the vision features; heads read text and audio" in notes
     assert any("sentiment is 3.2, its scale -3 to 3: taken as 3" in note for note in notes)
 
 

@@ -73,6 +73,8 @@ def select(corpus: CachedCorpus, limits: Mapping[str, int], is_labelled: bool) -
     for modality in limits.keys() & stores.keys():
         cut = int((_lengths(stores[modality], chosen) > limits[modality]).sum())
         notes.append(f"{modality}: {cut:,} utterances cut to their first {limits[modality]:,} rows")
+    if corpus.pseudo_labels is not None:
+        notes.append("left out: the pseudo labels of the ledger")
     return Selection(corpus.name, chosen, stores, limits, tuple(notes))
 
 

@@ -91,7 +91,7 @@ def read_merbench(path: Path, name: str) -> Import:
     for modality, folder in folders.items():
         features[modality] = _features(path / folder, names, corpus.utterances["utterance_id"])
         unused = sum(file.stem not in set(names) for file in (path / folder).glob("[!.]*.npy"))
-        notes += [f"left: {unused:,} files in {folder} that belong to no line of {LABEL_FILE}"] if unused else []
+        notes += [f"ignored: {unused:,} files in {folder} that belong to no line of {LABEL_FILE}"] if unused else []
     return Import(corpus, file_digest(path / LABEL_FILE)[:KEY_LENGTH], features, tuple(notes))
 
 

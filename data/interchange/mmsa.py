@@ -31,7 +31,7 @@ from data.interchange import safe_pickle
 from data.interchange.cached import MODALITIES, Selection, expect_new, select
 from data.interchange.imported import Features, Import
 from data.interchange.padding import extents_by_length, extents_by_zeros, pad_front
-from data.labels import POLARITIES, SENTIMENT_RANGE, polarity_of_sentiment
+from data.labels import EMOTIONS, POLARITIES, SENTIMENT_RANGE, polarity_of_sentiment
 from data.schema import SPLITS
 
 SEPARATOR = "$_$"
@@ -71,7 +71,8 @@ def export_mmsa(corpus: CachedCorpus, out: Path, limits: Mapping[str, int]) -> l
         safe_pickle.dump(content, file)
     padded = ", ".join(f"{modality} to {count:,} rows" for modality, count in steps.items())
     zeros = ", ".join(modality for modality in (*MODALITIES, "vision") if modality not in steps)
-    return [*selection.notes, f"padded at the front: {padded}", f"one step of zeros: {zeros}"]
+    emotions = ["left out: emotions, which this format does not have"] if selection.table[list(EMOTIONS)].notna().any(axis=None) else []
+    return [*selection.notes, *emotions, f"padded at the front: {padded}", f"one step of zeros: {zeros}"]
 
 
 def read_mmsa(path: Path, name: str) -> Import:
@@ -229,9 +230,9 @@ def _left(content: Mapping[Any, Any], parts: Mapping[str, Mapping[str, Any]]) ->
     keys = {key for part in parts.values() for key in part}
     unknown = [repr(key) for key in content if key not in SPLITS] + sorted(repr(key) for key in keys - {*_READ, *_DERIVED})
     if unknown:
-        yield f"left: {', '.join(unknown)}, which no head reads"
+        yield f"ignored: {', '.join(unknown)}, which no head reads"
     if _has(parts, "vision"):
-        yield "left: the vision features; heads read text and audio"
+        yield "ignored: the vision features; heads read text and audio"
     for modality in MODALITIES:
         if not _has(parts, modality):
             yield f"{modality}: none in the file"
