@@ -17,6 +17,7 @@ import yaml
 
 from data.errors import InputError
 from data.lookup import lookup
+from data.targets import EMOTION_SOURCES
 from heads import options
 from heads.base import TASKS
 from heads.losses import EMOTION_LOSSES, REDUCTIONS, SENTIMENT_LOSSES, LossOptions
@@ -30,7 +31,8 @@ DEFAULT_PRESET = "light"
 PRECISIONS = ("float32", "tf32", "bfloat16")
 OPTIMIZERS = ("adamw", "adam")
 SCHEDULES = ("constant", "linear", "plateau")
-EMOTION_SOURCES = ("auto", "annotated", "pseudo")
+EMOTION_CHOICES = ("auto", *EMOTION_SOURCES)
+"""auto: annotated where the corpus has them, else pseudo."""
 
 
 _TRAIN_POSITIVE = ("batch_size", "accumulate", "max_epochs", "patience", "lr", "plateau_factor", "clip_norm", "clip_value")
@@ -198,7 +200,7 @@ def _checked(config: RunConfig, where: str) -> RunConfig:
     lookup(dict.fromkeys(PRECISIONS), config.train.precision, "precision")
     lookup(dict.fromkeys(OPTIMIZERS), config.train.optimizer, "optimizer")
     lookup(dict.fromkeys(SCHEDULES), config.train.schedule, "schedule")
-    lookup(dict.fromkeys(EMOTION_SOURCES), config.data.emotions, "source of emotions")
+    lookup(dict.fromkeys(EMOTION_CHOICES), config.data.emotions, "source of emotions")
     lookup(SENTIMENT_LOSSES, config.loss.sentiment, "sentiment loss")
     lookup(EMOTION_LOSSES, config.loss.emotion, "emotion loss")
     lookup(REDUCTIONS, config.loss.emotion_reduction, "reduction")

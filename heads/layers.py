@@ -20,6 +20,12 @@ def masked_mean(inputs: Tensor, mask: Tensor) -> Tensor:
     return zero_padding(inputs, mask).sum(1) / mask.sum(1, keepdim=True).clamp(min=1).to(inputs.dtype)
 
 
+def last_step(inputs: Tensor, mask: Tensor) -> Tensor:
+    """(B, d), the last real time step of (B, T, d)."""
+    last = (mask.sum(1) - 1).clamp(min=0)
+    return inputs.gather(1, last[:, None, None].expand(-1, 1, inputs.shape[-1])).squeeze(1)
+
+
 def pool_steps(inputs: Tensor, mask: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """Averages every `size` consecutive steps, of those that are real.
 
@@ -107,6 +113,11 @@ class FeedForward(nn.Sequential):
 
     def __init__(self, dim: int, width: int) -> None:
         super().__init__(nn.Linear(dim, width), nn.ReLU(), nn.Linear(width, dim))
+
+
+def projection(width: int, dim: int) -> nn.Module:
+    """(…, width) → (…, dim): a Linear, or nothing where the widths are equal."""
+    return nn.Identity() if width == dim else nn.Linear(width, dim)
 
 
 class OutputLayers(nn.Sequential):

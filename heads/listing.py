@@ -15,7 +15,7 @@ def rows() -> list[list[str]]:
     published: The tasks it was published for on CMU-MOSI or CMU-MOSEI, in whatever form; those that it learns beyond them are our
         extension. "–": on neither, as the mixtures that come from recommendation and vision.
     context: Whether it reads whole videos.
-    packable: Whether many runs can be trained as one; `heads.pack` needs batches of one number of utterances, which videos do not have.
+    packable: Whether many runs can be trained as one.
     reproduction: faithful; variant, if frozen features leave out a part that makes the method what it is; floor.
     parameters: With default options, at features 768 wide.
     """
@@ -25,7 +25,6 @@ def rows() -> list[list[str]]:
 def _row(name: str, entry: Entry) -> list[str]:
     if entry.head is None:
         return [name, entry.source, "–", entry.task or "both", "no", "no", "floor", entry.summary, "–"]
-    context, packs = entry.head.context, entry.head.packable and not entry.head.context
-    kind = "variant" if entry.is_variant else "faithful"
     tasks = entry.published or "–", entry.task or "both"
-    return [name, entry.source, *tasks, _WORDS[context], _WORDS[packs], kind, entry.summary, f"{count(entry):,}"]
+    can = _WORDS[entry.head.context], _WORDS[entry.packs]
+    return [name, entry.source, *tasks, *can, entry.reproduction, entry.summary, f"{count(entry):,}"]

@@ -18,7 +18,7 @@ from data.lookup import lookup
 from data.tensors import Batch
 from heads.base import WIDTHS, Aux, Head, HeadOutput, predictions
 from heads.fusion import CrossModalFusion, FusionOptions
-from heads.layers import OutputLayers, masked_mean, pool_steps, zero_padding
+from heads.layers import OutputLayers, masked_mean, pool_steps, projection, zero_padding
 from heads.mixtures.base import Mixture, NoMixture
 from heads.mixtures.unitse import UniTSE, UniTSEOptions
 from heads.randomness import Dropout
@@ -138,5 +138,4 @@ def adapter(kind: str, width: int, dim: int) -> nn.Module:
     lookup(dict.fromkeys(ADAPTERS), kind, "adapter")
     if kind == "linear":
         return nn.Sequential(nn.Linear(width, dim), nn.LayerNorm(dim))
-    project = nn.Identity() if width == dim else nn.Linear(width, dim)
-    return nn.Sequential(nn.LayerNorm(width), project) if kind == "norm" else project
+    return nn.Sequential(nn.LayerNorm(width), projection(width, dim)) if kind == "norm" else projection(width, dim)

@@ -43,9 +43,9 @@ def signature(run: Run) -> tuple[Any, ...] | None:
     Raises:
         InputError: An option of the head is out of its range.
     """
-    config, head = run.config, HEADS[run.config.head].head
+    config = run.config
     shapes = _shapes(config.head, config.model, tuple(run.tensors.dims.items()), config.task)
-    if not head.packable or head.context:
+    if not HEADS[config.head].packs:
         return None
     kept = {name: value for name, value in options.flat(config) if name not in FREE}
     return (*((name, _shape(name, value)) for name, value in kept.items()), shapes, len(run.rows), tuple(run.valid_rows.tolist()))

@@ -37,7 +37,7 @@ class Published(NamedTuple):
     values: Mapping[str, float]  # metric → what it prints; without what it does not print
 
 
-_NUMBERS = ("mae", "corr")
+PLAIN = ("mae", "corr")
 """Metrics that are printed as they are; the others are in percent."""
 
 # Method, head; Has0 Acc2 and F1, Non0 Acc2 and F1, Acc5, Acc7, MAE, Corr on CMU-MOSI, and the same on CMU-MOSEI.
@@ -85,7 +85,7 @@ def _rows(text: str) -> Iterator[tuple[str, str, list[str]]]:
 
 def _values(metrics: tuple[str, ...], cells: list[str]) -> dict[str, float]:
     printed = {metric: cell for metric, cell in zip(metrics, cells, strict=True) if cell != "-"}
-    return {metric: float(cell) if metric in _NUMBERS else round(float(cell) / 100, 6) for metric, cell in printed.items()}
+    return {metric: float(cell) if metric in PLAIN else round(float(cell) / 100, 6) for metric, cell in printed.items()}
 
 
 def _table_1(first: int) -> dict[Hashable, Published]:

@@ -18,13 +18,13 @@ from heads.fusion import CrossModalLayer, FusionOptions
 from heads.mixtures.standard import StandardMoEOptions
 from heads.mixtures.unitse import UniTSE, UniTSEOptions
 from heads.mmolre import FusionHead, MMoLRE, MMoLREOptions, PostFusion, PreFusion
+from heads.paper import MIXED_RANKS
 from heads.registry import Entry
 
 DIM = 768
 STEPS = {"text": 96, "audio": 299}
 """Time steps of the paper's longest utterance: 96 tokens and 6 s of audio."""
 
-MIXED_RANKS = tuple(range(16, 129, 8))
 
 _PAPER = UniTSEOptions(rank=128, top_k=8)
 _STANDARD = StandardMoEOptions(top_k=8).unitse(DIM)

@@ -40,6 +40,16 @@ class Entry:
     is_variant: bool = False  # whether frozen features leave out a part that makes the method what it is
 
     @property
+    def reproduction(self) -> str:
+        """faithful, variant, or floor."""
+        return "floor" if self.floor else "variant" if self.is_variant else "faithful"
+
+    @property
+    def packs(self) -> bool:
+        """Whether many runs can be trained as one: `heads.pack` needs batches of one number of utterances, which videos do not have."""
+        return self.head is not None and self.head.packable and not self.head.context
+
+    @property
     def options(self) -> type:
         """The dataclass of what can be chosen."""
         return self.head.Options if self.head else NoOptions

@@ -25,9 +25,6 @@ from heads.table_results import Result, long_table
 from heads.table_rows import GROUPS, TABLES
 
 _SENTIMENT_WORDS = ("Has0 Acc2", "Has0 F1", "Non0 Acc2", "Non0 F1", "Acc5", "Acc7", "MAE", "Corr")
-_PLAIN = ("mae", "corr")
-"""Metrics that are shown as they are; the others in percent."""
-
 SPLITS = {
     "valid": "Ours is of the validation split, which chose the epoch of every run, and is optimistic; the paper's is of the test split."
     " --split test opens the test split.",
@@ -123,8 +120,8 @@ def theirs(metric: str, one: Result) -> str:
 def _number(metric: str, value: float) -> str:
     if np.isnan(value):
         return "–"
-    digits = 3 if metric in _PLAIN else 2 if metric in SENTIMENT_METRICS else 1
-    return f"{value if metric in _PLAIN else 100 * value:.{digits}f}".replace("-", "−")
+    digits = 3 if metric in paper.PLAIN else 2 if metric in SENTIMENT_METRICS else 1
+    return f"{value if metric in paper.PLAIN else 100 * value:.{digits}f}".replace("-", "−")
 
 
 def _words(table: str) -> dict[str, str]:

@@ -107,10 +107,10 @@ class Row:
     def kind(self) -> Kind:
         """What it is a reproduction of, and what it is not."""
         entry, task = HEADS[self.config.head], TABLES[self.table].task
+        short = entry.reproduction
         if entry.floor:
-            return Kind("floor", entry.summary)
-        short, long = ("variant", f"a variant of {entry.source}") if entry.is_variant else ("faithful", entry.source)
-        long = f"{long}: {entry.summary}"
+            return Kind(short, entry.summary)
+        long = f"{'a variant of ' if entry.is_variant else ''}{entry.source}: {entry.summary}"
         if entry.is_variant:
             long += "; frozen features leave out a part that makes the method what it is"
         if entry.published is None:

@@ -15,7 +15,7 @@ from heads.registry import HEADS
 from heads.runs import RunFolder
 from heads.train import Run
 
-TOGETHER = [name for name in TRAINED if HEADS[name].head.packable and not HEADS[name].head.context]
+TOGETHER = [name for name in TRAINED if HEADS[name].packs]
 """Heads that can be trained together."""
 
 MIXTURES = {

@@ -5,7 +5,18 @@ import torch
 from torch import nn
 
 from data.errors import InputError
-from heads.layers import Attention, FeedForward, OutputLayers, PostNorm, masked_mean, pool_steps, stacked, zero_padding
+from heads.layers import (
+    Attention,
+    FeedForward,
+    OutputLayers,
+    PostNorm,
+    last_step,
+    masked_mean,
+    pool_steps,
+    projection,
+    stacked,
+    zero_padding,
+)
 from heads.randomness import Dropout, drawing_from
 
 MASK = torch.tensor([[True, True, False], [True, False, False]])
@@ -31,6 +42,16 @@ def inputs():
 def test_padding_becomes_zero_whatever_stood_there():
     values = torch.ones(2, 3, 2).masked_fill(~MASK.unsqueeze(-1), torch.nan)
     assert zero_padding(values, MASK).sum(-1).tolist() == [[2, 2, 0], [2, 0, 0]]
+
+
+def test_the_last_real_step_is_taken():
+    values = torch.arange(12.0).view(2, 3, 2)
+    assert last_step(values, MASK).tolist() == [[2, 3], [6, 7]]
+
+
+def test_a_projection_is_nothing_where_the_widths_are_equal():
+    assert isinstance(projection(3, 3), nn.Identity)
+    assert projection(3, 5)(torch.zeros(2, 4, 3)).shape == (2, 4, 5)
 
 
 def test_the_masked_mean_counts_real_steps_alone():

@@ -13,7 +13,6 @@ from heads.zoo.crossmodal import (
     PairwiseEncoder,
     StackOptions,
     TemporalConvolution,
-    last_step,
     readable,
     sinusoids,
 )
@@ -66,11 +65,6 @@ def test_positions_are_sines_and_cosines_of_the_same_waves():
     for step in range(4):
         torch.testing.assert_close(found[step], torch.cat([(step * rates).sin(), (step * rates).cos()]))
     assert sinusoids(3, 5, torch.device("cpu")).shape == (3, 5)
-
-
-def test_the_last_real_step_is_taken():
-    values = torch.arange(12.0).view(2, 3, 2)
-    assert last_step(values, real(1, 3)).tolist() == [[0, 1], [10, 11]]
 
 
 @pytest.mark.parametrize("kernel", [1, 3])

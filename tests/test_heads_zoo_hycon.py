@@ -8,7 +8,8 @@ from torch.nn import functional
 
 from data.errors import InputError
 from data.tensors import Batch
-from heads.zoo.hycon import HyCon, HyConOptions, last_step, pair_loss, pairs
+from heads.layers import last_step
+from heads.zoo.hycon import HyCon, HyConOptions, pair_loss, pairs
 
 DIMS = {"text": 6, "audio": 5}
 LENGTHS = {"text": (5, 3, 4, 2, 1), "audio": (9, 12, 7, 1, 2)}

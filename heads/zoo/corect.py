@@ -57,9 +57,11 @@ class CORECTOptions:
 
 
 class CORECT(Head):
-    """Utterances hear their neighbours in a graph and the other modality in cross-attention."""
+    """Utterances hear their neighbours in a graph and the other modality in cross-attention. Not packable: BatchNorm keeps running
+    statistics."""
 
     Options = CORECTOptions
+    packable = False
     context = True
     smallest_batch = 2  # for its BatchNorm
 

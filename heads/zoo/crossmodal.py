@@ -34,12 +34,6 @@ class StackOptions:
     embed_dropout: float = 0.0
 
 
-def last_step(inputs: Tensor, mask: Tensor) -> Tensor:
-    """(B, d), the last real time step of (B, T, d)."""
-    last = (mask.sum(1) - 1).clamp(min=0)
-    return inputs.gather(1, last[:, None, None].expand(-1, 1, inputs.shape[-1])).squeeze(1)
-
-
 def readable(queries: Tensor, source: Tensor, causal: bool) -> Tensor:
     """(B, Tq, T), True where a query may read a step of the source.
 

@@ -1,13 +1,18 @@
-"""What several baselines are made of: transformer layers, LSTMs over sequences of unlike length, output layers. No head is here."""
+"""What several baselines are made of: transformer layers, LSTMs over sequences of unlike length, output layers, labels with a sign. No
+head is here."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from heads.base import WIDTHS
-from heads.layers import Attention, PostNorm
+from heads.layers import Attention, PostNorm, masked_mean
 from heads.randomness import Dropout
+
+TEXT_POOLS: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {"cls": lambda text, _: text[:, 0], "mean": masked_mean}
+"""How (B, T, D) text and its mask become (B, D): the first token, or the mean."""
 
 
 class EncoderLayer(nn.Module):
@@ -75,6 +80,19 @@ class SequenceLSTM(nn.Module):
         return steps, state.transpose(0, 1).flatten(1)
 
 
+class LastState(nn.Module):
+    """The last state of an LSTM, brought to another width by a Linear."""
+
+    def __init__(self, dim: int, hidden: int, width: int, bidirectional: bool = False) -> None:
+        super().__init__()
+        self.lstm = SequenceLSTM(dim, hidden, bidirectional)
+        self.project = nn.Linear(hidden * (1 + bidirectional), width)
+
+    def forward(self, inputs: Tensor, mask: Tensor) -> Tensor:
+        """(B, T, D), (B, T) → (B, width)"""
+        return self.project(self.lstm(inputs, mask)[1])
+
+
 class LinearOutputs(nn.ModuleDict):
     """One linear layer a task: (B, d) → {task: (B, width)}."""
 
@@ -83,3 +101,9 @@ class LinearOutputs(nn.ModuleDict):
 
     def forward(self, inputs: Tensor) -> dict[str, Tensor]:
         return {task: layer(inputs) for task, layer in self.items()}
+
+
+def signed_labels(sentiment: Tensor, emotions: Tensor, tasks: tuple[str, ...]) -> Tensor:
+    """(B,) sentiment and (B, 6) emotions → (B, K) targets of the tasks whose sign is the class: an emotion is −1 or 1. NaN stays."""
+    parts = {"msa": sentiment[:, None], "mer": 2 * emotions - 1}
+    return torch.cat([parts[task] for task in tasks], 1)

@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from data.tensors import Batch
 from heads.base import Aux, Head, HeadOutput, predictions, require_modalities
-from heads.layers import stacked, zero_padding
+from heads.layers import last_step, stacked, zero_padding
 from heads.losses import labelled_mean
 from heads.randomness import Dropout
 from heads.zoo.encoder import EncoderLayer, LinearOutputs
@@ -95,12 +95,6 @@ class Encoder(nn.Module):
         for layer in self.layers:
             steps = layer(steps, mask)
         return functional.softplus(self.embed(last_step(steps, mask)))
-
-
-def last_step(inputs: Tensor, mask: Tensor) -> Tensor:
-    """(B, T, d), (B, T) → (B, d), the last real step of each utterance."""
-    is_last = mask & ~functional.pad(mask[:, 1:], (0, 1))
-    return zero_padding(inputs, is_last).sum(1)
 
 
 def pairs(task: str, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -18,8 +18,7 @@ from torch import Tensor, nn
 
 from data.tensors import Batch
 from heads.base import Head, HeadOutput, predictions, require_modalities
-from heads.layers import stacked, zero_padding
-from heads.mmolre import adapter
+from heads.layers import projection, stacked, zero_padding
 from heads.randomness import Dropout
 from heads.zoo.encoder import EncoderLayer, LinearOutputs
 
@@ -49,7 +48,7 @@ class MAGHead(Head):
         require_modalities("mag-head", dims)
         dim = options.dim or dims["text"]
         self.special_tokens = options.special_tokens
-        self.project = adapter("none", dims["text"], dim)
+        self.project = projection(dims["text"], dim)
         self.gate = AdaptationGate(dim, dims["audio"], options.beta, options.gate_dropout)
         self.layers = stacked(options.layers, "layers", lambda _: EncoderLayer(dim, options.heads, options.ffn, options.dropout))
         self.pool = nn.Sequential(nn.Linear(dim, dim), nn.Tanh(), Dropout(options.dropout))

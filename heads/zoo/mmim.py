@@ -28,8 +28,7 @@ from data.tensors import Batch
 from heads.base import Aux, Head, HeadOutput, predictions, require_modalities
 from heads.losses import labelled_mean
 from heads.randomness import Dropout
-from heads.zoo.encoder import LinearOutputs
-from heads.zoo.self_mm import TEXT_POOLS, LastState, signed_labels
+from heads.zoo.encoder import TEXT_POOLS, LastState, LinearOutputs, signed_labels
 
 PROJECTED = 4
 """Width of the projections whose entropy is taken."""

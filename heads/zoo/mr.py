@@ -20,8 +20,9 @@ from data.errors import InputError
 from data.lookup import lookup
 from data.tensors import Batch
 from heads.base import WIDTHS, Aux, Head, HeadOutput, predictions, require_modalities
+from heads.layers import last_step
 from heads.randomness import Dropout
-from heads.zoo.crossmodal import CrossModalStack, StackOptions, TemporalConvolution, last_step
+from heads.zoo.crossmodal import CrossModalStack, StackOptions, TemporalConvolution
 
 LEAST_UNIMODAL_LAYERS = 3
 """Of the stack of a modality alone, however few the crossmodal stacks have."""

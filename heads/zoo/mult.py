@@ -16,8 +16,9 @@ from torch import nn
 
 from data.tensors import Batch
 from heads.base import WIDTHS, Head, HeadOutput, predictions, require_modalities
+from heads.layers import last_step
 from heads.randomness import Dropout
-from heads.zoo.crossmodal import PairwiseEncoder, StackOptions, TemporalConvolution, last_step
+from heads.zoo.crossmodal import PairwiseEncoder, StackOptions, TemporalConvolution
 
 LEAST_MEMORY_LAYERS = 3
 """Of a memory stack, however few the crossmodal stacks have."""

@@ -12,7 +12,7 @@ Emotions are our extension: each of the six is a target −1 or 1 with centres a
 probabilities once moved to [0, 1].
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -22,13 +22,9 @@ from torch.nn import functional
 from data.lookup import lookup
 from data.tensors import Batch
 from heads.base import WIDTHS, Aux, Head, HeadOutput, predictions, require_modalities
-from heads.layers import masked_mean
 from heads.losses import labelled_mean
 from heads.randomness import Dropout
-from heads.zoo.encoder import LinearOutputs, SequenceLSTM
-
-TEXT_POOLS: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {"cls": lambda text, _: text[:, 0], "mean": masked_mean}
-"""How (B, T, D) text and its mask become (B, D): the first token, or the mean."""
+from heads.zoo.encoder import TEXT_POOLS, LastState, LinearOutputs, signed_labels
 
 LIMITS = {"msa": 3.0, "mer": 1.0}
 """Largest absolute value of a made label."""
@@ -177,25 +173,6 @@ class Branch(nn.Module):
         """(B, D) → (B, d) features, and task → (B, width) predictions."""
         features = self.features(inputs)
         return features, self.outputs(self.hidden(features))
-
-
-class LastState(nn.Module):
-    """The last state of an LSTM, brought to another width by a Linear."""
-
-    def __init__(self, dim: int, hidden: int, width: int, bidirectional: bool = False) -> None:
-        super().__init__()
-        self.lstm = SequenceLSTM(dim, hidden, bidirectional)
-        self.project = nn.Linear(hidden * (1 + bidirectional), width)
-
-    def forward(self, inputs: Tensor, mask: Tensor) -> Tensor:
-        """(B, T, D), (B, T) → (B, width)"""
-        return self.project(self.lstm(inputs, mask)[1])
-
-
-def signed_labels(sentiment: Tensor, emotions: Tensor, tasks: tuple[str, ...]) -> Tensor:
-    """(B,) sentiment and (B, 6) emotions → (B, K) targets of the tasks whose sign is the class: an emotion is −1 or 1. NaN stays."""
-    parts = {"msa": sentiment[:, None], "mer": 2 * emotions - 1}
-    return torch.cat([parts[task] for task in tasks], 1)
 
 
 def made_labels(truth: Tensor, fusion: Tensor, modality: Tensor, limits: Tensor) -> Tensor:

@@ -18,8 +18,7 @@ from torch.nn import functional
 
 from data.tensors import Batch
 from heads.base import Head, HeadOutput, predictions, require_modalities
-from heads.layers import stacked, zero_padding
-from heads.mmolre import adapter
+from heads.layers import projection, stacked, zero_padding
 from heads.zoo.encoder import EncoderLayer, LinearOutputs
 
 MODALITIES = ("text", "audio")
@@ -47,7 +46,7 @@ class SPECTRA(Head):
         super().__init__(dims, task)
         require_modalities("spectra", dims)
         dim = options.dim or dims["text"]
-        self.project = nn.ModuleDict({modality: adapter("none", dims[modality], dim) for modality in MODALITIES})
+        self.project = nn.ModuleDict({modality: projection(dims[modality], dim) for modality in MODALITIES})
         self.types = nn.Parameter(0.02 * torch.randn(len(MODALITIES), dim))  # RoBERTa's scale for embeddings
         self.layers = stacked(options.layers, "layers", lambda _: EncoderLayer(dim, options.heads, options.ffn, options.dropout))
         self.hidden = nn.Sequential(nn.Linear(dim, dim), nn.GELU())

@@ -21,8 +21,7 @@ from torch.nn import functional
 from data.errors import InputError
 from data.tensors import Batch
 from heads.base import Aux, Head, HeadOutput, predictions, require_modalities
-from heads.layers import masked_mean, stacked, zero_padding
-from heads.mmolre import adapter
+from heads.layers import masked_mean, projection, stacked, zero_padding
 from heads.randomness import Dropout
 from heads.zoo.encoder import EncoderLayer, LinearOutputs, SequenceLSTM
 
@@ -59,7 +58,7 @@ class UniMSEHead(Head):
         if options.temperature <= 0:
             raise InputError(f"temperature is {options.temperature}, expected more than 0.")
         dim, width, self.options = options.dim or dims["text"], options.audio_dim, options
-        self.project = adapter("none", dims["text"], dim)
+        self.project = projection(dims["text"], dim)
         self.audio = SequenceLSTM(dims["audio"], width)
         self.summary = nn.Sequential(Dropout(options.audio_dropout), nn.Linear(width, width))
         self.layers = stacked(options.layers, "layers", lambda _: EncoderLayer(dim, options.heads, options.ffn, options.dropout))

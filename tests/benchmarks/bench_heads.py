@@ -190,7 +190,7 @@ def time_head(config: RunConfig, materials: Materials, share: float) -> Timed:
         _, timed = in_turns({stage: lambda chosen=chosen: train(engine, chosen)}, 2, device)[stage]
         seconds += timed * len(part) / len(chosen)
     parameters = sum(parameter.numel() for parameter in engine.head.parameters())
-    return Timed(config.head, "yes" if head.packable and not head.context else "no", parameters, seconds)
+    return Timed(config.head, "yes" if HEADS[config.head].packs else "no", parameters, seconds)
 
 
 def time_model(model: str, python: Path, file: Path, settings: argparse.Namespace) -> Iterator[Timed]:
