@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from test_heads_zoo_encoder import assert_a_pack_equals_its_heads
 from torch import Tensor, nn
 
-from data.errors import InputError
 from heads.zoo.encoder import EncoderLayer
 from heads.zoo.mag import AdaptationGate, MAGHead, MAGHeadOptions, even_shares
 
@@ -139,8 +138,3 @@ def test_other_audio_gives_another_prediction():
 def test_many_are_trained_as_one():
     heads = [make("msa", seed, gate_dropout=rate) for seed, rate in enumerate((0.2, 0.5))]
     assert_a_pack_equals_its_heads(heads, random_batch())
-
-
-def test_text_alone_is_refused():
-    with pytest.raises(InputError, match=r"^mag-head needs text and audio features, got text"):
-        MAGHead(SMALL, {"text": 8}, "msa")

@@ -9,7 +9,6 @@ import torch
 from batches import DIMS, pad, random_batch
 from torch import Tensor
 
-from data.errors import InputError
 from heads.zoo.misa import MISA, MISAOptions, difference, discrepancy
 
 SMALL = MISAOptions(dim=6, audio_dim=5, ffn=16)
@@ -162,8 +161,3 @@ def test_losses_do_not_depend_on_padding():
     batch, options = random_batch(), replace(SMALL, fusion_dropout=0, output_dropout=0)
     expected = make(options)(batch).aux.losses
     torch.testing.assert_close(make(options)(pad(batch, 4, 50.0)).aux.losses, expected)
-
-
-def test_text_alone_is_refused():
-    with pytest.raises(InputError, match=r"^misa needs text and audio features, got text"):
-        MISA(SMALL, {"text": 8}, "msa")

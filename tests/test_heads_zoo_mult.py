@@ -6,7 +6,6 @@ import pytest
 import torch
 from batches import DIMS, random_batch, select, trim
 
-from data.errors import InputError
 from heads.randomness import Dropout, drawing_from
 from heads.zoo.mult import MulT, MulTOptions
 
@@ -139,8 +138,3 @@ def test_tasks_share_all_but_the_output_layer():
     assert {name for name, _ in make(task="msa").named_parameters()} == {
         n for n, _ in head.named_parameters() if "outputs.mer" not in n
     }
-
-
-def test_a_missing_modality_is_named():
-    with pytest.raises(InputError, match=r"^mult needs text and audio features, got text\.$"):
-        make(dims={"text": 8})

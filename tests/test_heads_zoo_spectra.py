@@ -8,7 +8,6 @@ from batches import DIMS, random_batch
 from test_heads_zoo_encoder import assert_a_pack_equals_its_heads
 from torch import Tensor, nn
 
-from data.errors import InputError
 from data.tensors import Batch
 from heads.layers import Attention
 from heads.zoo.spectra import SPECTRA, SPECTRAOptions
@@ -97,8 +96,3 @@ def test_modalities_of_unlike_width_are_brought_to_that_of_text():
 
 def test_many_are_trained_as_one():
     assert_a_pack_equals_its_heads([make("msa", seed, dropout=rate) for seed, rate in enumerate((0.1, 0.3))], random_batch())
-
-
-def test_text_alone_is_refused():
-    with pytest.raises(InputError, match=r"^spectra needs text and audio features, got text"):
-        SPECTRA(SMALL, {"text": 8}, "msa")

@@ -164,8 +164,3 @@ def test_the_prediction_reads_the_normalised_sum_of_both():
 def test_lengths_below_one_are_refused(name):
     with pytest.raises(InputError, match=rf"^{name} is 0, expected 1 or more"):
         make(**{name: 0})
-
-
-def test_audio_alone_is_refused():
-    with pytest.raises(InputError, match=r"^tbje needs text and audio features, got audio"):
-        TBJE(SMALL, {"audio": 8}, "mer")
