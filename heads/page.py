@@ -46,7 +46,8 @@ nav a { display: block; padding: 0.3rem 0.75rem; border: 1px solid var(--line); 
 section { padding: 1.4rem 1.5rem 1.6rem; margin: 0 0 1.25rem; scroll-margin-top: 1rem; }
 section.notes { background: var(--note); border-color: var(--note-line); }
 .notes ul { margin: 0.6rem 0 0; padding-left: 1.2rem; }
-.scroll { overflow: auto; max-width: 100%; max-height: 34rem; border: 1px solid var(--line); border-radius: 8px; margin: 0.7rem 0; }
+.scroll { overflow: auto; max-width: 100%; border: 1px solid var(--line); border-radius: 8px; margin: 0.7rem 0; }
+.tall { max-height: 34rem; }
 table { border-collapse: separate; border-spacing: 0; width: 100%; font-size: 0.875rem; }
 caption { text-align: left; padding: 0.5rem 0.7rem; }
 th, td { overflow-wrap: normal; padding: 0.38rem 0.7rem; text-align: right; border-top: 1px solid var(--line); white-space: nowrap; }
@@ -67,8 +68,12 @@ summary { cursor: pointer; font-weight: 600; }
   section { padding: 1.1rem 0.9rem; }
   .tiles { grid-template-columns: 1fr 1fr; }
 }
-@media print { nav { display: none; } .scroll { overflow: visible; max-height: none; } figure, tr { break-inside: avoid; } }
+@media print { nav { display: none; } .scroll { overflow: visible; } .tall { max-height: none; } figure, tr { break-inside: avoid; } }
 """
+
+
+_WHOLE = 40
+"""So many rows of a table stand there without a scroll bar."""
 
 
 class Cell(NamedTuple):
@@ -114,7 +119,7 @@ def paragraph(text: str, kind: str = "") -> str:
 def table(
     header: Sequence[str], rows: Sequence[Sequence[str | Cell]], left: Sequence[str] = (), caption: str = "", best: int | None = None
 ) -> str:
-    """A table that scrolls by itself.
+    """A table that scrolls by itself where it is wide, or has more than `_WHOLE` rows.
 
     Args:
         header: Names of the columns.
@@ -130,7 +135,7 @@ def table(
     )
     label = f"<caption>{escape(caption)}</caption>" if caption else ""
     return (
-        f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(caption or header[0])}"><table>{label}'
+        f'<div class="scroll{" tall" if len(rows) > _WHOLE else ""}" role="region" tabindex="0" aria-label="{escape(caption or header[0])}"><table>{label}'
         f"<thead><tr>{heads}</tr></thead><tbody>{lines}</tbody></table></div>"
     )
 
