@@ -134,8 +134,9 @@ def table(
         f"<tr{_class('best' if number == best else '')}>{''.join(map(_cell, row, sides))}</tr>\n" for number, row in enumerate(rows)
     )
     label = f"<caption>{escape(caption)}</caption>" if caption else ""
+    kind = "scroll tall" if len(rows) > _WHOLE else "scroll"
     return (
-        f'<div class="scroll{" tall" if len(rows) > _WHOLE else ""}" role="region" tabindex="0" aria-label="{escape(caption or header[0])}"><table>{label}'
+        f'<div class="{kind}" role="region" tabindex="0" aria-label="{escape(caption or header[0])}"><table>{label}'
         f"<thead><tr>{heads}</tr></thead><tbody>{lines}</tbody></table></div>"
     )
 
