@@ -187,6 +187,18 @@ def test_workers_prune_as_one_process_does(nodes, cache, tmp_path):
     assert_same(made, here)
 
 
+def test_a_search_asks_on_a_cluster_for_what_it_asks_for_here(nodes, cache, tmp_path):
+    space = {"random": {"count": 3, "seed": 5, "train.lr": {"log_uniform": [1e-4, 1e-2]}}, "seeds": [1]}
+    made, here = (
+        Sweep(a_grid(tmp_path / name, LONG, **space), cache, tmp_path / name / "sweep", "mae", search="optuna")
+        for name in ("ray", "here")
+    )
+    nodes_of(nodes, 1)
+    assert len(on(nodes, made).over) == 3
+    swept(here, size=1)
+    assert_same(made, here)
+
+
 def test_a_worker_waits_for_trials_that_another_one_trains(cache, tmp_path):
     made = sweep(cache, tmp_path)
     config = resolved(made, made.grid.configs()[0])
