@@ -104,6 +104,7 @@ class Network(nn.Module):
         self.outputs = nn.ModuleDict({name: nn.Linear(width, size) for name, size in widths.items()})
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Name of an output → (B, its width)."""
         mask = real(batch.dialogue)
         vectors = {modality: utterances(batch, modality) for modality in self.encoders}
         vectors["text"] = self.context(vectors["text"], mask)
@@ -128,6 +129,7 @@ class TemporalGraph(nn.Module):
         self.attend = GraphAttention(options.width, options.width, options.graph_heads)
 
     def forward(self, nodes: Tensor, mask: Tensor) -> Tensor:
+        """(V, M, L, d) and the mask of utterances (V, L) → (V, M, L, heads · d)."""
         links = relations(mask, nodes.shape[1], self.before, self.after)
         heard = self.attend(self.convolve(nodes.flatten(1, 2), links), torch.stack(links).any(0))
         return heard.unflatten(1, nodes.shape[1:3])

@@ -119,6 +119,7 @@ class Norm(nn.Module):
         self.weight, self.bias = nn.Parameter(torch.ones(dim)), nn.Parameter(torch.zeros(dim))
 
     def forward(self, inputs: Tensor) -> Tensor:
+        """(…, d) → (…, d)"""
         centred = inputs - inputs.mean(-1, keepdim=True)
         # the norm's gradient is finite where all are equal, that of torch.std is not
         deviation = torch.linalg.vector_norm(centred, dim=-1, keepdim=True) / (inputs.shape[-1] - 1) ** 0.5
@@ -148,6 +149,7 @@ class Feed(nn.Module):
         self.norm = Norm(options.dim)
 
     def forward(self, inputs: Tensor) -> Tensor:
+        """(…, d) → (…, d)"""
         return self.norm(inputs + self.network(inputs))
 
 
@@ -164,6 +166,7 @@ class Glimpses(nn.Module):
         return self.place(inputs).masked_fill(~mask.unsqueeze(-1), -torch.inf).softmax(1)
 
     def forward(self, inputs: Tensor, mask: Tensor) -> Tensor:
+        """(B, T, d) with its mask (B, T) → (B, G, d)"""
         return self.weights(inputs, mask).transpose(1, 2) @ inputs
 
 
@@ -175,4 +178,5 @@ class Reread(nn.Module):
         self.look, self.dropout, self.norm = Glimpses(options, options.steps), Dropout(options.dropout), Norm(options.dim)
 
     def forward(self, inputs: Tensor, mask: Tensor) -> Tensor:
+        """(B, T, d) with its mask (B, T) → (B, T, d)"""
         return self.norm(inputs + self.dropout(self.look(inputs, mask)))
