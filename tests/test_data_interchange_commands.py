@@ -1,11 +1,14 @@
 """`python -m data export` and `import`: what they print, the exit status, and that heads train on what was imported."""
 
 import pytest
+import torch
 from caches import make_cache
 from small_runs import run
 
 from data.__main__ import main
 from data.cache import open_corpus
+from data.errors import InputError
+from heads.evaluation import reopen
 
 
 @pytest.fixture
@@ -41,3 +44,28 @@ def test_an_import_into_a_cache_keeps_its_other_corpora(cache, tmp_path):
     assert main(["import", str(tmp_path / "mosi.pkl"), "--format", "mmsa", "--cache", str(cache), "--corpus", "again"]) == 0
     assert open_corpus(cache, "mosi") == before
     assert '"report": "report.html"' in (cache / "index.json").read_text()
+
+
+@pytest.mark.parametrize("name", ["mmsa", "merbench"])
+def test_imported_features_are_known_by_what_is_in_their_files_not_by_their_name(cache, tmp_path, name):
+    def into(cache_name, path):
+        assert main(["import", str(path), "--format", name, "--cache", str(tmp_path / cache_name), "--corpus", "mosi"]) == 0
+        return tmp_path / cache_name
+
+    def export(of, out):
+        assert main(["export", str(of), "mosi", "--format", name, "--out", str(out)]) == 0
+        return out
+
+    device = torch.device("cpu")
+    path = export(cache, tmp_path / "mosi.pkl")
+    folder = run(into("first", path), tmp_path / "runs", changes={"task": "msa"})
+    moved = path.rename(tmp_path / "moved.pkl")
+    if name == "merbench":
+        (moved / "made-up-text-FRA").rename(moved / "roberta-FRA")
+        (moved / "features.json").write_text('{"text": "roberta-FRA", "audio": "made-up-audio-FRA"}')
+    assert len(reopen(folder, into("second", moved), device).tensors.targets) == 24
+    export(make_cache(tmp_path / "noise", seed=1), path)  # under the old name
+    with pytest.raises(
+        InputError, match=r"not made as the text features that .* was trained on: identity\.origin is '[0-9a-f]{12}', not '"
+    ):
+        reopen(folder, into("third", path), device)

@@ -26,7 +26,7 @@ from data.fingerprint import digest
 from data.interchange.cached import told_splits
 from data.manifest import write_manifest
 
-REVISION = 1
+REVISION = 2
 """Raised when the same files are imported to other bytes."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -36,7 +36,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 class Features:
     """The features of one modality as another tool left them, by utterance id; possibly of more utterances than the corpus has."""
 
-    encoder: str  # what made them, as far as is known
+    encoder: str  # what made them, as far as is known; said, not compared
+    origin: str  # a digest of the file or files that they come from: what tells them from features of another encoder
     dim: int
     lengths: Mapping[str, int]  # rows of each utterance, 0 or more
     sources: Mapping[str, str]  # a digest of the file or part of it that each utterance's features lie in
@@ -98,7 +99,7 @@ def _write_features(folder: Path, corpus: Corpus, modality: str, features: Featu
     key = digest([REVISION, corpus.name, corpus.layout, modality, list(ids), sources])
     path = folder / "features" / f"{corpus.name}-{modality}-imported-{key}.h5"
     lengths = [features.lengths[utterance] for utterance in ids]
-    attributes = _provenance(corpus, modality, features.encoder, key)
+    attributes = _provenance(corpus, modality, features, key)
     with FeatureWriter(path, ids, lengths, features.dim, "float32", attributes, sources) as writer:
         for index, utterance in enumerate(ids):
             values = features.read(utterance)
@@ -117,13 +118,13 @@ def _expect_finite(values: np.ndarray, name: str) -> None:
         )
 
 
-def _provenance(corpus: Corpus, modality: str, encoder: str, key: str) -> dict[str, Any]:
+def _provenance(corpus: Corpus, modality: str, features: Features, key: str) -> dict[str, Any]:
     """`data.feature_store.PROVENANCE`, as far as files of another tool tell."""
     return {
         "corpus": corpus.name,
         "modality": modality,
-        "encoder": {"name": encoder, "revision": None, "trained": None},
-        "identity": {"imported": corpus.layout, "revision": REVISION},
+        "encoder": {"name": features.encoder, "revision": None, "trained": None},
+        "identity": {"imported": corpus.layout, "revision": REVISION, "origin": features.origin},
         "key": key,
         "packages": {"python": platform.python_version(), "numpy": version("numpy")},
         "device": None,

@@ -25,7 +25,7 @@ from data.cache import CachedCorpus
 from data.corpora.folder import read_folder
 from data.corpora.mmsa import LABEL_FILE
 from data.errors import InputError
-from data.fingerprint import KEY_LENGTH, file_digest
+from data.fingerprint import KEY_LENGTH, digest, file_digest
 from data.interchange.cached import MODALITIES, Selection, expect_new, select
 from data.interchange.downloads import read_head
 from data.interchange.imported import Features, Import
@@ -147,11 +147,13 @@ def _features(folder: Path, names: pd.Series, utterances: pd.Series) -> Features
         raise InputError(
             f"{folder}: {' and '.join(f'{files[one].name} is {width} wide' for width, one in widths.items())}; expected one width."
         )
+    sources = {utterance: file_digest(file)[:KEY_LENGTH] for utterance, file in files.items()}
     return Features(
         encoder=folder.name.removesuffix(_SUFFIX),
+        origin=digest({files[utterance].name: source for utterance, source in sources.items()}),
         dim=next(iter(widths)),
         lengths={utterance: shape[0] for utterance, shape in shapes.items()},
-        sources={utterance: file_digest(file)[:KEY_LENGTH] for utterance, file in files.items()},
+        sources=sources,
         read=lambda utterance: np.array(_open(files[utterance])),
     )
 

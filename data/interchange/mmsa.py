@@ -193,7 +193,7 @@ def _features(modality: str, parts: Mapping[str, Mapping[str, Any]], ids: Mappin
         return parts[split][modality][row, rows]
 
     lengths = {name: rows.stop - rows.start for name, (_, _, rows) in place_of.items()}
-    return Features(f"{modality} of {path.name}", values.shape[2], lengths, dict.fromkeys(lengths, origin), read)
+    return Features(f"{modality} of {path.name}", origin, values.shape[2], lengths, dict.fromkeys(lengths, origin), read)
 
 
 def _values(part: Mapping[str, Any], modality: str, count: int, where: str) -> np.ndarray:
