@@ -38,9 +38,9 @@ from typing import Any, NamedTuple, Self
 import h5py
 import numpy as np
 
-from data.atomic import atomic_path
 from data.errors import InputError
 from data.feature_index import DTYPES, REBUILD, DamagedFileError, FeatureIndex, is_finite
+from data.hdf5 import new_hdf5
 from data.interchange.downloads import read_head
 
 PROVENANCE = ("corpus", "modality", "encoder", "identity", "packages", "device", "when")
@@ -275,7 +275,8 @@ class FeatureWriter:
     def _begin(self) -> Iterator[None]:
         # Since version 1.8, HDF5 can give its structures checksums of their own; older layouts are misread when damaged.
         layout = ("v108", "v108")
-        with atomic_path(self.path) as temporary, h5py.File(temporary, "w", libver=layout, locking=False) as file:
+        page = {"alignment_threshold": 4096, "alignment_interval": 4096}  # for the values to begin where a page does
+        with new_hdf5(self.path, libver=layout, locking=False, **page) as file:
             self._values = file.create_dataset("values", self._shape, self._dtype, fill_time="never")
             yield
             if missing := np.flatnonzero(~self._written).tolist():

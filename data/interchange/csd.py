@@ -17,9 +17,10 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from data.atomic import atomic_path
+from data.atomic import atomic_folder
 from data.cache import CachedCorpus
 from data.errors import InputError
+from data.hdf5 import new_hdf5
 from data.interchange.cached import Selection, expect_new, select
 from data.interchange.downloads import read_head
 from data.labels import EMOTIONS
@@ -77,7 +78,7 @@ def write_csd(path: Path, name: str, entries: Iterable[tuple[str, Entry]], metad
     """
     if not _is_group_name(name):
         raise InputError(f"{path}: a sequence cannot be named {name!r}: expected a name without '/'.")
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+    with new_hdf5(path) as file:
         root = file.create_group(name)
         data = root.create_group("data")
         for entry_id, entry in entries:
@@ -97,7 +98,7 @@ def export_csd(corpus: CachedCorpus, out: Path, limits: Mapping[str, int]) -> li
 
     Args:
         corpus: Of a cache.
-        out: The folder; made.
+        out: The folder; appears complete or not at all.
         limits: Modality → rows to keep of an utterance, from its first.
 
     Returns:
@@ -109,17 +110,24 @@ def export_csd(corpus: CachedCorpus, out: Path, limits: Mapping[str, int]) -> li
     expect_new(out)
     selection = select(corpus, limits, is_labelled=False)
     spans = _spans(selection.table, corpus.manifest)
-    names = selection.table["utterance_id"].str.replace("/", "_").tolist()
-    for modality in selection.stores:
-        described = {"computational sequence description": f"{modality} features of {corpus.name} by {selection.encoder(modality)}"}
-        write_csd(out / f"{modality}.csd", f"{corpus.name} {modality}", _entries(selection, modality, names, spans), described)
-    labels = selection.table[["sentiment", *EMOTIONS]].to_numpy(np.float32)
-    entries = ((name, Entry(labels[[row]], spans[[row]])) for row, name in enumerate(names))
-    write_csd(out / "labels.csd", "All Labels", entries, {"dimension names": ["sentiment", *EMOTIONS]})
+    with atomic_folder(out) as folder:
+        _write_sequences(folder, selection, spans)
     return [
         *selection.notes,
         f"files: {', '.join(f'{one}.csd' for one in (*selection.stores, 'labels'))}; splits are not in this format",
     ]
+
+
+def _write_sequences(folder: Path, selection: Selection, spans: np.ndarray) -> None:
+    names = selection.table["utterance_id"].str.replace("/", "_").tolist()
+    for modality in selection.stores:
+        described = {
+            "computational sequence description": f"{modality} features of {selection.corpus} by {selection.encoder(modality)}"
+        }
+        write_csd(folder / f"{modality}.csd", f"{selection.corpus} {modality}", _entries(selection, modality, names, spans), described)
+    labels = selection.table[["sentiment", *EMOTIONS]].to_numpy(np.float32)
+    entries = ((name, Entry(labels[[row]], spans[[row]])) for row, name in enumerate(names))
+    write_csd(folder / "labels.csd", "All Labels", entries, {"dimension names": ["sentiment", *EMOTIONS]})
 
 
 def _spans(table: pd.DataFrame, where: Path) -> np.ndarray:

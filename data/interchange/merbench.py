@@ -12,6 +12,7 @@ This is what MERBench reads. Texts and emotions are not in it, and neither is wh
 Source: https://github.com/zeroQiaoba/MERTools (MERBench/toolkit/utils/read_data.py, dataloader/cmudata.py, preprocess/cmumosi.py)
 """
 
+import io
 import json
 import re
 from collections.abc import Mapping
@@ -20,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from data.atomic import atomic_path
+from data.atomic import atomic_folder
 from data.cache import CachedCorpus
 from data.corpora.folder import read_folder
 from data.corpora.mmsa import LABEL_FILE
@@ -43,7 +44,7 @@ def export_merbench(corpus: CachedCorpus, out: Path, limits: Mapping[str, int]) 
 
     Args:
         corpus: Of a cache.
-        out: The folder; made.
+        out: The folder; appears complete or not at all.
         limits: Modality → rows to keep of an utterance, from its first.
 
     Returns:
@@ -60,13 +61,11 @@ def export_merbench(corpus: CachedCorpus, out: Path, limits: Mapping[str, int]) 
             f"{corpus.manifest}: two clips would be called {names[names.duplicated()].iloc[0]!r}, which MERBench cannot tell apart."
         )
     folders = _folders(selection)
-    for modality, folder in folders.items():
-        (out / folder).mkdir(parents=True)
-        for name, utterance in zip(names, selection.table["utterance_id"], strict=True):
-            np.save(out / folder / f"{name}.npy", selection.features(modality, utterance))
-    _write_labels(out, selection.table, names)
-    with atomic_path(out / FEATURES_FILE) as temporary:  # last: an export without it is not complete
-        temporary.write_text(json.dumps(folders, indent=2) + "\n", encoding="utf-8")
+    with atomic_folder(out) as made:
+        for modality, folder in folders.items():
+            _write_features(made / folder, selection, modality, names)
+        _write_labels(made, selection.table, names)
+        (made / FEATURES_FILE).write_text(json.dumps(folders, indent=2) + "\n", encoding="utf-8")
     return [*selection.notes, *(f"{modality}: {folder}" for modality, folder in folders.items()), f"labels: {NPZ_FILE}, {LABEL_FILE}"]
 
 
@@ -107,6 +106,14 @@ def _folders(selection: Selection) -> dict[str, str]:
     }
     is_ambiguous = len(set(encoders.values())) < len(encoders)
     return {modality: f"{encoder}-{modality}{_SUFFIX}" if is_ambiguous else encoder + _SUFFIX for modality, encoder in encoders.items()}
+
+
+def _write_features(folder: Path, selection: Selection, modality: str, names: pd.Series) -> None:
+    folder.mkdir()
+    for name, utterance in zip(names, selection.table["utterance_id"], strict=True):
+        content = io.BytesIO()  # np.save into a file does not say that a disk is full
+        np.save(content, selection.features(modality, utterance))
+        (folder / f"{name}.npy").write_bytes(content.getbuffer())
 
 
 def _write_labels(out: Path, table: pd.DataFrame, names: pd.Series) -> None:
