@@ -46,7 +46,7 @@ _DERIVED = ("annotations", "classification_labels", "text_bert", "vision", "visi
 def export_mmsa(corpus: CachedCorpus, out: Path, limits: Mapping[str, int]) -> list[str]:
     """Writes a corpus as one pickle, unaligned, padded at the front to the longest utterance; a modality it lacks is one step of zeros.
 
-    The file takes N × (Tt × Dt + Ta × Da) × 4 bytes, and so does the memory needed.
+    The file takes N × (Tt × Dt + Ta × Da) × 4 bytes; the memory needed is that and its largest array once more.
 
     Args:
         corpus: Of a cache.
