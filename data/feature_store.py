@@ -137,6 +137,22 @@ class FeatureStore:
             raise InputError(f"{self.path}: no utterance {utterance_id!r} among {len(self):,}. {hint}")
         return self.read(index, index + 1)
 
+    def checked(self, utterance_id: str) -> np.ndarray:
+        """Like `store[utterance_id]`, compared with its checksum.
+
+        Raises:
+            InputError: There is no such utterance.
+            DamagedFileError: The values are not those that were written.
+        """
+        values = self[utterance_id]
+        found, written = zlib.crc32(values), self.checksums[self._index_of[utterance_id]]
+        if found != written:
+            raise DamagedFileError(
+                f"{self.path}: the values of {utterance_id!r} are damaged (checksum {found:08x}, {written:08x} when they were written)."
+                f" See what else is with: python -m data verify {self.path}"
+            )
+        return values
+
     @cached_property
     def lengths(self) -> np.ndarray:
         """(N,) int64, rows of each utterance."""
