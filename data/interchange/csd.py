@@ -24,6 +24,7 @@ from data.hdf5 import new_hdf5
 from data.interchange.cached import Selection, expect_new, select
 from data.interchange.downloads import read_head
 from data.labels import EMOTIONS
+from data.schema import SPLITS
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
@@ -138,9 +139,16 @@ def _spans(table: pd.DataFrame, where: Path) -> np.ndarray:
     if len(unknown):
         raise InputError(
             f"{where}: {len(unknown):,} of {len(table):,} utterances have no known duration, first {unknown.iloc[0]!r}; "
-            "a .csd gives every row its time. Export as mmsa or merbench, which do not."
+            f"a .csd gives every row its time. Build the corpus with its media, which have durations{_other_formats(table)}."
         )
     return spans
+
+
+def _other_formats(table: pd.DataFrame) -> str:
+    """The formats without times that a corpus can have, as advice: they need a sentiment and a split."""
+    splits = set(table.loc[table["sentiment"].notna(), "split"]) & set(SPLITS)
+    formats = [name for name, is_possible in (("mmsa", splits == set(SPLITS)), ("merbench", bool(splits))) if is_possible]
+    return f", or export as {' or '.join(formats)}, which needs none" if formats else ""
 
 
 def _entries(selection: Selection, modality: str, names: list[str], spans: np.ndarray) -> Iterator[tuple[str, Entry]]:
