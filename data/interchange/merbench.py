@@ -1,6 +1,6 @@
 """MERBench's feature folders, out and in.
 
-    <encoder>-FRA/<video>_<clip>.npy   (T, D) float32, one file a clip; '/' in a video id is '_' here
+    <encoder>-FRA/<video>_<clip>.npy   (T, D) float32, one file a clip; '/' in a video id is '_' here; <video>.npy without a clip id
     label.npz                          train_corpus, val_corpus, test_corpus: each a pickled dict
                                        {"<video>_<clip>": {"emo": 0, "val": sentiment}}
 
@@ -36,6 +36,9 @@ FEATURES_FILE = "features.json"
 NPZ_FILE = "label.npz"
 
 _SUFFIX = "-FRA"
+_LONGEST_BYTES = 255
+"""Of a file name, on every common file system."""
+
 _THEIR_SPLITS = {"train": "train_corpus", "valid": "val_corpus", "test": "test_corpus"}
 
 
@@ -55,7 +58,7 @@ def export_merbench(corpus: CachedCorpus, out: Path, limits: Mapping[str, int]) 
     """
     expect_new(out)
     selection = select(corpus, limits, is_labelled=True)
-    names = _names(selection.table)
+    names = _names(selection.table, corpus.manifest)
     if names.duplicated().any():
         raise InputError(
             f"{corpus.manifest}: two clips would be called {names[names.duplicated()].iloc[0]!r}, which MERBench cannot tell apart."
@@ -82,8 +85,8 @@ def read_merbench(path: Path, name: str) -> Import:
     if not path.is_dir():
         raise InputError(f"{path}: no such folder, expected one with {LABEL_FILE}, {FEATURES_FILE} and feature folders.")
     folders = _read_folders(path)
-    corpus = read_folder(name, path)
-    names = _names(corpus.utterances)
+    corpus = read_folder(name, path, has_media=False)
+    names = _names(corpus.utterances, path / LABEL_FILE)
     if names.duplicated().any():
         raise InputError(f"{path / LABEL_FILE}: two clips have their features in {names[names.duplicated()].iloc[0]}.npy.")
     features, notes = {}, []
@@ -94,9 +97,16 @@ def read_merbench(path: Path, name: str) -> Import:
     return Import(corpus, file_digest(path / LABEL_FILE)[:KEY_LENGTH], features, tuple(notes))
 
 
-def _names(table: pd.DataFrame) -> pd.Series:
-    """The name of each clip's files, without suffix."""
-    return (table["video_id"] + "_" + table["clip_id"]).str.replace("/", "_")
+def _names(table: pd.DataFrame, where: Path) -> pd.Series:
+    """The name of each clip's files, without suffix: that of its video where the clip has no id of its own."""
+    names = (table["video_id"] + "_" + table["clip_id"]).where(table["clip_id"] != "", table["video_id"]).str.replace("/", "_")
+    for name in names:
+        if "\0" in name or len(f"{name}.npy".encode()) > _LONGEST_BYTES:
+            raise InputError(
+                f"{where}: a clip would be called {name[:60]!r}… in its feature folder: expected a file name of at most "
+                f"{_LONGEST_BYTES} bytes, without NUL. Shorten its video_id and clip_id."
+            )
+    return names
 
 
 def _folders(selection: Selection) -> dict[str, str]:
@@ -136,7 +146,7 @@ def _read_folders(path: Path) -> dict[str, str]:
     read_head(source)
     try:
         folders = json.loads(source.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{source}: not JSON ({error}); {expected}.") from error
     is_table = isinstance(folders, dict) and bool(folders) and folders.keys() <= set(MODALITIES)
     if not is_table or not all(folder in found for folder in folders.values()):
@@ -171,8 +181,8 @@ def _open(file: Path) -> np.ndarray:
         raise InputError(f"{file}: not a .npy file. Export it again.")
     try:
         values = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{file}: truncated, damaged, or not an array of numbers ({error}).") from error
+    except Exception as error:  # a damaged header raises anything, tokenize.TokenError for one
+        raise InputError(f"{file}: truncated, damaged, or not an array of numbers ({' '.join(str(error).split())}).") from error
     values = values[None] if values.ndim == 1 else values
     if values.dtype.kind not in "iuf" or values.ndim != 2 or values.shape[1] == 0:
         raise InputError(f"{file}: {values.dtype.name} {values.shape}, expected numbers of shape (steps, width).")
