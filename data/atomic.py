@@ -1,4 +1,4 @@
-"""Files appear complete or not at all: written under a temporary name, flushed to disk, renamed.
+"""Files and folders appear complete or not at all: written under a temporary name, flushed to disk, renamed.
 
 Temporary names say which process of which machine writes them, so that the next run can tell the stray files of a killed process
 from those of a living one.
@@ -7,6 +7,7 @@ from those of a living one.
 import contextlib
 import os
 import re
+import shutil
 import socket
 import time
 from collections.abc import Iterator
@@ -24,23 +25,64 @@ def atomic_path(target: Path) -> Iterator[Path]:
     The parent folder is made if need be. A reader sees the old file or the new one, never a part.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.parent / f".{target.name}.tmp~{socket.gethostname()}~{os.getpid()}"
+    temporary = _temporary(target)
     try:
-        yield temporary
-        _flush(temporary)
-        os.replace(temporary, target)
+        with _named(target):
+            yield temporary
+            _flush(temporary)
+            os.replace(temporary, target)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     _flush(target.parent)
 
 
+@contextlib.contextmanager
+def atomic_folder(target: Path) -> Iterator[Path]:
+    """Like `atomic_path`, for a folder that is not there yet, or is empty: yields an empty one beside it to be filled."""
+    with temporary_folder(target) as temporary, _named(target):
+        yield temporary
+        os.sync()  # one call for all files that are in it
+        os.replace(temporary, target)
+    _flush(target.parent)
+
+
+@contextlib.contextmanager
+def temporary_folder(target: Path) -> Iterator[Path]:
+    """Yields a new folder beside `target`, and removes it in the end with what is in it."""
+    temporary = _temporary(target)
+    shutil.rmtree(temporary, ignore_errors=True)  # of a killed process that had our number
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
 def remove_strays(folder: Path) -> list[Path]:
-    """Removes temporary files below `folder` whose writer is gone, and returns them."""
+    """Removes temporary files and folders below `folder` whose writer is gone, and returns them."""
     strays = [path for path in folder.rglob(".*.tmp~*") if _is_stray(path)]
     for path in strays:
-        path.unlink(missing_ok=True)
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
     return strays
+
+
+def _temporary(target: Path) -> Path:
+    return target.parent / f".{target.name}.tmp~{socket.gethostname()}~{os.getpid()}"
+
+
+@contextlib.contextmanager
+def _named(target: Path) -> Iterator[None]:
+    """An OSError that names no file, as that of a full disk, names `target`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(target)
+        raise
 
 
 def _flush(path: Path) -> None:

@@ -9,10 +9,13 @@ are relative to the cache, so that a cache can be moved or copied:
 """
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 from data.atomic import atomic_path
 from data.errors import InputError
@@ -20,6 +23,8 @@ from data.lookup import lookup
 
 INDEX = "index.json"
 VERSION = 1
+
+_LOCK = ".index.lock"
 
 
 @dataclass(frozen=True)
@@ -85,24 +90,42 @@ def index_content(folder: Path, corpora: Iterable[CachedCorpus], report: Path) -
     return {"version": VERSION, "corpora": entries, "report": report.relative_to(folder).as_posix()}
 
 
-def add_corpus(folder: Path, corpus: CachedCorpus) -> None:
+def add_corpus(folder: Path, corpus: CachedCorpus, staging: Path | None = None) -> None:
     """Adds a corpus that no build has made to the index of a cache; the index is made if need be.
+
+    Several processes may add theirs at the same time.
+
+    Args:
+        folder: The cache.
+        corpus: Its files lie below `folder`.
+        staging: Where the files are until now, if not there: a folder of the same file system, of which they take the place that
+            they are to have in `folder`.
 
     Raises:
         InputError: As `expect_no_corpus`.
     """
-    expect_no_corpus(folder, corpus.name)
-    path = folder / INDEX
-    index = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"version": VERSION, "corpora": {}}
-    index["corpora"][corpus.name] = _entry(folder, corpus)
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / _LOCK):
+        expect_no_corpus(folder, corpus.name)
+        path = folder / INDEX
+        index = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"version": VERSION, "corpora": {}}
+        index["corpora"][corpus.name] = _entry(folder, corpus)
+        with atomic_path(path) as temporary:
+            temporary.write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+            if staging is not None:
+                _move(corpus, staging, folder)
 
 
 def expect_no_corpus(folder: Path, name: str) -> None:
     """Raises InputError if the cache `folder`, which may not exist yet, has a corpus of this name or a damaged index."""
     if (folder / INDEX).is_file() and name in read_cache(folder):
         raise InputError(f"{folder}: there is a corpus {name!r} in this cache already. Choose another name or another cache.")
+
+
+def _move(corpus: CachedCorpus, staging: Path, folder: Path) -> None:
+    for _, path in corpus.files():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(staging / path.relative_to(folder), path)
 
 
 def _entry(folder: Path, corpus: CachedCorpus) -> dict[str, Any]:

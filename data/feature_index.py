@@ -137,7 +137,7 @@ def _expect_utterances(path: Path, ids: Sequence[str], lengths: Sequence[int]) -
     seen: set[str] = set()
     for utterance_id, length in zip(ids, lengths, strict=True):
         name = f"{path}: utterance {utterance_id!r}"
-        if not utterance_id or "\0" in utterance_id or not _is_unicode(utterance_id):
+        if not utterance_id or "\0" in utterance_id or not is_unicode(utterance_id):
             raise InputError(f"{name}: expected an id of at least one character, in Unicode, without NUL.")
         if utterance_id in seen:
             raise InputError(f"{name} occurs twice, expected unique ids.")
@@ -146,7 +146,8 @@ def _expect_utterances(path: Path, ids: Sequence[str], lengths: Sequence[int]) -
         seen.add(utterance_id)
 
 
-def _is_unicode(text: str) -> bool:
+def is_unicode(text: str) -> bool:
+    """Whether a text can be stored: it has no half of a surrogate pair."""
     try:
         text.encode()
     except UnicodeEncodeError:

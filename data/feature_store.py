@@ -38,9 +38,9 @@ from typing import Any, NamedTuple, Self
 import h5py
 import numpy as np
 
-from data.atomic import atomic_path
 from data.errors import InputError
 from data.feature_index import DTYPES, REBUILD, DamagedFileError, FeatureIndex, is_finite
+from data.hdf5 import new_hdf5
 from data.interchange.downloads import read_head
 
 PROVENANCE = ("corpus", "modality", "encoder", "identity", "packages", "device", "when")
@@ -136,6 +136,22 @@ class FeatureStore:
             hint = f"Did you mean {near[0]!r}?" if near else f"The first is {self.ids[0]!r}." if self.ids else ""
             raise InputError(f"{self.path}: no utterance {utterance_id!r} among {len(self):,}. {hint}")
         return self.read(index, index + 1)
+
+    def checked(self, utterance_id: str) -> np.ndarray:
+        """Like `store[utterance_id]`, compared with its checksum.
+
+        Raises:
+            InputError: There is no such utterance.
+            DamagedFileError: The values are not those that were written.
+        """
+        values = self[utterance_id]
+        found, written = zlib.crc32(values), self.checksums[self._index_of[utterance_id]]
+        if found != written:
+            raise DamagedFileError(
+                f"{self.path}: the values of {utterance_id!r} are damaged (checksum {found:08x}, {written:08x} when they were written)."
+                f" See what else is with: python -m data verify {self.path}"
+            )
+        return values
 
     @cached_property
     def lengths(self) -> np.ndarray:
@@ -275,7 +291,8 @@ class FeatureWriter:
     def _begin(self) -> Iterator[None]:
         # Since version 1.8, HDF5 can give its structures checksums of their own; older layouts are misread when damaged.
         layout = ("v108", "v108")
-        with atomic_path(self.path) as temporary, h5py.File(temporary, "w", libver=layout, locking=False) as file:
+        page = {"alignment_threshold": 4096, "alignment_interval": 4096}  # for the values to begin where a page does
+        with new_hdf5(self.path, libver=layout, locking=False, **page) as file:
             self._values = file.create_dataset("values", self._shape, self._dtype, fill_time="never")
             yield
             if missing := np.flatnonzero(~self._written).tolist():

@@ -44,7 +44,8 @@ def reopen(folder: RunFolder, cache: Path | None, device: torch.device, corpus: 
         config = dataclasses.replace(config, corpus=corpus, data=data)
     material = open_material(config, cache or Path(content["made"]["cache"]), device)
     for modality, found in encoders(material.corpus, config.data.modalities).items():
-        if found != (wanted := content["encoders"][modality]):
+        found, wanted = _compared(found), _compared(content["encoders"][modality])
+        if found != wanted:
             raise InputError(
                 f"{material.corpus.features[modality]}: not made as the {modality} features that {folder.path} was trained on:"
                 f" {_differences(found, wanted)}. Build the cache with the same encoder and settings."
@@ -155,6 +156,12 @@ def draw_routing(folder: RunFolder, name: str) -> None:
     """Draws a routing report, if there is one. It takes seconds, which the trials of a sweep are spared."""
     if (report := folder.routing(name)) is not None:
         draw(report, folder.path / f"{name}.svg")
+
+
+def _compared(made: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What tells encoders apart. Of an import only its origin does: its encoder is called after a file, which can be renamed."""
+    is_imported = isinstance(made["identity"], dict) and "origin" in made["identity"]
+    return {**made, "encoder": None} if is_imported else made
 
 
 def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from data.atomic import atomic_path, remove_strays
+from data.atomic import atomic_folder, atomic_path, remove_strays
 
 _WRITER = """
 import os, sys, time
@@ -70,6 +70,46 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, error):
     assert (tmp_path / "x.h5").read_text() == "old"
 
 
+def test_a_folder_appears_when_all_that_is_in_it_is_written(tmp_path):
+    target = tmp_path / "exports" / "mosi"
+    with atomic_folder(target) as temporary:
+        (temporary / "deep").mkdir()
+        (temporary / "deep" / "x.npy").write_text("all")
+        assert not target.exists()
+        assert temporary.parent == target.parent
+    assert (target / "deep" / "x.npy").read_text() == "all"
+    assert os.listdir(target.parent) == ["mosi"]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
+def test_a_folder_that_fails_leaves_nothing(tmp_path, error):
+    def fail():
+        with atomic_folder(tmp_path / "mosi") as temporary:
+            (temporary / "x.npy").write_text("half")
+            raise error
+
+    with pytest.raises(error):
+        fail()
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_folder_with_something_in_it_is_not_replaced(tmp_path):
+    write(tmp_path / "mosi" / "x.npy", "mine")
+    with pytest.raises(OSError, match="not empty"), atomic_folder(tmp_path / "mosi") as temporary:
+        (temporary / "y.npy").write_text("other")
+    assert os.listdir(tmp_path) == ["mosi"]
+    assert os.listdir(tmp_path / "mosi") == ["x.npy"]
+
+
+def test_a_full_disk_is_reported_with_the_name_of_the_file(tmp_path):
+    def fail():
+        with atomic_path(tmp_path / "x.pkl"):
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match=rf"No space left on device: '{tmp_path}/x\.pkl'$"):
+        fail()
+
+
 def test_nothing_written_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError), atomic_path(tmp_path / "x.h5"):
         pass
@@ -101,6 +141,13 @@ def test_the_file_of_a_killed_process_is_a_stray(tmp_path, writer):
     assert [path.name for path in left] == [f".x.h5.tmp~{socket.gethostname()}~{writer.pid}"]
     assert remove_strays(tmp_path) == left
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_folder_of_a_killed_process_is_a_stray(tmp_path):
+    stray = tmp_path / f".mosi.tmp~{socket.gethostname()}~{10**30}"
+    write(stray / "x.npy", "half")
+    assert remove_strays(tmp_path) == [stray]
+    assert os.listdir(tmp_path) == []
 
 
 def test_the_file_of_a_living_process_is_left_alone(tmp_path, writer):

@@ -1,11 +1,12 @@
 """The index of a cache is read, and what cannot be read is said in a sentence that helps."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from caches import make_cache
 
-from data.cache import INDEX, CachedCorpus, index_content, open_corpus, read_cache
+from data.cache import INDEX, CachedCorpus, add_corpus, index_content, open_corpus, read_cache
 from data.errors import InputError
 from pipeline.steps import write_index
 
@@ -40,6 +41,28 @@ def test_what_a_build_writes_is_what_is_read(project):
     assert clips.manifest == plan.corpora["clips"].manifest
     assert clips.features == {modality: one.path for (corpus, modality), one in plan.features.items() if corpus == "clips"}
     assert clips.pseudo_labels == plan.ledgers["clips"].path
+
+
+def test_corpora_that_are_added_at_the_same_time_are_all_kept(tmp_path):
+    names = [f"clips{i}" for i in range(40)]
+
+    def add(name):
+        add_corpus(tmp_path, CachedCorpus(name, tmp_path / f"{name}.parquet", {"text": tmp_path / f"{name}.h5"}, None))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(add, names))
+    assert sorted(read_cache(tmp_path)) == sorted(names)
+
+
+def test_files_of_a_name_that_is_taken_stay_where_they_are(cache, tmp_path_factory):
+    staging = tmp_path_factory.mktemp("staging")
+    (staging / "new").mkdir()
+    (staging / "new" / "m.parquet").write_text("new")
+    with pytest.raises(InputError, match="there is a corpus 'mosi' in this cache already"):
+        add_corpus(cache, CachedCorpus("mosi", cache / "new" / "m.parquet", {}, None), staging)
+    assert not (cache / "new").exists()
+    add_corpus(cache, CachedCorpus("clips", cache / "new" / "m.parquet", {}, None), staging)
+    assert open_corpus(cache, "clips").manifest.read_text() == "new"
 
 
 def test_a_moved_cache_is_still_a_cache(cache, tmp_path_factory):

@@ -100,10 +100,24 @@ def test_damage_anywhere_in_the_values_names_the_utterance(tmp_path_factory, dat
     assert is_intact(path)  # the structure is, and no values are read for it
 
 
+def test_a_checked_utterance_is_the_same_or_refused(path):
+    with FeatureStore.open(path) as store:
+        name = store.ids[-1]
+        assert store.checked(name).tolist() == store[name].tolist()
+        content = bytearray(path.read_bytes())
+        position, size = position_of_values(path)
+        content[position + size - 1] ^= 1
+        path.write_bytes(content)
+        with pytest.raises(DamagedFileError, match=rf"the values of '{name}' are damaged \(checksum .*: python -m data verify {path}$"):
+            store.checked(name)
+        assert store.checked(store.ids[0]).tolist() == store[store.ids[0]].tolist()
+
+
 def test_a_file_cut_while_it_is_open_is_damaged(path):
     with FeatureStore.open(path) as store:
-        os.truncate(path, position_of_values(path)[0] + 10)
-        with pytest.raises(DamagedFileError, match=r"text\.h5: ends at byte 2,058, inside its values"):
+        end = position_of_values(path)[0] + 10
+        os.truncate(path, end)
+        with pytest.raises(DamagedFileError, match=rf"text\.h5: ends at byte {end:,}, inside its values"):
             store.verify()
 
 

@@ -197,6 +197,23 @@ def test_clips_of_unknown_duration_are_refused_and_named(tmp_path):
     assert not (tmp_path / "csd").exists()
 
 
+@pytest.mark.parametrize(
+    ("columns", "advice"),
+    [
+        ({}, "media, which have durations, or export as mmsa or merbench, which needs none."),
+        ({"split": "train"}, "media, which have durations, or export as merbench, which needs none."),
+        ({"split": ""}, "media, which have durations."),
+        ({"sentiment": np.nan}, "media, which have durations."),
+    ],
+)
+def test_only_a_format_that_the_corpus_can_have_is_advised(tmp_path, columns, advice):
+    corpus = open_corpus(make_cache(tmp_path / "cache", utterances=12), "mosi")
+    write_manifest(corpus.manifest, read_manifest(corpus.manifest).assign(**columns), {})
+    with pytest.raises(InputError) as error:
+        export_csd(corpus, tmp_path / "csd", {})
+    assert str(error.value).endswith(advice)
+
+
 def test_a_slash_in_an_id_is_an_underscore_in_the_file(tmp_path):
     write_manifest(tmp_path / "m.parquet", manifest("meld", [{"utterance_id": "train/dia0_utt0", "duration_s": 1.0}]), {})
     path = write(tmp_path / "text.h5", [np.ones((2, 3))], ["train/dia0_utt0"])

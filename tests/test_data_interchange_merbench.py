@@ -49,6 +49,7 @@ def test_an_export_holds_what_merbench_reads(cache, exported):
             stored = np.load(exported / folder / f"{table.at[name, 'video_id']}_{table.at[name, 'clip_id']}.npy")
             assert stored.dtype == np.float32
             np.testing.assert_array_equal(stored, values)
+    assert json.loads((exported / "features.json").read_text()) == {"text": "made-up-text-FRA", "audio": "made-up-audio-FRA"}
     with np.load(exported / "label.npz", allow_pickle=True) as labels:
         for theirs, ours in (("train_corpus", "train"), ("val_corpus", "valid"), ("test_corpus", "test")):
             rows = table[table["split"] == ours]
@@ -123,6 +124,42 @@ def test_names_that_merbench_cannot_tell_apart_are_refused(cache, tmp_path):
         export_merbench(open_corpus(cache, "mosi"), tmp_path / "mer", {})
 
 
+def test_a_name_too_long_for_a_file_is_refused_on_both_ways(cache, exported, tmp_path):
+    said = r"a clip would be called 'vvvv.*'… in its feature folder: expected a file name of at most 255 bytes, without NUL\. Shorten"
+    labels = exported / "label.csv"
+    labels.write_text(labels.read_text().replace("mosi0,2,", f"{'v' * 250},2,"))
+    with pytest.raises(InputError, match=rf"label\.csv: {said}"):
+        read_merbench(exported, "again")
+    path = open_corpus(cache, "mosi").manifest
+    table = read_manifest(path)
+    write_manifest(path, table.assign(video_id=["v" * 250, *table["video_id"][1:]]), {})
+    with pytest.raises(InputError, match=rf"mosi\.parquet: {said}"):
+        export_merbench(open_corpus(cache, "mosi"), tmp_path / "new", {})
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_corpus_without_clip_ids_has_files_called_by_its_ids(tmp_path):
+    rows = [{"utterance_id": f"v_{i}", "video_id": f"v_{i}", "clip_id": "", "sentiment": 1.0} for i in range(2)]
+    write_manifest(tmp_path / "m.parquet", manifest("any", rows), {})
+    path = write(tmp_path / "text.h5", noise([2, 3]), ["v_0", "v_1"], attributes={"encoder": "made up"})
+    add_corpus(tmp_path, CachedCorpus("any", tmp_path / "m.parquet", {"text": path}, None))
+    export_merbench(open_corpus(tmp_path, "any"), tmp_path / "mer", {})
+    assert sorted(file.name for file in (tmp_path / "mer" / "made-up-FRA").iterdir()) == ["v_0.npy", "v_1.npy"]
+    (tmp_path / "mer" / "label.csv").write_text("id,text,split,sentiment\nv_0,Yes.,train,1\nv_1,No.,test,-1\n")
+    write_corpus(tmp_path, read_merbench(tmp_path / "mer", "back"))
+    table, found = everything(tmp_path, "back")
+    assert table["video_id"].to_dict() == {"v_0": "v_0", "v_1": "v_1"}
+    np.testing.assert_array_equal(found["text"]["v_1"], everything(tmp_path, "any")[1]["text"]["v_1"])
+
+
+def test_media_beside_the_features_exclude_nothing(exported, tmp_path):
+    (exported / "mosi0_1.wav").write_bytes(b"RIFF")
+    notes = write_corpus(tmp_path / "back", read_merbench(exported, "again"))
+    assert notes == ["12 utterances as again: 3 train, 5 valid, 4 test"]
+    table, _ = everything(tmp_path / "back", "again")
+    assert set(table["excluded"]) == set(table["media"]) == {""}
+
+
 def test_an_export_goes_into_a_new_folder(cache, exported):
     with pytest.raises(InputError, match="exists already, and an export replaces nothing"):
         export_merbench(open_corpus(cache, "mosi"), exported, {})
@@ -149,6 +186,11 @@ def test_a_file_of_one_step_and_files_of_nobody(exported, tmp_path):
         ("mosi0_1.npy", b"version https://git-lfs.github.com/spec/v1\n", "git-lfs pointer"),
         ("mosi0_1.npy", b"<html>", "an HTML page"),
         ("mosi0_1.npy", b"\x80\x04N.", r"not a \.npy file"),
+        (
+            "mosi0_1.npy",
+            b"\x93NUMPY\x01\x00\x10\x00{'descr': '<f4( \n",
+            r"mosi0_1\.npy: truncated, damaged, or not an array of numbers \(",
+        ),
         ("mosi0_1.npy", np.ones((90, 8), np.float32), r"truncated, damaged, or not an array of numbers"),
         ("mosi0_1.npy", np.array([[{}]], object), "not an array of numbers"),
         ("mosi0_1.npy", np.ones((2, 8, 1)), r"float64 \(2, 8, 1\), expected numbers of shape \(steps, width\)"),
@@ -156,6 +198,7 @@ def test_a_file_of_one_step_and_files_of_nobody(exported, tmp_path):
         ("mosi0_1.npy", np.full((2, 8), np.nan), r"text features of 'mosi0\[1\]': 16 of 16 values are not finite"),
         ("../features.json", None, "Write it: expected .* feature folders here: made-up-audio-FRA, made-up-text-FRA"),
         ("../features.json", b"{", r"features\.json: not JSON"),
+        ("../features.json", b"[" * 100_000, r"features\.json: not JSON \(maximum recursion depth exceeded"),
         ("../features.json", b'{"video": "made-up-text-FRA"}', r"holds \{'video': 'made-up-text-FRA'\}; expected"),
         ("../features.json", b'{"text": "roberta-FRA"}', "feature folders here: made-up-audio-FRA, made-up-text-FRA"),
         ("../features.json", b'{"text": ["a"]}', "features.json: holds"),
@@ -180,9 +223,3 @@ def test_a_broken_folder_is_refused_with_what_was_found(exported, tmp_path, file
 def test_a_folder_that_is_none_is_named(tmp_path):
     with pytest.raises(InputError, match=r"none: no such folder, expected one with label\.csv, features\.json"):
         read_merbench(tmp_path / "none", "x")
-
-
-def test_features_json_is_the_last_file_written(exported):
-    times = {path.name: path.stat().st_mtime_ns for path in exported.iterdir() if path.is_file()}
-    assert max(times, key=times.get) == "features.json"
-    assert json.loads((exported / "features.json").read_text()) == {"text": "made-up-text-FRA", "audio": "made-up-audio-FRA"}

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from caches import make_cache
 from feature_files import features as noise
-from feature_files import write
+from feature_files import position_of_values, write
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from manifests import manifest
@@ -21,6 +21,7 @@ from manifests import manifest
 from data.cache import CachedCorpus, add_corpus, open_corpus, read_cache
 from data.errors import InputError
 from data.feature_store import PROVENANCE, FeatureStore
+from data.interchange.commands import EXPORTS
 from data.interchange.imported import write_corpus
 from data.interchange.mmsa import export_mmsa, read_mmsa
 from data.manifest import read_manifest, write_manifest
@@ -131,6 +132,24 @@ def test_what_mmsa_could_not_use_is_refused(cache, tmp_path, columns, message):
     with pytest.raises(InputError, match=message):
         export(cache, tmp_path / "mosi.pkl")
     assert not (tmp_path / "mosi.pkl").exists()
+
+
+def test_notes_of_limits_are_in_the_order_of_the_modalities(cache, tmp_path):
+    _, notes = export(cache, tmp_path / "mosi.pkl", audio=2, text=2)
+    assert [note.partition(":")[0] for note in notes if "cut to" in note] == ["text", "audio"]
+
+
+@pytest.mark.parametrize("name", ["mmsa", "merbench"])
+def test_damaged_values_are_not_exported(cache, tmp_path, name):
+    path = open_corpus(cache, "mosi").features["audio"]
+    content = bytearray(path.read_bytes())
+    content[position_of_values(path)[0]] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(InputError) as error:
+        EXPORTS[name](open_corpus(cache, "mosi"), tmp_path / "out", {"audio": 1})
+    assert f"{path}: the values of 'mosi0[1]' are damaged (checksum " in str(error.value)
+    assert str(error.value).endswith(f" See what else is with: python -m data verify {path}")
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_export_replaces_nothing_and_needs_a_real_limit(cache, tmp_path):
@@ -280,6 +299,32 @@ def test_what_is_left_is_said(tmp_path):
     assert any("sentiment is 3.2, its scale -3 to 3: taken as 3" in note for note in notes)
 
 
+def test_vision_is_not_read_whatever_it_is(tmp_path):
+    notes = imported(tmp_path, {"train": part(vision=[[[1.0]], [[1.0], [2.0]]])})
+    assert "ignored: the vision features; heads read text and audio" in notes
+
+
+@pytest.mark.parametrize("name", ["dev", "val", "validation"])
+def test_other_names_of_the_validation_split_are_read(tmp_path, name):
+    notes = imported(tmp_path, {name: part(), "train": part((1, 1), id=["w$_$1", "w$_$2"])})
+    assert notes == ["4 utterances as x: 2 train, 2 valid", "audio: none in the file"]
+    table, _ = everything(tmp_path / "cache", "x")
+    assert table["split"].to_dict() == {"w[1]": "train", "w[2]": "train", "v[0]": "valid", "v[1]": "valid"}
+
+
+def test_utterances_without_a_clip_id_come_back(tmp_path):
+    rows = [{"utterance_id": f"v{i}", "video_id": f"v{i}", "clip_id": "", "split": SPLITS[i], "sentiment": 1.0} for i in range(3)]
+    write_manifest(tmp_path / "m.parquet", manifest("any", rows), {})
+    path = write(tmp_path / "text.h5", noise([2, 3, 1]), ["v0", "v1", "v2"])
+    add_corpus(tmp_path, CachedCorpus("any", tmp_path / "m.parquet", {"text": path}, None))
+    export_mmsa(open_corpus(tmp_path, "any"), tmp_path / "any.pkl", {})
+    write_corpus(tmp_path, read_mmsa(tmp_path / "any.pkl", "back"))
+    (before, features), (after, found) = everything(tmp_path, "any"), everything(tmp_path, "back")
+    assert after[["video_id", "clip_id", "split"]].equals(before[["video_id", "clip_id", "split"]])
+    for name in ("v0", "v1", "v2"):
+        np.testing.assert_array_equal(found["text"][name], features["text"][name])
+
+
 def test_clips_are_ordered_by_number_inside_their_video(tmp_path):
     imported(tmp_path, {"train": part(id=["v$_$10", "v$_$9"])})
     table, _ = everything(tmp_path / "cache", "x")
@@ -289,13 +334,33 @@ def test_clips_are_ordered_by_number_inside_their_video(tmp_path):
 bad = part()["text"].copy()
 bad[1, 1, 2] = np.nan
 full = np.ones((2, 4, 3), np.float32)
+padded_with_nan = part()["text"].copy()
+padded_with_nan[0, 3] = np.nan
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         ([1], "expected a dict of train, valid, test, found a list"),
-        ({"dev": {}}, "found a dict of dev"),
+        ({"fold1": {}}, "found a dict of fold1"),
+        ({"dev": {}}, "dev: expected a dict with raw_text, id, regression_labels, found a dict of "),
+        ({"dev": part(), "valid": part()}, "found valid, dev, of which two are the same split; expected train, valid, test"),
+        ({"train": part((), text=np.zeros((0, 4, 3))), "test": part(())}, r"x\.pkl: no utterance in train, test\."),
+        ({"train": part(id=None)}, "train: id: found a NoneType, expected one value for each utterance"),
+        (
+            {"train": part(id=["v$_$0", "v$_$\ud800"])},
+            r"train: id holds 'v\$_\$\\ud800', which no file can hold; expected Unicode without",
+        ),
+        ({"train": part(raw_text=["a", "b\udfff"])}, r"train: raw_text holds 'b\\udfff', which no file can hold; expected Unicode"),
+        ({"train": part(id=["v$_$0", "v\0$_$1"])}, r"train: id is 'v\\x00\$_\$1', expected '<video_id>\$_\$<clip_id>' without NUL"),
+        ({"train": part(regression_labels=[[0.5], [1, 2]])}, "train: regression_labels: found a ragged list, expected one value for"),
+        ({"train": part(text=[[[1.0]], [[1.0], [2.0]]])}, r"train: text: found a list, expected numbers of shape \(2, steps, width\)"),
+        (
+            {"train": part(text_lengths=[[2], [3, 3]])},
+            "train: text_lengths: found a ragged list, expected one value for each utterance",
+        ),
+        ({"train": part(text_lengths=3)}, "train: text_lengths: found a int, expected one value for each utterance"),
+        ({"train": part(text=padded_with_nan, text_lengths=[2, 3])}, r"train: text: the padding of 'v\[0\]' holds nan, expected zeros"),
         ({"train": {"id": []}}, "train: expected a dict with raw_text, id, regression_labels, found a dict of id"),
         ({"train": part(id=["v$_$0"])}, "1 ids, 2 texts and 2 labels"),
         ({"train": part(id=["v$_$0", "v$_$0"])}, r"id 'v\$_\$0' occurs twice"),

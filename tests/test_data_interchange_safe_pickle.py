@@ -5,6 +5,8 @@ import datetime
 import io
 import os
 import pickle
+import subprocess
+import sys
 
 import hypothesis.extra.numpy as hnp
 import numpy as np
@@ -43,7 +45,6 @@ def assert_same(found, expected):
             assert_same(one, other)
     elif isinstance(expected, np.ndarray):
         assert found.dtype == expected.dtype
-        assert found.flags.writeable
         np.testing.assert_array_equal(found, expected)
     else:
         assert found == expected
@@ -58,6 +59,38 @@ def test_what_python_or_we_pickle_is_read_back(tmp_path_factory, tree, protocol)
     assert_same(load(path), tree)
     if protocol is None:
         assert_same(pickle.loads(path.read_bytes()), tree)
+
+
+def peak_rss_mb(code, *arguments):
+    """What a process that runs `code` comes to hold on top of what it holds with NumPy alone."""
+    lines = "import resource, sys, numpy as np", "from pathlib import Path", "from data.interchange import safe_pickle"
+    peak = "resource.getrusage(resource.RUSAGE_SELF).ru_maxrss"
+    script = "\n".join([*lines, f"before = {peak}", code, f"print(({peak} - before) / 1024)"])
+    made = subprocess.run([sys.executable, "-c", script, *map(str, arguments)], capture_output=True, text=True, check=True)
+    return float(made.stdout)
+
+
+def test_reading_takes_the_memory_of_the_file_and_writing_that_of_the_largest_array_more(path):
+    arrays = "{i: np.ones((10, 1 << 18), np.float32) for i in range(6)}"  # of 10 MiB each
+    assert peak_rss_mb(f"safe_pickle.dump({arrays}, open(sys.argv[1], 'wb'))", path) < 60 + 10 + 15
+    assert path.stat().st_size > 60 << 20
+    assert peak_rss_mb("kept = safe_pickle.load(Path(sys.argv[1]))", path) < 60 + 15
+
+
+def test_arrays_share_the_memory_of_what_was_read_and_are_read_only(path):
+    for protocol in (2, 4, 5):
+        path.write_bytes(pickle.dumps([np.ones((2, 3)), np.ones(())], protocol))
+        assert not any(array.flags.writeable for array in load(path))
+
+
+def test_want_of_memory_has_a_message_of_its_own(path):
+    path.write_bytes(b"\x80\x04\x8e" + (1 << 60).to_bytes(8, "little") + b".")  # BINBYTES8 of more than any machine has
+    with pytest.raises(InputError) as error:
+        load(path)
+    assert str(error.value) == (
+        f"{path}: not enough memory. A pickle is read whole, this one has 12 bytes. If there is more than that, it is damaged: "
+        "download it again."
+    )
 
 
 def test_other_orders_scalars_objects_and_sharing_are_read(path):

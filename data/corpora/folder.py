@@ -34,12 +34,13 @@ _SLIP = 0.75
 """How alike a name must be to one of `_COLUMNS` to be its misspelling (difflib's ratio)."""
 
 
-def read_folder(name: str, root: Path) -> Corpus:
+def read_folder(name: str, root: Path, has_media: bool = True) -> Corpus:
     """Reads a folder of clips.
 
     Args:
         name: The corpus name for the manifest.
         root: The folder that holds `label.csv`.
+        has_media: Whether to look for media; without, every utterance is text only, whatever lies in the folder.
 
     Raises:
         InputError: There is no `label.csv`, or it does not hold what it should.
@@ -56,7 +57,11 @@ def read_folder(name: str, root: Path) -> Corpus:
     table["order"] = _order(table)
     table, label_findings = _label(table, rows, path)
     table, split_findings = _split(table, rows, path)
-    table, media_findings = _find_media(table, rows, root, path)
+    media_findings: list[Finding] = []
+    if has_media:
+        table, media_findings = _find_media(table, rows, root, path)
+    else:
+        table = table.assign(media="", whole=False, expected="")
     everything = [*findings, *label_findings, *split_findings, *media_findings]
     return assemble(name, root, "folder with label.csv", table, [path], everything)
 

@@ -32,8 +32,12 @@ class Selection:
     notes: tuple[str, ...]  # for the user: what is exported, what is left out or cut, and why
 
     def features(self, modality: str, utterance_id: str) -> np.ndarray:
-        """(T, D) float32."""
-        return self.stores[modality][utterance_id][: self.limits.get(modality)].astype(np.float32)
+        """(T, D) float32.
+
+        Raises:
+            DamagedFileError: The values are not those that were written.
+        """
+        return self.stores[modality].checked(utterance_id)[: self.limits.get(modality)].astype(np.float32)
 
     def lengths(self, modality: str) -> np.ndarray:
         """(N,) int64 rows of each utterance, limits applied."""
@@ -70,7 +74,7 @@ def select(corpus: CachedCorpus, limits: Mapping[str, int], is_labelled: bool) -
     notes = [f"{len(chosen):,} of {len(table):,} utterances of {corpus.name}: {told_splits(chosen)}"]
     if len(chosen) < len(table):
         notes.append(f"left out: {_counted(reasons[reasons != ''])}")
-    for modality in limits.keys() & stores.keys():
+    for modality in (one for one in stores if one in limits):
         cut = int((_lengths(stores[modality], chosen) > limits[modality]).sum())
         notes.append(f"{modality}: {cut:,} utterances cut to their first {limits[modality]:,} rows")
     if corpus.pseudo_labels is not None:

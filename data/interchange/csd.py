@@ -17,12 +17,14 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from data.atomic import atomic_path
+from data.atomic import atomic_folder
 from data.cache import CachedCorpus
 from data.errors import InputError
+from data.hdf5 import new_hdf5
 from data.interchange.cached import Selection, expect_new, select
 from data.interchange.downloads import read_head
 from data.labels import EMOTIONS
+from data.schema import SPLITS
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
@@ -77,7 +79,7 @@ def write_csd(path: Path, name: str, entries: Iterable[tuple[str, Entry]], metad
     """
     if not _is_group_name(name):
         raise InputError(f"{path}: a sequence cannot be named {name!r}: expected a name without '/'.")
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+    with new_hdf5(path) as file:
         root = file.create_group(name)
         data = root.create_group("data")
         for entry_id, entry in entries:
@@ -97,7 +99,7 @@ def export_csd(corpus: CachedCorpus, out: Path, limits: Mapping[str, int]) -> li
 
     Args:
         corpus: Of a cache.
-        out: The folder; made.
+        out: The folder; appears complete or not at all.
         limits: Modality → rows to keep of an utterance, from its first.
 
     Returns:
@@ -109,17 +111,24 @@ def export_csd(corpus: CachedCorpus, out: Path, limits: Mapping[str, int]) -> li
     expect_new(out)
     selection = select(corpus, limits, is_labelled=False)
     spans = _spans(selection.table, corpus.manifest)
-    names = selection.table["utterance_id"].str.replace("/", "_").tolist()
-    for modality in selection.stores:
-        described = {"computational sequence description": f"{modality} features of {corpus.name} by {selection.encoder(modality)}"}
-        write_csd(out / f"{modality}.csd", f"{corpus.name} {modality}", _entries(selection, modality, names, spans), described)
-    labels = selection.table[["sentiment", *EMOTIONS]].to_numpy(np.float32)
-    entries = ((name, Entry(labels[[row]], spans[[row]])) for row, name in enumerate(names))
-    write_csd(out / "labels.csd", "All Labels", entries, {"dimension names": ["sentiment", *EMOTIONS]})
+    with atomic_folder(out) as folder:
+        _write_sequences(folder, selection, spans)
     return [
         *selection.notes,
         f"files: {', '.join(f'{one}.csd' for one in (*selection.stores, 'labels'))}; splits are not in this format",
     ]
+
+
+def _write_sequences(folder: Path, selection: Selection, spans: np.ndarray) -> None:
+    names = selection.table["utterance_id"].str.replace("/", "_").tolist()
+    for modality in selection.stores:
+        described = {
+            "computational sequence description": f"{modality} features of {selection.corpus} by {selection.encoder(modality)}"
+        }
+        write_csd(folder / f"{modality}.csd", f"{selection.corpus} {modality}", _entries(selection, modality, names, spans), described)
+    labels = selection.table[["sentiment", *EMOTIONS]].to_numpy(np.float32)
+    entries = ((name, Entry(labels[[row]], spans[[row]])) for row, name in enumerate(names))
+    write_csd(folder / "labels.csd", "All Labels", entries, {"dimension names": ["sentiment", *EMOTIONS]})
 
 
 def _spans(table: pd.DataFrame, where: Path) -> np.ndarray:
@@ -130,9 +139,16 @@ def _spans(table: pd.DataFrame, where: Path) -> np.ndarray:
     if len(unknown):
         raise InputError(
             f"{where}: {len(unknown):,} of {len(table):,} utterances have no known duration, first {unknown.iloc[0]!r}; "
-            "a .csd gives every row its time. Export as mmsa or merbench, which do not."
+            f"a .csd gives every row its time. Build the corpus with its media, which have durations{_other_formats(table)}."
         )
     return spans
+
+
+def _other_formats(table: pd.DataFrame) -> str:
+    """The formats without times that a corpus can have, as advice: they need a sentiment and a split."""
+    splits = set(table.loc[table["sentiment"].notna(), "split"]) & set(SPLITS)
+    formats = [name for name, is_possible in (("mmsa", splits == set(SPLITS)), ("merbench", bool(splits))) if is_possible]
+    return f", or export as {' or '.join(formats)}, which needs none" if formats else ""
 
 
 def _entries(selection: Selection, modality: str, names: list[str], spans: np.ndarray) -> Iterator[tuple[str, Entry]]:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from data.atomic import temporary_folder
 from data.cache import CachedCorpus, add_corpus, expect_no_corpus
 from data.corpora.assemble import exclude
 from data.corpora.base import Corpus, Finding
@@ -26,7 +27,7 @@ from data.fingerprint import digest
 from data.interchange.cached import told_splits
 from data.manifest import write_manifest
 
-REVISION = 1
+REVISION = 2
 """Raised when the same files are imported to other bytes."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -36,7 +37,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 class Features:
     """The features of one modality as another tool left them, by utterance id; possibly of more utterances than the corpus has."""
 
-    encoder: str  # what made them, as far as is known
+    encoder: str  # what made them, as far as is known; said, not compared
+    origin: str  # a digest of the file or files that they come from: what tells them from features of another encoder
     dim: int
     lengths: Mapping[str, int]  # rows of each utterance, 0 or more
     sources: Mapping[str, str]  # a digest of the file or part of it that each utterance's features lie in
@@ -56,7 +58,7 @@ class Import:
 def write_corpus(folder: Path, imported: Import) -> list[str]:
     """Writes a corpus into the cache `folder`, which is made if need be.
 
-    An utterance without a row in one of the modalities is excluded by name.
+    An utterance without a row in one of the modalities is excluded by name. A corpus that cannot be written leaves no file.
 
     Returns:
         What was imported and what was not, in sentences for the user.
@@ -74,11 +76,11 @@ def write_corpus(folder: Path, imported: Import) -> list[str]:
         raise InputError(
             f"{corpus.root}: none of {len(table):,} utterances can be used, the first because of {table['excluded'][0]!r}."
         )
-    paths = {name: _write_features(folder, corpus, name, one, usable) for name, one in imported.features.items()}
-    key = digest([REVISION, corpus.name, corpus.layout, imported.labels, table["excluded"].tolist()])
-    manifest = folder / "manifests" / f"{corpus.name}-{key}.parquet"
-    write_manifest(manifest, table, {"corpus": corpus.name, "layout": corpus.layout, "key": key, "labels": imported.labels})
-    add_corpus(folder, CachedCorpus(corpus.name, manifest, paths, None))
+    with temporary_folder(folder / corpus.name) as staging:
+        paths = {name: _write_features(staging, corpus, name, one, usable) for name, one in imported.features.items()}
+        manifest = _write_manifest(staging, corpus, table, imported.labels)
+        made = CachedCorpus(corpus.name, folder / manifest, {name: folder / path for name, path in paths.items()}, None)
+        add_corpus(folder, made, staging)
     return [
         f"{len(table):,} utterances as {corpus.name}: {told_splits(table)}",
         *imported.notes,
@@ -93,13 +95,22 @@ def _without_rows(ids: pd.Series, features: Mapping[str, Features]) -> pd.Series
     return pd.Series([f"no row of {names} features" if names else "" for names in lacking], index=ids.index, dtype=object)
 
 
+def _write_manifest(folder: Path, corpus: Corpus, table: pd.DataFrame, labels: str) -> Path:
+    """Returns the path below `folder`."""
+    key = digest([REVISION, corpus.name, corpus.layout, labels, table["excluded"].tolist()])
+    path = Path("manifests", f"{corpus.name}-{key}.parquet")
+    write_manifest(folder / path, table, {"corpus": corpus.name, "layout": corpus.layout, "key": key, "labels": labels})
+    return path
+
+
 def _write_features(folder: Path, corpus: Corpus, modality: str, features: Features, ids: Sequence[str]) -> Path:
+    """Returns the path below `folder`."""
     sources = [features.sources[utterance] for utterance in ids]
     key = digest([REVISION, corpus.name, corpus.layout, modality, list(ids), sources])
-    path = folder / "features" / f"{corpus.name}-{modality}-imported-{key}.h5"
+    path = Path("features", f"{corpus.name}-{modality}-imported-{key}.h5")
     lengths = [features.lengths[utterance] for utterance in ids]
-    attributes = _provenance(corpus, modality, features.encoder, key)
-    with FeatureWriter(path, ids, lengths, features.dim, "float32", attributes, sources) as writer:
+    attributes = _provenance(corpus, modality, features, key)
+    with FeatureWriter(folder / path, ids, lengths, features.dim, "float32", attributes, sources) as writer:
         for index, utterance in enumerate(ids):
             values = features.read(utterance)
             _expect_finite(values, f"{corpus.root}: {modality} features of {utterance!r}")
@@ -117,13 +128,13 @@ def _expect_finite(values: np.ndarray, name: str) -> None:
         )
 
 
-def _provenance(corpus: Corpus, modality: str, encoder: str, key: str) -> dict[str, Any]:
+def _provenance(corpus: Corpus, modality: str, features: Features, key: str) -> dict[str, Any]:
     """`data.feature_store.PROVENANCE`, as far as files of another tool tell."""
     return {
         "corpus": corpus.name,
         "modality": modality,
-        "encoder": {"name": encoder, "revision": None, "trained": None},
-        "identity": {"imported": corpus.layout, "revision": REVISION},
+        "encoder": {"name": features.encoder, "revision": None, "trained": None},
+        "identity": {"imported": corpus.layout, "revision": REVISION, "origin": features.origin},
         "key": key,
         "packages": {"python": platform.python_version(), "numpy": version("numpy")},
         "device": None,

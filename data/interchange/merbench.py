@@ -1,6 +1,6 @@
 """MERBench's feature folders, out and in.
 
-    <encoder>-FRA/<video>_<clip>.npy   (T, D) float32, one file a clip; '/' in a video id is '_' here
+    <encoder>-FRA/<video>_<clip>.npy   (T, D) float32, one file a clip; '/' in a video id is '_' here; <video>.npy without a clip id
     label.npz                          train_corpus, val_corpus, test_corpus: each a pickled dict
                                        {"<video>_<clip>": {"emo": 0, "val": sentiment}}
 
@@ -12,6 +12,7 @@ This is what MERBench reads. Texts and emotions are not in it, and neither is wh
 Source: https://github.com/zeroQiaoba/MERTools (MERBench/toolkit/utils/read_data.py, dataloader/cmudata.py, preprocess/cmumosi.py)
 """
 
+import io
 import json
 import re
 from collections.abc import Mapping
@@ -20,12 +21,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from data.atomic import atomic_path
+from data.atomic import atomic_folder
 from data.cache import CachedCorpus
 from data.corpora.folder import read_folder
 from data.corpora.mmsa import LABEL_FILE
 from data.errors import InputError
-from data.fingerprint import KEY_LENGTH, file_digest
+from data.fingerprint import KEY_LENGTH, digest, file_digest
 from data.interchange.cached import MODALITIES, Selection, expect_new, select
 from data.interchange.downloads import read_head
 from data.interchange.imported import Features, Import
@@ -35,6 +36,9 @@ FEATURES_FILE = "features.json"
 NPZ_FILE = "label.npz"
 
 _SUFFIX = "-FRA"
+_LONGEST_BYTES = 255
+"""Of a file name, on every common file system."""
+
 _THEIR_SPLITS = {"train": "train_corpus", "valid": "val_corpus", "test": "test_corpus"}
 
 
@@ -43,7 +47,7 @@ def export_merbench(corpus: CachedCorpus, out: Path, limits: Mapping[str, int]) 
 
     Args:
         corpus: Of a cache.
-        out: The folder; made.
+        out: The folder; appears complete or not at all.
         limits: Modality → rows to keep of an utterance, from its first.
 
     Returns:
@@ -54,19 +58,17 @@ def export_merbench(corpus: CachedCorpus, out: Path, limits: Mapping[str, int]) 
     """
     expect_new(out)
     selection = select(corpus, limits, is_labelled=True)
-    names = _names(selection.table)
+    names = _names(selection.table, corpus.manifest)
     if names.duplicated().any():
         raise InputError(
             f"{corpus.manifest}: two clips would be called {names[names.duplicated()].iloc[0]!r}, which MERBench cannot tell apart."
         )
     folders = _folders(selection)
-    for modality, folder in folders.items():
-        (out / folder).mkdir(parents=True)
-        for name, utterance in zip(names, selection.table["utterance_id"], strict=True):
-            np.save(out / folder / f"{name}.npy", selection.features(modality, utterance))
-    _write_labels(out, selection.table, names)
-    with atomic_path(out / FEATURES_FILE) as temporary:  # last: an export without it is not complete
-        temporary.write_text(json.dumps(folders, indent=2) + "\n", encoding="utf-8")
+    with atomic_folder(out) as made:
+        for modality, folder in folders.items():
+            _write_features(made / folder, selection, modality, names)
+        _write_labels(made, selection.table, names)
+        (made / FEATURES_FILE).write_text(json.dumps(folders, indent=2) + "\n", encoding="utf-8")
     return [*selection.notes, *(f"{modality}: {folder}" for modality, folder in folders.items()), f"labels: {NPZ_FILE}, {LABEL_FILE}"]
 
 
@@ -83,8 +85,8 @@ def read_merbench(path: Path, name: str) -> Import:
     if not path.is_dir():
         raise InputError(f"{path}: no such folder, expected one with {LABEL_FILE}, {FEATURES_FILE} and feature folders.")
     folders = _read_folders(path)
-    corpus = read_folder(name, path)
-    names = _names(corpus.utterances)
+    corpus = read_folder(name, path, has_media=False)
+    names = _names(corpus.utterances, path / LABEL_FILE)
     if names.duplicated().any():
         raise InputError(f"{path / LABEL_FILE}: two clips have their features in {names[names.duplicated()].iloc[0]}.npy.")
     features, notes = {}, []
@@ -95,9 +97,16 @@ def read_merbench(path: Path, name: str) -> Import:
     return Import(corpus, file_digest(path / LABEL_FILE)[:KEY_LENGTH], features, tuple(notes))
 
 
-def _names(table: pd.DataFrame) -> pd.Series:
-    """The name of each clip's files, without suffix."""
-    return (table["video_id"] + "_" + table["clip_id"]).str.replace("/", "_")
+def _names(table: pd.DataFrame, where: Path) -> pd.Series:
+    """The name of each clip's files, without suffix: that of its video where the clip has no id of its own."""
+    names = (table["video_id"] + "_" + table["clip_id"]).where(table["clip_id"] != "", table["video_id"]).str.replace("/", "_")
+    for name in names:
+        if "\0" in name or len(f"{name}.npy".encode()) > _LONGEST_BYTES:
+            raise InputError(
+                f"{where}: a clip would be called {name[:60]!r}… in its feature folder: expected a file name of at most "
+                f"{_LONGEST_BYTES} bytes, without NUL. Shorten its video_id and clip_id."
+            )
+    return names
 
 
 def _folders(selection: Selection) -> dict[str, str]:
@@ -107,6 +116,14 @@ def _folders(selection: Selection) -> dict[str, str]:
     }
     is_ambiguous = len(set(encoders.values())) < len(encoders)
     return {modality: f"{encoder}-{modality}{_SUFFIX}" if is_ambiguous else encoder + _SUFFIX for modality, encoder in encoders.items()}
+
+
+def _write_features(folder: Path, selection: Selection, modality: str, names: pd.Series) -> None:
+    folder.mkdir()
+    for name, utterance in zip(names, selection.table["utterance_id"], strict=True):
+        content = io.BytesIO()  # np.save into a file does not say that a disk is full
+        np.save(content, selection.features(modality, utterance))
+        (folder / f"{name}.npy").write_bytes(content.getbuffer())
 
 
 def _write_labels(out: Path, table: pd.DataFrame, names: pd.Series) -> None:
@@ -129,7 +146,7 @@ def _read_folders(path: Path) -> dict[str, str]:
     read_head(source)
     try:
         folders = json.loads(source.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{source}: not JSON ({error}); {expected}.") from error
     is_table = isinstance(folders, dict) and bool(folders) and folders.keys() <= set(MODALITIES)
     if not is_table or not all(folder in found for folder in folders.values()):
@@ -147,11 +164,13 @@ def _features(folder: Path, names: pd.Series, utterances: pd.Series) -> Features
         raise InputError(
             f"{folder}: {' and '.join(f'{files[one].name} is {width} wide' for width, one in widths.items())}; expected one width."
         )
+    sources = {utterance: file_digest(file)[:KEY_LENGTH] for utterance, file in files.items()}
     return Features(
         encoder=folder.name.removesuffix(_SUFFIX),
+        origin=digest({files[utterance].name: source for utterance, source in sources.items()}),
         dim=next(iter(widths)),
         lengths={utterance: shape[0] for utterance, shape in shapes.items()},
-        sources={utterance: file_digest(file)[:KEY_LENGTH] for utterance, file in files.items()},
+        sources=sources,
         read=lambda utterance: np.array(_open(files[utterance])),
     )
 
@@ -162,8 +181,8 @@ def _open(file: Path) -> np.ndarray:
         raise InputError(f"{file}: not a .npy file. Export it again.")
     try:
         values = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{file}: truncated, damaged, or not an array of numbers ({error}).") from error
+    except Exception as error:  # a damaged header raises anything, tokenize.TokenError for one
+        raise InputError(f"{file}: truncated, damaged, or not an array of numbers ({' '.join(str(error).split())}).") from error
     values = values[None] if values.ndim == 1 else values
     if values.dtype.kind not in "iuf" or values.ndim != 2 or values.shape[1] == 0:
         raise InputError(f"{file}: {values.dtype.name} {values.shape}, expected numbers of shape (steps, width).")

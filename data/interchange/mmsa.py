@@ -24,8 +24,9 @@ from data.atomic import atomic_path
 from data.cache import CachedCorpus
 from data.corpora.assemble import assemble
 from data.corpora.mmsa import clip_ids
-from data.corpora.tables import onto_scale
+from data.corpora.tables import SPLIT_NAMES, onto_scale
 from data.errors import InputError
+from data.feature_index import is_unicode
 from data.fingerprint import KEY_LENGTH, file_digest
 from data.interchange import safe_pickle
 from data.interchange.cached import MODALITIES, Selection, expect_new, select
@@ -46,7 +47,7 @@ _DERIVED = ("annotations", "classification_labels", "text_bert", "vision", "visi
 def export_mmsa(corpus: CachedCorpus, out: Path, limits: Mapping[str, int]) -> list[str]:
     """Writes a corpus as one pickle, unaligned, padded at the front to the longest utterance; a modality it lacks is one step of zeros.
 
-    The file takes N × (Tt × Dt + Ta × Da) × 4 bytes, and so does the memory needed.
+    The file takes N × (Tt × Dt + Ta × Da) × 4 bytes; the memory needed is that and its largest array once more.
 
     Args:
         corpus: Of a cache.
@@ -86,16 +87,17 @@ def read_mmsa(path: Path, name: str) -> Import:
         InputError: The file is no such pickle, or one of its parts is missing or not as above.
     """
     content = safe_pickle.load(path)
-    if not isinstance(content, dict) or not set(SPLITS) & content.keys():
-        raise InputError(f"{path}: expected a dict of {', '.join(SPLITS)}, found {_shown(content)}.")
-    parts = {split: content[split] for split in SPLITS if split in content}
-    table = pd.concat([_utterances(part, f"{path}: {split}", split) for split, part in parts.items()], ignore_index=True)
+    parts = _parts(content, path)
+    tables = {key: _utterances(part, f"{path}: {key}", SPLIT_NAMES[key]) for key, part in parts.items()}
+    table = pd.concat(tables.values(), ignore_index=True)
+    if table.empty:
+        raise InputError(f"{path}: no utterance in {', '.join(parts)}.")
     if table["utterance_id"].duplicated().any():
         twice = table.loc[table["utterance_id"].duplicated(), "id"].iloc[0]
         raise InputError(f"{path}: id {twice!r} occurs twice, expected unique ids.")
     sentiment, findings = onto_scale(table["sentiment"], SENTIMENT_RANGE, path, table["id"].tolist())
     origin = file_digest(path)[:KEY_LENGTH]
-    ids = {split: rows.tolist() for split, rows in table.groupby("split", sort=False)["utterance_id"]}
+    ids = {key: rows["utterance_id"].tolist() for key, rows in tables.items() if len(rows)}
     features = {modality: _features(modality, parts, ids, path, origin) for modality in MODALITIES if _has(parts, modality)}
     if not features:
         raise InputError(f"{path}: neither text nor audio features in it.")
@@ -146,24 +148,52 @@ def _shown(value: Any) -> str:
     return f"a dict of {', '.join(map(str, value))}" if isinstance(value, dict) else f"a {type(value).__name__}"
 
 
+def _parts(content: Any, path: Path) -> dict[str, Any]:
+    """What the file has under each name of a split, in the order of our splits."""
+    parts = {key: content[key] for key in SPLIT_NAMES if key in content} if isinstance(content, dict) else {}
+    if not parts:
+        raise InputError(f"{path}: expected a dict of {', '.join(SPLITS)}, found {_shown(content)}.")
+    if len({SPLIT_NAMES[key] for key in parts}) < len(parts):
+        raise InputError(f"{path}: found {', '.join(parts)}, of which two are the same split; expected {', '.join(SPLITS)}.")
+    return parts
+
+
 def _utterances(part: Any, where: str, split: str) -> pd.DataFrame:
     if not isinstance(part, dict) or not set(_REQUIRED) <= part.keys():
         raise InputError(f"{where}: expected a dict with {', '.join(_REQUIRED)}, found {_shown(part)}.")
-    columns = {key: np.asarray(part[key], None if key == "regression_labels" else object).reshape(-1) for key in _REQUIRED}
-    ids, texts, labels = columns["id"].tolist(), columns["raw_text"].tolist(), columns["regression_labels"]
+    ids, texts = (_column(part, key, where, object).tolist() for key in ("id", "raw_text"))
+    labels = _column(part, "regression_labels", where)
     if not len(ids) == len(texts) == len(labels):
         raise InputError(f"{where}: {len(ids):,} ids, {len(texts):,} texts and {len(labels):,} labels; expected as many of each.")
     for key, values in (("id", ids), ("raw_text", texts)):
         if strange := [value for value in values if not isinstance(value, str)]:
             raise InputError(f"{where}: {key} holds {strange[0]!r}, expected text.")
+        if broken := [value for value in values if not is_unicode(value)]:
+            raise InputError(f"{where}: {key} holds {broken[0]!r}, which no file can hold; expected Unicode without lone surrogates.")
     clips = [name.rpartition(SEPARATOR) for name in ids]
-    for name, (video, _, clip) in zip(ids, clips, strict=True):
-        if not video or not clip:
-            raise InputError(f"{where}: id is {name!r}, expected '<video_id>{SEPARATOR}<clip_id>'.")
+    for name, (video, _, _) in zip(ids, clips, strict=True):
+        if not video or "\0" in name:
+            raise InputError(f"{where}: id is {name!r}, expected '<video_id>{SEPARATOR}<clip_id>' without NUL.")
     if labels.dtype.kind not in "iuf" or not np.isfinite(labels).all():
         raise InputError(f"{where}: regression_labels are not all finite numbers ({labels.dtype.name}).")
     table = pd.DataFrame({"id": ids, "video_id": [c[0] for c in clips], "clip_id": [c[2] for c in clips], "text": texts}, dtype=object)
-    return table.assign(split=split, sentiment=labels.astype(np.float64), utterance_id=clip_ids(table))
+    return table.assign(split=split, sentiment=labels.astype(np.float64), utterance_id=_utterance_ids(table))
+
+
+def _utterance_ids(table: pd.DataFrame) -> pd.Series:
+    """As of any clip of a video; a video that is one utterance, its clip id empty, is called as it is."""
+    return clip_ids(table).where(table["clip_id"] != "", table["video_id"])
+
+
+def _column(part: Mapping[str, Any], key: str, where: str, dtype: type | None = None) -> np.ndarray:
+    """(N,) what a key holds for each utterance."""
+    try:
+        column = np.asarray(part[key], dtype)
+    except ValueError as error:  # a list of lists that are not of one length
+        raise InputError(f"{where}: {key}: found a ragged list, expected one value for each utterance.") from error
+    if column.ndim == 0:
+        raise InputError(f"{where}: {key}: found {_shown(part[key])}, expected one value for each utterance.")
+    return column.reshape(-1)
 
 
 def _order(clips: pd.Series) -> pd.Series:
@@ -173,8 +203,11 @@ def _order(clips: pd.Series) -> pd.Series:
 
 def _has(parts: Mapping[str, Mapping[str, Any]], modality: str) -> bool:
     """Whether there are features of a modality, other than the one step of zeros that stands for none."""
-    given = [part[modality] for part in parts.values() if modality in part]
-    return any(np.shape(values)[1:] != (1, 1) or np.any(values) for values in given)
+    return any(modality in part and not _is_nothing(part[modality]) for part in parts.values())
+
+
+def _is_nothing(values: Any) -> bool:
+    return isinstance(values, np.ndarray) and values.dtype.kind in "biuf" and values.shape[1:] == (1, 1) and not values.any()
 
 
 def _features(modality: str, parts: Mapping[str, Mapping[str, Any]], ids: Mapping[str, list[str]], path: Path, origin: str) -> Features:
@@ -193,7 +226,7 @@ def _features(modality: str, parts: Mapping[str, Mapping[str, Any]], ids: Mappin
         return parts[split][modality][row, rows]
 
     lengths = {name: rows.stop - rows.start for name, (_, _, rows) in place_of.items()}
-    return Features(f"{modality} of {path.name}", values.shape[2], lengths, dict.fromkeys(lengths, origin), read)
+    return Features(f"{modality} of {path.name}", origin, values.shape[2], lengths, dict.fromkeys(lengths, origin), read)
 
 
 def _values(part: Mapping[str, Any], modality: str, count: int, where: str) -> np.ndarray:
@@ -215,12 +248,12 @@ def _extents(part: Mapping[str, Any], modality: str, names: list[str], where: st
     """(N, 2) where each sequence lies: by its length, else by the mask of BERT's tokens it is aligned with, else by its zeros."""
     values = part[modality]
     if f"{modality}_lengths" in part:
-        lengths = np.asarray(part[f"{modality}_lengths"]).reshape(-1)
+        lengths = _column(part, f"{modality}_lengths", where.removesuffix(f": {modality}"))
         if lengths.dtype.kind not in "iu" or len(lengths) != len(names):
             raise InputError(f"{where}_lengths: {lengths.dtype.name} {lengths.shape}, expected {len(names)} whole numbers.")
         return extents_by_length(values, lengths, names, where)
     tokens = part.get("text_bert")
-    if isinstance(tokens, np.ndarray) and tokens.shape == (len(names), 3, values.shape[1]):
+    if isinstance(tokens, np.ndarray) and tokens.dtype.kind in "biuf" and tokens.shape == (len(names), 3, values.shape[1]):
         return extents_by_zeros(tokens[:, 1, :, None])
     return extents_by_zeros(values)
 
@@ -228,7 +261,7 @@ def _extents(part: Mapping[str, Any], modality: str, names: list[str], where: st
 def _left(content: Mapping[Any, Any], parts: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """What of the file is not read."""
     keys = {key for part in parts.values() for key in part}
-    unknown = [repr(key) for key in content if key not in SPLITS] + sorted(repr(key) for key in keys - {*_READ, *_DERIVED})
+    unknown = [repr(key) for key in content if key not in parts] + sorted(repr(key) for key in keys - {*_READ, *_DERIVED})
     if unknown:
         yield f"ignored: {', '.join(unknown)}, which no head reads"
     if _has(parts, "vision"):

@@ -43,6 +43,10 @@ def extents_by_length(values: np.ndarray, lengths: np.ndarray, names: Sequence[s
     side = "front" if misfits["front"].sum() <= misfits["end"].sum() else "end"
     if misfits[side].any():
         worst = int(misfits[side].argmax())
+        padding = values[worst, (at_front if side == "front" else at_end)[worst]]
+        if not np.isfinite(padding).all():
+            found = padding[~np.isfinite(padding)][0]
+            raise InputError(f"{where}: the padding of {names[worst]!r} holds {found}, expected zeros. Nothing is repaired here.")
         raise InputError(
             f"{where}: {names[worst]!r} is {lengths[worst]} rows long by its length, but the rest of its {steps} rows is not zero, "
             f"neither in front nor behind. Is the length that of other features?"

@@ -81,32 +81,40 @@ class _Unpickler(pickle.Unpickler):
 
 
 def load(path: Path) -> Any:
-    """Reads a pickle.
+    """Reads a pickle, whole; arrays of numbers are read-only, as they share the memory of the bytes that were read.
 
     Raises:
-        InputError: The file is missing, empty, a git-lfs pointer, an HTML page, no pickle, truncated, damaged, or holds something
-            other than arrays and plain values, which the message names.
+        InputError: The file is missing, empty, a git-lfs pointer, an HTML page, no pickle, truncated, damaged, too large for the
+            memory, or holds something other than arrays and plain values, which the message names.
     """
     if not read_head(path).startswith(b"\x80"):
         raise InputError(f"{path}: not a pickle (of protocol 2 or newer). Is it compressed, or of another format?")
     try:
         with path.open("rb") as file:
             return _settle(_Unpickler(file).load())
+    except MemoryError as error:  # also where a damaged one asks for more bytes than it has
+        size = f"{path.stat().st_size:,} bytes"
+        raise InputError(
+            f"{path}: not enough memory. A pickle is read whole, this one has {size}. If there is more than that, it is damaged: "
+            "download it again."
+        ) from error
     except _Refused as error:
         raise InputError(f"{path}: refused to unpickle {error}. Files from others may hold {_KNOWN}, nothing else.") from error
-    except Exception as error:  # a damaged pickle raises anything, from IndexError to MemoryError
+    except Exception as error:  # a damaged pickle raises anything
         if isinstance(error, EOFError) or "truncated" in str(error):
             raise InputError(f"{path}: truncated: it ends inside its pickle. Download it again.") from error
         raise InputError(f"{path}: damaged ({type(error).__name__}: {error}). Download it again.") from error
 
 
 def dump(value: Any, file: IO[bytes]) -> None:
-    """Writes arrays and plain values.
+    """Writes arrays and plain values, none of which holds itself; takes the memory of the largest array on top of what there is.
 
     NumPy 2 pickles its arrays by the name `numpy._core`, which versions before 1.26 lack; here they are made by `numpy.ndarray`,
     which all have.
     """
-    _Pickler(file, PROTOCOL).dump(value)
+    pickler = _Pickler(file, PROTOCOL)
+    pickler.fast = True  # else it keeps the bytes of every array until the end, in case they come again
+    pickler.dump(value)
 
 
 class _Pickler(pickle.Pickler):
@@ -145,7 +153,7 @@ def _no_bytes() -> bytes:
 
 
 def _filled(content: Any, dtype: Any, shape: tuple[int, ...], order: str) -> np.ndarray:
-    """An array of its own, from its bytes, or of objects from a list."""
+    """A read-only array on its bytes, or one of objects from a list."""
     if not isinstance(dtype, _Dtype):
         raise _Refused(f"an array of type {dtype!r}")
     if dtype.made.kind == "O" and isinstance(content, list):
@@ -153,7 +161,9 @@ def _filled(content: Any, dtype: Any, shape: tuple[int, ...], order: str) -> np.
         for index, value in enumerate(content):  # at once, NumPy would look into the values
             array[index] = value
     elif dtype.made.kind != "O" and isinstance(content, bytes | bytearray):
-        array = np.frombuffer(content, dtype.made).copy()
+        array = np.frombuffer(content, dtype.made).reshape(shape, order=order)
+        array.flags.writeable = False
+        return array
     else:
         raise _Refused(f"an array of {dtype.made} from {type(content).__name__}")
     return array.reshape(shape, order=order)

@@ -1,0 +1,51 @@
+"""HDF5 files in the making: nothing is left of one that could not be written, whenever the disk fills up."""
+
+import os
+import resource
+
+import h5py
+import numpy as np
+import pytest
+
+from data.hdf5 import new_hdf5
+
+
+@pytest.fixture
+def small_disk():
+    """No file can grow beyond 100 kB."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def write(path, count, rows):
+    with new_hdf5(path) as file:
+        for index in range(count):
+            file.create_dataset(f"data/{index}/features", data=np.full((rows, 4), index, np.float32))
+
+
+def test_what_is_written_is_there(tmp_path):
+    write(tmp_path / "new" / "x.h5", 3, 5)
+    with h5py.File(tmp_path / "new" / "x.h5") as file:
+        assert file["data/2/features"][()].tolist() == [[2.0] * 4] * 5
+    assert os.listdir(tmp_path / "new") == ["x.h5"]
+
+
+@pytest.mark.parametrize(("count", "rows"), [(2, 10_000), (20, 400), (500, 1)], ids=["one dataset", "later", "structures"])
+def test_a_full_disk_is_one_error_and_leaves_nothing(tmp_path, small_disk, count, rows):
+    with pytest.raises(OSError, match=rf"^\[Errno 27\] File too large: '{tmp_path}/x\.h5'$"):
+        write(tmp_path / "x.h5", count, rows)
+    assert os.listdir(tmp_path) == []
+    write(tmp_path / "x.h5", 2, 5)
+
+
+def test_an_interruption_leaves_nothing(tmp_path):
+    def fail():
+        with new_hdf5(tmp_path / "x.h5") as file:
+            file["a"] = np.ones(1000)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert os.listdir(tmp_path) == []
