@@ -32,10 +32,12 @@ OPTIMIZERS = ("adamw", "adam")
 SCHEDULES = ("constant", "linear", "plateau")
 EMOTION_SOURCES = ("auto", "annotated", "pseudo")
 
+LARGEST_SEED = 2**32 - 1
+"""Of a run, as scikit-learn and NumPy's older generators have it; a table of trials has no room for more than 64 bits."""
 
 _TRAIN_POSITIVE = ("batch_size", "accumulate", "max_epochs", "patience", "lr", "plateau_factor", "clip_norm", "clip_value")
 _POSITIVE = {f"train.{name}" for name in _TRAIN_POSITIVE}
-_NOT_NEGATIVE = {"seed", "train.weight_decay", "train.plateau_patience", "loss.sentiment_weight", "loss.emotion_weight"}
+_NOT_NEGATIVE = {"train.weight_decay", "train.plateau_patience", "loss.sentiment_weight", "loss.emotion_weight"}
 _SHARES = {"train.warmup", "train.average"}
 _MAY_BE_ZERO = {"past", "future", "memory"}
 """Whole numbers of a model that are no sizes or counts of its parts; their heads say what they may be."""
@@ -209,6 +211,8 @@ def _checked(config: RunConfig, where: str) -> RunConfig:
             raise InputError(f"{where}: {name} is {value}, expected 0 or more.")
         if name in _SHARES and not 0 <= value < 1:
             raise InputError(f"{where}: {name} is {value}, expected 0 to below 1.")
+    if not 0 <= config.seed <= LARGEST_SEED:
+        raise InputError(f"{where}: seed is {config.seed}, expected 0 to {LARGEST_SEED}.")
     _check_sizes(config.model, where)
     if not config.data.modalities:
         raise InputError(f"{where}: data.modalities is empty, expected text, audio or both.")

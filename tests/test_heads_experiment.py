@@ -142,7 +142,7 @@ def test_a_folder_is_named_after_what_made_it(cache, tmp_path):
     made = small_runs.material(cache)
     name = run_folder(with_seed(made, 7).config, tmp_path).path.name
     assert name == f"mosi-pre-fusion-light-{made.config.key()}-seed7"
-    with pytest.raises(InputError, match=r"^--seed: seed is -1, expected 0 or more\.$"):
+    with pytest.raises(InputError, match=r"^--seed: seed is -1, expected 0 to 4294967295\.$"):
         with_seed(made, -1)
 
 

@@ -93,7 +93,7 @@ def test_features_of_another_encoder_are_refused(refused, own, tmp_path, command
         (["--set=train.lr=high"], "--set: train.lr is 'high', expected a number."),
         (["--set=train.lr"], "--set 'train.lr': expected NAME=VALUE, for example train.lr=1e-4."),
         (["--set=train.lr=[1"], "--set 'train.lr=[1': the value is no YAML ("),
-        (["--seed=-1"], "--seed: seed is -1, expected 0 or more."),
+        (["--seed=-1"], "--seed: seed is -1, expected 0 to 4294967295."),
         (["--modalities=vision"], "Unknown modality of mosi 'vision'. Available: text, audio."),
         (["--emotions=pseudo", "--minimum-similarity=3"], "the minimum similarity is 3.0, expected a cosine from -1 to 1."),
         (["--corpus=mosie"], "Unknown corpus 'mosie'. Did you mean 'mosi'? Available: mosi, clips."),
