@@ -24,9 +24,9 @@ def main(argv: list[str] | None = None) -> int:
     """Runs one command and returns the exit status."""
     args = parser().parse_args(argv)
     try:
-        _COMMANDS[args.command](args)
+        status = _COMMANDS[args.command](args)
         sys.stdout.flush()
-        return 0
+        return status or 0
     except BrokenPipeError:  # the reader, `head` for one, has seen enough; Python's own flush at exit must not find the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -97,16 +97,16 @@ def _changes(args: argparse.Namespace) -> dict[str, Any]:
     return nested(given | parse_assignments(args.set))
 
 
-def _sweep(args: argparse.Namespace) -> None:
+def _sweep(args: argparse.Namespace) -> int:
     from heads.sweep_command import sweep
 
-    sweep(args)
+    return sweep(args)
 
 
-def _tables(args: argparse.Namespace) -> None:
+def _tables(args: argparse.Namespace) -> int:
     from heads.tables import tables
 
-    tables(args)
+    return tables(args)
 
 
 def _score(args: argparse.Namespace) -> None:

@@ -18,7 +18,8 @@ _EXAMPLES = """examples:
   python -m heads predict runs/mosi-mmolre-light-*-seed1 --cache other --corpus clips --out predictions.parquet
   python -m heads score mfn.csv --corpus mosi --split test                  what another tool predicted
 
-exit status: 0 all is well, 2 the command could not be carried out, 130 interrupted (the same command goes on)
+exit status: 0 all is well, 1 a trial of sweep or tables failed (the others are complete) or the output was not read to its end,
+2 the command could not be carried out, 130 interrupted
 """
 
 

@@ -22,6 +22,7 @@ from heads import inference
 from heads.inference import Predictions, present, scores
 from heads.intervals import bootstrap
 from heads.materials import Material, encoders, open_material
+from heads.memory import watched
 from heads.metrics import emotion_metrics, sentiment_metrics
 from heads.options import items
 from heads.plan import labelled_rows
@@ -119,19 +120,20 @@ def predict_rows(material: Material, folder: RunFolder, rows: np.ndarray, checkp
     """Predictions of a finished run for rows of a corpus, labelled or not.
 
     Raises:
-        InputError: The checkpoint is missing or does not fit.
+        InputError: The checkpoint is missing or does not fit, or memory runs out.
     """
     config, tensors = material.config, material.tensors
     if floor := HEADS[config.head].floor:
         if checkpoint != "checkpoint":
             raise InputError(f"{folder.path}: a floor has no checkpoint {checkpoint!r}. Leave out --checkpoint.")
         return inference.predict_floor(floor, config.task, tensors, rows, tensors)[0]
-    head = build_head(config, tensors)
-    try:
-        head.load_state_dict(folder.load_checkpoint(f"{checkpoint}.safetensors"))
-    except RuntimeError as error:
-        raise InputError(f"{folder.path / checkpoint}.safetensors: not of this head ({' '.join(str(error).split())}).") from error
-    return inference.predict(head, tensors, rows, 4 * config.train.batch_size, config.train.precision)
+    with watched(tensors.device):
+        head = build_head(config, tensors)
+        try:
+            head.load_state_dict(folder.load_checkpoint(f"{checkpoint}.safetensors"))
+        except RuntimeError as error:
+            raise InputError(f"{folder.path / checkpoint}.safetensors: not of this head ({' '.join(str(error).split())}).") from error
+        return inference.predict(head, tensors, rows, 4 * config.train.batch_size, config.train.precision)
 
 
 def assess(found: Predictions, tensors: CorpusTensors) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:

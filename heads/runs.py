@@ -1,7 +1,7 @@
 """Run folders: what a run leaves, and reading it again. Nothing is pickled.
 
 config.json            everything that determined the result, resolved, and the feature files that were read
-failed.json            why a trial of a sweep failed, instead of metrics.json
+failed.json            why a trial of a sweep failed, and whether for lack of memory, instead of metrics.json
 metrics.json           validation metrics of the chosen epoch; test metrics once the test split was opened
 history.csv            one row an epoch
 predictions.parquet    of the validation split; predictions-test.parquet once the test split was opened
@@ -124,17 +124,35 @@ class RunFolder:
         Raises:
             InputError: failed.json is damaged.
         """
+        return self._failed.get("error")
+
+    @property
+    def lacked_memory(self) -> bool:
+        """Whether the run failed because memory ran out, which it need not do again.
+
+        Raises:
+            InputError: failed.json is damaged.
+        """
+        return self._failed.get("lacked_memory", False)
+
+    @property
+    def _failed(self) -> dict[str, Any]:
+        """What is in failed.json; nothing if there is none."""
         if not (self.path / "failed.json").is_file():
-            return None
+            return {}
         content = self._read_json("failed.json")
         if not isinstance(content, dict) or not isinstance(content.get("error"), str):
             raise self._damaged("failed.json", "no error is in it")
-        return content["error"]
+        return content
 
-    def write_failure(self, error: str) -> None:
+    def write_failure(self, error: str, lacked_memory: bool = False) -> None:
         """Writes failed.json."""
-        self.write_json("failed.json", {"error": error})
+        self.write_json("failed.json", {"error": error, "lacked_memory": lacked_memory})
         self.remove_state()
+
+    def forget_failure(self) -> None:
+        """The run is tried again."""
+        (self.path / "failed.json").unlink(missing_ok=True)
 
     def write_history(self, rows: list[dict[str, float]]) -> None:
         """Writes history.csv."""

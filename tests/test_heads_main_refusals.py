@@ -83,6 +83,16 @@ def test_features_of_another_encoder_are_refused(refused, own, tmp_path, command
     assert not (tmp_path / "predictions.parquet").exists()
 
 
+def test_a_head_that_no_memory_can_hold_is_refused_and_leaves_nothing(refused, cache, tmp_path):
+    command = small_runs.command(cache, tmp_path / "runs", "mmim", {"model.width": 10**8})
+    said = refused(*command)
+    assert said.startswith("cpu: out of memory (")
+    assert said.endswith(
+        "). Make the head smaller by its model options, lower train.batch_size or --memory-gb, or choose a device with more memory."
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -314,3 +314,20 @@ def test_a_folder_of_another_sweep_or_cache_is_refused(made, place, capsys):
     make_cache(place / "wider", corpus="mosei", seed=1, text_dim=9)
     status, _, err = call(capsys, *command(place, cache="wider", only="table2"))
     assert (status, "holds a run of another configuration" in err) == (2, True)
+
+
+def test_trials_that_fail_are_counted_said_to_be_missing_and_the_status(place, capsys):
+    """Of what is asked for: others of the folder count no more."""
+    (place / "fails.yaml").write_text(PRESET.replace("lr: 1.0e-2", "lr: 1.0e+30"))
+    given = command(place, "--preset", place / "fails.yaml", "--corpora", "mosi", out="fails", heads="baseline-msa", only="table1")
+    status, out, _ = call(capsys, *given)
+    assert status == 1
+    name = next(path.name for path in (place / "fails" / "trials").iterdir() if "baseline-msa" in path.name and "seed1" in path.name)
+    helps = f"To try it again, remove trials/{name}/failed.json and give the same command."
+    assert re.search(rf"^2 of 3 trials failed; {name}: Epoch 1: the validation loss is not finite\. .* {re.escape(helps)}$", out, re.M)
+    assert re.search(rf"^- Missing: mosi, .*: seed 1: Epoch 1: the validation loss .* {re.escape(helps)}$", out, re.M)
+    path = place / "fails" / "trials" / name / "config.json"
+    path.write_text(path.read_text().replace("made up", "another encoder"))
+    status, out, _ = call(capsys, *command(place, "--corpora", "mosi", out="fails", heads="baseline-msa", only="table1"))
+    assert (status, "failed" in out) == (0, False)
+    assert "- Features of made up.\n" in out
