@@ -156,6 +156,7 @@ def _add_score(commands: Any) -> None:
     )
     score.add_argument("--cache", type=Path, default=Path("cache"), help="folder that BuildFeatures made (default cache)")
     score.add_argument("--corpus", required=True, help="name of the corpus in the cache")
+    score.add_argument("--emotions", choices=EMOTION_SOURCES, help="labels of the corpus or of the ledger (default: what there is)")
     score.add_argument(
         "--split", choices=("valid", "test"), default="valid", help="every labelled utterance of it must be in FILE (default valid)"
     )

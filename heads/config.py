@@ -93,6 +93,11 @@ class RunConfig:
     train: TrainOptions = field(default_factory=TrainOptions)
     model: Any = None  # the head's own Options
 
+    @property
+    def reads_features(self) -> bool:
+        """Whether the head looks at features: `median` does not."""
+        return HEADS[self.head].floor != "median"
+
     def as_dict(self) -> dict[str, Any]:
         """JSON-able, nested."""
         return dataclasses.asdict(self)
@@ -214,7 +219,7 @@ def _checked(config: RunConfig, where: str) -> RunConfig:
     if not 0 <= config.seed <= LARGEST_SEED:
         raise InputError(f"{where}: seed is {config.seed}, expected 0 to {LARGEST_SEED}.")
     _check_sizes(config.model, where)
-    if not config.data.modalities:
+    if not config.data.modalities and config.reads_features:
         raise InputError(f"{where}: data.modalities is empty, expected text, audio or both.")
     if len(set(config.data.modalities)) < len(config.data.modalities):
         raise InputError(f"{where}: data.modalities names one twice: {', '.join(config.data.modalities)}.")

@@ -44,7 +44,7 @@ def reopen(folder: RunFolder, cache: Path | None, device: torch.device, corpus: 
         data = dataclasses.replace(config.data, emotions="annotated")  # labels are not needed, and may not exist
         config = dataclasses.replace(config, corpus=corpus, data=data)
     material = open_material(config, cache or Path(content["made"]["cache"]), device)
-    for modality, found in encoders(material.corpus, config.data.modalities).items():
+    for modality, found in encoders(material.corpus, material.config.data.modalities).items():
         if found != (wanted := content["encoders"][modality]):
             raise InputError(
                 f"{material.corpus.features[modality]}: not made as the {modality} features that {folder.path} was trained on:"

@@ -41,7 +41,8 @@ def facts(material: Material) -> str:
     counts = " + ".join(f"{len(labelled_rows(config, tensors, split)):,} {split}" for split in ("train", "valid"))
     emotions = f", {config.data.emotions} emotions" if "mer" in TASKS[config.task] else ""
     where = "streamed from disk" if tensors.is_streamed else f"on {tensors.device}"
-    return f"{counts} utterances{emotions}, {' + '.join(config.data.modalities)} features {where}"
+    features = f"{' + '.join(config.data.modalities)} features {where}" if config.data.modalities else "no features"
+    return f"{counts} utterances{emotions}, {features}"
 
 
 def steps(material: Material) -> int:

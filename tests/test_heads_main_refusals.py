@@ -105,6 +105,10 @@ def test_a_head_that_no_memory_can_hold_is_refused_and_leaves_nothing(refused, c
         (["--set=train.lr=[1"], "--set 'train.lr=[1': the value is no YAML ("),
         (["--seed=-1"], "--seed: seed is -1, expected 0 to 4294967295."),
         (["--modalities=vision"], "Unknown modality of mosi 'vision'. Available: text, audio."),
+        (
+            ["--modalities", "text", "vision"],
+            "Available: text, audio. --modalities text (in grids and presets data.modalities: [text]) helps.",
+        ),
         (["--emotions=pseudo", "--minimum-similarity=3"], "the minimum similarity is 3.0, expected a cosine from -1 to 1."),
         (["--corpus=mosie"], "Unknown corpus 'mosie'. Did you mean 'mosi'? Available: mosi, clips."),
         (["--corpus=clips"], "clips: none of 3 utterances of train has sentiment labels. Choose another --task."),
