@@ -6,7 +6,6 @@ How a run gets into its folder is in `heads.experiment`, the numbers themselves 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +23,9 @@ from heads.intervals import bootstrap
 from heads.materials import Material, encoders, open_material
 from heads.memory import watched
 from heads.metrics import emotion_metrics, sentiment_metrics
-from heads.options import items
 from heads.plan import labelled_rows
 from heads.registry import HEADS
-from heads.runs import RunFolder, predictions_table
+from heads.runs import RunFolder, differences, predictions_table
 from heads.train import build_head
 from heads.xray import draw, xray
 
@@ -48,7 +46,7 @@ def reopen(folder: RunFolder, cache: Path | None, device: torch.device, corpus: 
         if found != (wanted := content["encoders"][modality]):
             raise InputError(
                 f"{material.corpus.features[modality]}: not made as the {modality} features that {folder.path} was trained on:"
-                f" {_differences(found, wanted)}. Build the cache with the same encoder and settings."
+                f" {differences(found, wanted)}. Build the cache with the same encoder and settings."
             )
     return material
 
@@ -157,9 +155,3 @@ def draw_routing(folder: RunFolder, name: str) -> None:
     """Draws a routing report, if there is one. It takes seconds, which the trials of a sweep are spared."""
     if (report := folder.routing(name)) is not None:
         draw(report, folder.path / f"{name}.svg")
-
-
-def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    have, want = dict(items(found)), dict(items(wanted))
-    changed = [name for name in have | want if have.get(name) != want.get(name)]
-    return "; ".join(f"{name} is {have.get(name)!r}, not {want.get(name)!r}" for name in changed[:3])

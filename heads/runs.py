@@ -32,6 +32,7 @@ from data.errors import InputError
 from data.labels import EMOTIONS
 from data.manifest import write_table
 from heads.inference import Predictions
+from heads.options import items
 
 VERSION = 1
 """Of config.json; a run that a newer program wrote is not read."""
@@ -68,8 +69,10 @@ class RunFolder:
         if self.path.is_dir():
             remove_strays(self.path)
         if path.is_file():
-            if _identity(self.config()) != _identity(json.loads(json.dumps(content))):
-                raise InputError(f"{self.path}: holds a run of another configuration. Choose another folder or remove it.")
+            found, wanted = _identity(self.config()), _identity(json.loads(json.dumps(content)))
+            if found != wanted:
+                unlike = differences(found, wanted)
+                raise InputError(f"{self.path}: holds a run of another configuration: {unlike}. Choose another folder or remove it.")
             return
         if self.path.is_dir() and any(self.path.iterdir()):
             raise InputError(f"{self.path}: is not empty and holds no run (no config.json). Choose another folder.")
@@ -303,6 +306,13 @@ def _no_metric(content: Mapping[str, Any]) -> str | None:
 
 def _is_number(value: Any) -> bool:
     return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
+
+
+def differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """The first three values, of nested mappings by dotted names, that are not as wanted, in words."""
+    have, want = dict(items(found)), dict(items(wanted))
+    changed = [name for name in have | want if have.get(name) != want.get(name)]
+    return "; ".join(f"{name} is {have.get(name)!r}, not {want.get(name)!r}" for name in changed[:3])
 
 
 def _identity(content: Mapping[str, Any]) -> dict[str, Any]:

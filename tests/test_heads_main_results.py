@@ -177,7 +177,7 @@ def test_predict_says_where_what_a_floor_learned_from_has_to_be(capsys, floor, t
     reason = "Unknown corpus 'mosi'. Available: news."
     if holds == "no labels of it":
         make_cache(other, utterances=9, labelled=False)
-        reason = "mosi: none of 3 utterances of train has sentiment labels. Choose another --task."
+        reason = "mosi: none of 3 utterances of train has sentiment labels, which task 'both' needs. Tasks with labels there: none."
     (tmp_path / "cache").rename(tmp_path / "moved")
     status, _, err = call(capsys, "predict", floor, "--cache", other, "--corpus", "news", "--out", out)
     assert status == 2

@@ -104,7 +104,10 @@ def test_a_folder_is_of_one_run(folder):
     assert folder.config() == json.loads(json.dumps(CONTENT))
     folder.begin({**CONTENT, "made": {"cache": "/moved", "device": "cuda"}})
     assert folder.config()["made"] == {"cache": "/cache", "device": "cpu"}
-    with pytest.raises(InputError, match=r"run: holds a run of another configuration\. Choose another folder or remove it\.$"):
+    with pytest.raises(
+        InputError,
+        match=r"holds a run of another configuration: encoders\.text\.dim is 8, not 3\. Choose another folder or remove it\.$",
+    ):
         folder.begin({**CONTENT, "encoders": {"text": {"encoder": None, "identity": {}, "dim": 3}}})
 
 

@@ -313,7 +313,7 @@ def test_a_folder_of_another_sweep_or_cache_is_refused(made, place, capsys):
     assert (status, err) == (2, f"error: {place / 'sweep'}: holds another sweep. Choose another --out.\n")
     make_cache(place / "wider", corpus="mosei", seed=1, text_dim=9)
     status, _, err = call(capsys, *command(place, cache="wider", only="table2"))
-    assert (status, "holds a run of another configuration" in err) == (2, True)
+    assert (status, "holds a run of another configuration: encoders.text.dim is 8, not 9. Choose" in err) == (2, True)
 
 
 def test_trials_that_fail_are_counted_said_to_be_missing_and_the_status(place, capsys):
