@@ -106,7 +106,7 @@ def test_a_folder_is_of_one_run(folder):
     assert folder.config()["made"] == {"cache": "/cache", "device": "cpu"}
     with pytest.raises(
         InputError,
-        match=r"holds a run of another configuration: encoders\.text\.dim is 8, not 3\. Choose another folder or remove it\.$",
+        match=r"holds a run of another configuration: encoders\.text\.dim is 8, not 3\. Choose another folder",
     ):
         folder.begin({**CONTENT, "encoders": {"text": {"encoder": None, "identity": {}, "dim": 3}}})
 

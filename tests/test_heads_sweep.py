@@ -64,9 +64,7 @@ def test_trials_of_another_cache_are_refused(sweep, tmp_path):
     made = sweep(seeds=[1])
     swept(made)
     other = replace(made, cache=make_cache(tmp_path / "other", utterances=30, text_dim=9))
-    with pytest.raises(
-        InputError, match=r"trials/.*: holds a run of another configuration: .* is .*, not .*\. Choose another folder or remove it\.$"
-    ):
+    with pytest.raises(InputError, match=r"trials/.*: holds a run of another configuration: .* is .*, not .*\. Choose another"):
         swept(other)
 
 
