@@ -27,8 +27,6 @@ from heads.workers import Sweep, is_over, is_settled
 
 def sweep(args: argparse.Namespace) -> int:
     """Carries out the command and returns its exit status: 1 if a trial failed."""
-    if args.tensorboard:
-        summary_writer()
     grid = read_grid(args.grid, args.corpus)
     configs, devices = grid.configs(), args.devices or ["auto"]
     metric = _metric(args.metric, configs)
@@ -49,7 +47,9 @@ def sweep(args: argparse.Namespace) -> int:
 
 
 def check(args: argparse.Namespace) -> None:
-    """Raises InputError when the flags of `train` and of a dry run do not go together."""
+    """Raises InputError when the flags of `train` and of a dry run do not go together, or TensorBoard is asked for and missing."""
+    if args.tensorboard:
+        summary_writer()
     if args.pack_size is not None and args.pack_size < 1:
         raise InputError(f"--pack-size is {args.pack_size}, expected 1 or more.")
     if args.dry_run and args.executor == "ray":

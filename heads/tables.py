@@ -75,7 +75,7 @@ class Planned:
 def tables(args: argparse.Namespace) -> int:
     """Carries out the command and returns its exit status: 1 if a trial failed."""
     check(args)
-    seeds, devices = _seeds(args.seeds), args.devices or ["auto"]
+    seeds, devices = tuple(dict.fromkeys(args.seeds or paper.SEEDS)), args.devices or ["auto"]
     planned = _plan(args, seeds)
     sweep = planned.sweep(args)
     added = imported(args.add, planned.groups, args.cache, args.split)
@@ -190,21 +190,9 @@ def _metric(runs: Sequence[RunConfig]) -> str:
 
 
 def _names(given: Sequence[str] | None, known: Mapping[str, object], kind: str) -> list[str] | None:
-    """Names that were given one by one or with commas between, each once."""
+    """What was given, each once."""
     if given is None:
         return None
-    names = [name for part in given for name in part.split(",") if name]
-    for name in names:
+    for name in given:
         lookup(known, name, kind)
-    if not names:
-        raise InputError(f"No {kind} is named. Available: {', '.join(known)}.")
-    return list(dict.fromkeys(names))
-
-
-def _seeds(given: Sequence[str] | None) -> tuple[int, ...]:
-    if given is None:
-        return paper.SEEDS
-    names = [name for part in given for name in part.split(",") if name]
-    if not names or not all(name.isdecimal() for name in names):
-        raise InputError(f"--seeds is {' '.join(given)!r}, expected whole numbers of 0 or more, for example 1,11,111.")
-    return tuple(dict.fromkeys(map(int, names)))
+    return list(dict.fromkeys(given))

@@ -275,13 +275,10 @@ REFUSED = {
     "an unknown table": (["--only", "table4"], "Unknown table 'table4'. Did you mean"),
     "an unknown corpus": (["--corpora", "meld"], "Unknown corpus of the paper 'meld'. Available: mosi, mosei."),
     "an unknown preset": (["--preset", "papr"], "Unknown preset 'papr'. Did you mean 'paper'?"),
-    "a seed that is none": (["--seeds", "1,x"], "--seeds is '1,x', expected whole numbers of 0 or more"),
-    "no seed": (["--seeds", ","], "--seeds is ',', expected whole numbers"),
     "a seed that no table can hold": (
         ["--seeds", "99999999999999999999999"],
         "--seeds: seed is 99999999999999999999999, expected 0 to",
     ),
-    "no head": (["--heads", ","], "No head is named."),
     "a pack of none": (["--pack-size", "0"], "--pack-size is 0, expected 1 or more."),
     "heads without a row": (["--heads", "baseline-mer", "--only", "table1"], "none of baseline-mer has a row there"),
     "a corpus that the table lacks": (["--corpora", "mosi", "--only", "table2"], "the paper has it on mosei"),
