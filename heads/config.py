@@ -158,14 +158,27 @@ def change(config: RunConfig, values: Mapping[str, Any], where: str) -> RunConfi
     return _checked(dataclasses.replace(bare, model=model), where)
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses a name that is given twice in a mapping, of which YAML takes the last."""
+
+    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        known = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in known:
+                raise yaml.composer.ComposerError(problem=f"{key.value} is given twice", problem_mark=key.start_mark)
+            known.add(key.value)
+        return node
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML mapping.
 
     Raises:
-        InputError: The file is missing or no YAML mapping.
+        InputError: The file is missing or no YAML mapping, or a name is given twice.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file.") from error
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
@@ -232,6 +245,8 @@ def _check_sizes(model: Any, where: str) -> None:
         numbers = value if isinstance(value, tuple) else (value,)
         if name.rpartition(".")[2] not in _MAY_BE_ZERO and any(type(number) is int and number < 1 for number in numbers):
             raise InputError(f"{where}: model.{name} is {value}, expected 1 or more.")
+        if name.endswith("lr_factor") and not value > 0:
+            raise InputError(f"{where}: model.{name} is {value}, expected more than 0.")
 
 
 def _check_selection(config: RunConfig, where: str) -> None:

@@ -101,11 +101,16 @@ def read_predictions(path: Path) -> PredictionFile:
     """Reads a CSV file of predictions.
 
     Raises:
-        InputError: It cannot be read, has no `id`, neither sentiment nor emotions, or not all six.
+        InputError: It cannot be read, is empty, has no `id`, neither sentiment nor emotions, or not all six.
     """
+    if path.is_file() and not path.stat().st_size:
+        raise InputError(f"{path}: the file is empty, expected a header line and one row an utterance.")
     table = read_table(path, ("id",))
-    has_emotions = any(emotion in table for emotion in EMOTIONS)
-    require_columns(table, EMOTIONS if has_emotions else ("sentiment",), path)
+    missing = [emotion for emotion in EMOTIONS if emotion not in table]
+    has_emotions = len(missing) < len(EMOTIONS)
+    if has_emotions and missing:
+        raise InputError(f"{path}:1: no column {', '.join(missing)}. Give the probabilities of all six emotions, or of none.")
+    require_columns(table, () if has_emotions else ("sentiment",), path)
     task = "mer" if "sentiment" not in table else "both" if has_emotions else "msa"
     return PredictionFile(path, task, table)
 

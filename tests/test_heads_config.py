@@ -217,6 +217,35 @@ def test_no_size_of_a_model_is_less_than_one(head):
                 make_config(head, "mosi", changes={"model": options.nested({name: value})})
 
 
+@pytest.mark.parametrize("value", [0, -1])
+def test_a_factor_of_the_learning_rate_is_above_zero(value):
+    with pytest.raises(InputError, match=rf"^--set: model\.audio_lr_factor is {value}\.0, expected more than 0\.$"):
+        make_config("self-mm", "mosi", changes={"model": {"audio_lr_factor": value}})
+
+
+TWICE = {
+    "in one line": "train: {lr: 0.001, lr: 0.1}",
+    "at the top": "train: {lr: 0.1}\nseed: 1\ntrain: {warmup: 0}",
+    "with quotes": "train: {lr: 0.001, 'lr': 0.1}",
+}
+
+
+@pytest.mark.parametrize("text", TWICE.values(), ids=TWICE)
+def test_a_name_that_is_given_twice_is_refused(text, tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(
+        InputError, match=r"mine\.yaml: cannot be read as YAML \((lr|train) is given twice .* line \d, column \d+.*\)\.$"
+    ):
+        read_yaml(path)
+
+
+def test_names_of_other_mappings_may_be_the_same_and_mappings_be_merged(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("a: &a {x: 1, y: 2}\nb: &b {<<: *a, x: 3}\nc: {<<: *b, y: 4}\n")
+    assert read_yaml(path) == {"a": {"x": 1, "y": 2}, "b": {"x": 3, "y": 2}, "c": {"x": 3, "y": 4}}
+
+
 def test_every_size_of_a_list_counts():
     with pytest.raises(InputError, match=r"^--set: model\.output is \(8, 0\), expected 1 or more\.$"):
         make_config("pre-fusion", "mosi", changes={"model": {"output": [8, 0]}})

@@ -167,7 +167,7 @@ def test_mmsa_ids_that_name_several_utterances_are_refused_and_ours_taken(table,
 COLUMNS = {
     "no id": ({"id": "utterance"}, r"no column 'id'"),
     "nothing that is predicted": ({"sentiment": "sentimant", **{name: f"p_{name}" for name in EMOTIONS}}, "Did you mean 'sentimant'"),
-    "five emotions": ({"fear": "Fear"}, "no column 'fear'. Did you mean 'Fear'"),
+    "five emotions": ({"fear": "Fear"}, r":1: no column fear\. Give the probabilities of all six emotions, or of none\.$"),
 }
 
 
@@ -175,6 +175,13 @@ COLUMNS = {
 def test_columns_that_are_missing_are_named(table, tmp_path, names, message):
     with pytest.raises(InputError, match=message):
         read_predictions(written(tmp_path / "a.csv", made_up(table).rename(columns=names)))
+
+
+def test_a_file_with_nothing_in_it_is_said_to_be_empty(tmp_path):
+    path = tmp_path / "a.csv"
+    path.touch()
+    with pytest.raises(InputError, match=r"a\.csv: the file is empty, expected a header line and one row an utterance\.$"):
+        read_predictions(path)
 
 
 @pytest.mark.parametrize("split", ["valid", "test"])

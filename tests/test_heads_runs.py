@@ -167,6 +167,15 @@ def test_checkpoints_come_back_bit_for_bit(folder):
     assert torch.equal(found["b"], torch.tensor(1.5))
 
 
+def test_checkpoints_may_be_read_by_whom_other_files_may(folder):
+    folder.write_json("config.json", CONTENT)
+    folder.save_checkpoint("checkpoint.safetensors", {"a": torch.zeros(2)})
+    folder.save_state({"a": torch.zeros(2)}, {"history": []})
+    modes = {path.name: path.stat().st_mode for path in folder.path.iterdir()}
+    assert set(modes) == {"config.json", "checkpoint.safetensors", "state.safetensors"}
+    assert len(set(modes.values())) == 1, "that of the umask"
+
+
 def test_parameters_with_two_names_are_saved_twice(folder):
     shared = torch.randn(3)
     folder.save_checkpoint("checkpoint.safetensors", {"text": shared, "audio": shared})
