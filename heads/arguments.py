@@ -94,7 +94,10 @@ def _add_fit(commands: Any) -> None:
     fit.add_argument("--task", choices=TASKS, help="sentiment, emotions or both (default both)")
     _add_emotions(fit)
     fit.add_argument(
-        "--minimum-similarity", type=float, metavar="COSINE", help="pseudo emotions of less similar donors are left out (default 0)"
+        "--minimum-similarity",
+        type=float,
+        metavar="COSINE",
+        help="pseudo emotions of less similar donors count as unlabelled (default 0)",
     )
     fit.add_argument("--modalities", action=_List, metavar="MODALITY", help="text, audio (default both)")
     fit.add_argument("--seed", "--seeds", action=_List, of=int, metavar="SEED", help="one run for each (default: the preset's, 1)")

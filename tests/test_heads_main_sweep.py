@@ -108,6 +108,10 @@ def test_a_dry_run_of_what_no_memory_can_hold_is_refused(cache, tmp_path, capsys
     status, _, err = call(capsys, "sweep", path, "--cache", cache, "--out", tmp_path / "sweep", "--devices", "cpu", "--dry-run")
     assert (status, err.count("\n")) == (2, 1)
     assert err.startswith("error: cpu: out of memory (")
+    path.write_text(path.read_text().replace("100000000", "100000000000"))
+    status, _, err = call(capsys, "sweep", path, "--cache", cache, "--out", tmp_path / "sweep", "--devices", "cpu", "--dry-run")
+    assert (status, err.count("\n")) == (2, 1)
+    assert err.startswith("error: meta: out of memory (Storage size calculation overflowed")
     assert not (tmp_path / "sweep").exists()
 
 
