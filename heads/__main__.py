@@ -16,7 +16,7 @@ from typing import Any
 from data.atomic import atomic_path
 from data.errors import InputError
 from heads.arguments import parser
-from heads.config import make_config
+from heads.config import DEFAULT_PRESET, make_config
 from heads.options import nested, parse_assignments
 
 
@@ -24,9 +24,9 @@ def main(argv: list[str] | None = None) -> int:
     """Runs one command and returns the exit status."""
     args = parser().parse_args(argv)
     try:
-        _COMMANDS[args.command](args)
+        status = _COMMANDS[args.command](args)
         sys.stdout.flush()
-        return 0
+        return status or 0
     except BrokenPipeError:  # the reader, `head` for one, has seen enough; Python's own flush at exit must not find the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -34,7 +34,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("Interrupted. The same command goes on where it was last saved.", file=sys.stderr)
+        goes_on = " The same command goes on where it was last saved." if args.command in ("fit", "sweep", "tables") else ""
+        print(f"Interrupted.{goes_on}", file=sys.stderr)
         return 130
 
 
@@ -43,10 +44,12 @@ def _list(args: argparse.Namespace) -> None:
     from heads.console import table
     from heads.options import flat
 
+    if args.head is None and args.preset is not None:
+        raise InputError("--preset is for the options of one head. Name a HEAD, or leave it out.")
     if args.head is None:
         print(table(listing.rows(), listing.HEADER, left=len(listing.HEADER) - 1))
         return
-    config = make_config(args.head, "CORPUS", args.preset)
+    config = make_config(args.head, "CORPUS", args.preset or DEFAULT_PRESET)
     for name, value in flat(config):
         if name not in ("head", "corpus", "preset", "seed"):
             print(f"{name} = {json.dumps(value)}")  # as --set takes it
@@ -97,16 +100,16 @@ def _changes(args: argparse.Namespace) -> dict[str, Any]:
     return nested(given | parse_assignments(args.set))
 
 
-def _sweep(args: argparse.Namespace) -> None:
+def _sweep(args: argparse.Namespace) -> int:
     from heads.sweep_command import sweep
 
-    sweep(args)
+    return sweep(args)
 
 
-def _tables(args: argparse.Namespace) -> None:
+def _tables(args: argparse.Namespace) -> int:
     from heads.tables import tables
 
-    tables(args)
+    return tables(args)
 
 
 def _score(args: argparse.Namespace) -> None:

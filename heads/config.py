@@ -34,10 +34,12 @@ SCHEDULES = ("constant", "linear", "plateau")
 EMOTION_CHOICES = ("auto", *EMOTION_SOURCES)
 """auto: annotated where the corpus has them, else pseudo."""
 
+LARGEST_SEED = 2**32 - 1
+"""Of a run, as scikit-learn and NumPy's older generators have it; a table of trials has no room for more than 64 bits."""
 
 _TRAIN_POSITIVE = ("batch_size", "accumulate", "max_epochs", "patience", "lr", "plateau_factor", "clip_norm", "clip_value")
 _POSITIVE = {f"train.{name}" for name in _TRAIN_POSITIVE}
-_NOT_NEGATIVE = {"seed", "train.weight_decay", "train.plateau_patience", "loss.sentiment_weight", "loss.emotion_weight"}
+_NOT_NEGATIVE = {"train.weight_decay", "train.plateau_patience", "loss.sentiment_weight", "loss.emotion_weight"}
 _SHARES = {"train.warmup", "train.average"}
 _MAY_BE_ZERO = {"past", "future", "memory"}
 """Whole numbers of a model that are no sizes or counts of its parts; their heads say what they may be."""
@@ -92,6 +94,11 @@ class RunConfig:
     loss: LossOptions = field(default_factory=LossOptions)
     train: TrainOptions = field(default_factory=TrainOptions)
     model: Any = None  # the head's own Options
+
+    @property
+    def reads_features(self) -> bool:
+        """Whether the head looks at features: `median` does not."""
+        return HEADS[self.head].floor != "median"
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able, nested."""
@@ -153,14 +160,27 @@ def change(config: RunConfig, values: Mapping[str, Any], where: str) -> RunConfi
     return _checked(dataclasses.replace(bare, model=model), where)
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses a name that is given twice in a mapping, of which YAML takes the last."""
+
+    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        known = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in known:
+                raise yaml.composer.ComposerError(problem=f"{key.value} is given twice", problem_mark=key.start_mark)
+            known.add(key.value)
+        return node
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML mapping.
 
     Raises:
-        InputError: The file is missing or no YAML mapping.
+        InputError: The file is missing or no YAML mapping, or a name is given twice.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file.") from error
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
@@ -211,8 +231,10 @@ def _checked(config: RunConfig, where: str) -> RunConfig:
             raise InputError(f"{where}: {name} is {value}, expected 0 or more.")
         if name in _SHARES and not 0 <= value < 1:
             raise InputError(f"{where}: {name} is {value}, expected 0 to below 1.")
+    if not 0 <= config.seed <= LARGEST_SEED:
+        raise InputError(f"{where}: seed is {config.seed}, expected 0 to {LARGEST_SEED}.")
     _check_sizes(config.model, where)
-    if not config.data.modalities:
+    if not config.data.modalities and config.reads_features:
         raise InputError(f"{where}: data.modalities is empty, expected text, audio or both.")
     if len(set(config.data.modalities)) < len(config.data.modalities):
         raise InputError(f"{where}: data.modalities names one twice: {', '.join(config.data.modalities)}.")
@@ -225,6 +247,8 @@ def _check_sizes(model: Any, where: str) -> None:
         numbers = value if isinstance(value, tuple) else (value,)
         if name.rpartition(".")[2] not in _MAY_BE_ZERO and any(type(number) is int and number < 1 for number in numbers):
             raise InputError(f"{where}: model.{name} is {value}, expected 1 or more.")
+        if name.endswith("lr_factor") and not value > 0:
+            raise InputError(f"{where}: model.{name} is {value}, expected more than 0.")
 
 
 def _check_selection(config: RunConfig, where: str) -> None:

@@ -38,13 +38,14 @@ def table(rows: Sequence[Sequence[str]], header: Sequence[str], left: int = 1) -
     return "\n".join(lines)
 
 
-def results(runs: Mapping[str, Mapping[str, Any]], split: str, has_all_intervals: bool = False) -> str:
+def results(runs: Mapping[str, Mapping[str, Any]], split: str, has_all_intervals: bool = False, emotions: str = "emotions") -> str:
     """The metrics of runs on one split, side by side; mean ± sd beneath if there are several of one configuration.
 
     Args:
         runs: Name → what is in metrics.json.
         split: The key of the metrics in it.
         has_all_intervals: Whether there are intervals of each of several runs; otherwise only where there is one run.
+        emotions: What emotions are called in titles; says where the labels are from if that is not known of the runs.
     """
     parts = []
     if learned := _with(runs, split, "mae"):
@@ -56,10 +57,10 @@ def results(runs: Mapping[str, Mapping[str, Any]], split: str, has_all_intervals
     if learned := _with(runs, split, "mean_acc"):
         for name, run in learned.items():
             rows = [[emotion, *(_cell(run[split].get(f"{emotion}_{m}")) for m in EMOTION_METRICS)] for emotion in (*EMOTIONS, "mean")]
-            parts.append(table(rows, [f"emotions, {split}: {name}", *EMOTION_METRICS]))
+            parts.append(table(rows, [f"{emotions}, {split}: {name}", *EMOTION_METRICS]))
         means = [f"mean_{metric}" for metric in EMOTION_METRICS]
         if spread := _spread(learned, split, means):
-            parts.append(table(spread, [f"emotions, {split}", *means]))
+            parts.append(table(spread, [f"{emotions}, {split}", *means]))
     return "\n\n".join(parts)
 
 

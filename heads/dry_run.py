@@ -10,6 +10,7 @@ from heads.config import RunConfig
 from heads.console import table
 from heads.experiment import run_folder
 from heads.materials import choose_device
+from heads.memory import watched
 from heads.pack import Pack
 from heads.packing import Group
 from heads.registry import HEADS
@@ -19,25 +20,26 @@ from heads.train import Run, together
 from heads.workers import Sweep, materials_on
 
 
-def dry_run(made: Sweep, configs: Sequence[RunConfig], devices: Sequence[str], size: int | None) -> None:
+def dry_run(sweep: Sweep, configs: Sequence[RunConfig], devices: Sequence[str], size: int | None) -> None:
     """Prints how many trials there are, how they pack, what memory they take and how long they may take.
 
     Args:
-        made: The sweep; its folder need not exist and is not written to.
+        sweep: The sweep; its folder need not exist and is not written to.
         configs: Of all its trials.
         devices: Of this machine. The first is timed, the others are taken to be as fast.
         size: Trials at a time; None: what the memory of the device allows.
 
     Raises:
-        InputError: The cache lacks what a trial reads, or an option is out of its range.
+        InputError: The cache lacks what a trial reads, an option is out of its range, or memory runs out.
     """
-    trials = {run_folder(one, made.trials).path: one for one in (resolved(made, config) for config in configs)}
-    left = remaining(made, trials.values())
+    trials = {run_folder(one, sweep.trials).path: one for one in (resolved(sweep, config) for config in configs)}
+    left = remaining(sweep, trials.values())
     device = choose_device(devices[0])
     print(f"{len(trials)} trials, {len(trials) - len(left)} of them over")
     rows, total = [], 0.0
-    for one in plan(made, left, free_bytes(device), size):
-        seconds = _seconds(made, one, str(device))
+    for one in plan(sweep, left, free_bytes(device), size):
+        with watched(device):
+            seconds = _seconds(sweep, one, str(device))
         total += seconds
         memory = "alone" if one.trial_bytes is None else f"{one.trial_bytes / 1e6:,.0f} MB"
         config = one.runs[0].config
@@ -61,10 +63,10 @@ def dry_run(made: Sweep, configs: Sequence[RunConfig], devices: Sequence[str], s
         print(f"at most {_duration(total / len(devices))} on {', '.join(devices)}, if no trial stops early")
 
 
-def _seconds(made: Sweep, one: Group, device: str) -> float:
+def _seconds(sweep: Sweep, one: Group, device: str) -> float:
     """All steps of all epochs at the speed of a few: trials stop earlier, but are evaluated, too."""
     pack = one.packs[0]
-    runs = [_on_device(made, run, device) for run in pack]
+    runs = [_on_device(sweep, run, device) for run in pack]
     engine = Pack(runs) if len(runs) > 1 else Solo(runs[0])
     plans = [run.plan() for run in runs]
     times = []
@@ -76,8 +78,8 @@ def _seconds(made: Sweep, one: Group, device: str) -> float:
     return sorted(times[1:] or times)[len(times[1:]) // 2] * batches * len(one.packs)
 
 
-def _on_device(made: Sweep, run: Run, device: str) -> Run:
-    material = materials_on(made.cache, device, made.memory_bytes).open(run.config)
+def _on_device(sweep: Sweep, run: Run, device: str) -> Run:
+    material = materials_on(sweep.cache, device, sweep.memory_bytes).open(run.config)
     return Run(material.config, material.tensors, run.folder)
 
 

@@ -22,11 +22,11 @@ from heads import inference
 from heads.inference import Predictions, present, scores
 from heads.intervals import bootstrap
 from heads.materials import Material, encoders, open_material
+from heads.memory import watched
 from heads.metrics import emotion_metrics, sentiment_metrics
-from heads.options import items
 from heads.plan import labelled_rows
 from heads.registry import HEADS
-from heads.runs import RunFolder, predictions_table
+from heads.runs import RunFolder, differences, predictions_table
 from heads.train import build_head
 from heads.xray import draw, xray
 
@@ -43,12 +43,12 @@ def reopen(folder: RunFolder, cache: Path | None, device: torch.device, corpus: 
         data = dataclasses.replace(config.data, emotions="annotated")  # labels are not needed, and may not exist
         config = dataclasses.replace(config, corpus=corpus, data=data)
     material = open_material(config, cache or Path(content["made"]["cache"]), device)
-    for modality, found in encoders(material.corpus, config.data.modalities).items():
-        found, wanted = _compared(found), _compared(content["encoders"][modality])
+    for modality, made in encoders(material.corpus, material.config.data.modalities).items():
+        found, wanted = _compared(made), _compared(content["encoders"][modality])
         if found != wanted:
             raise InputError(
                 f"{material.corpus.features[modality]}: not made as the {modality} features that {folder.path} was trained on:"
-                f" {_differences(found, wanted)}. Build the cache with the same encoder and settings."
+                f" {differences(found, wanted)}. Build the cache with the same encoder and settings."
             )
     return material
 
@@ -120,19 +120,20 @@ def predict_rows(material: Material, folder: RunFolder, rows: np.ndarray, checkp
     """Predictions of a finished run for rows of a corpus, labelled or not.
 
     Raises:
-        InputError: The checkpoint is missing or does not fit.
+        InputError: The checkpoint is missing or does not fit, or memory runs out.
     """
     config, tensors = material.config, material.tensors
     if floor := HEADS[config.head].floor:
         if checkpoint != "checkpoint":
             raise InputError(f"{folder.path}: a floor has no checkpoint {checkpoint!r}. Leave out --checkpoint.")
         return inference.predict_floor(floor, config.task, tensors, rows, tensors)[0]
-    head = build_head(config, tensors)
-    try:
-        head.load_state_dict(folder.load_checkpoint(f"{checkpoint}.safetensors"))
-    except RuntimeError as error:
-        raise InputError(f"{folder.path / checkpoint}.safetensors: not of this head ({' '.join(str(error).split())}).") from error
-    return inference.predict(head, tensors, rows, 4 * config.train.batch_size, config.train.precision)
+    with watched(tensors.device):
+        head = build_head(config, tensors)
+        try:
+            head.load_state_dict(folder.load_checkpoint(f"{checkpoint}.safetensors"))
+        except RuntimeError as error:
+            raise InputError(f"{folder.path / checkpoint}.safetensors: not of this head ({' '.join(str(error).split())}).") from error
+        return inference.predict(head, tensors, rows, 4 * config.train.batch_size, config.train.precision)
 
 
 def assess(found: Predictions, tensors: CorpusTensors) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
@@ -162,9 +163,3 @@ def _compared(made: Mapping[str, Any]) -> Mapping[str, Any]:
     """What tells encoders apart. Of an import only its origin does: its encoder is called after a file, which can be renamed."""
     is_imported = isinstance(made["identity"], dict) and "origin" in made["identity"]
     return {**made, "encoder": None} if is_imported else made
-
-
-def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    have, want = dict(items(found)), dict(items(wanted))
-    changed = [name for name in have | want if have.get(name) != want.get(name)]
-    return "; ".join(f"{name} is {have.get(name)!r}, not {want.get(name)!r}" for name in changed[:3])

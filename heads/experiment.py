@@ -22,6 +22,7 @@ from heads.config import RunConfig
 from heads.evaluation import assess, draw_routing, write_routing
 from heads.inference import Predictions
 from heads.materials import Material, encoders
+from heads.memory import watched
 from heads.plan import epoch_plan, labelled_rows, steps_per_epoch
 from heads.registry import HEADS
 from heads.runs import VERSION, RunFolder, predictions_table
@@ -40,7 +41,8 @@ def facts(material: Material) -> str:
     counts = " + ".join(f"{len(labelled_rows(config, tensors, split)):,} {split}" for split in ("train", "valid"))
     emotions = f", {config.data.emotions} emotions" if "mer" in TASKS[config.task] else ""
     where = "streamed from disk" if tensors.is_streamed else f"on {tensors.device}"
-    return f"{counts} utterances{emotions}, {' + '.join(config.data.modalities)} features {where}"
+    features = f"{' + '.join(config.data.modalities)} features {where}" if config.data.modalities else "no features"
+    return f"{counts} utterances{emotions}, {features}"
 
 
 def steps(material: Material) -> int:
@@ -65,16 +67,18 @@ def fit(material: Material, folder: RunFolder, advance: Advance = lambda steps, 
         What is in metrics.json.
 
     Raises:
-        InputError: The folder holds another run, or the configuration does not fit the data.
+        InputError: The folder holds another run, the configuration does not fit the data, or memory runs out.
     """
     floor = HEADS[material.config.head].floor
-    engine = None if folder.is_complete or floor else Solo(Run(material.config, material.tensors, folder))  # refuses before it writes
-    folder.begin(describe(material))
-    if engine:
-        train([engine.run], engine, finish, advance=advance)
-        draw_routing(folder, "xray")
-    elif not folder.is_complete:
-        _fit_floor(material, folder, floor)
+    with watched(material.tensors.device):
+        # made before anything is written, because it may refuse
+        engine = None if folder.is_complete or floor else Solo(Run(material.config, material.tensors, folder))
+        folder.begin(describe(material))
+        if engine:
+            train([engine.run], engine, finish, advance=advance)
+            draw_routing(folder, "xray")
+        elif not folder.is_complete:
+            _fit_floor(material, folder, floor)
     return folder.metrics()
 
 

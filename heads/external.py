@@ -17,16 +17,15 @@ import numpy as np
 import pandas as pd
 import torch
 
-from data.cache import CachedCorpus, open_corpus
+from data.cache import CachedCorpus
 from data.corpora.tables import numbers, read_table, require_columns, unique
 from data.errors import InputError
 from data.interchange.mmsa import SEPARATOR
 from data.labels import EMOTIONS
 from data.manifest import read_manifest
-from data.tensors import MODALITIES
 from heads import console
 from heads.base import TASKS
-from heads.config import DEFAULT_PRESET, make_config
+from heads.config import make_config
 from heads.evaluation import assess
 from heads.inference import Predictions
 from heads.materials import Material, Materials
@@ -67,7 +66,7 @@ class PredictionFile:
         table = self._rows(material.corpus, [material.tensors.targets.ids[row] for row in rows], split)
         tasks, sentiment, logits = TASKS[material.config.task], None, None
         if "msa" in tasks:
-            sentiment = numbers(table["sentiment"], self.path).to_numpy(np.float32)
+            sentiment = _float32(table["sentiment"], self.path)
         if "mer" in tasks:
             probability = np.column_stack([_probabilities(table[emotion], self.path) for emotion in EMOTIONS])
             with np.errstate(divide="ignore"):
@@ -102,11 +101,16 @@ def read_predictions(path: Path) -> PredictionFile:
     """Reads a CSV file of predictions.
 
     Raises:
-        InputError: It cannot be read, has no `id`, neither sentiment nor emotions, or not all six.
+        InputError: It cannot be read, is empty, has no `id`, neither sentiment nor emotions, or not all six.
     """
+    if path.is_file() and not path.stat().st_size:
+        raise InputError(f"{path}: the file is empty, expected a header line and one row an utterance.")
     table = read_table(path, ("id",))
-    has_emotions = any(emotion in table for emotion in EMOTIONS)
-    require_columns(table, EMOTIONS if has_emotions else ("sentiment",), path)
+    missing = [emotion for emotion in EMOTIONS if emotion not in table]
+    has_emotions = len(missing) < len(EMOTIONS)
+    if has_emotions and missing:
+        raise InputError(f"{path}:1: no column {', '.join(missing)}. Give the probabilities of all six emotions, or of none.")
+    require_columns(table, () if has_emotions else ("sentiment",), path)
     task = "mer" if "sentiment" not in table else "both" if has_emotions else "msa"
     return PredictionFile(path, task, table)
 
@@ -114,22 +118,32 @@ def read_predictions(path: Path) -> PredictionFile:
 def score(args: argparse.Namespace) -> None:
     """Carries out `python -m heads score`: what predictions are worth, as `evaluate` says it of runs. Nothing is written."""
     paths = list(dict.fromkeys(args.files))
-    materials, found = Materials(args.cache, torch.device("cpu"), memory_bytes=0), {}
+    materials, found, sources = Materials(args.cache, torch.device("cpu"), memory_bytes=0), {}, set()
     counts = Counter(path.stem for path in paths)
     for path in paths:
         file = read_predictions(path)
-        material = _labels(materials, args.corpus, file.task)
+        material = _labels(materials, args, file.task)
         values, intervals = assess(file.predictions(material, args.split), material.tensors)
         name = str(path) if counts[path.stem] > 1 else path.stem
         found[name] = without_nan({args.split: values, f"{args.split}_interval": intervals})
-    print(console.results(found, args.split, has_all_intervals=True))
+        sources.add(material.config.data.emotions)
+    emotions = "emotions (pseudo labels of the ledger)" if "pseudo" in sources else "emotions"
+    print(console.results(found, args.split, has_all_intervals=True, emotions=emotions))
 
 
-def _labels(materials: Materials, name: str, task: str) -> Material:
+def _labels(materials: Materials, args: argparse.Namespace, task: str) -> Material:
     """The labels that a head would have, by the configuration of the one that looks at no feature."""
-    features = open_corpus(materials.cache, name).features
-    modalities = [modality for modality in MODALITIES if modality in features] or list(MODALITIES)
-    return materials.open(make_config(FLOOR, name, DEFAULT_PRESET, {"task": task, "data": {"modalities": modalities}}))
+    chosen = {"emotions": args.emotions} if args.emotions else {}
+    return materials.open(make_config(FLOOR, args.corpus, changes={"task": task, "data": chosen}))
+
+
+def _float32(column: pd.Series, path: Path) -> np.ndarray:
+    values = numbers(column, path)
+    too_large = values.abs() > np.finfo(np.float32).max
+    if too_large.any():
+        line = too_large.idxmax()
+        raise InputError(f"{path}:{line}: {column.name} is {column[line]!r}, expected a number that fits into 32 bits (below 3.4e38).")
+    return values.to_numpy(np.float32)
 
 
 def _probabilities(column: pd.Series, path: Path) -> np.ndarray:

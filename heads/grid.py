@@ -28,7 +28,6 @@ other names, and more draws, leave its draws as they are.
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import math
 from collections.abc import Iterator, Mapping
@@ -40,7 +39,7 @@ from typing import Any
 from data.errors import InputError
 from data.lookup import lookup
 from heads import options
-from heads.config import DEFAULT_PRESET, RunConfig, make_config, read_yaml
+from heads.config import DEFAULT_PRESET, RunConfig, change, make_config, read_yaml
 from heads.distributions import Distribution, read_distribution
 
 KEYS = ("head", "corpus", "preset", "fixed", "grid", "list", "random", "seeds")
@@ -102,8 +101,12 @@ class Grid:
             raise InputError(f"{self.path}: {error}") from error
 
     def with_seeds(self, config: RunConfig) -> list[RunConfig]:
-        """A configuration once with each seed."""
-        return [dataclasses.replace(config, seed=seed) for seed in self.seeds] or [config]
+        """A configuration once with each seed.
+
+        Raises:
+            InputError: A seed cannot be.
+        """
+        return [change(config, {"seed": seed}, f"{self.path}: seeds") for seed in self.seeds] or [config]
 
     @cached_property
     def _configs(self) -> tuple[RunConfig, ...]:
@@ -149,8 +152,8 @@ def read_grid(path: Path, corpus: str | None) -> Grid:
     for name in values:
         lookup(dict.fromkeys(KEYS), str(name), f"key in {path}")
     top = options.build(_Top, {name: values[name] for name in ("head", "corpus", "preset", "seeds") if name in values}, str(path))
-    if "seeds" in values and not (top.seeds and min(top.seeds) >= 0):
-        raise InputError(f"{path}: seeds is {values['seeds']!r}, expected one whole number or more, each 0 or more.")
+    if "seeds" in values and not top.seeds:
+        raise InputError(f"{path}: seeds is {values['seeds']!r}, expected one whole number or more.")
     everywhere = {name: value for name, value in (("head", top.head), ("preset", top.preset)) if value is not None}
     draws = _section(values, "random", path)
     grid = Grid(

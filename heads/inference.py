@@ -79,7 +79,9 @@ def gathered(outputs: Iterable[tuple[Tensor, HeadOutput]]) -> Predictions:
 
 
 def pooled(tensors: CorpusTensors, rows: np.ndarray) -> np.ndarray:
-    """(n, ΣD) float32 means over the time steps of each modality, one modality after the other."""
+    """(n, ΣD) float32 means over the time steps of each modality, one modality after the other; without any, (n, 1) zeros."""
+    if not tensors.dims:
+        return np.zeros((len(rows), 1), np.float32)
     plan = in_order(rows, total_lengths(tensors), 256)
     means = [torch.cat([masked_mean(batch.features[m], batch.masks[m]) for m in tensors.dims], -1) for batch in tensors.batches(plan)]
     result = np.empty((len(rows), means[0].shape[1]), np.float32)

@@ -5,6 +5,7 @@ Runs that read the same features share them: they lie on a device once. What is 
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 from data.cache import CachedCorpus, open_corpus
 from data.errors import InputError
 from data.feature_store import FeatureStore
+from data.lookup import lookup
 from data.targets import Targets, load_targets
 from data.tensors import CorpusTensors
 from heads.base import TASKS
@@ -24,7 +26,7 @@ from heads.config import RunConfig
 class Material:
     """What a run reads."""
 
-    config: RunConfig  # with the source of emotions resolved
+    config: RunConfig  # with the source of emotions resolved, and without modalities where no feature is looked at
     corpus: CachedCorpus
     tensors: CorpusTensors
 
@@ -52,7 +54,9 @@ class Materials:
         if config.corpus not in self._corpora:
             self._corpora[config.corpus] = open_corpus(self.cache, config.corpus)
         corpus = self._corpora[config.corpus]
-        data = dataclasses.replace(config.data, emotions=self._source(config, corpus))
+        modalities = config.data.modalities if config.reads_features else ()
+        _expect_modalities(corpus, modalities)
+        data = dataclasses.replace(config.data, modalities=modalities, emotions=self._source(config, corpus))
         targets = self._labels(corpus, data.emotions, data.minimum_similarity if data.emotions == "pseudo" else 0.0)
         limits = {name: limit for name, limit in (("text", data.text_limit), ("audio", data.audio_limit)) if limit is not None}
         key = (corpus.name, data.modalities, tuple(limits.items()))
@@ -75,6 +79,19 @@ class Materials:
         if key not in self._targets:
             self._targets[key] = load_targets(corpus, source, minimum_similarity)
         return self._targets[key]
+
+
+def _expect_modalities(corpus: CachedCorpus, asked: Sequence[str]) -> None:
+    """Raises InputError if the cache lacks features of a corpus, with those that it has of what was asked for."""
+    try:
+        for modality in asked:
+            lookup(corpus.features, modality, f"modality of {corpus.name}")
+    except InputError as error:
+        usable = [modality for modality in asked if modality in corpus.features]
+        hint = (
+            f" --modalities {' '.join(usable)} (in grids and presets data.modalities: [{', '.join(usable)}]) helps." if usable else ""
+        )
+        raise InputError(f"{error}{hint}") from error
 
 
 def open_material(config: RunConfig, cache: Path, device: torch.device, memory_bytes: int | None = None) -> Material:

@@ -21,6 +21,7 @@ from heads import options
 from heads.base import Aux, HeadOutput
 from heads.inference import Predictions, autocast, evaluation_plan, gathered
 from heads.losses import total_loss
+from heads.memory import watched
 from heads.randomness import drawing_from
 from heads.registry import HEADS
 from heads.solo import OPTIMIZERS
@@ -41,7 +42,7 @@ def signature(run: Run) -> tuple[Any, ...] | None:
     says so, or reads whole videos, of which batches have different numbers of utterances.
 
     Raises:
-        InputError: An option of the head is out of its range.
+        InputError: An option of the head is out of its range, or its parameters are more than any memory has.
     """
     config = run.config
     shapes = _shapes(config.head, config.model, tuple(run.tensors.dims.items()), config.task)
@@ -54,7 +55,7 @@ def signature(run: Run) -> tuple[Any, ...] | None:
 @cache
 def _shapes(head: str, model: Any, dims: tuple[tuple[str, int], ...], task: str) -> tuple[torch.Size, ...]:
     """Of a head's parameters: where top-k decides the width of experts, too, it says something about shapes."""
-    with torch.device("meta"):
+    with torch.device("meta") as meta, watched(meta):  # sizes that no number of bytes can be of
         return tuple(parameter.shape for parameter in HEADS[head].head(model, dict(dims), task).parameters())
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from data.batching import DialogueRows, dialogues, of_like_lengths, shuffled
 from data.errors import InputError
+from data.schema import SPLITS
 from data.tensors import CorpusTensors
 from heads.base import TASKS, Head
 from heads.config import RunConfig, TrainOptions
@@ -30,15 +31,25 @@ def labelled_rows(config: RunConfig, tensors: CorpusTensors, split: str) -> np.n
     """Rows of a split that have a label for at least one of the tasks.
 
     Raises:
-        InputError: There is none, or a task has no label in the split at all.
+        InputError: Nothing is in the split, or a task has no label in it at all.
     """
     targets, rows = tensors.targets, tensors.targets.rows(split)
+    if not len(rows):
+        present = [name for name in SPLITS if len(targets.rows(name))]
+        raise InputError(
+            f"{config.corpus}: no utterance that can be used is in split {split!r}, which is needed (there are:"
+            f" {', '.join(present) or 'none'}). Give the corpus this split and run BuildFeatures again."
+        )
     labelled = {"msa": ~np.isnan(targets.sentiment[rows]), "mer": ~np.isnan(targets.emotions[rows]).any(1)}
     tasks = TASKS[config.task]
     for task in tasks:
         if not labelled[task].any():
             what = "sentiment" if task == "msa" else f"{config.data.emotions} emotion"
-            raise InputError(f"{config.corpus}: none of {len(rows):,} utterances of {split} has {what} labels. Choose another --task.")
+            usable = [name for name, parts in TASKS.items() if all(labelled[part].any() for part in parts)]
+            raise InputError(
+                f"{config.corpus}: none of {len(rows):,} utterances of {split} has {what} labels, which task {config.task!r} needs."
+                f" Tasks with labels there: {', '.join(usable) or 'none'}."
+            )
     return rows[np.any([labelled[task] for task in tasks], axis=0)]
 
 

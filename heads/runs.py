@@ -1,7 +1,7 @@
 """Run folders: what a run leaves, and reading it again. Nothing is pickled.
 
 config.json            everything that determined the result, resolved, and the feature files that were read
-failed.json            why a trial of a sweep failed, instead of metrics.json
+failed.json            why a trial of a sweep failed, and whether for lack of memory, instead of metrics.json
 metrics.json           validation metrics of the chosen epoch; test metrics once the test split was opened
 history.csv            one row an epoch
 predictions.parquet    of the validation split; predictions-test.parquet once the test split was opened
@@ -24,7 +24,7 @@ from typing import Any
 import pandas as pd
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from data.atomic import atomic_path, remove_strays
@@ -32,6 +32,7 @@ from data.errors import InputError
 from data.labels import EMOTIONS
 from data.manifest import write_table
 from heads.inference import Predictions
+from heads.options import items
 
 VERSION = 1
 """Of config.json; a run that a newer program wrote is not read."""
@@ -68,8 +69,10 @@ class RunFolder:
         if self.path.is_dir():
             remove_strays(self.path)
         if path.is_file():
-            if _identity(self.config()) != _identity(json.loads(json.dumps(content))):
-                raise InputError(f"{self.path}: holds a run of another configuration. Choose another folder or remove it.")
+            found, wanted = _identity(self.config()), _identity(json.loads(json.dumps(content)))
+            if found != wanted:
+                unlike = differences(found, wanted)
+                raise InputError(f"{self.path}: holds a run of another configuration: {unlike}. Choose another folder or remove it.")
             return
         if self.path.is_dir() and any(self.path.iterdir()):
             raise InputError(f"{self.path}: is not empty and holds no run (no config.json). Choose another folder.")
@@ -124,17 +127,35 @@ class RunFolder:
         Raises:
             InputError: failed.json is damaged.
         """
+        return self._failed.get("error")
+
+    @property
+    def lacked_memory(self) -> bool:
+        """Whether the run failed because memory ran out, which it need not do again.
+
+        Raises:
+            InputError: failed.json is damaged.
+        """
+        return self._failed.get("lacked_memory", False)
+
+    @property
+    def _failed(self) -> dict[str, Any]:
+        """What is in failed.json; nothing if there is none."""
         if not (self.path / "failed.json").is_file():
-            return None
+            return {}
         content = self._read_json("failed.json")
         if not isinstance(content, dict) or not isinstance(content.get("error"), str):
             raise self._damaged("failed.json", "no error is in it")
-        return content["error"]
+        return content
 
-    def write_failure(self, error: str) -> None:
+    def write_failure(self, error: str, lacked_memory: bool = False) -> None:
         """Writes failed.json."""
-        self.write_json("failed.json", {"error": error})
+        self.write_json("failed.json", {"error": error, "lacked_memory": lacked_memory})
         self.remove_state()
+
+    def forget_failure(self) -> None:
+        """The run is tried again."""
+        (self.path / "failed.json").unlink(missing_ok=True)
 
     def write_history(self, rows: list[dict[str, float]]) -> None:
         """Writes history.csv."""
@@ -201,8 +222,8 @@ class RunFolder:
     def _save(self, name: str, tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> None:
         # cloned: a module that a head uses twice has two names, and safetensors refuses memory that has two
         content = {key: value.detach().cpu().clone(memory_format=torch.contiguous_format) for key, value in tensors.items()}
-        with atomic_path(self.path / name) as temporary:
-            save_file(content, temporary, metadata={"version": str(VERSION), **facts})
+        with atomic_path(self.path / name) as temporary:  # save_file would leave a file that nobody else can read
+            temporary.write_bytes(save(content, metadata={"version": str(VERSION), **facts}))
 
     def _load(self, name: str) -> tuple[dict[str, Tensor], dict[str, str]]:
         with self._opened(name) as file:
@@ -285,6 +306,13 @@ def _no_metric(content: Mapping[str, Any]) -> str | None:
 
 def _is_number(value: Any) -> bool:
     return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
+
+
+def differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """The first three values, of nested mappings by dotted names, that are not as wanted, in words."""
+    have, want = dict(items(found)), dict(items(wanted))
+    changed = [name for name in have | want if have.get(name) != want.get(name)]
+    return "; ".join(f"{name} is {have.get(name)!r}, not {want.get(name)!r}" for name in changed[:3])
 
 
 def _identity(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -40,6 +40,9 @@ if TYPE_CHECKING:
     from optuna.storages.journal import JournalFileSymlinkLock
     from optuna.trial import FrozenTrial
 
+STUDY = "study.log"
+"""Of the folder of a sweep whose runs a study asks for."""
+
 SEARCHES = ("optuna",)
 PRUNERS = ("asha",)
 
@@ -223,7 +226,7 @@ class Search(contextlib.AbstractContextManager):
         return self._optuna.pruners.SuccessiveHalvingPruner(min_resource=FIRST_RUNG_EPOCHS, reduction_factor=REDUCTION)
 
     def _open(self) -> None:
-        journal, path = self._optuna.storages.journal, self._folder / "study.log"
+        journal, path = self._optuna.storages.journal, self._folder / STUDY
         lock = journal.JournalFileSymlinkLock(str(path))
         _cut_torn_end(path, lock)
         try:
@@ -244,7 +247,7 @@ class Search(contextlib.AbstractContextManager):
         if known is None:
             self._study.set_user_attr("made", made)
         elif other := [name for name in made if made[name] != known[name]]:
-            raise InputError(f"{self._folder / 'study.log'}: was begun with another {other[0]}. Choose another --out.")
+            raise InputError(f"{self._folder / STUDY}: was begun with another {other[0]}. Choose another --out.")
 
 
 def _import_optuna() -> Any:

@@ -29,7 +29,7 @@ from heads.registry import HEADS
 from heads.runs import RunFolder
 from heads.search import Search
 from heads.train import Run
-from heads.workers import Sweep, Watcher, Work, is_over, materials_on, train_remote, train_work
+from heads.workers import Sweep, Watcher, Work, is_settled, materials_on, train_remote, train_work
 
 Execute = Callable[[Sequence[Work], Watcher], None]
 """An executor: trains packs to their ends."""
@@ -98,15 +98,15 @@ def resolved(sweep: Sweep, config: RunConfig) -> RunConfig:
 
 
 def remaining(sweep: Sweep, configs: Iterable[RunConfig]) -> list[RunConfig]:
-    """Of resolved trials those that are not over, each once.
+    """Of resolved trials those that are to be trained, each once: all that are not over, and those for which memory ran out.
 
     Raises:
-        InputError: A trial that is over has read another cache.
+        InputError: A trial that is not trained again has read another cache.
     """
     left = {}
     for config in configs:
         folder = run_folder(config, sweep.trials)
-        if is_over(folder):
+        if is_settled(folder):
             folder.begin(describe(materials_on(sweep.cache, "cpu", 0).open(config)))
         else:
             left[folder.path] = config
@@ -137,7 +137,11 @@ def run(
     free = free or free_bytes(choose_device(devices[0]))
 
     def train(configs: Iterable[RunConfig], numbers: Mapping[tuple[str, int], int]) -> None:
-        execute(_works(sweep, remaining(sweep, configs), numbers, free, len(devices), size), watcher)
+        left = remaining(sweep, configs)
+        works = _works(sweep, left, numbers, free, len(devices), size)
+        for config in left:
+            run_folder(config, sweep.trials).forget_failure()
+        execute(works, watcher)
 
     if not sweep.is_asked:
         train([resolved(sweep, config) for config in sweep.grid.configs()], {})

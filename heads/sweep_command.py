@@ -21,36 +21,35 @@ from heads.metrics import HIGHER_IS_BETTER, SENTIMENT_METRICS
 from heads.runs import RunFolder
 from heads.sweep import Execute, in_process, in_processes, opened, resolved, run
 from heads.sweep_report import default_metric, write_report
-from heads.trials import collect, ranked, write_trials
-from heads.workers import Sweep, is_over
+from heads.trials import collect, ranked, remedy, write_trials
+from heads.workers import Sweep, is_over, is_settled
 
 
-def sweep(args: argparse.Namespace) -> None:
-    """Carries out the command."""
-    if args.tensorboard:
-        summary_writer()
+def sweep(args: argparse.Namespace) -> int:
+    """Carries out the command and returns its exit status: 1 if a trial failed."""
     grid = read_grid(args.grid, args.corpus)
     configs, devices = grid.configs(), args.devices or ["auto"]
     metric = _metric(args.metric, configs)
     check(args)
-    made = Sweep(grid, args.cache, args.out, metric, args.search, args.prune, memory_bytes(args.memory_gb))
+    sweep = Sweep(grid, args.cache, args.out, metric, args.search, args.prune, memory_bytes(args.memory_gb))
     if args.dry_run:
         print(f"varied: {', '.join(grid.varied) or 'seeds alone'}")
-        dry_run(made, configs, devices, args.pack_size)
-        return
-    with opened(made):
-        try:
-            train(made, configs, devices, args)
-        finally:
-            if any(made.trials.iterdir()):
-                found = write_trials(made.folder)
-        report = write_report(made.folder, metric)
-    _print_best(found, metric)
-    print(f"{report}: the report; {made.folder / 'trials.parquet'}: every trial; {made.trials}: their run folders")
+        dry_run(sweep, configs, devices, args.pack_size)
+        return 0
+    with opened(sweep):
+        found = train(sweep, configs, devices, args)
+        report = write_report(sweep.folder, metric)
+    status = print_failed(sweep.folder, found)
+    if (found["status"] == "complete").any():
+        print(ranked(found, metric).head(5).to_string(index=False))
+    print(f"{report}: the report; {sweep.folder / 'trials.parquet'}: every trial; {sweep.trials}: their run folders")
+    return status
 
 
 def check(args: argparse.Namespace) -> None:
-    """Raises InputError when the flags of `train` and of a dry run do not go together."""
+    """Raises InputError when the flags of `train` and of a dry run do not go together, or TensorBoard is asked for and missing."""
+    if args.tensorboard:
+        summary_writer()
     if args.pack_size is not None and args.pack_size < 1:
         raise InputError(f"--pack-size is {args.pack_size}, expected 1 or more.")
     if args.dry_run and args.executor == "ray":
@@ -68,12 +67,19 @@ def _metric(asked: str | None, configs: Sequence[RunConfig]) -> str:
     return asked
 
 
-def train(made: Sweep, configs: Sequence[RunConfig], devices: Sequence[str], args: argparse.Namespace) -> None:
-    """Trains what is left, with a bar. Of the flags, `executor`, `ray_address`, `pack_size` and `tensorboard` count."""
-    total, over = _state(made, configs)
-    print(f"{made.folder}: {total} trials, {len(over)} of them over", flush=True)
-    with _executor(devices, args) as (found, execute, free), Bar(total, over, made.metric, args.tensorboard) as bar:
-        run(made, found, execute, bar, args.pack_size, free)
+def train(sweep: Sweep, configs: Sequence[RunConfig], devices: Sequence[str], args: argparse.Namespace) -> pd.DataFrame:
+    """Trains what is left, with a bar, writes trials.parquet, if it is interrupted, too, and returns all trials of the folder.
+
+    Of the flags, `executor`, `ray_address`, `pack_size` and `tensorboard` count.
+    """
+    total, over = _state(sweep, configs)
+    print(f"{sweep.folder}: {total} trials, {len(over)} of them over", flush=True)
+    try:
+        with _executor(devices, args) as (found, execute, free), Bar(total, over, sweep.metric, args.tensorboard) as bar:
+            run(sweep, found, execute, bar, args.pack_size, free)
+    finally:
+        trials = write_trials(sweep.folder) if any(sweep.trials.iterdir()) else pd.DataFrame()
+    return trials
 
 
 @contextlib.contextmanager
@@ -91,20 +97,27 @@ def _executor(devices: Sequence[str], args: argparse.Namespace) -> Iterator[tupl
     yield devices, in_process(devices[0]) if len(devices) == 1 else in_processes(devices), None
 
 
-def _state(made: Sweep, configs: Sequence[RunConfig]) -> tuple[int, list[RunFolder]]:
+def _state(sweep: Sweep, configs: Sequence[RunConfig]) -> tuple[int, list[RunFolder]]:
     """How many trials there are in the end, and those that are over."""
-    if made.search:
-        with made.study() as study:
-            return study.total, [folder for folder in map(RunFolder, sorted(made.trials.iterdir())) if is_over(folder)]
-    paths = {run_folder(resolved(made, config), made.trials).path for config in configs}
-    return len(paths), [folder for folder in map(RunFolder, sorted(paths)) if is_over(folder)]
+    if sweep.search:
+        with sweep.study() as study:
+            return study.total, [folder for folder in map(RunFolder, sorted(sweep.trials.iterdir())) if is_over(folder)]
+    paths = {run_folder(resolved(sweep, config), sweep.trials).path for config in configs}
+    return len(paths), [folder for folder in map(RunFolder, sorted(paths)) if is_settled(folder)]
 
 
-def _print_best(found: pd.DataFrame, metric: str) -> None:
-    if (failed := int((found["status"] == "failed").sum())) > 0:
-        print(f"{failed} of {len(found)} trials failed; {found.loc[found['status'] == 'failed', 'error'].iloc[0]}")
-    if (found["status"] == "complete").any():
-        print(ranked(found, metric).head(5).to_string(index=False))
+def print_failed(folder: Path, trials: pd.DataFrame) -> int:
+    """Says how many of these trials of a sweep failed, why the first did and what lets it be tried again.
+
+    Returns:
+        The exit status that follows: 1 if one failed, else 0.
+    """
+    failed = trials[trials["status"] == "failed"]
+    if failed.empty:
+        return 0
+    first = failed.iloc[0]
+    print(f"{len(failed)} of {len(trials)} trials failed; {first['name']}: {first['error']} {remedy(folder, first['name'])}")
+    return 1
 
 
 def best_runs(folder: Path, count: int, metric: str | None) -> list[Path]:

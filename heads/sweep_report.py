@@ -28,7 +28,7 @@ from heads.sweep_tables import (
     ranked_table,
     signed,
 )
-from heads.trials import STATUSES, applies, collect, pairs, ranked, varied
+from heads.trials import STATUSES, applies, collect, encoder_names, pairs, ranked, remedy, varied
 
 FROZEN = (
     "The features are frozen: the encoders ran once and learn nothing further. The paper fine-tunes its encoders, so these results are"
@@ -63,7 +63,7 @@ def write_report(sweep: Path, metric: str | None = None) -> Path:
     sections: dict[str, tuple[str, str]] = {}
     for corpus in corpora:
         sections |= corpus.sections(f"-{corpus.name}" if len(corpora) > 1 else "")
-    sections |= _opened(sweep, table) | _not_complete(table, metric) | _grid(sweep)
+    sections |= _opened(sweep, table) | _not_complete(sweep, table, metric) | _grid(sweep)
     content = page.page("Sweep report", sweep.resolve().name, _tiles(table, corpora, metric), sections, _notes(table))
     with atomic_path(sweep / "report.html") as temporary:
         temporary.write_text(content, encoding="utf-8")
@@ -227,9 +227,9 @@ def _notes(table: pd.DataFrame) -> list[str]:
         if opened
         else "The test split is sealed: no trial of this sweep was evaluated on it."
     )
-    made = sorted({name for column in table if column.startswith("encoder.") for name in table[column].dropna()})
     devices = sorted(table["device"].dropna().unique()) if "device" in table else []
-    facts = f"Features of {', '.join(made) or 'unknown encoders'}; trained on {', '.join(devices) or 'unknown devices'}."
+    encoders = ", ".join(encoder_names(table)) or "unknown encoders"
+    facts = f"Features of {encoders}; trained on {', '.join(devices) or 'unknown devices'}."
     return [escape(FROZEN), escape(VALIDATION), sealed, escape(facts)]
 
 
@@ -252,24 +252,26 @@ def _opened(sweep: Path, table: pd.DataFrame) -> dict[str, tuple[str, str]]:
     return {"test": ("Test split", content)}
 
 
-def _not_complete(table: pd.DataFrame, metric: str) -> dict[str, tuple[str, str]]:
+def _not_complete(sweep: Path, table: pd.DataFrame, metric: str) -> dict[str, tuple[str, str]]:
     """Trials without a place in the ranking, and why."""
     others = table[table["status"] != "complete"]
     if others.empty:
         return {}
     options = [name for name in varied(table) if name != "corpus"]
     rows = [
-        [trial["status"], trial["name"], Cell(_reason(trial, metric), "long"), *option_words(trial, table, options)]
+        [trial["status"], trial["name"], Cell(_reason(sweep, trial, metric), "long"), *option_words(trial, table, options)]
         for _, trial in others.sort_values(["status", "name"]).iterrows()
     ]
     header = ["status", "trial", "why", *options]
     return {"others": ("Failed, pruned and unfinished trials", page.table(header, rows, header, "Trials that are not ranked"))}
 
 
-def _reason(trial: pd.Series, metric: str) -> str:
+def _reason(sweep: Path, trial: pd.Series, metric: str) -> str:
     if trial["status"] == "pruned":
         return f"pruned after {number_words(trial['epochs'], 0)} epochs at {metric} {number_words(trial.get(f'valid.{metric}'), 4)}"
-    return trial["error"] if trial["status"] == "failed" else "not ended yet: the same sweep command goes on with it"
+    if trial["status"] == "failed":
+        return f"{trial['error']} {remedy(sweep, trial['name'])}"
+    return "not ended yet: the same sweep command goes on with it"
 
 
 def _grid(sweep: Path) -> dict[str, tuple[str, str]]:

@@ -43,8 +43,8 @@ class Shown(NamedTuple):
 def markdown(shown: Shown, notes: Sequence[str]) -> str:
     """A table of GitHub's Markdown, the notes beneath."""
     sides = [":--" if name in shown.left else "--:" for name in shown.header]
-    lines = [f"| {' | '.join(_in_markdown(cell) for cell in row)} |" for row in (shown.header, sides, *shown.rows)]
-    return "\n".join([*lines, "", *(f"{_in_markdown(note)}\n" for note in notes)])
+    lines = [f"| {' | '.join(in_markdown(cell) for cell in row)} |" for row in (shown.header, sides, *shown.rows)]
+    return "\n".join([*lines, "", *(f"{in_markdown(note)}\n" for note in notes)])
 
 
 def latex(shown: Shown, notes: Sequence[str]) -> str:
@@ -58,7 +58,8 @@ def latex(shown: Shown, notes: Sequence[str]) -> str:
 
 def in_latex(text: str) -> str:
     """Text that LaTeX prints as it stands."""
-    return re.sub("|".join(map(re.escape, _LATEX)), lambda found: _LATEX[found[0]], " ".join(text.split()))
+    escaped = re.sub("|".join(map(re.escape, _LATEX)), lambda found: _LATEX[found[0]], " ".join(text.split()))
+    return re.sub(r"^[\[*]", r"{\g<0>}", escaped)  # at the beginning of a row they would be an argument of the \\ before
 
 
 def ranked_table(ranks: pd.DataFrame, table: pd.DataFrame, options: Sequence[str], metric: str) -> Shown:
@@ -158,5 +159,6 @@ def number_words(value: float, digits: int) -> str:
     return "–" if pd.isna(value) else f"{value:,.{digits}f}"
 
 
-def _in_markdown(text: str) -> str:
-    return " ".join(text.split()).replace("|", r"\|")
+def in_markdown(text: str) -> str:
+    """Text that Markdown shows as it stands."""
+    return re.sub(r"[\\&<>*_|]", r"\\\g<0>", " ".join(text.split()))

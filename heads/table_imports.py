@@ -64,6 +64,8 @@ def _addition(text: str, corpora: Sequence[str], cache: Path) -> _Addition:
     corpus, path = (named, place) if colon and named in paper.CORPORA else (None, rest)
     if not method or not path:
         raise InputError(f"--add is {text!r}, expected NAME=FILE or NAME=CORPUS:FILE.")
+    if not method.strip() or not method.isprintable():
+        raise InputError(f"--add is {text!r}: the name of its row is {method!r}, expected letters, digits and signs on one line.")
     file = read_predictions(Path(path))
     return _Addition(method, corpus or _corpus(file, method, corpora, cache), file)
 

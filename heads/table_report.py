@@ -19,7 +19,7 @@ from heads import console, page, paper
 from heads.metrics import SENTIMENT_METRICS
 from heads.page import Cell
 from heads.sweep_report import FROZEN
-from heads.sweep_tables import Shown, latex, markdown
+from heads.sweep_tables import Shown, in_markdown, latex, markdown
 from heads.table_plots import panels, save
 from heads.table_results import Result, long_table
 from heads.table_rows import GROUPS, TABLES
@@ -162,7 +162,8 @@ def _markdown(parts: Sequence[Part], notes: Sequence[str]) -> str:
         for group, results in part.groups.items():
             texts += [f"## {GROUPS[group]}\n", markdown(shown(part.table, results, TABLES[part.table].metrics), ())]
         texts += ["## What each row is\n", markdown(about(part), ())]
-    return "\n".join([*texts, "## Notes\n", _bullets([*notes, *paper.NOTES[parts[0].table]]), ""])
+    said = [in_markdown(note) for note in (*notes, *paper.NOTES[parts[0].table])]
+    return "\n".join([*texts, "## Notes\n", _bullets(said), ""])
 
 
 def _latex(parts: Sequence[Part], notes: Sequence[str]) -> str:

@@ -19,6 +19,7 @@ from heads.intervals import MeanSd, mean_sd
 from heads.runs import RunFolder
 from heads.sweep import resolved
 from heads.table_rows import TABLES, ImportedRow, NeverRow, Row
+from heads.trials import remedy
 from heads.workers import Sweep, materials_on
 
 _NEVER = {"acc": "never_acc", "wf1": "never_wf1"}
@@ -66,11 +67,11 @@ class Result:
         return [f"{self.row.method}: {text}" for text in ([self.problem] if self.problem else of_seeds)]
 
 
-def result(made: Sweep, row: Row, configs: Sequence[RunConfig], split: str, device: str) -> Result:
+def result(sweep: Sweep, row: Row, configs: Sequence[RunConfig], split: str, device: str) -> Result:
     """Of a row that was trained.
 
     Args:
-        made: Where its trials are.
+        sweep: Where its trials are.
         row: Of a table.
         configs: Its runs, one a seed.
         split: valid, or test, which is opened for the runs for which it was not before.
@@ -79,7 +80,7 @@ def result(made: Sweep, row: Row, configs: Sequence[RunConfig], split: str, devi
     Raises:
         InputError: A run is not of this cache.
     """
-    return Result(row, tuple(_seed(made, config, split, device) for config in configs))
+    return Result(row, tuple(_seed(sweep, config, split, device) for config in configs))
 
 
 def never(floor: Result) -> Result:
@@ -93,19 +94,20 @@ def never(floor: Result) -> Result:
     return Result(NeverRow(floor.row.table), tuple(found))
 
 
-def _seed(made: Sweep, config: RunConfig, split: str, device: str) -> Seed:
-    config = resolved(made, config)
-    folder = run_folder(config, made.trials)
+def _seed(sweep: Sweep, config: RunConfig, split: str, device: str) -> Seed:
+    config = resolved(sweep, config)
+    folder = run_folder(config, sweep.trials)
     if not folder.is_complete:
-        return Seed(config.seed, folder.path.name, None, folder.failure or "was not trained")
-    folder.begin(describe(materials_on(made.cache, "cpu", 0).open(config)))  # refuses what comes from another cache
-    return Seed(config.seed, folder.path.name, _values(made, config, folder, split, device))
+        failure = "was not trained" if folder.failure is None else f"{folder.failure} {remedy(sweep.folder, folder.path.name)}"
+        return Seed(config.seed, folder.path.name, None, failure)
+    folder.begin(describe(materials_on(sweep.cache, "cpu", 0).open(config)))  # refuses what comes from another cache
+    return Seed(config.seed, folder.path.name, _values(sweep, config, folder, split, device))
 
 
-def _values(made: Sweep, config: RunConfig, folder: RunFolder, split: str, device: str) -> Mapping[str, Any]:
+def _values(sweep: Sweep, config: RunConfig, folder: RunFolder, split: str, device: str) -> Mapping[str, Any]:
     content = folder.metrics()
     if split not in content:
-        content = evaluate(materials_on(made.cache, device, made.memory_bytes).open(config), folder, split)
+        content = evaluate(materials_on(sweep.cache, device, sweep.memory_bytes).open(config), folder, split)
     return content[split]
 
 

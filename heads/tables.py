@@ -26,13 +26,13 @@ from heads.pack import signature
 from heads.plan import labelled_rows
 from heads.registry import HEADS
 from heads.sweep import opened, resolved
-from heads.sweep_command import check, train
+from heads.sweep_command import check, print_failed, train
 from heads.table_imports import imported
 from heads.table_report import Part, write
 from heads.table_results import Result, never, result
 from heads.table_rows import FLOOR, TABLES, Group, Row, rows
 from heads.train import Run
-from heads.trials import write_trials
+from heads.trials import encoder_names
 from heads.workers import Sweep, materials_on
 
 _HEADER = "# What `python -m heads tables` was last asked for here. No grid of `heads sweep`.\n"
@@ -72,24 +72,27 @@ class Planned:
         return Sweep(grid, args.cache, args.out, _metric(runs), memory_bytes=memory_bytes(args.memory_gb))
 
 
-def tables(args: argparse.Namespace) -> None:
-    """Carries out the command."""
+def tables(args: argparse.Namespace) -> int:
+    """Carries out the command and returns its exit status: 1 if a trial failed."""
     check(args)
-    seeds, devices = _seeds(args.seeds), args.devices or ["auto"]
+    seeds, devices = tuple(dict.fromkeys(args.seeds or paper.SEEDS)), args.devices or ["auto"]
     planned = _plan(args, seeds)
-    made = planned.sweep(args)
+    sweep = planned.sweep(args)
     added = imported(args.add, planned.groups, args.cache, args.split)
     if args.dry_run:
         for line in (*planned.left_out, *(f"{row.method}: {problem}" for row, problem in planned.problems.items())):
             print(line)
-        dry_run(made, made.grid.configs(), devices, args.pack_size)
-        return
-    with opened(made, lambda sweep: _write_asked(sweep, args)):
-        trials = _train(made, devices, args)
+        dry_run(sweep, sweep.grid.configs(), devices, args.pack_size)
+        return 0
+    with opened(sweep, lambda sweep: _write_asked(sweep, args)):
+        trials = train(sweep, sweep.grid.configs(), devices, args)
+        trials = trials[trials["name"].isin(_trials(sweep))]
         device = str(choose_device(devices[0]))
-        ours = {one: _results(made, one, planned, args.split, device) for one in planned.groups}
+        ours = {one: _results(sweep, one, planned, args.split, device) for one in planned.groups}
+    status = print_failed(args.out, trials)
     parts = [Part(one.table, one.corpus, args.split, (*found, *added[one])) for one, found in ours.items()]
     print(write(args.out, parts, [*_facts(trials, seeds), *planned.left_out]))
+    return status
 
 
 def _plan(args: argparse.Namespace, seeds: Sequence[int]) -> Planned:
@@ -100,27 +103,21 @@ def _plan(args: argparse.Namespace, seeds: Sequence[int]) -> Planned:
     return Planned(groups, left_out, problems, {row: _runs(row, seeds) for row in every if row not in problems})
 
 
-def _train(made: Sweep, devices: Sequence[str], args: argparse.Namespace) -> pd.DataFrame:
-    """Trains what is missing, and returns all trials of the folder."""
-    try:
-        train(made, made.grid.configs(), devices, args)
-    finally:
-        if any(made.trials.iterdir()):
-            trials = write_trials(made.folder)
-    return trials
+def _trials(sweep: Sweep) -> list[str]:
+    """Names of the trials that are asked for; the folder may hold others, of tables that were asked for before."""
+    return sorted({run_folder(resolved(sweep, run), sweep.trials).path.name for run in sweep.grid.configs()})
 
 
 def _facts(trials: pd.DataFrame, seeds: Sequence[int]) -> list[str]:
-    encoders = sorted({name for column in trials if column.startswith("encoder.") for name in trials[column].dropna()})
     spread = f"Ours is mean ± sample deviation over seeds {', '.join(map(str, seeds))}."
     if len(seeds) == 1:
         spread = f"Ours is of seed {seeds[0]}. One seed says nothing about the spread over seeds."
-    return [f"Features of {', '.join(encoders)}.", spread]
+    return [f"Features of {', '.join(encoder_names(trials))}.", spread]
 
 
-def _results(made: Sweep, group: Group, planned: Planned, split: str, device: str) -> tuple[Result, ...]:
+def _results(sweep: Sweep, group: Group, planned: Planned, split: str, device: str) -> tuple[Result, ...]:
     found = [
-        Result(row, (), planned.problems[row]) if row in planned.problems else result(made, row, planned.runs[row], split, device)
+        Result(row, (), planned.problems[row]) if row in planned.problems else result(sweep, row, planned.runs[row], split, device)
         for row in group.rows
     ]
     return (*found, never(found[-1])) if group.table == "table2" else tuple(found)
@@ -180,12 +177,11 @@ def _runs(row: Row, seeds: Sequence[int]) -> list[RunConfig]:
     return [change(row.config, {"seed": seed}, "--seeds") for seed in asked]
 
 
-def _write_asked(made: Sweep, args: argparse.Namespace) -> None:
+def _write_asked(sweep: Sweep, args: argparse.Namespace) -> None:
     """Writes what was asked into the folder of the sweep."""
-    trials = sorted({run_folder(resolved(made, run), made.trials).path.name for run in made.grid.configs()})
     said = {name: getattr(args, name) for name in ("only", "heads", "seeds", "preset", "corpora", "split", "add")}
-    with atomic_path(made.grid.path) as temporary:
-        temporary.write_text(_HEADER + yaml.safe_dump({**said, "trials": trials}, sort_keys=False), encoding="utf-8")
+    with atomic_path(sweep.grid.path) as temporary:
+        temporary.write_text(_HEADER + yaml.safe_dump({**said, "trials": _trials(sweep)}, sort_keys=False), encoding="utf-8")
 
 
 def _metric(runs: Sequence[RunConfig]) -> str:
@@ -194,21 +190,9 @@ def _metric(runs: Sequence[RunConfig]) -> str:
 
 
 def _names(given: Sequence[str] | None, known: Mapping[str, object], kind: str) -> list[str] | None:
-    """Names that were given one by one or with commas between, each once."""
+    """What was given, each once."""
     if given is None:
         return None
-    names = [name for part in given for name in part.split(",") if name]
-    for name in names:
+    for name in given:
         lookup(known, name, kind)
-    if not names:
-        raise InputError(f"No {kind} is named. Available: {', '.join(known)}.")
-    return list(dict.fromkeys(names))
-
-
-def _seeds(given: Sequence[str] | None) -> tuple[int, ...]:
-    if given is None:
-        return paper.SEEDS
-    names = [name for part in given for name in part.split(",") if name]
-    if not names or not all(name.isdecimal() for name in names):
-        raise InputError(f"--seeds is {' '.join(given)!r}, expected whole numbers of 0 or more, for example 1,11,111.")
-    return tuple(dict.fromkeys(map(int, names)))
+    return list(dict.fromkeys(given))

@@ -28,6 +28,7 @@ from heads.metrics import HIGHER_IS_BETTER, SENTIMENT_METRICS, emotion_metrics, 
 from heads.options import flat
 from heads.registry import HEADS
 from heads.runs import RunFolder
+from heads.search import STUDY
 
 STATUSES = ("complete", "pruned", "failed", "unfinished")
 
@@ -75,6 +76,25 @@ def write_trials(sweep: Path) -> pd.DataFrame:
     table = collect(sweep)
     write_table(sweep / "trials.parquet", table, {"trials": len(table)})
     return table
+
+
+def remedy(sweep: Path, name: str) -> str:
+    """What lets a trial that failed be trained again, in words.
+
+    Args:
+        sweep: Folder with `trials/`.
+        name: Of the trial.
+    """
+    if (sweep / STUDY).exists():
+        return "A search trains no trial twice; it begins anew in another --out."
+    if RunFolder(sweep / "trials" / name).lacked_memory:
+        return "The same command tries it again."
+    return f"To try it again, remove trials/{name}/failed.json and give the same command."
+
+
+def encoder_names(table: pd.DataFrame) -> list[str]:
+    """The encoders whose features trials of `collect` have read, by name."""
+    return sorted({name for column in table if column.startswith("encoder.") for name in table[column].dropna()})
 
 
 def applies(table: pd.DataFrame, column: str) -> pd.Series:

@@ -17,6 +17,7 @@ from heads.config import RunConfig
 from heads.experiment import describe, finish, fit, run_folder
 from heads.grid import Grid
 from heads.materials import Materials, choose_device
+from heads.memory import OutOfMemory, watched
 from heads.pack import Pack, signature
 from heads.packing import halves
 from heads.registry import HEADS
@@ -80,6 +81,11 @@ def is_over(folder: RunFolder) -> bool:
     return folder.is_complete or folder.failure is not None
 
 
+def is_settled(folder: RunFolder) -> bool:
+    """Whether a trial is over and another command would not try it again, as one for which memory ran out."""
+    return is_over(folder) and not folder.lacked_memory
+
+
 def train_work(work: Work, materials: Materials, watcher: Watcher) -> None:
     """Trains one pack, whatever its trials are: complete, begun, floors, or not to be batched."""
     opened = [materials.open(config) for config in work.configs]
@@ -128,12 +134,13 @@ def _fits(runs: Sequence[Run], is_pruned: Callable[[Run], bool], watcher: Watche
         watcher.ended(run.folder)
 
     try:
-        engine = Pack(runs) if len(runs) > 1 else Solo(runs[0])
-        train(runs, engine, ended, is_pruned, lambda steps, note: watcher.advanced(steps * share))
-    except torch.OutOfMemoryError as error:
+        with watched(runs[0].tensors.device):
+            engine = Pack(runs) if len(runs) > 1 else Solo(runs[0])
+            train(runs, engine, ended, is_pruned, lambda steps, note: watcher.advanced(steps * share))
+    except OutOfMemory as error:
         if len(runs) > 1:
             return False
-        ended(runs[0], InputError(f"{runs[0].tensors.device}: out of memory with this trial alone ({str(error).splitlines()[0]})."))
+        ended(runs[0], error)
     return True
 
 
@@ -144,7 +151,7 @@ def end(run: Run, error: InputError | None) -> None:
     if error is None:
         finish(run)
     else:
-        run.folder.write_failure(str(error))
+        run.folder.write_failure(str(error), isinstance(error, OutOfMemory))
 
 
 def _pruning(study: Search, work: Work) -> Callable[[Run], bool]:

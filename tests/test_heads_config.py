@@ -192,7 +192,8 @@ def test_presets_that_are_not_there_are_refused(tmp_path):
         ({"loss": {"sentiment": "l2"}}, "Unknown sentiment loss 'l2'. Available: l1, mse."),
         ({"loss": {"emotion": "bcee"}}, "Unknown emotion loss 'bcee'. Did you mean 'bce'? "),
         ({"loss": {"emotion_reduction": "max"}}, "Unknown reduction 'max'. "),
-        ({"seed": -1}, "--set: seed is -1, expected 0 or more."),
+        ({"seed": -1}, "--set: seed is -1, expected 0 to 4294967295."),
+        ({"seed": 2**32}, "--set: seed is 4294967296, expected 0 to 4294967295."),
         ({"head": "ridge"}, "--set: head cannot be set here. Give --head."),
         ({"preset": "light"}, "--set: preset cannot be set here. Give --preset."),
         ({"model": {"mixture": {"top_k": 3}}}, "--set: model: unknown option 'mixture'. Available here: dim, "),
@@ -214,6 +215,35 @@ def test_no_size_of_a_model_is_less_than_one(head):
         for value in (0, -1):
             with pytest.raises(InputError, match=rf"^--set: model\.{name} is {value}, expected 1 or more\.$"):
                 make_config(head, "mosi", changes={"model": options.nested({name: value})})
+
+
+@pytest.mark.parametrize("value", [0, -1])
+def test_a_factor_of_the_learning_rate_is_above_zero(value):
+    with pytest.raises(InputError, match=rf"^--set: model\.audio_lr_factor is {value}\.0, expected more than 0\.$"):
+        make_config("self-mm", "mosi", changes={"model": {"audio_lr_factor": value}})
+
+
+TWICE = {
+    "in one line": "train: {lr: 0.001, lr: 0.1}",
+    "at the top": "train: {lr: 0.1}\nseed: 1\ntrain: {warmup: 0}",
+    "with quotes": "train: {lr: 0.001, 'lr': 0.1}",
+}
+
+
+@pytest.mark.parametrize("text", TWICE.values(), ids=TWICE)
+def test_a_name_that_is_given_twice_is_refused(text, tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(
+        InputError, match=r"mine\.yaml: cannot be read as YAML \((lr|train) is given twice .* line \d, column \d+.*\)\.$"
+    ):
+        read_yaml(path)
+
+
+def test_names_of_other_mappings_may_be_the_same_and_mappings_be_merged(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("a: &a {x: 1, y: 2}\nb: &b {<<: *a, x: 3}\nc: {<<: *b, y: 4}\n")
+    assert read_yaml(path) == {"a": {"x": 1, "y": 2}, "b": {"x": 3, "y": 2}, "c": {"x": 3, "y": 4}}
 
 
 def test_every_size_of_a_list_counts():

@@ -1,5 +1,6 @@
 """Predictions of other tools from a CSV file: which files are taken, what is refused, and that they are measured as our own are."""
 
+import json
 import re
 
 import numpy as np
@@ -126,6 +127,7 @@ REFUSED = {
     "no number": ({"sentiment": "high"}, r"a\.csv:\d+: sentiment is 'high', expected a number"),
     "an infinite number": ({"sentiment": "inf"}, r"a\.csv:\d+: sentiment is 'inf', expected a number"),
     "no value": ({"sentiment": ""}, r"a\.csv:\d+: sentiment is '', expected a number"),
+    "a number beyond 32 bits": ({"sentiment": "1e300"}, r"a\.csv:\d+: sentiment is '1e300', expected a number that fits into 32 bits"),
     "no probability": ({"fear": "1.01"}, r"a\.csv:\d+: fear is '1.01', expected a probability from 0 to 1"),
     "a negative probability": ({"anger": "-0.1"}, r"a\.csv:\d+: anger is '-0.1', expected a probability from 0 to 1"),
 }
@@ -165,7 +167,7 @@ def test_mmsa_ids_that_name_several_utterances_are_refused_and_ours_taken(table,
 COLUMNS = {
     "no id": ({"id": "utterance"}, r"no column 'id'"),
     "nothing that is predicted": ({"sentiment": "sentimant", **{name: f"p_{name}" for name in EMOTIONS}}, "Did you mean 'sentimant'"),
-    "five emotions": ({"fear": "Fear"}, "no column 'fear'. Did you mean 'Fear'"),
+    "five emotions": ({"fear": "Fear"}, r":1: no column fear\. Give the probabilities of all six emotions, or of none\.$"),
 }
 
 
@@ -173,6 +175,13 @@ COLUMNS = {
 def test_columns_that_are_missing_are_named(table, tmp_path, names, message):
     with pytest.raises(InputError, match=message):
         read_predictions(written(tmp_path / "a.csv", made_up(table).rename(columns=names)))
+
+
+def test_a_file_with_nothing_in_it_is_said_to_be_empty(tmp_path):
+    path = tmp_path / "a.csv"
+    path.touch()
+    with pytest.raises(InputError, match=r"a\.csv: the file is empty, expected a header line and one row an utterance\.$"):
+        read_predictions(path)
 
 
 @pytest.mark.parametrize("split", ["valid", "test"])
@@ -230,7 +239,30 @@ def test_pseudo_emotions_count_where_there_are_no_others(capsys, table, tmp_path
     truth = (ledger[list(EMOTIONS)] > 0).astype(float).reset_index(names="id")
     out = call(capsys, "score", written(tmp_path / "a.csv", truth), "--cache", own, "--corpus", "mosi")[1]
     assert "sentiment" not in out
-    assert {row["acc"] for row in printed(out, "emotions, valid: a").values()} == {"1.000"}
+    assert {row["acc"] for row in printed(out, "emotions (pseudo labels of the ledger), valid: a").values()} == {"1.000"}
+
+
+def test_the_labels_of_emotions_can_be_chosen(capsys, table, tmp_path):
+    own = make_cache(tmp_path / "cache", ledger=True)
+    truth = (table.set_index("utterance_id")[list(EMOTIONS)] > 0).astype(float).reset_index(names="id")
+    command = ["score", written(tmp_path / "a.csv", truth), "--cache", own, "--corpus", "mosi"]
+    for chosen in ([], ["--emotions", "annotated"]):
+        assert {row["acc"] for row in printed(call(capsys, *command, *chosen)[1], "emotions, valid: a").values()} == {"1.000"}
+    rows = printed(call(capsys, *command, "--emotions", "pseudo")[1], "emotions (pseudo labels of the ledger), valid: a")
+    assert {row["acc"] for row in rows.values()} != {"1.000"}
+    assert call(capsys, *command[:3], make_cache(tmp_path / "none"), *command[4:], "--emotions", "pseudo")[0] == 2
+
+
+def test_labels_are_enough(capsys, table, tmp_path):
+    own = make_cache(tmp_path / "cache")
+    path = written(tmp_path / "a.csv", made_up(table))
+    command = ["score", path, "--cache", own, "--corpus", "mosi"]
+    expected = call(capsys, *command)
+    index = json.loads((own / "index.json").read_text())
+    index["corpora"]["mosi"]["features"] = {}
+    (own / "index.json").write_text(json.dumps(index))
+    assert call(capsys, *command) == expected
+    assert expected[0] == 0
 
 
 def test_constant_predictions_have_a_dash_for_their_correlation(capsys, cache, table, tmp_path):

@@ -12,7 +12,8 @@ from caches import make_cache
 from command_line import call, content, emotion_rows, interval_row, printed, sentiment_row
 
 from heads import train
-from heads.__main__ import main
+from heads.__main__ import _COMMANDS, main
+from heads.arguments import parser
 from heads.config import make_config
 from heads.metrics import EMOTION_METRICS, SENTIMENT_METRICS
 from heads.options import nested, parse_assignments
@@ -79,16 +80,18 @@ def test_params_prints_the_sizes_of_the_paper(capsys):
 @pytest.mark.parametrize(
     ("command", "names"),
     [
-        ("", "list params fit evaluate predict examples: exit"),
-        ("list", "head --preset"),
+        ("", "list params fit sweep tables evaluate predict score examples: exit"),
+        ("list", "HEAD --preset"),
         ("params", "--help"),
         (
             "fit",
-            "--cache --corpus --head --preset --task --emotions --minimum-similarity --modalities --seed --set --memory-gb"
+            "--cache --corpus --head --preset --task --emotions --minimum-similarity --modalities --seed --seeds --set --memory-gb"
             " --out --device",
         ),
         ("evaluate", "RUN --split --checkpoint --cache --device"),
         ("predict", "RUN --cache --corpus --out --device"),
+        ("tables", "--only --heads --seeds --preset --corpora --split --add --cache --out --dry-run --pack-size --tensorboard"),
+        ("score", "FILE --cache --corpus --emotions --split"),
     ],
 )
 def test_help_names_what_can_be_given(command, names, capsys):
@@ -96,6 +99,62 @@ def test_help_names_what_can_be_given(command, names, capsys):
         main([*command.split(), "--help"])
     assert ended.value.code == 0
     assert set(names.split()) <= set(re.findall(r"[\w:-]+", capsys.readouterr().out))
+
+
+@pytest.mark.parametrize("command", ["list", "params", "fit", "sweep", "tables", "evaluate", "predict", "score"])
+def test_every_command_says_what_it_does_in_a_sentence(command, capsys):
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    assert re.match(r"usage: .*?\n\n[A-Z][^\n]+", capsys.readouterr().out, re.S)
+
+
+LISTS = [
+    ("fit --corpus mosi --seed 1 11", "seed", [1, 11]),
+    ("fit --corpus mosi --seeds 1,11", "seed", [1, 11]),
+    ("fit --corpus mosi --modalities text,audio", "modalities", ["text", "audio"]),
+    ("fit --corpus mosi --modalities text audio", "modalities", ["text", "audio"]),
+    ("sweep g.yaml --out o --devices cpu,cpu", "devices", ["cpu", "cpu"]),
+    ("tables --out o --seeds 1, 11 , 111", "seeds", [1, 11, 111]),
+    ("tables --out o --heads mult,misa mmim", "heads", ["mult", "misa", "mmim"]),
+    ("tables --out o --only table1 table2", "only", ["table1", "table2"]),
+    ("tables --out o --corpora mosi,mosei", "corpora", ["mosi", "mosei"]),
+]
+
+
+@pytest.mark.parametrize(("line", "name", "expected"), LISTS, ids=[line for line, *_ in LISTS])
+def test_lists_are_given_alike_everywhere(line, name, expected):
+    assert getattr(parser().parse_args(line.split()), name) == expected
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("fit --corpus mosi --seed 1,x", "argument --seed/--seeds: '1,x', expected whole numbers, for example 1,11,111"),
+        ("tables --out o --seeds ,", "argument --seeds: ',' names nothing"),
+        ("tables --out o --heads ,", "argument --heads: ',' names nothing"),
+    ],
+)
+def test_a_list_that_is_none_is_refused(line, message, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(line.split())
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_ctrl_c_promises_to_go_on_only_where_something_was_saved(monkeypatch, capsys):
+    def interrupt(_: object) -> None:
+        raise KeyboardInterrupt
+
+    for command, line in (("score", "score a.csv --corpus mosi"), ("fit", "fit --corpus mosi")):
+        monkeypatch.setitem(_COMMANDS, command, interrupt)
+        status, _, err = call(capsys, *line.split())
+        assert status == 130
+        assert err == ("Interrupted.\n" if command == "score" else "Interrupted. The same command goes on where it was last saved.\n")
+
+
+def test_a_preset_for_no_head_is_refused(capsys):
+    status, out, err = call(capsys, "list", "--preset", "light")
+    assert (status, out, err) == (2, "", "error: --preset is for the options of one head. Name a HEAD, or leave it out.\n")
 
 
 def test_a_reader_that_has_seen_enough_is_no_error():
@@ -112,7 +171,8 @@ def test_fit_prints_what_it_writes(capsys, cache, tmp_path, head):
     status, out, err = call(capsys, *small_runs.command(cache, tmp_path, head))
     assert (status, err) == (0, "")
     (folder,) = tmp_path.iterdir()
-    facts = "11 train + 9 valid utterances, annotated emotions, text + audio features on cpu"
+    features = "no features" if head == "median" else "text + audio features on cpu"
+    facts = f"11 train + 9 valid utterances, annotated emotions, {features}"
     assert out.splitlines()[0] == f"{folder}: {facts}"
     found = RunFolder(folder).metrics()
     intervals = interval_row(found["valid_interval"])

@@ -83,6 +83,16 @@ def test_features_of_another_encoder_are_refused(refused, own, tmp_path, command
     assert not (tmp_path / "predictions.parquet").exists()
 
 
+def test_a_head_that_no_memory_can_hold_is_refused_and_leaves_nothing(refused, cache, tmp_path):
+    command = small_runs.command(cache, tmp_path / "runs", "mmim", {"model.width": 10**8})
+    said = refused(*command)
+    assert said.startswith("cpu: out of memory (")
+    assert said.endswith(
+        "). Make the head smaller by its model options, lower train.batch_size or --memory-gb, or choose a device with more memory."
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -93,12 +103,16 @@ def test_features_of_another_encoder_are_refused(refused, own, tmp_path, command
         (["--set=train.lr=high"], "--set: train.lr is 'high', expected a number."),
         (["--set=train.lr"], "--set 'train.lr': expected NAME=VALUE, for example train.lr=1e-4."),
         (["--set=train.lr=[1"], "--set 'train.lr=[1': the value is no YAML ("),
-        (["--seed=-1"], "--seed: seed is -1, expected 0 or more."),
+        (["--seed=-1"], "--seed: seed is -1, expected 0 to 4294967295."),
         (["--modalities=vision"], "Unknown modality of mosi 'vision'. Available: text, audio."),
+        (
+            ["--modalities", "text", "vision"],
+            "Available: text, audio. --modalities text (in grids and presets data.modalities: [text]) helps.",
+        ),
         (["--emotions=pseudo", "--minimum-similarity=3"], "the minimum similarity is 3.0, expected a cosine from -1 to 1."),
         (["--corpus=mosie"], "Unknown corpus 'mosie'. Did you mean 'mosi'? Available: mosi, clips."),
-        (["--corpus=clips"], "clips: none of 3 utterances of train has sentiment labels. Choose another --task."),
-        (["--corpus=clips", "--head=ridge"], "clips: none of 3 utterances of train has sentiment labels. "),
+        (["--corpus=clips"], "clips: none of 3 utterances of train has sentiment labels, which task 'both' needs. Tasks"),
+        (["--corpus=clips", "--head=ridge"], "clips: none of 3 utterances of train has sentiment labels, "),
         (["--cache={tmp}/none"], "none: no such folder, expected a cache. Run BuildFeatures, or "),
         (["--cache={tmp}"], "not a cache: it has no index.json. Run BuildFeatures, "),
         (["--device=gpu"], "Device 'gpu' cannot be used ("),
@@ -123,7 +137,7 @@ def test_fit_refuses_what_it_cannot_do_and_leaves_nothing(refused, cache, tmp_pa
         ("predict {tmp}/none --out {tmp}/p", "none/config.json: no such file, so {tmp}/none is no run folder."),
         ("predict {tmp} --out {tmp}/p", "/config.json: no such file, so {tmp} is no run folder."),
         ("evaluate {run} --checkpoint best-corr", "best-corr.safetensors: no such checkpoint. Available: best-mae.safetensors, "),
-        ("evaluate {run} --cache {unlabelled} --split test", "mosi: none of 4 utterances of test has sentiment labels. "),
+        ("evaluate {run} --cache {unlabelled} --split test", "mosi: none of 4 utterances of test has sentiment labels, "),
         ("predict {run} --corpus clip --out {tmp}/p", "Unknown corpus 'clip'. Did you mean 'clips'? "),
         ("predict {run} --out {tmp}", "Is a directory"),
         ("predict {run} --out {run}/config.json/p", "config.json"),

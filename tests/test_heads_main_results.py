@@ -1,5 +1,6 @@
 """`python -m heads evaluate` and `predict`: what they print and write of runs that are complete."""
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -121,6 +122,21 @@ def test_predict_needs_no_labels(capsys, cache, tmp_path, head):
     assert table.filter(like="_true").isna().all(axis=None)
 
 
+def test_the_median_needs_labels_alone(capsys, tmp_path):
+    cache = make_cache(tmp_path / "cache")
+    index = json.loads((cache / "index.json").read_text())
+    index["corpora"]["mosi"]["features"] = {}
+    (cache / "index.json").write_text(json.dumps(index))
+    status, out, _ = call(capsys, *small_runs.command(cache, tmp_path / "runs", "median"))
+    assert (status, "annotated emotions, no features\n" in out) == (0, True)
+    (run,) = (tmp_path / "runs").iterdir()
+    assert call(capsys, "evaluate", run, "--split", "test")[0] == 0
+    assert call(capsys, "predict", run, "--out", tmp_path / "out.parquet")[0] == 0
+    labels = small_runs.material(cache, "median").tensors.targets
+    median = np.median(labels.sentiment[labels.rows("train")])
+    assert set(pd.read_parquet(tmp_path / "out.parquet")["sentiment"]) == {np.float32(median)}
+
+
 def test_predict_reads_the_cache_that_is_given(capsys, complete, tmp_path):
     other = make_cache(tmp_path / "cache", corpus="news", utterances=10, seed=7)
     out = tmp_path / "news.parquet"
@@ -161,7 +177,7 @@ def test_predict_says_where_what_a_floor_learned_from_has_to_be(capsys, floor, t
     reason = "Unknown corpus 'mosi'. Available: news."
     if holds == "no labels of it":
         make_cache(other, utterances=9, labelled=False)
-        reason = "mosi: none of 3 utterances of train has sentiment labels. Choose another --task."
+        reason = "mosi: none of 3 utterances of train has sentiment labels, which task 'both' needs. Tasks with labels there: none."
     (tmp_path / "cache").rename(tmp_path / "moved")
     status, _, err = call(capsys, "predict", floor, "--cache", other, "--corpus", "news", "--out", out)
     assert status == 2

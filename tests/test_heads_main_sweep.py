@@ -43,7 +43,7 @@ def complete(cache, tmp_path_factory) -> Path:
     points = [{"head": head, "train.lr": lr} for head, lr in (("pre-fusion", 0.01), ("pre-fusion", 0.003), ("mmml", 1e30))]
     grid = write_grid(folder / "grid.yaml", list=points, seeds=[1, 2])
     arguments = ["sweep", grid, "--cache", cache, "--out", folder / "sweep", "--devices", "cpu", "--pack-size", 2]
-    assert main([str(argument) for argument in arguments]) == 0
+    assert main([str(argument) for argument in arguments]) == 1
     return folder / "sweep"
 
 
@@ -102,6 +102,19 @@ def test_a_dry_run_counts_floors_and_heads_that_are_trained_alone(sweep, tmp_pat
     assert (status, out) == (0, "varied: head\n2 trials, 0 of them over\n2 floors, seconds each\n")
 
 
+def test_a_dry_run_of_what_no_memory_can_hold_is_refused(cache, tmp_path, capsys):
+    path = tmp_path / "grid.yaml"
+    path.write_text("corpus: mosi\nhead: mmim\ngrid: {model.width: [32, 100000000]}\n")
+    status, _, err = call(capsys, "sweep", path, "--cache", cache, "--out", tmp_path / "sweep", "--devices", "cpu", "--dry-run")
+    assert (status, err.count("\n")) == (2, 1)
+    assert err.startswith("error: cpu: out of memory (")
+    path.write_text(path.read_text().replace("100000000", "100000000000"))
+    status, _, err = call(capsys, "sweep", path, "--cache", cache, "--out", tmp_path / "sweep", "--devices", "cpu", "--dry-run")
+    assert (status, err.count("\n")) == (2, 1)
+    assert err.startswith("error: meta: out of memory (Storage size calculation overflowed")
+    assert not (tmp_path / "sweep").exists()
+
+
 def test_a_sweep_prints_the_best_and_writes_its_results(sweep, tmp_path):
     status, out, err = sweep("--pack-size", "2", **GRID)
     folder = tmp_path / "sweep"
@@ -128,9 +141,17 @@ def test_a_sweep_prints_the_best_and_writes_its_results(sweep, tmp_path):
 
 def test_a_sweep_says_which_trials_failed(sweep, tmp_path):
     status, out, err = sweep(grid={"train.lr": [1e30]})
-    assert (status, err) == (0, "")
-    said = out.splitlines()[1]
-    assert re.fullmatch(r"1 of 1 trials failed; Epoch \d: the validation loss is not finite\. Lower train\.lr \(1e\+30\)\.", said)
+    assert (status, err) == (1, "")
+    (name,) = [trial.path.name for trial in trials(tmp_path / "sweep")]
+    marker = tmp_path / "sweep" / "trials" / name / "failed.json"
+    assert re.fullmatch(
+        rf"1 of 1 trials failed; {name}: Epoch \d: the validation loss is not finite\. Lower train\.lr \(1e\+30\)\."
+        rf" To try it again, remove trials/{name}/failed\.json and give the same command\.",
+        out.splitlines()[1],
+    )
+    assert f"remove trials/{name}/failed.json and give" in (tmp_path / "sweep" / "report.html").read_text()
+    marker.unlink()
+    assert "1 trials, 0 of them over" in sweep(grid={"train.lr": [1e30]})[1], "it is tried again"
     assert collect(tmp_path / "sweep")["status"].tolist() == ["failed"]
     assert (tmp_path / "sweep" / "report.html").exists()
 

@@ -1,5 +1,6 @@
 """What a run is going to do: rows, batches, random keys, learning rates."""
 
+import re
 from dataclasses import replace
 from itertools import chain
 
@@ -128,6 +129,22 @@ def test_a_head_with_context_reads_unlabelled_neighbours_but_no_video_without_a_
     assert sorted(read) == [row for row in targets.rows("train") if row not in second]
 
 
+def test_a_split_that_is_not_there_is_said_to_be_missing(cache):
+    made = small_runs.material(cache)
+    targets = made.tensors.targets
+    tensors = made.tensors.relabelled(replace(targets, split=np.where(targets.split == "valid", "", targets.split)))
+    with pytest.raises(InputError, match=r"^mosi: no utterance that can be used is in split 'valid', .*\(there are: train, test\)\."):
+        labelled_rows(made.config, tensors, "valid")
+
+
+def test_a_task_without_labels_is_told_which_have_some(cache):
+    made = small_runs.material(cache)
+    targets = made.tensors.targets
+    tensors = with_labels(made, targets.sentiment, np.full_like(targets.emotions, NAN))
+    with pytest.raises(InputError, match=r"has annotated emotion labels, which task 'both' needs\. Tasks with labels there: msa\.$"):
+        labelled_rows(made.config, tensors, "train")
+
+
 @pytest.mark.parametrize(("task", "label"), [("msa", "sentiment"), ("mer", "annotated emotion"), ("both", "sentiment")])
 def test_a_task_without_any_label_is_refused(cache, task, label):
     made = small_runs.material(cache, changes={"task": task})
@@ -136,7 +153,8 @@ def test_a_task_without_any_label_is_refused(cache, task, label):
         np.where(np.isin(np.arange(48), targets.rows("valid")), NAN, v.T).T for v in (targets.sentiment, targets.emotions)
     )
     tensors = with_labels(made, sentiment.astype(np.float32), emotions.astype(np.float32))
-    with pytest.raises(InputError, match=f"^mosi: none of 12 utterances of valid has {label} labels\\. Choose another --task\\.$"):
+    said = f"mosi: none of 12 utterances of valid has {label} labels, which task '{task}' needs. Tasks with labels there: none."
+    with pytest.raises(InputError, match=f"^{re.escape(said)}$"):
         labelled_rows(made.config, tensors, "valid")
 
 

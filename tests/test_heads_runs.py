@@ -104,7 +104,10 @@ def test_a_folder_is_of_one_run(folder):
     assert folder.config() == json.loads(json.dumps(CONTENT))
     folder.begin({**CONTENT, "made": {"cache": "/moved", "device": "cuda"}})
     assert folder.config()["made"] == {"cache": "/cache", "device": "cpu"}
-    with pytest.raises(InputError, match=r"run: holds a run of another configuration\. Choose another folder or remove it\.$"):
+    with pytest.raises(
+        InputError,
+        match=r"holds a run of another configuration: encoders\.text\.dim is 8, not 3\. Choose another folder",
+    ):
         folder.begin({**CONTENT, "encoders": {"text": {"encoder": None, "identity": {}, "dim": 3}}})
 
 
@@ -162,6 +165,15 @@ def test_checkpoints_come_back_bit_for_bit(folder):
     found = folder.load_checkpoint("checkpoint.safetensors")
     assert torch.equal(found["a"], turned)
     assert torch.equal(found["b"], torch.tensor(1.5))
+
+
+def test_checkpoints_may_be_read_by_whom_other_files_may(folder):
+    folder.write_json("config.json", CONTENT)
+    folder.save_checkpoint("checkpoint.safetensors", {"a": torch.zeros(2)})
+    folder.save_state({"a": torch.zeros(2)}, {"history": []})
+    modes = {path.name: path.stat().st_mode for path in folder.path.iterdir()}
+    assert set(modes) == {"config.json", "checkpoint.safetensors", "state.safetensors"}
+    assert len(set(modes.values())) == 1, "that of the umask"
 
 
 def test_parameters_with_two_names_are_saved_twice(folder):

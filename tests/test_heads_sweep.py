@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
+import torch
 from caches import make_cache
 from filelock import FileLock
 from sweeps import a_grid, assert_equal_to_fit, folders, swept, times
@@ -15,6 +16,7 @@ from heads.experiment import describe, run_folder
 from heads.grid import read_grid
 from heads.pack import Pack
 from heads.search import Search
+from heads.solo import Solo
 from heads.sweep import in_process, opened, plan, remaining, resolved
 from heads.train import Run
 from heads.trials import collect
@@ -62,7 +64,7 @@ def test_trials_of_another_cache_are_refused(sweep, tmp_path):
     made = sweep(seeds=[1])
     swept(made)
     other = replace(made, cache=make_cache(tmp_path / "other", utterances=30, text_dim=9))
-    with pytest.raises(InputError, match=r"trials/.*: holds a run of another configuration\. Choose another folder or remove it\.$"):
+    with pytest.raises(InputError, match=r"trials/.*: holds a run of another configuration: .* is .*, not .*\. Choose another"):
         swept(other)
 
 
@@ -129,6 +131,26 @@ def test_trials_that_turn_out_to_be_the_same_are_trained_once(sweep):
     made = sweep(grid={"data.emotions": ["auto", "annotated", "pseudo"]})
     assert len(swept(made).over) == 2
     assert sorted(collect(made.folder)["data.emotions"]) == ["annotated", "pseudo"]
+
+
+def test_a_trial_for_which_memory_ran_out_is_tried_again_and_no_other_that_failed(sweep, monkeypatch):
+    made = sweep(grid={"train.lr": [0.01, 1e30]})
+
+    def step(self: Solo, *_) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Solo, "accumulate", step)
+        assert len(swept(made, size=1).over) == 2
+    assert [folder.lacked_memory for folder in folders(made)] == [True, True]
+    seen = swept(made, size=1)
+    assert (seen.count, len(seen.over)) == (2, 2)
+    assert sorted(folder.is_complete for folder in folders(made)) == [False, True]
+    complete = next(folder for folder in folders(made) if folder.is_complete)
+    assert not (complete.path / "failed.json").exists()
+    failed = next(folder for folder in folders(made) if not folder.is_complete)
+    assert (failed.lacked_memory, "Lower train.lr (1e+30)" in failed.failure) == (False, True)
+    assert swept(made, size=1).count == 0
 
 
 def test_a_trial_that_fails_is_a_row_of_the_result(sweep):

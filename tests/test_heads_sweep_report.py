@@ -168,7 +168,8 @@ def test_a_cell_of_the_matrix_is_green_where_the_row_is_better(page):
 def test_trials_that_are_not_ranked_say_why(page, sweep):
     found = {row["status"]: row for row in rows(tables(page, "others")[0])}
     pruned = collect(sweep).set_index("status").loc["pruned"]
-    assert found["failed"]["why"] == ERROR
+    failed = found["failed"]["trial"]
+    assert found["failed"]["why"] == f"{ERROR} To try it again, remove trials/{failed}/failed.json and give the same command."
     assert found["failed"]["train.lr"] == "1000"
     assert found["pruned"]["why"] == f"pruned after 2 epochs at mae {pruned['valid.mae']:.4f}"
     assert found["unfinished"]["why"].startswith("not ended yet")
@@ -274,4 +275,4 @@ def test_what_comes_from_files_is_escaped(copy):
     RunFolder(path.parent).write_failure("<script>alert('&')</script>")
     write_report(copy)
     found = {row["status"]: row["why"] for row in rows(tables(tree(copy), "others")[0])}
-    assert found["failed"] == "<script>alert('&')</script>"
+    assert found["failed"].startswith("<script>alert('&')</script> To try it again, ")

@@ -3,10 +3,11 @@
 import re
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heads.sweep_tables import Shown, holm, in_latex, interval, latex, markdown, spread
+from heads.sweep_tables import Shown, holm, in_latex, in_markdown, interval, latex, markdown, spread
 
 
 @given(st.text(alphabet="ab\\~^&%$#_{}±−–<>| ", max_size=20))
@@ -19,11 +20,20 @@ def test_escaped_latex_has_no_bare_special_character_and_balanced_braces(text):
 
 def test_markdown_and_latex_of_a_table():
     shown = Shown(["option_a", "mae"], [["x|y", "0.5 ± 0.1"], ["50 %", "–"]], ("option_a",))
-    assert markdown(shown, ["A note."]) == "| option_a | mae |\n| :-- | --: |\n| x\\|y | 0.5 ± 0.1 |\n| 50 % | – |\n\nA note.\n"
+    assert markdown(shown, ["A note."]) == "| option\\_a | mae |\n| :-- | --: |\n| x\\|y | 0.5 ± 0.1 |\n| 50 % | – |\n\nA note.\n"
     assert latex(shown, ["A note."]) == (
         "% A note.\n% needs \\usepackage{booktabs}\n\\begin{tabular}{lr}\n\\toprule\noption\\_a & mae \\\\\n\\midrule\n"
         "x\\textbar{}y & 0.5 $\\pm$ 0.1 \\\\\n50 \\% & -- \\\\\n\\bottomrule\n\\end{tabular}\n"
     )
+
+
+def test_markdown_shows_signs_as_they_are():
+    assert in_markdown("a_b&<c> *z*\\|") == r"a\_b\&\<c\> \*z\*\\\|"
+
+
+@pytest.mark.parametrize(("text", "expected"), [("[a]", "{[}a]"), ("*", "{*}"), (" [", "{[}"), ("a*[", "a*["), ("", "")])
+def test_no_row_of_latex_begins_with_an_argument_of_the_one_before(text, expected):
+    assert in_latex(text) == expected
 
 
 def test_numbers_have_a_minus_that_is_one():

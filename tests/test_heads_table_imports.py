@@ -84,7 +84,7 @@ def test_every_form_of_a_table_has_the_row_before_the_floors(place, capsys):
     texts = {form: (place / "forms" / f"table1{form}").read_text(encoding="utf-8") for form in (".md", ".tex", ".html")}
     headings = re.findall(r"^## (.*)", texts[".md"], re.M)
     assert headings[:3] == ["Heads that read one utterance", "Other tools (imported predictions)", "Floors"]
-    assert "| A_b | – | msa | – | – | imported predictions | predictions of another tool, read from mosi.csv |" in texts[".md"]
+    assert r"| A\_b | – | msa | – | – | imported predictions | predictions of another tool, read from mosi.csv |" in texts[".md"]
     assert r"A\_b & imported & " in texts[".tex"]
     tree = ET.fromstring(texts[".html"].removeprefix("<!DOCTYPE html>"))
     captions = ["".join(one.itertext()) for one in tree.findall(".//section[@id='mosi']//caption")]
@@ -108,6 +108,9 @@ def test_an_added_row_changes_no_other(place, capsys):
 
 REFUSED = {
     "no name": (["={mosi}"], "={mosi}', expected NAME=FILE or NAME=CORPUS:FILE."),
+    "a name of blanks": ([" ={mosi}"], "the name of its row is ' ', expected letters, digits and signs on one line."),
+    "a name of two lines": (["a\nb={mosi}"], "the name of its row is 'a\\nb', expected"),
+    "a name that rings": (["a\x07={mosi}"], "the name of its row is 'a\\x07', expected"),
     "no file": (["MFN"], "--add is 'MFN', expected NAME=FILE"),
     "a corpus without a file": (["MFN=mosi:"], "--add is 'MFN=mosi:', expected NAME=FILE"),
     "a file that is not there": (["MFN=nowhere.csv"], "nowhere.csv: cannot be read (No such file or directory)."),

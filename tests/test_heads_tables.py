@@ -275,9 +275,10 @@ REFUSED = {
     "an unknown table": (["--only", "table4"], "Unknown table 'table4'. Did you mean"),
     "an unknown corpus": (["--corpora", "meld"], "Unknown corpus of the paper 'meld'. Available: mosi, mosei."),
     "an unknown preset": (["--preset", "papr"], "Unknown preset 'papr'. Did you mean 'paper'?"),
-    "a seed that is none": (["--seeds", "1,x"], "--seeds is '1,x', expected whole numbers of 0 or more"),
-    "no seed": (["--seeds", ","], "--seeds is ',', expected whole numbers"),
-    "no head": (["--heads", ","], "No head is named."),
+    "a seed that no table can hold": (
+        ["--seeds", "99999999999999999999999"],
+        "--seeds: seed is 99999999999999999999999, expected 0 to",
+    ),
     "a pack of none": (["--pack-size", "0"], "--pack-size is 0, expected 1 or more."),
     "heads without a row": (["--heads", "baseline-mer", "--only", "table1"], "none of baseline-mer has a row there"),
     "a corpus that the table lacks": (["--corpora", "mosi", "--only", "table2"], "the paper has it on mosei"),
@@ -309,4 +310,21 @@ def test_a_folder_of_another_sweep_or_cache_is_refused(made, place, capsys):
     assert (status, err) == (2, f"error: {place / 'sweep'}: holds another sweep. Choose another --out.\n")
     make_cache(place / "wider", corpus="mosei", seed=1, text_dim=9)
     status, _, err = call(capsys, *command(place, cache="wider", only="table2"))
-    assert (status, "holds a run of another configuration" in err) == (2, True)
+    assert (status, "holds a run of another configuration: encoders.text.dim is 8, not 9. Choose" in err) == (2, True)
+
+
+def test_trials_that_fail_are_counted_said_to_be_missing_and_the_status(place, capsys):
+    """Of what is asked for: others of the folder count no more."""
+    (place / "fails.yaml").write_text(PRESET.replace("lr: 1.0e-2", "lr: 1.0e+30"))
+    given = command(place, "--preset", place / "fails.yaml", "--corpora", "mosi", out="fails", heads="baseline-msa", only="table1")
+    status, out, _ = call(capsys, *given)
+    assert status == 1
+    name = next(path.name for path in (place / "fails" / "trials").iterdir() if "baseline-msa" in path.name and "seed1" in path.name)
+    helps = f"To try it again, remove trials/{name}/failed.json and give the same command."
+    assert re.search(rf"^2 of 3 trials failed; {name}: Epoch 1: the validation loss is not finite\. .* {re.escape(helps)}$", out, re.M)
+    assert re.search(rf"^- Missing: mosi, .*: seed 1: Epoch 1: the validation loss .* {re.escape(helps)}$", out, re.M)
+    path = place / "fails" / "trials" / name / "config.json"
+    path.write_text(path.read_text().replace("made up", "another encoder"))
+    status, out, _ = call(capsys, *command(place, "--corpora", "mosi", out="fails", heads="baseline-msa", only="table1"))
+    assert (status, "failed" in out) == (0, False)
+    assert "- Features of made up.\n" in out

@@ -12,7 +12,7 @@ from scipy import stats
 from small_sweeps import ERROR, folders, make_sweep
 
 from data.errors import InputError
-from heads.trials import applies, collect, ranked, varied, write_trials
+from heads.trials import applies, collect, ranked, remedy, varied, write_trials
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +94,17 @@ def test_test_metrics_are_there_once_the_split_was_opened(sweep, tmp_path):
     found = collect(copy).set_index("head")
     assert found["test.mae"].dropna().to_dict() == {"ridge": 0.75}
     assert ranked(collect(copy), "mae").equals(ranked(collect(sweep), "mae"))
+
+
+def test_what_lets_a_failed_trial_be_tried_again_is_said(sweep, tmp_path):
+    copy = small_sweeps.copied(sweep, tmp_path / "copy")
+    (failed,) = folders(copy, status="failed")
+    name = failed.path.name
+    assert remedy(copy, name) == f"To try it again, remove trials/{name}/failed.json and give the same command."
+    failed.write_failure("cpu: out of memory", lacked_memory=True)
+    assert remedy(copy, name) == "The same command tries it again."
+    (copy / "study.log").touch()
+    assert remedy(copy, name) == "A search trains no trial twice; it begins anew in another --out."
 
 
 def test_a_failed_trial_that_was_repeated_is_complete(sweep, tmp_path):

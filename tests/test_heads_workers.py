@@ -167,9 +167,29 @@ def test_a_trial_that_does_not_fit_alone_fails_and_the_others_go_on(materials, t
     seen = done(materials, one)
     found = by_seed(one)
     assert {seed: folder.is_complete for seed, folder in found.items()} == {1: True, 2: False, 3: True}
-    error = "cpu: out of memory with this trial alone (CUDA out of memory. Tried to allocate 2 GiB.)."
-    assert json.loads((found[2].path / "failed.json").read_text()) == {"error": error}
+    assert found[2].failure == (
+        "cpu: out of memory (CUDA out of memory. Tried to allocate 2 GiB.). Make the head smaller by its model options, lower"
+        " train.batch_size or --memory-gb, or choose a device with more memory."
+    )
+    assert found[2].lacked_memory
     assert len(seen.over) == 3
+
+
+def test_a_processor_without_memory_is_no_other_case(materials, tmp_path, monkeypatch):
+    def step(self: Solo, *_) -> torch.Tensor:
+        raise RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 bytes."
+        )
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Solo, "accumulate", step)
+        one = work(materials, tmp_path, seeds=[1])
+        done(materials, one)
+        (folder,) = folders(one.sweep)
+        assert folder.failure.startswith("cpu: out of memory ([enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate ")
+        patch.setattr(Solo, "accumulate", lambda *_: torch.zeros(3) + torch.zeros(2))
+        with pytest.raises(RuntimeError, match="The size of tensor a"):  # of the program, not of its user
+            done(materials, work(materials, tmp_path / "other", seeds=[1]))
 
 
 def test_a_trial_that_diverges_is_written_down_and_the_others_go_on(materials, tmp_path):
