@@ -42,24 +42,13 @@ def dry_run(sweep: Sweep, configs: Sequence[RunConfig], devices: Sequence[str], 
             seconds = _seconds(sweep, one, str(device))
         total += seconds
         memory = "alone" if one.trial_bytes is None else f"{one.trial_bytes / 1e6:,.0f} MB"
-        config = one.runs[0].config
-        rows.append(
-            [
-                config.head,
-                config.corpus,
-                config.preset,
-                str(len(one.runs)),
-                str(len(one.packs)),
-                str(one.size),
-                memory,
-                _duration(seconds),
-            ]
-        )
+        config, counts = one.runs[0].config, (len(one.runs), len(one.packs), one.size)
+        rows.append([config.head, config.corpus, config.task, config.preset, *map(str, counts), memory, _duration(seconds)])
     floors = [config for config in left if HEADS[config.head].floor]
     if floors:
         print(f"{len(floors)} floors, seconds each")
     if rows:
-        print(table(rows, ["head", "corpus", "preset", "trials", "packs", "at a time", "memory a trial", "at most"], left=3))
+        print(table(rows, ["head", "corpus", "task", "preset", "trials", "packs", "at a time", "memory a trial", "at most"], left=4))
         print(f"at most {_duration(total / len(devices))} on {', '.join(devices)}, if no trial stops early")
 
 
