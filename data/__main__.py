@@ -27,7 +27,7 @@ _EXAMPLES = """examples:
   python -m data import mosi.pkl --format mmsa --cache cache-mmsa --corpus mosi-mmsa
                                             the other way: heads train on features of MMSA
 
-exit status: 0 all is well, 1 something is damaged or cannot be used, 2 the command could not be carried out
+exit status: 0 all is well, 1 something is damaged or cannot be used, 2 the command could not be carried out, 130 interrupted
 """
 
 

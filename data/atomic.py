@@ -61,7 +61,8 @@ def temporary_folder(target: Path) -> Iterator[Path]:
 
 def remove_strays(folder: Path) -> list[Path]:
     """Removes temporary files and folders below `folder` whose writer is gone, and returns them."""
-    strays = [path for path in folder.rglob(".*.tmp~*") if _is_stray(path)]
+    found = (Path(place, name) for place, folders, files in os.walk(folder) for name in (*folders, *files))  # passes over what is gone
+    strays = [path for path in found if _is_stray(path)]
     for path in strays:
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)

@@ -283,7 +283,8 @@ class FeatureWriter:
         if not is_finite(stored):
             largest, limit = np.abs(values).max(), np.finfo(self._dtype).max
             raise InputError(f"{name}: largest value {largest}, expected finite ones up to {limit:g} ({self._dtype.name}).")
-        self._values[first:stop] = stored
+        with self._file.change():
+            self._values[first:stop] = stored
         self._index.checksums[index] = zlib.crc32(stored)
         self._written[index] = True
 
@@ -292,13 +293,16 @@ class FeatureWriter:
         # Since version 1.8, HDF5 can give its structures checksums of their own; older layouts are misread when damaged.
         layout = ("v108", "v108")
         page = {"alignment_threshold": 4096, "alignment_interval": 4096}  # for the values to begin where a page does
-        with new_hdf5(self.path, libver=layout, locking=False, **page) as file:
-            self._values = file.create_dataset("values", self._shape, self._dtype, fill_time="never")
+        with new_hdf5(self.path, libver=layout, locking=False, **page) as made:
+            self._file = made
+            with made.change() as file:
+                self._values = file.create_dataset("values", self._shape, self._dtype, fill_time="never")
             yield
             if missing := np.flatnonzero(~self._written).tolist():
                 names = ", ".join(repr(self._index.ids[index]) for index in missing[:3])
                 raise ValueError(f"{self.path}: {len(missing):,} of {len(self._written):,} utterances not written, first {names}")
-            self._index.write(file)
+            with made.change() as file:
+                self._index.write(file)
 
 
 def is_intact(path: Path) -> bool:

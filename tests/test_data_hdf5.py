@@ -2,6 +2,8 @@
 
 import os
 import resource
+import signal
+from concurrent.futures import ThreadPoolExecutor
 
 import h5py
 import numpy as np
@@ -20,9 +22,10 @@ def small_disk():
 
 
 def write(path, count, rows):
-    with new_hdf5(path) as file:
+    with new_hdf5(path) as made:
         for index in range(count):
-            file.create_dataset(f"data/{index}/features", data=np.full((rows, 4), index, np.float32))
+            with made.change() as file:
+                file.create_dataset(f"data/{index}/features", data=np.full((rows, 4), index, np.float32))
 
 
 def test_what_is_written_is_there(tmp_path):
@@ -42,10 +45,50 @@ def test_a_full_disk_is_one_error_and_leaves_nothing(tmp_path, small_disk, count
 
 def test_an_interruption_leaves_nothing(tmp_path):
     def fail():
-        with new_hdf5(tmp_path / "x.h5") as file:
-            file["a"] = np.ones(1000)
+        with new_hdf5(tmp_path / "x.h5") as made:
+            with made.change() as file:
+                file["a"] = np.ones(1000)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         fail()
     assert os.listdir(tmp_path) == []
+
+
+def test_an_interruption_waits_for_the_end_of_a_change(tmp_path):
+    reached = []
+
+    def fail():
+        with new_hdf5(tmp_path / "x.h5") as made:
+            with made.change() as file:
+                signal.raise_signal(signal.SIGINT)
+                file["a"] = np.ones(1000)
+                reached.append("end of the change")
+            reached.append("behind it")
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert reached == ["end of the change"]
+    assert os.listdir(tmp_path) == []
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_failure_shows_in_the_change_that_it_befalls(tmp_path, small_disk):
+    written = []
+
+    def fail():
+        with new_hdf5(tmp_path / "x.h5") as made:
+            for index in range(20):
+                with made.change() as file:
+                    file[str(index)] = np.ones(5_000)
+                written.append(index)
+
+    with pytest.raises(OSError, match="File too large"):
+        fail()
+    assert written == [0, 1]
+
+
+def test_a_file_is_written_in_a_thread_too(tmp_path):
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(write, tmp_path / "x.h5", 3, 5).result()
+    assert os.listdir(tmp_path) == ["x.h5"]

@@ -79,16 +79,18 @@ def write_csd(path: Path, name: str, entries: Iterable[tuple[str, Entry]], metad
     """
     if not _is_group_name(name):
         raise InputError(f"{path}: a sequence cannot be named {name!r}: expected a name without '/'.")
-    with new_hdf5(path) as file:
-        root = file.create_group(name)
-        data = root.create_group("data")
+    with new_hdf5(path) as made:
+        with made.change() as file:
+            data = file.create_group(f"{name}/data")
         for entry_id, entry in entries:
-            _check_id(path, data, entry_id)
-            _check_shapes(path, entry_id, entry)
-            data.create_dataset(f"{entry_id}/features", data=entry.features)
-            data.create_dataset(f"{entry_id}/intervals", data=entry.intervals)
-        for key, value in {**(metadata or {}), "root name": name}.items():
-            root.create_dataset(f"metadata/{key}", data=[json.dumps(value)], dtype=h5py.string_dtype())
+            with made.change():
+                _check_id(path, data, entry_id)
+                _check_shapes(path, entry_id, entry)
+                data.create_dataset(f"{entry_id}/features", data=entry.features)
+                data.create_dataset(f"{entry_id}/intervals", data=entry.intervals)
+        with made.change() as file:
+            for key, value in {**(metadata or {}), "root name": name}.items():
+                file.create_dataset(f"{name}/metadata/{key}", data=[json.dumps(value)], dtype=h5py.string_dtype())
 
 
 def export_csd(corpus: CachedCorpus, out: Path, limits: Mapping[str, int]) -> list[str]:
