@@ -85,9 +85,8 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(sweep, tmp_path):
     assert out.startswith("varied: train.lr, model.fusion.ffn\n12 trials, 0 of them over\n")
     header, *rows = [re.split(r" {2,}", line) for line in out.splitlines()[2:5]]
     assert header == ["head", "corpus", "task", "preset", "trials", "packs", "at a time", "memory a trial", "at most"]
-    assert [row[:7] for row in rows] == [["pre-fusion", "mosi", "both", "light", "6", "3", "2"]] * 2, (
-        "those of one width stand together"
-    )
+    expected = ["pre-fusion", "mosi", "both", "light", "6", "3", "2"]
+    assert [row[:7] for row in rows] == [expected] * 2, "those of one width stand together"
     assert all(re.fullmatch(r"\d+ MB", row[7]) and re.fullmatch(r"\d+:\d\d:\d\d", row[8]) for row in rows)
     assert re.search(r"\nat most \d+:\d\d:\d\d on cpu, if no trial stops early\n$", out)
     assert not (tmp_path / "sweep").exists()
