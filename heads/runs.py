@@ -24,7 +24,7 @@ from typing import Any
 import pandas as pd
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import save_file
 from torch import Tensor
 
 from data.atomic import atomic_path, remove_strays
@@ -222,8 +222,11 @@ class RunFolder:
     def _save(self, name: str, tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> None:
         # cloned: a module that a head uses twice has two names, and safetensors refuses memory that has two
         content = {key: value.detach().cpu().clone(memory_format=torch.contiguous_format) for key, value in tensors.items()}
-        with atomic_path(self.path / name) as temporary:  # save_file would leave a file that nobody else can read
-            temporary.write_bytes(save(content, metadata={"version": str(VERSION), **facts}))
+        with atomic_path(self.path / name) as temporary:
+            temporary.touch()
+            mode = temporary.stat().st_mode
+            save_file(content, temporary, {"version": str(VERSION), **facts})
+            temporary.chmod(mode)  # save_file leaves a file that nobody else can read
 
     def _load(self, name: str) -> tuple[dict[str, Tensor], dict[str, str]]:
         with self._opened(name) as file:

@@ -55,6 +55,15 @@ def test_an_interruption_leaves_nothing(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+@pytest.fixture
+def interruptible():
+    """Whatever started the tests, which may have told them to ignore interruptions."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interruption_waits_for_the_end_of_a_change(tmp_path):
     reached = []
 
