@@ -1,7 +1,7 @@
-"""Finds a name in a table; a miss names the nearest key and lists them all."""
+"""Finds a name in a table, or among choices; a miss names the nearest one and lists them all."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 from data.errors import InputError
@@ -20,9 +20,16 @@ def lookup(table: Mapping[str, T], name: str, kind: str) -> T:
     Raises:
         InputError: `name` is not in the table.
     """
-    if name in table:
-        return table[name]
-    folded = {key.casefold(): key for key in table}
+    expect(table, name, kind)
+    return table[name]
+
+
+def expect(names: Iterable[str], name: str, kind: str) -> None:
+    """Raises InputError if `name` is not one of `names`; `kind` as in `lookup`."""
+    names = list(names)
+    if name in names:
+        return
+    folded = {key.casefold(): key for key in names}
     near = difflib.get_close_matches(name.casefold(), folded, n=1)
     hint = f" Did you mean {folded[near[0]]!r}?" if near else ""
-    raise InputError(f"Unknown {kind} {name!r}.{hint} Available: {', '.join(table)}.")
+    raise InputError(f"Unknown {kind} {name!r}.{hint} Available: {', '.join(names)}.")

@@ -16,7 +16,7 @@ import pandas as pd
 from data.cache import CachedCorpus
 from data.errors import InputError
 from data.labels import EMOTIONS
-from data.lookup import lookup
+from data.lookup import expect, lookup
 from data.manifest import read_manifest, read_table
 from data.schema import SPLITS
 
@@ -44,7 +44,7 @@ class Targets:
         Raises:
             InputError: There is no split of this name.
         """
-        lookup(dict.fromkeys(SPLITS), split, "split")
+        expect(SPLITS, split, "split")
         return np.flatnonzero(self.split == split)
 
     def without_labels(self, split: str) -> Self:

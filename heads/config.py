@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from data.errors import InputError
-from data.lookup import lookup
+from data.lookup import expect, lookup
 from data.targets import EMOTION_SOURCES
 from heads import options
 from heads.base import TASKS
@@ -217,10 +217,10 @@ def _section(values: Any, where: str) -> Mapping[str, Any]:
 
 def _checked(config: RunConfig, where: str) -> RunConfig:
     lookup(TASKS, config.task, "task")
-    lookup(dict.fromkeys(PRECISIONS), config.train.precision, "precision")
-    lookup(dict.fromkeys(OPTIMIZERS), config.train.optimizer, "optimizer")
-    lookup(dict.fromkeys(SCHEDULES), config.train.schedule, "schedule")
-    lookup(dict.fromkeys(EMOTION_CHOICES), config.data.emotions, "source of emotions")
+    expect(PRECISIONS, config.train.precision, "precision")
+    expect(OPTIMIZERS, config.train.optimizer, "optimizer")
+    expect(SCHEDULES, config.train.schedule, "schedule")
+    expect(EMOTION_CHOICES, config.data.emotions, "source of emotions")
     lookup(SENTIMENT_LOSSES, config.loss.sentiment, "sentiment loss")
     lookup(EMOTION_LOSSES, config.loss.emotion, "emotion loss")
     lookup(REDUCTIONS, config.loss.emotion_reduction, "reduction")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from data.errors import InputError
-from data.lookup import lookup
+from data.lookup import expect, lookup
 from heads.layers import masked_mean, zero_padding
 from heads.randomness import gaussian_like
 
@@ -103,7 +103,7 @@ class Router(nn.Module):
     def __init__(self, dim: int, experts: int, kind: str = "B") -> None:
         """Raises InputError when the kind is unknown or `dim` is below 4."""
         super().__init__()
-        lookup(dict.fromkeys(self.KINDS), kind, "router")
+        expect(self.KINDS, kind, "router")
         if dim < 4:
             raise InputError(f"A router needs a width of at least 4, got {dim}.")
         narrow = dim // 4

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from scipy.special import logit
 
 from data.cache import CachedCorpus
 from data.corpora.tables import numbers, read_table, require_columns, unique
@@ -30,8 +31,8 @@ from heads.evaluation import assess
 from heads.inference import Predictions
 from heads.materials import Material, Materials
 from heads.plan import labelled_rows
+from heads.registry import FLOOR
 from heads.runs import without_nan
-from heads.table_rows import FLOOR
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,8 +70,7 @@ class PredictionFile:
             sentiment = _float32(table["sentiment"], self.path)
         if "mer" in tasks:
             probability = np.column_stack([_probabilities(table[emotion], self.path) for emotion in EMOTIONS])
-            with np.errstate(divide="ignore"):
-                logits = (np.log(probability) - np.log1p(-probability)).astype(np.float32)
+            logits = logit(probability).astype(np.float32)
         return Predictions(rows, sentiment, logits, {})
 
     def _rows(self, corpus: CachedCorpus, ids: Sequence[str], split: str) -> pd.DataFrame:

@@ -37,7 +37,7 @@ from pathlib import Path
 from typing import Any
 
 from data.errors import InputError
-from data.lookup import lookup
+from data.lookup import expect
 from heads import options
 from heads.config import DEFAULT_PRESET, RunConfig, change, make_config, read_yaml
 from heads.distributions import Distribution, read_distribution
@@ -150,7 +150,7 @@ def read_grid(path: Path, corpus: str | None) -> Grid:
     """
     values = read_yaml(path)
     for name in values:
-        lookup(dict.fromkeys(KEYS), str(name), f"key in {path}")
+        expect(KEYS, str(name), f"key in {path}")
     top = options.build(_Top, {name: values[name] for name in ("head", "corpus", "preset", "seeds") if name in values}, str(path))
     if "seeds" in values and not top.seeds:
         raise InputError(f"{path}: seeds is {values['seeds']!r}, expected one whole number or more.")

@@ -6,7 +6,7 @@ from typing import NamedTuple, Self
 
 import numpy as np
 import torch
-from scipy.special import expit
+from scipy.special import expit, logit
 from torch import Tensor
 
 from data.batching import dialogues, in_order
@@ -116,9 +116,8 @@ def predict_floor(
     train, valid = (np.append(targets.split[fitted] == split, np.zeros(len(rows), bool)) for split in ("train", "valid"))
     floor = fit_floor(name, features, labels[:, 0], labels[:, 1:], train, valid)
     sentiment, probability = floor.sentiment[len(fitted) :], floor.emotion_probability[len(fitted) :]
-    with np.errstate(divide="ignore"):
-        logits = np.log(probability) - np.log1p(-probability)
-    return Predictions(rows, sentiment if "msa" in tasks else None, logits if "mer" in tasks else None, {}), floor.chosen
+    logits = logit(probability) if "mer" in tasks else None
+    return Predictions(rows, sentiment if "msa" in tasks else None, logits, {}), floor.chosen
 
 
 def evaluation_plan(head: Head, tensors: CorpusTensors, rows: np.ndarray, batch_size: int) -> list:

@@ -21,7 +21,9 @@ HIGHER_IS_BETTER: Mapping[str, bool] = {
     **{name: name != "mae" for name in SENTIMENT_METRICS},
     **{f"{prefix}_{name}": True for prefix in (*EMOTIONS, "mean") for name in EMOTION_METRICS},
 }
-"""The direction of every metric."""
+"""The direction of every metric, and of the loss."""
+
+METRICS = tuple(name for name in HIGHER_IS_BETTER if name != "loss")
 
 Metrics = dict[str, float] | dict[str, np.ndarray]
 """Floats, or arrays (…) where weights (…, N) were given."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from torch import Tensor, nn
 
 from data.errors import InputError
-from data.lookup import lookup
+from data.lookup import expect
 from data.tensors import Batch
 from heads.base import WIDTHS, Aux, Head, HeadOutput, predictions
 from heads.fusion import CrossModalFusion, FusionOptions
@@ -135,7 +135,7 @@ def adapter(kind: str, width: int, dim: int) -> nn.Module:
     Raises:
         InputError: The kind is not one of `ADAPTERS`.
     """
-    lookup(dict.fromkeys(ADAPTERS), kind, "adapter")
+    expect(ADAPTERS, kind, "adapter")
     if kind == "linear":
         return nn.Sequential(nn.Linear(width, dim), nn.LayerNorm(dim))
     return nn.Sequential(nn.LayerNorm(width), projection(width, dim)) if kind == "norm" else projection(width, dim)

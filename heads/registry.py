@@ -55,6 +55,9 @@ class Entry:
         return self.head.Options if self.head else NoOptions
 
 
+FLOOR = "median"
+"""The head that looks at no feature, which every other has to beat."""
+
 _PAPER = "MMoLRE, arXiv 2505.14143, 2025"
 _SKLEARN = "scikit-learn, on mean-pooled features"
 

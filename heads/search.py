@@ -29,7 +29,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from data.errors import InputError
-from data.lookup import lookup
+from data.lookup import expect, lookup
 from heads.config import RunConfig
 from heads.distributions import Distribution
 from heads.grid import Grid
@@ -76,7 +76,9 @@ class Search(contextlib.AbstractContextManager):
         """
         self._optuna = _import_optuna()
         self._folder, self._grid, self._search = folder, grid, search
-        if search and not lookup(dict.fromkeys(SEARCHES, grid.random), search, "search"):
+        if search is not None:
+            expect(SEARCHES, search, "search")
+        if search and not grid.random:
             raise InputError(f"{grid.path}: --search {search} needs random: with a count and what to sample from.")
         self._higher = lookup(HIGHER_IS_BETTER, metric, "metric")
         self._pruner = self._make_pruner(prune)
@@ -222,7 +224,7 @@ class Search(contextlib.AbstractContextManager):
     def _make_pruner(self, prune: str | None) -> Any:
         if prune is None:
             return self._optuna.pruners.NopPruner()
-        lookup(dict.fromkeys(PRUNERS), prune, "pruner")
+        expect(PRUNERS, prune, "pruner")
         return self._optuna.pruners.SuccessiveHalvingPruner(min_resource=FIRST_RUNG_EPOCHS, reduction_factor=REDUCTION)
 
     def _open(self) -> None:

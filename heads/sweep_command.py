@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from data.errors import InputError
-from data.lookup import lookup
+from data.lookup import expect
 from heads.bar import Bar
 from heads.base import TASKS
 from heads.config import RunConfig
@@ -17,7 +17,7 @@ from heads.events import summary_writer
 from heads.experiment import run_folder
 from heads.grid import read_grid
 from heads.materials import choose_device, memory_bytes
-from heads.metrics import HIGHER_IS_BETTER, SENTIMENT_METRICS
+from heads.metrics import METRICS, SENTIMENT_METRICS
 from heads.runs import RunFolder
 from heads.sweep import Execute, in_process, in_processes, opened, resolved, run
 from heads.sweep_report import default_metric, write_report
@@ -60,7 +60,7 @@ def _metric(asked: str | None, configs: Sequence[RunConfig]) -> str:
     """What trials are compared by; unless asked for, mae if all of them learn sentiment, else mean_wf1."""
     if asked is None:
         return "mae" if all(config.task != "mer" for config in configs) else "mean_wf1"
-    lookup({name: None for name in HIGHER_IS_BETTER if name != "loss"}, asked, "metric")
+    expect(METRICS, asked, "metric")
     task = "msa" if asked in SENTIMENT_METRICS else "mer"
     if not any(task in TASKS[config.task] for config in configs):
         raise InputError(f"--metric is {asked}, a metric of task {task!r}, which no trial learns. Choose another.")

@@ -11,9 +11,9 @@ from pathlib import Path
 import pandas as pd
 
 from data.atomic import atomic_path
-from data.lookup import lookup
+from data.lookup import expect
 from heads import page
-from heads.metrics import HIGHER_IS_BETTER
+from heads.metrics import HIGHER_IS_BETTER, METRICS
 from heads.page import Cell
 from heads.sweep_plots import coordinates, curves, effect
 from heads.sweep_tables import (
@@ -57,7 +57,7 @@ def write_report(sweep: Path, metric: str | None = None) -> Path:
     """
     table = collect(sweep)
     metric = metric or default_metric(table)
-    lookup({name: None for name in HIGHER_IS_BETTER if name != "loss"}, metric, "metric")
+    expect(METRICS, metric, "metric")
     corpora = [Corpus(sweep, part, metric) for _, part in table.groupby("corpus") if _has_values(part, metric)]
     _write_tables(sweep, table, corpora)
     sections: dict[str, tuple[str, str]] = {}

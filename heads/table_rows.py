@@ -18,13 +18,10 @@ from heads.config import PRESETS, RunConfig, make_config, read_yaml
 from heads.grid import read_grid
 from heads.metrics import SENTIMENT_METRICS
 from heads.mmolre import FamilyOptions
-from heads.registry import HEADS
+from heads.registry import FLOOR, HEADS
 
 GRIDS = {path.stem: path for path in sorted((Path(__file__).parent / "grids").glob("*.yaml"))}
 """Grid files that come with the program."""
-
-FLOOR = "median"
-"""The head of the row that looks at no feature."""
 
 TASK_WORDS = {"msa": "sentiment", "mer": "emotions", "both": "sentiment and emotions"}
 

@@ -24,13 +24,13 @@ from heads.experiment import run_folder
 from heads.materials import choose_device, memory_bytes
 from heads.pack import signature
 from heads.plan import labelled_rows
-from heads.registry import HEADS
+from heads.registry import FLOOR, HEADS
 from heads.sweep import opened, resolved
 from heads.sweep_command import check, print_failed, train
 from heads.table_imports import imported
 from heads.table_report import Part, write
 from heads.table_results import Result, never, result
-from heads.table_rows import FLOOR, TABLES, Group, Row, rows
+from heads.table_rows import TABLES, Group, Row, rows
 from heads.train import Run
 from heads.trials import encoder_names
 from heads.workers import Sweep, materials_on

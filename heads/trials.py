@@ -20,11 +20,11 @@ from scipy import stats
 
 from data.errors import InputError
 from data.labels import EMOTIONS
-from data.lookup import lookup
+from data.lookup import expect, lookup
 from data.manifest import read_table, write_table
 from heads.config import RunConfig, from_mapping
 from heads.intervals import Resampled, difference, mean_sd, resampled
-from heads.metrics import HIGHER_IS_BETTER, SENTIMENT_METRICS, emotion_metrics, sentiment_metrics
+from heads.metrics import HIGHER_IS_BETTER, METRICS, SENTIMENT_METRICS, emotion_metrics, sentiment_metrics
 from heads.options import flat
 from heads.registry import HEADS
 from heads.runs import RunFolder
@@ -154,7 +154,7 @@ def paired(sweep: Path, a: str, b: str, metric: str) -> Paired:
         InputError: A key is unknown, the two have no complete trial of one seed, were validated on other utterances or labels, or do
             not predict what the metric is of.
     """
-    lookup({name: None for name in HIGHER_IS_BETTER if name != "loss"}, metric, "metric")
+    expect(METRICS, metric, "metric")
     return _compared(sweep, a, _drawn(sweep, a, metric), b, _drawn(sweep, b, metric))
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from data.corpora import CORPORA
 from data.errors import InputError
-from data.lookup import lookup
+from data.lookup import expect, lookup
 from pipeline.pseudo_labels import Rule
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -86,7 +86,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         for modality in self.modalities:
-            lookup(dict.fromkeys(("text", "audio")), modality, "modality")
+            expect(("text", "audio"), modality, "modality")
         lookup(DTYPES, self.dtype, "feature dtype")
         lookup(PRECISIONS, self.precision, "precision")
         lookup(BAD_MEDIA, self.on_bad_media, "on_bad_media")
@@ -100,7 +100,7 @@ class Settings:
             raise InputError(f"Corpus name {repeated[0]!r} is used twice; every corpus needs a name of its own.")
         for setting in ("features", "targets", "donors"):
             for name in getattr(self, setting):
-                lookup(dict.fromkeys(names), name, f"corpus in {setting!r}")
+                expect(names, name, f"corpus in {setting!r}")
 
     def encoder(self, modality: str) -> EncoderSettings:
         """The encoder of "text", "audio" or "sentence"."""

@@ -3,7 +3,7 @@
 import pytest
 
 from data.errors import InputError
-from data.lookup import lookup
+from data.lookup import expect, lookup
 
 TABLE = {"mosi": 1, "mosei": 2, "meld": 3}
 
@@ -30,3 +30,9 @@ def test_a_miss_names_the_nearest_and_lists_all(name, message):
 def test_the_nearest_is_named_as_the_table_spells_it():
     with pytest.raises(InputError, match="Did you mean 'RoBERTa'"):
         lookup({"RoBERTa": 0}, "roberta", "encoder")
+
+
+def test_a_choice_needs_no_table():
+    expect(("adam", "adamw"), "adam", "optimizer")
+    with pytest.raises(InputError, match=r"^Unknown optimizer 'adem'\. Did you mean 'adam'\? Available: adam, adamw\.$"):
+        expect(iter(("adam", "adamw")), "adem", "optimizer")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from data.lookup import lookup
+from data.lookup import expect
 from heads.experts import LowRankExperts, Router, TopK, squared_variation, windows
 from heads.layers import stacked, zero_padding
 from heads.mixtures.base import Mixed, Mixture
@@ -114,7 +114,7 @@ def block_post(kind: str, dim: int) -> nn.Module:
     Raises:
         InputError: The kind is not one of `BLOCK_POSTS`.
     """
-    lookup(dict.fromkeys(BLOCK_POSTS), kind, "block_post")
+    expect(BLOCK_POSTS, kind, "block_post")
     if kind == "none":
         return nn.Identity()
     norm = nn.LayerNorm(dim)

@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from data.errors import InputError
 from data.labels import EMOTIONS
-from data.lookup import lookup
+from data.lookup import expect
 from data.tensors import Batch
 from heads.base import WIDTHS, Head, HeadOutput, predictions, require_modalities
 from heads.randomness import Dropout
@@ -69,7 +69,7 @@ class CORECT(Head):
         """Raises InputError when text or audio is missing or an option is out of its range."""
         super().__init__(dims, task)
         require_modalities("corect", dims)
-        lookup(dict.fromkeys(DIRECTIONS), options.direction, "direction")
+        expect(DIRECTIONS, options.direction, "direction")
         if min(options.past, options.future) < 0:
             raise InputError(f"The window is {options.past} past and {options.future} future utterances, expected 0 or more of each.")
         if options.graph_heads < 1:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from data.errors import InputError
-from data.lookup import lookup
+from data.lookup import expect
 from data.tensors import Batch
 from heads.base import WIDTHS, Aux, Head, HeadOutput, predictions, require_modalities
 from heads.layers import last_step
@@ -89,7 +89,7 @@ class MR(Head):
     def __init__(self, options: MROptions, dims: Mapping[str, int], task: str) -> None:
         """Raises InputError when text or audio is missing or an option is out of its range."""
         super().__init__(dims, task)
-        lookup(dict.fromkeys(BIMODAL), options.bimodal, "bimodal capsule")
+        expect(BIMODAL, options.bimodal, "bimodal capsule")
         require_modalities("mr", dims)
         modalities = ("text", "audio", *(modality for modality in dims if modality not in ("text", "audio")))
         self.groups = crossmodal_groups(modalities, options.bimodal)
