@@ -62,16 +62,23 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    info = commands.add_parser("info", help="say what a feature file, manifest or ledger holds; reads no values")
+    words = "Prints utterances, rows, width, type and provenance of a feature file, or columns and facts of a table. Reads no values."
+    info = commands.add_parser("info", help="say what a feature file, manifest or ledger holds; reads no values", description=words)
     info.add_argument("file", type=Path, metavar="FILE", help="a feature file (.h5), or a manifest or ledger (.parquet)")
     info.add_argument("--json", action="store_true", help="print one JSON object")
     info.set_defaults(run=_info)
 
-    verify = commands.add_parser("verify", help="read feature files as a whole and name the utterances that are damaged")
+    words = "Reads feature files as a whole and names the utterances whose values are not those that were written (exit status 1)."
+    verify = commands.add_parser(
+        "verify", help="read feature files as a whole and name the utterances that are damaged", description=words
+    )
     verify.add_argument("path", type=Path, metavar="FILE|CACHE", help="a feature file, or a folder with feature files (.h5) below it")
     verify.set_defaults(run=_verify)
 
-    examine = commands.add_parser("doctor", help="say what is in a corpus and what is wrong with it, before any encoder runs")
+    words = "Reads a corpus as a build would, but for the encoders: what is in it, what is wrong with it, and what is left out."
+    examine = commands.add_parser(
+        "doctor", help="say what is in a corpus and what is wrong with it, before any encoder runs", description=words
+    )
     doctor.add_arguments(examine)
     examine.set_defaults(run=doctor.run)
 

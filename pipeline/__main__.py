@@ -10,7 +10,8 @@ from pipeline.explain import explain
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m pipeline", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("explain", help="say what would be computed and which part of each key changed; runs nothing")
+    words = "Reads luigi.cfg and the cache that it names, and says what BuildFeatures would compute, and why."
+    commands.add_parser("explain", help="say what would be computed, and why; runs nothing", description=words)
     parser.parse_args(argv)
     print("\n".join(explain(tasks.current_plan())))
     return 0

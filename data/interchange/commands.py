@@ -27,7 +27,8 @@ IMPORTS: Mapping[str, Callable[[Path, str], Import]] = {
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds both commands to those of `python -m data`."""
-    out = commands.add_parser("export", help="write the features and labels of a cached corpus for another tool")
+    words = "Writes the usable utterances of a cached corpus, complete or not at all, and says what was left out or cut, and why."
+    out = commands.add_parser("export", help="write the features and labels of a cached corpus for another tool", description=words)
     out.add_argument("cache", type=Path, metavar="CACHE", help="the folder in which BuildFeatures wrote")
     out.add_argument("corpus", metavar="CORPUS", help="a corpus of the cache")
     out.add_argument(
@@ -40,7 +41,10 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         )
     out.set_defaults(run=_export)
 
-    back = commands.add_parser("import", help="write the features and labels of another tool into a cache, for heads to train on")
+    words = "Adds a corpus to a cache, complete or not at all. A pickle is read without running anything that stands in it."
+    back = commands.add_parser(
+        "import", help="write the features and labels of another tool into a cache, for heads to train on", description=words
+    )
     back.add_argument("path", type=Path, metavar="PATH", help="the pickle (mmsa) or folder (merbench)")
     back.add_argument("--format", required=True, choices=IMPORTS, help="which tool's")
     back.add_argument(
