@@ -19,6 +19,7 @@ from data.targets import Targets
 from data.tensors import CorpusTensors
 from heads import config as configs
 from heads import inference
+from heads.contents import differences
 from heads.inference import Predictions, present, scores
 from heads.intervals import bootstrap
 from heads.materials import Material, encoders, open_material
@@ -26,7 +27,7 @@ from heads.memory import watched
 from heads.metrics import emotion_metrics, sentiment_metrics
 from heads.plan import labelled_rows
 from heads.registry import HEADS
-from heads.runs import RunFolder, differences, predictions_table
+from heads.runs import RunFolder, predictions_table
 from heads.train import build_head
 from heads.xray import draw, xray
 

@@ -27,12 +27,12 @@ from data.manifest import read_manifest
 from heads import console
 from heads.base import TASKS
 from heads.config import make_config
+from heads.contents import without_nan
 from heads.evaluation import assess
 from heads.inference import Predictions
 from heads.materials import Material, Materials
 from heads.plan import labelled_rows
 from heads.registry import FLOOR
-from heads.runs import without_nan
 
 
 @dataclass(frozen=True, eq=False)

@@ -31,21 +31,11 @@ from data.atomic import atomic_path, remove_strays
 from data.errors import InputError
 from data.labels import EMOTIONS
 from data.manifest import write_table
+from heads.contents import CONFIG, ENCODER, METRICS, differences, fault_of, no_metric, without_nan
 from heads.inference import Predictions
-from heads.options import items
 
 VERSION = 1
 """Of config.json; a run that a newer program wrote is not read."""
-
-_CONFIG = {
-    "version": int,
-    "config": {"head": str, "corpus": str, "data": {"modalities": list}},
-    "encoders": dict,
-    "made": {"cache": str},
-}
-_ENCODER = {"encoder": object, "identity": object, "dim": int}
-_METRICS = {"valid": dict, "valid_interval": dict}
-_WORDS = {int: "a whole number", str: "text", list: "a list", dict: "a mapping"}
 
 
 class RunFolder:
@@ -85,15 +75,15 @@ class RunFolder:
             InputError: There is no run, it is of a newer version, or its config.json is damaged.
         """
         content, path = self._read_json("config.json"), self.path / "config.json"
-        if not isinstance(content, dict) or not _CONFIG.keys() & content.keys():
+        if not isinstance(content, dict) or not CONFIG.keys() & content.keys():
             raise InputError(f"{path}: not the configuration of a run, so {self.path} is no run folder.")
         if isinstance(version := content.get("version"), int) and version > VERSION:
             known = f"format {version}, this one reads up to {VERSION}"
             raise InputError(f"{path}: written by a newer version of this program ({known}). Install that one.")
-        fault = _fault(content, _CONFIG)
+        fault = fault_of(content, CONFIG)
         if fault is None:
             modalities = content["config"]["data"]["modalities"]
-            fault = _fault(content["encoders"], {str(modality): _ENCODER for modality in modalities}, "encoders.")
+            fault = fault_of(content["encoders"], {str(modality): ENCODER for modality in modalities}, "encoders.")
         if fault is not None:
             raise self._damaged("config.json", fault)
         return content
@@ -108,7 +98,7 @@ class RunFolder:
             self.config()
             raise InputError(f"{self.path}: this run is not complete. Run the same fit command again; it goes on where it stopped.")
         content = self._read_json("metrics.json")
-        if (fault := _fault(content, _METRICS) or _no_metric(content)) is not None:
+        if (fault := fault_of(content, METRICS) or no_metric(content)) is not None:
             raise self._damaged("metrics.json", fault)
         return content
 
@@ -275,57 +265,5 @@ def predictions_table(predictions: Predictions, targets: Any) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def _fault(content: Any, shape: Mapping[str, Any], prefix: str = "") -> str | None:
-    """What is not as it should be in a mapping that was read from JSON; None if all is.
-
-    Args:
-        content: What was read.
-        shape: Name → type, or the shape of a mapping within.
-        prefix: Of the names, to say where they are.
-    """
-    if not isinstance(content, dict):
-        return f"{prefix.rstrip('.') or 'the whole'} is not {_WORDS[dict]}"
-    for name, expected in shape.items():
-        if name not in content:
-            return f"{prefix}{name} is missing"
-        if isinstance(expected, Mapping):
-            if fault := _fault(content[name], expected, f"{prefix}{name}."):
-                return fault
-        elif not isinstance(content[name], expected):
-            return f"{prefix}{name} is not {_WORDS[expected]}"
-    return None
-
-
-def _no_metric(content: Mapping[str, Any]) -> str | None:
-    """Which value of the validation split is neither a number nor null, or whose interval is not two of them; None if all are."""
-    for name, value in content["valid"].items():
-        if not _is_number(value):
-            return f"valid.{name} is not a number"
-    for name, pair in content["valid_interval"].items():
-        if not isinstance(pair, list) or len(pair) != 2 or not all(map(_is_number, pair)):
-            return f"valid_interval.{name} is not two numbers"
-    return None
-
-
-def _is_number(value: Any) -> bool:
-    return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
-
-
-def differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    """The first three values, of nested mappings by dotted names, that are not as wanted, in words."""
-    have, want = dict(items(found)), dict(items(wanted))
-    changed = [name for name in have | want if have.get(name) != want.get(name)]
-    return "; ".join(f"{name} is {have.get(name)!r}, not {want.get(name)!r}" for name in changed[:3])
-
-
 def _identity(content: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in content.items() if name != "made"}
-
-
-def without_nan(value: Any) -> Any:
-    """What is to be JSON, with null for NaN."""
-    if isinstance(value, Mapping):
-        return {key: without_nan(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [without_nan(inner) for inner in value]
-    return None if isinstance(value, float) and value != value else value
