@@ -8,6 +8,9 @@ from data.labels import EMOTIONS, POLARITIES, SENTIMENT_RANGE
 
 SPLITS = ("train", "valid", "test")
 
+MODALITIES = ("text", "audio")
+"""Of token features: one row a token or frame."""
+
 TEXT_COLUMNS = (
     "utterance_id",  # unique in the corpus; carries the split where the corpus needs it (MELD)
     "corpus",

@@ -26,9 +26,8 @@ from data.cache import CachedCorpus
 from data.errors import InputError
 from data.feature_store import FeatureStore
 from data.lookup import lookup
+from data.schema import MODALITIES
 from data.targets import Targets
-
-MODALITIES = ("text", "audio")
 
 _AHEAD = 4
 """Batches read before they are asked for."""

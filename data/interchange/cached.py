@@ -16,9 +16,7 @@ from data.cache import CachedCorpus
 from data.errors import InputError
 from data.feature_store import FeatureStore
 from data.manifest import read_manifest
-from data.schema import SPLITS
-
-MODALITIES = ("text", "audio")
+from data.schema import MODALITIES, SPLITS
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from data.cache import CachedCorpus, open_corpus
-from data.interchange.cached import MODALITIES
 from data.interchange.csd import export_csd
 from data.interchange.imported import Import, write_corpus
 from data.interchange.merbench import export_merbench, read_merbench
 from data.interchange.mmsa import export_mmsa, read_mmsa
+from data.schema import MODALITIES
 
 EXPORTS: Mapping[str, Callable[[CachedCorpus, Path, Mapping[str, int]], list[str]]] = {
     "mmsa": export_mmsa,

@@ -29,11 +29,11 @@ from data.errors import InputError
 from data.feature_index import is_unicode
 from data.fingerprint import KEY_LENGTH, file_digest
 from data.interchange import safe_pickle
-from data.interchange.cached import MODALITIES, Selection, expect_new, select
+from data.interchange.cached import Selection, expect_new, select
 from data.interchange.imported import Features, Import
 from data.interchange.padding import extents_by_length, extents_by_zeros, pad_front
 from data.labels import EMOTIONS, POLARITIES, SENTIMENT_RANGE, polarity_of_sentiment
-from data.schema import SPLITS
+from data.schema import MODALITIES, SPLITS
 
 SEPARATOR = "$_$"
 """Between the parts of MMSA's ids."""
