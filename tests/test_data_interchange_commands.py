@@ -17,7 +17,7 @@ from data.cache import open_corpus
 from data.errors import InputError
 from data.interchange.cached import Selection
 from data.manifest import read_manifest, write_manifest
-from heads.evaluation import reopen
+from heads.evaluation import predict, reopen
 
 
 @pytest.fixture
@@ -26,6 +26,8 @@ def cache(tmp_path):
 
 
 def test_a_corpus_goes_out_and_comes_back_and_is_trained_on(cache, tmp_path, capsys):
+    small = {"task": "msa", "data.text_limit": 6}
+    expected = run(cache, tmp_path / "runs", changes=small).metrics()["valid"]
     for name, out in (("mmsa", tmp_path / "mosi.pkl"), ("merbench", tmp_path / "mer")):
         assert main(["export", str(cache), "mosi", "--format", name, "--out", str(out), "--text-limit", "6"]) == 0
         first, second, *_ = capsys.readouterr().out.splitlines()
@@ -36,8 +38,7 @@ def test_a_corpus_goes_out_and_comes_back_and_is_trained_on(cache, tmp_path, cap
         assert second == f"24 utterances as {name}: 11 train, 9 valid, 4 test"
         assert main(["verify", str(open_corpus(tmp_path / "back", name).features["text"])]) == 0
         assert capsys.readouterr().out.startswith("ok ")
-        folder = run(tmp_path / "back", tmp_path / "runs", changes={"task": "msa"}, corpus=name)
-        assert folder.metrics()["valid"]["mae"] > 0
+        assert run(tmp_path / "back", tmp_path / "runs", changes=small, corpus=name).metrics()["valid"] == expected
 
 
 def test_a_mistake_is_one_line_and_status_2(cache, tmp_path, capsys):
@@ -78,6 +79,22 @@ def test_imported_features_are_known_by_what_is_in_their_files_not_by_their_name
         InputError, match=r"not made as the text features that .* was trained on: identity\.origin is '[0-9a-f]{12}', not '"
     ):
         reopen(folder, into("third", path), device)
+
+
+@pytest.mark.parametrize("name", ["mmsa", "merbench"])
+def test_imports_by_encoders_of_one_name_can_be_predicted_by_one_head(cache, tmp_path, name):
+    def imported(seed, corpus, encoders):
+        made, out = make_cache(tmp_path / corpus / "cache", seed=seed), tmp_path / corpus / "mosi.pkl"
+        assert main(["export", str(made), "mosi", "--format", name, "--out", str(out)]) == 0
+        into = ["--cache", str(tmp_path / "back"), "--corpus", corpus, "--encoders", encoders]
+        assert main(["import", str(out), "--format", name, *into]) == 0
+
+    for seed, (corpus, encoders) in enumerate({"one": "roberta", "two": "roberta", "three": "bert"}.items()):
+        imported(seed, corpus, encoders)
+    folder = run(tmp_path / "back", tmp_path / "runs", changes={"task": "msa"}, corpus="one")
+    assert len(predict(folder, None, "two", torch.device("cpu"))) == 24
+    with pytest.raises(InputError, match=r"encoder\.name is 'text of bert', not 'text of roberta'"):
+        predict(folder, None, "three", torch.device("cpu"))
 
 
 @pytest.fixture

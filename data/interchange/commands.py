@@ -51,6 +51,12 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--cache", required=True, type=Path, metavar="DIR", help="a cache, made if need be; BuildFeatures forgets what it did not build"
     )
     back.add_argument("--corpus", required=True, metavar="NAME", help="the name to give the corpus")
+    back.add_argument(
+        "--encoders",
+        metavar="NAME",
+        help="what made the features: imports of one NAME are taken to be by the same encoders, so that heads go from one to another"
+        " (default: only imports of the same files are)",
+    )
     back.set_defaults(run=_import)
 
 
@@ -63,6 +69,6 @@ def _export(args: argparse.Namespace) -> int:
 
 
 def _import(args: argparse.Namespace) -> int:
-    notes = write_corpus(args.cache, IMPORTS[args.format](args.path, args.corpus))
+    notes = write_corpus(args.cache, IMPORTS[args.format](args.path, args.corpus), args.encoders)
     print("\n".join([f"imported {args.path} into {args.cache}", *notes]))
     return 0

@@ -55,10 +55,16 @@ class Import:
     notes: tuple[str, ...]  # for the user: what was left, and why
 
 
-def write_corpus(folder: Path, imported: Import) -> list[str]:
+def write_corpus(folder: Path, imported: Import, encoders: str | None = None) -> list[str]:
     """Writes a corpus into the cache `folder`, which is made if need be.
 
     An utterance without a row in one of the modalities is excluded by name. A corpus that cannot be written leaves no file.
+
+    Args:
+        folder: The cache.
+        imported: What is written.
+        encoders: A name for what made the features. Heads go from one import to another of the same name; without a name, only to
+            another import of the same files.
 
     Returns:
         What was imported and what was not, in sentences for the user.
@@ -77,7 +83,7 @@ def write_corpus(folder: Path, imported: Import) -> list[str]:
             f"{corpus.root}: none of {len(table):,} utterances can be used, the first because of {table['excluded'][0]!r}."
         )
     with temporary_folder(folder / corpus.name) as staging:
-        paths = {name: _write_features(staging, corpus, name, one, usable) for name, one in imported.features.items()}
+        paths = {name: _write_features(staging, corpus, name, one, usable, encoders) for name, one in imported.features.items()}
         manifest = _write_manifest(staging, corpus, table, imported.labels)
         made = CachedCorpus(corpus.name, folder / manifest, {name: folder / path for name, path in paths.items()}, None)
         add_corpus(folder, made, staging)
@@ -103,13 +109,13 @@ def _write_manifest(folder: Path, corpus: Corpus, table: pd.DataFrame, labels: s
     return path
 
 
-def _write_features(folder: Path, corpus: Corpus, modality: str, features: Features, ids: Sequence[str]) -> Path:
+def _write_features(folder: Path, corpus: Corpus, modality: str, features: Features, ids: Sequence[str], encoders: str | None) -> Path:
     """Returns the path below `folder`."""
     sources = [features.sources[utterance] for utterance in ids]
     key = digest([REVISION, corpus.name, corpus.layout, modality, list(ids), sources])
     path = Path("features", f"{corpus.name}-{modality}-imported-{key}.h5")
     lengths = [features.lengths[utterance] for utterance in ids]
-    attributes = _provenance(corpus, modality, features, key)
+    attributes = _provenance(corpus, modality, features, key, encoders)
     with FeatureWriter(folder / path, ids, lengths, features.dim, "float32", attributes, sources) as writer:
         for index, utterance in enumerate(ids):
             values = features.read(utterance)
@@ -128,13 +134,14 @@ def _expect_finite(values: np.ndarray, name: str) -> None:
         )
 
 
-def _provenance(corpus: Corpus, modality: str, features: Features, key: str) -> dict[str, Any]:
-    """`data.feature_store.PROVENANCE`, as far as files of another tool tell."""
+def _provenance(corpus: Corpus, modality: str, features: Features, key: str, encoders: str | None) -> dict[str, Any]:
+    """`data.feature_store.PROVENANCE`, as far as files of another tool, or the user, tell."""
+    name, source = (features.encoder, {"origin": features.origin}) if encoders is None else (f"{modality} of {encoders}", {})
     return {
         "corpus": corpus.name,
         "modality": modality,
-        "encoder": {"name": features.encoder, "revision": None, "trained": None},
-        "identity": {"imported": corpus.layout, "revision": REVISION, "origin": features.origin},
+        "encoder": {"name": name, "revision": None, "trained": None},
+        "identity": {"imported": corpus.layout, "revision": REVISION, **source},
         "key": key,
         "packages": {"python": platform.python_version(), "numpy": version("numpy")},
         "device": None,
