@@ -147,7 +147,7 @@ def from_mapping(values: Mapping[str, Any], where: str) -> RunConfig:
     values = dict(values)
     model = values.pop("model", None)
     config = options.build(RunConfig, values, where)
-    entry = lookup(HEADS, config.head, "head")
+    entry = lookup(HEADS, config.head, f"head in {where}")
     chosen = options.build(entry.options, {} if model is None else model, f"{where}: model")
     return _checked(dataclasses.replace(config, model=chosen), where)
 

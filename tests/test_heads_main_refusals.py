@@ -227,6 +227,9 @@ def test_values_of_a_configuration_that_cannot_be_are_refused(refused, own):
         message = refused("evaluate", own)
         assert message.startswith(f"{own}/config.json: {section}")
         assert repr(wrong["lr"] if wrong else wrong) in message
+    unknown = values | {"config": values["config"] | {"head": "mmolr"}}
+    (own / "config.json").write_text(json.dumps(unknown), encoding="utf-8")
+    assert refused("evaluate", own).startswith(f"Unknown head in {own}/config.json 'mmolr'. Did you mean 'mmolre'?")
 
 
 def test_fit_does_not_write_into_a_folder_of_something_else(refused, cache, complete, tmp_path):
