@@ -27,7 +27,7 @@ run one at a time: wav2vec 2.0's group norm, say, mixes padding into every frame
 
 _FEW_FRAMES = 4
 """Data2Vec's clips below this many frames run in float64. The layer norm behind each positional convolution divides by the small
-spread that so few frames leave: of 400 clips with one frame of noise, float32 took 1 % further than 1e-5 away from float64, in
+spread that so few frames leave: of 400 clips with one frame of noise, float32 took about 1 % further than 1e-5 away from float64, in
 transformers' own arithmetic as in ours; of 1,500 with four frames, none."""
 
 
