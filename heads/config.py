@@ -23,7 +23,7 @@ from heads.base import TASKS
 from heads.losses import EMOTION_LOSSES, REDUCTIONS, SENTIMENT_LOSSES, LossOptions
 from heads.metrics import HIGHER_IS_BETTER, SENTIMENT_METRICS
 from heads.mmolre import FamilyOptions
-from heads.registry import HEADS
+from heads.registry import FLOOR, HEADS
 
 PRESETS = {path.stem: path for path in sorted((Path(__file__).parent / "presets").glob("*.yaml"))}
 DEFAULT_PRESET = "light"
@@ -97,8 +97,8 @@ class RunConfig:
 
     @property
     def reads_features(self) -> bool:
-        """Whether the head looks at features: `median` does not."""
-        return HEADS[self.head].floor != "median"
+        """Whether the head looks at features."""
+        return self.head != FLOOR
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able, nested."""

@@ -52,6 +52,15 @@ def _is_number(value: Any) -> bool:
     return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
 
 
+def identity_of(encoder: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Of what config.json has of the encoder of a modality, what tells it from others.
+
+    Of imported features that is their origin, unless the user named the encoders: they are called after a file, which can be renamed.
+    """
+    is_imported = isinstance(encoder["identity"], dict) and "origin" in encoder["identity"]
+    return {**encoder, "encoder": None} if is_imported else encoder
+
+
 def differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     """The first three values, of nested mappings by dotted names, that are not as wanted, in words."""
     have, want = dict(items(found)), dict(items(wanted))

@@ -6,7 +6,6 @@ How a run gets into its folder is in `heads.experiment`, the numbers themselves 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from data.targets import Targets
 from data.tensors import CorpusTensors
 from heads import config as configs
 from heads import inference
-from heads.contents import differences
+from heads.contents import differences, identity_of
 from heads.inference import Predictions, present, scores
 from heads.intervals import bootstrap
 from heads.materials import Material, encoders, open_material
@@ -45,7 +44,7 @@ def reopen(folder: RunFolder, cache: Path | None, device: torch.device, corpus: 
         config = dataclasses.replace(config, corpus=corpus, data=data)
     material = open_material(config, cache or Path(content["made"]["cache"]), device)
     for modality, made in encoders(material.corpus, material.config.data.modalities).items():
-        found, wanted = _compared(made), _compared(content["encoders"][modality])
+        found, wanted = identity_of(made), identity_of(content["encoders"][modality])
         if found != wanted:
             raise InputError(
                 f"{material.corpus.features[modality]}: not made as the {modality} features that {folder.path} was trained on:"
@@ -158,9 +157,3 @@ def draw_routing(folder: RunFolder, name: str) -> None:
     """Draws a routing report, if there is one. It takes seconds, which the trials of a sweep are spared."""
     if (report := folder.routing(name)) is not None:
         draw(report, folder.path / f"{name}.svg")
-
-
-def _compared(made: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What tells encoders apart. Of an import only its origin does: its encoder is called after a file, which can be renamed."""
-    is_imported = isinstance(made["identity"], dict) and "origin" in made["identity"]
-    return {**made, "encoder": None} if is_imported else made

@@ -31,7 +31,7 @@ from data.atomic import atomic_path, remove_strays
 from data.errors import InputError
 from data.labels import EMOTIONS
 from data.manifest import write_table
-from heads.contents import CONFIG, ENCODER, METRICS, differences, fault_of, no_metric, without_nan
+from heads.contents import CONFIG, ENCODER, METRICS, differences, fault_of, identity_of, no_metric, without_nan
 from heads.inference import Predictions
 
 VERSION = 1
@@ -266,4 +266,5 @@ def predictions_table(predictions: Predictions, targets: Any) -> pd.DataFrame:
 
 
 def _identity(content: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in content.items() if name != "made"}
+    encoders = {modality: identity_of(encoder) for modality, encoder in content["encoders"].items()}
+    return {name: value for name, value in content.items() if name != "made"} | {"encoders": encoders}

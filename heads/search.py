@@ -78,8 +78,8 @@ class Search(contextlib.AbstractContextManager):
         self._folder, self._grid, self._search = folder, grid, search
         if search is not None:
             expect(SEARCHES, search, "search")
-        if search and not grid.random:
-            raise InputError(f"{grid.path}: --search {search} needs random: with a count and what to sample from.")
+            if not grid.random:
+                raise InputError(f"{grid.path}: --search {search} needs random: with a count and what to sample from.")
         self._higher = lookup(HIGHER_IS_BETTER, metric, "metric")
         self._pruner = self._make_pruner(prune)
         self._space = {name: _optuna_distribution(what) for name, what in grid.space.items()} if search else {}

@@ -73,12 +73,16 @@ def test_imported_features_are_known_by_what_is_in_their_files_not_by_their_name
     if name == "merbench":
         (moved / "made-up-text-FRA").rename(moved / "roberta-FRA")
         (moved / "features.json").write_text('{"text": "roberta-FRA", "audio": "made-up-audio-FRA"}')
-    assert len(reopen(folder, into("second", moved), device).tensors.targets) == 24
+    second = into("second", moved)
+    assert len(reopen(folder, second, device).tensors.targets) == 24
+    assert run(second, tmp_path / "runs", changes={"task": "msa"}).path == folder.path, "the run is complete, and no other"
     export(make_cache(tmp_path / "noise", seed=1), path)  # under the old name
     with pytest.raises(
         InputError, match=r"not made as the text features that .* was trained on: identity\.origin is '[0-9a-f]{12}', not '"
     ):
         reopen(folder, into("third", path), device)
+    with pytest.raises(InputError, match=r"holds a run of another configuration: manifest is 'mosi-\w+\.parquet', not 'mosi-"):
+        run(tmp_path / "third", tmp_path / "runs", changes={"task": "msa"})
 
 
 @pytest.mark.parametrize("name", ["mmsa", "merbench"])
