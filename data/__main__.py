@@ -14,8 +14,8 @@ from typing import Any
 from data import doctor
 from data.errors import InputError
 from data.feature_store import PROVENANCE, DamagedFileError, FeatureStore
+from data.files import read_head
 from data.interchange import commands as interchange
-from data.interchange.downloads import read_head
 from data.manifest import PARQUET_SIGNATURE, summarise
 
 _EXAMPLES = """examples:

@@ -28,7 +28,7 @@ from data.corpora.base import FINDING_KINDS, Corpus, Finding
 from data.corpora.cmu import find_files
 from data.corpora.media_files import list_media
 from data.corpora.meld import FOLDERS
-from data.corpora.tables import read_table
+from data.csv_tables import read_table
 from data.errors import InputError
 from data.labels import EMOTIONS
 from data.probe import by_medium, probe

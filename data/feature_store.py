@@ -40,8 +40,8 @@ import numpy as np
 
 from data.errors import InputError
 from data.feature_index import DTYPES, REBUILD, DamagedFileError, FeatureIndex, is_finite
+from data.files import read_head
 from data.hdf5 import new_hdf5
-from data.interchange.downloads import read_head
 
 PROVENANCE = ("corpus", "modality", "encoder", "identity", "packages", "device", "when")
 """The attributes that every feature file of the pipeline has. `identity` holds all that determined the bytes besides the

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from data.atomic import atomic_path
 from data.errors import InputError
-from data.interchange.downloads import read_head
+from data.files import read_head
 from data.schema import validate
 
 PARQUET_SIGNATURE = b"PAR1"

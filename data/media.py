@@ -20,7 +20,7 @@ import numpy as np
 
 from data.containers import after_id3, counts_samples, cut_short, is_riff
 from data.errors import InputError
-from data.interchange.downloads import read_head
+from data.files import read_head
 
 SAMPLE_RATE_HZ = 16_000
 

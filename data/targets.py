@@ -1,7 +1,7 @@
 """What heads learn to predict: sentiment and emotions of the utterances that can be used, and what orders and splits them.
 
 Emotions are those of the manifest (`annotated`) or those of the ledger of pseudo labels (`pseudo`), never a mixture. The features of
-the same utterances are in `data.tensors`; how pseudo labels come about is in `pipeline.pseudo_labels`.
+the same utterances are in `data.tensors`; how pseudo labels come about is in `pipeline.pseudo_labels.rule`.
 """
 
 from collections.abc import Callable, Mapping

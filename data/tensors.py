@@ -40,7 +40,7 @@ R = TypeVar("R")
 
 
 class Batch(NamedTuple):
-    """B utterances, padded to the longest of them. Shapes: see `heads.base`."""
+    """B utterances, padded to the longest of them. Shapes: see `heads.models.base`."""
 
     features: Mapping[str, Tensor]  # modality → (B, T, D) in the chosen dtype; zeros in the padding
     masks: Mapping[str, Tensor]  # modality → (B, T) bool, True = real

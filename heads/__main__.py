@@ -1,7 +1,7 @@
 """`python -m heads`: train heads on a feature cache, and look at what came out.
 
-Each command is one function here; what it can be given is in `heads.arguments`, the work in `heads.experiment`, `heads.evaluation` and
-below them.
+Each command is one function here; what it can be given is in `heads.commands.arguments`, the work in `heads.training.fit`,
+`heads.runs.evaluate` and below them.
 """
 
 import argparse
@@ -15,9 +15,9 @@ from typing import Any
 
 from data.atomic import atomic_path
 from data.errors import InputError
-from heads.arguments import parser
-from heads.config import DEFAULT_PRESET, make_config
-from heads.options import nested, parse_assignments
+from heads.commands.arguments import parser
+from heads.models.options import nested, parse_assignments
+from heads.runs.config import DEFAULT_PRESET, make_config
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -40,9 +40,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _list(args: argparse.Namespace) -> None:
-    from heads import listing
-    from heads.console import table
-    from heads.options import flat
+    from heads.commands import listing
+    from heads.evaluation.console import table
+    from heads.models.options import flat
 
     if args.head is None and args.preset is not None:
         raise InputError("--preset is for the options of one head. Name a HEAD, or leave it out.")
@@ -56,7 +56,7 @@ def _list(args: argparse.Namespace) -> None:
 
 
 def _params(args: argparse.Namespace) -> None:
-    from heads import parameters
+    from heads.commands import parameters
 
     print(parameters.render(parameters.block_table()))
     print()
@@ -64,28 +64,29 @@ def _params(args: argparse.Namespace) -> None:
 
 
 def _fit(args: argparse.Namespace) -> None:
-    from heads import experiment, materials
-    from heads.console import results
+    from heads.evaluation.console import results
+    from heads.runs import run_data
+    from heads.training import fit
 
-    device = materials.choose_device(args.device)
+    device = run_data.choose_device(args.device)
     config = make_config(args.head, args.corpus, args.preset, _changes(args))
-    material = materials.open_material(config, args.cache, device, materials.memory_bytes(args.memory_gb))
+    material = run_data.open_material(config, args.cache, device, run_data.memory_bytes(args.memory_gb))
     found = {}
     for seed in dict.fromkeys(args.seed or [config.seed]):
-        one = experiment.with_seed(material, seed)
-        folder = experiment.run_folder(one.config, args.out)
+        one = fit.with_seed(material, seed)
+        folder = fit.run_folder(one.config, args.out)
         found[folder.path.name] = _fit_one(one, folder)
     print(results(found, "valid"))
 
 
 def _fit_one(material: Any, folder: Any) -> dict[str, Any]:
-    from heads import experiment
-    from heads.console import training_bar
+    from heads.evaluation.console import training_bar
+    from heads.training import fit
 
-    state = "complete already" if folder.is_complete else f"{experiment.facts(material)}"
+    state = "complete already" if folder.is_complete else f"{fit.facts(material)}"
     print(f"{folder.path}: {state}", flush=True)
-    with training_bar(folder.path.name, experiment.steps(material)) as advance:
-        return experiment.fit(material, folder, advance)
+    with training_bar(folder.path.name, fit.steps(material)) as advance:
+        return fit.fit(material, folder, advance)
 
 
 def _changes(args: argparse.Namespace) -> dict[str, Any]:
@@ -101,37 +102,37 @@ def _changes(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _sweep(args: argparse.Namespace) -> int:
-    from heads.sweep_command import sweep
+    from heads.sweeps.command import sweep
 
     return sweep(args)
 
 
 def _tables(args: argparse.Namespace) -> int:
-    from heads.tables import tables
+    from heads.tables.build import tables
 
     return tables(args)
 
 
 def _score(args: argparse.Namespace) -> None:
-    from heads.external import score
+    from heads.runs.external import score
 
     score(args)
 
 
 def _evaluate(args: argparse.Namespace) -> None:
-    from heads import evaluation, materials
-    from heads.console import results
-    from heads.runs import RunFolder
+    from heads.evaluation.console import results
+    from heads.runs import evaluate, run_data
+    from heads.runs.folder import RunFolder
 
-    device = materials.choose_device(args.device)
+    device = run_data.choose_device(args.device)
     found, name = {}, args.split if args.checkpoint == "checkpoint" else f"{args.split}-{args.checkpoint}"
     for shown, path in _shown(_chosen(args)).items():
         folder = RunFolder(path)
-        material = evaluation.reopen(folder, args.cache, device)
-        found[shown] = evaluation.evaluate(material, folder, args.split, args.checkpoint)
+        material = evaluate.reopen(folder, args.cache, device)
+        found[shown] = evaluate.evaluate(material, folder, args.split, args.checkpoint)
     print(results(found, name))
     if args.sweep:
-        from heads.sweep_command import write_results
+        from heads.sweeps.command import write_results
 
         print(f"{write_results(args.sweep, args.metric)}: the report, written again")
 
@@ -141,7 +142,7 @@ def _chosen(args: argparse.Namespace) -> list[Path]:
     if bool(args.runs) == bool(args.sweep):
         raise InputError("Give either run folders or --sweep DIR.")
     if args.sweep:
-        from heads.sweep_command import best_runs
+        from heads.sweeps.command import best_runs
 
         return best_runs(args.sweep, 1 if args.top is None else args.top, args.metric)
     if args.top is not None or args.metric is not None:
@@ -157,11 +158,11 @@ def _shown(paths: Sequence[Path]) -> dict[str, Path]:
 
 
 def _predict(args: argparse.Namespace) -> None:
-    from heads import evaluation, materials
-    from heads.runs import RunFolder
+    from heads.runs import evaluate, run_data
+    from heads.runs.folder import RunFolder
 
-    device = materials.choose_device(args.device)
-    table = evaluation.predict(RunFolder(args.folder), args.cache, args.corpus, device)
+    device = run_data.choose_device(args.device)
+    table = evaluate.predict(RunFolder(args.folder), args.cache, args.corpus, device)
     with atomic_path(args.out) as temporary:
         table.to_parquet(temporary, index=False)
     print(f"{args.out}: {len(table):,} utterances")

@@ -18,8 +18,8 @@ from luigi.configuration import get_config
 from data.corpora import CORPORA
 from data.errors import InputError
 from data.lookup import lookup
-from pipeline import devices
-from pipeline.pseudo_labels import Rule
+from pipeline.encoding import devices
+from pipeline.pseudo_labels.rule import Rule
 from pipeline.settings import CHECKOUT, SAMPLE, CorpusSettings, EncoderSettings, Settings
 
 GPU_RESOURCE = f"gpu_{os.uname().nodename}"

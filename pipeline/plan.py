@@ -21,7 +21,7 @@ from data.corpora import read_corpus
 from data.corpora.base import Corpus
 from data.fingerprint import FileDigests, digest
 from data.media import DECODER
-from pipeline.checkpoints import MODALITIES, Source, files, identity, locate
+from pipeline.encoding.checkpoints import MODALITIES, Source, files, identity, locate
 from pipeline.settings import CorpusSettings, Settings
 
 REVISION = 1

@@ -7,7 +7,7 @@ from pathlib import Path
 from data.corpora import CORPORA
 from data.errors import InputError
 from data.lookup import expect, lookup
-from pipeline.pseudo_labels import Rule
+from pipeline.pseudo_labels.rule import Rule
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 SAMPLE = CHECKOUT / "data" / "sample"

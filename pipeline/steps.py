@@ -20,9 +20,10 @@ from data.feature_store import FeatureStore, FeatureWriter
 from data.manifest import read_manifest, write_manifest, write_table
 from data.media import SAMPLE_RATE_HZ
 from data.probe import probe
-from pipeline import audit, encoders, extract
+from pipeline.encoding import encoders, extract
 from pipeline.plan import CorpusPlan, FeaturePlan, LedgerPlan, Plan, ShardPlan
-from pipeline.pseudo_labels import donor_pool, transfer
+from pipeline.pseudo_labels import audit
+from pipeline.pseudo_labels.rule import donor_pool, transfer
 
 _PACKAGES = ("torch", "transformers", "tokenizers", "av", "soxr", "h5py", "numpy")
 

@@ -21,8 +21,10 @@ import luigi
 
 from data.atomic import remove_strays
 from data.errors import InputError
-from pipeline import config, console, devices, explain, report_step, steps
+from pipeline import config, console, explain, steps
+from pipeline.encoding import devices
 from pipeline.plan import Plan, make_plan
+from pipeline.report import gather
 
 _STARTED = time.monotonic()
 
@@ -182,7 +184,7 @@ class Report(luigi.Task):
         return _Output(current_plan().report)
 
     def run(self) -> None:
-        report_step.make_report(current_plan(), *_at_start(), time.monotonic() - _STARTED)
+        gather.make_report(current_plan(), *_at_start(), time.monotonic() - _STARTED)
 
 
 class BuildFeatures(luigi.Task):
@@ -199,7 +201,7 @@ class BuildFeatures(luigi.Task):
     def run(self) -> None:
         steps.write_index(current_plan())
         _bar.end()
-        print(report_step.summary(current_plan(), *_at_start(), time.monotonic() - _STARTED), flush=True)
+        print(gather.summary(current_plan(), *_at_start(), time.monotonic() - _STARTED), flush=True)
 
 
 @BuildFeatures.event_handler(luigi.Event.DEPENDENCY_DISCOVERED)
@@ -209,7 +211,7 @@ def _show_bar(_task: luigi.Task, _dependency: luigi.Task) -> None:
 
 @BuildFeatures.event_handler(luigi.Event.DEPENDENCY_PRESENT)
 def _say_nothing_to_do(_task: luigi.Task) -> None:
-    print(report_step.summary(current_plan(), *explain.survey(current_plan()), time.monotonic() - _STARTED), flush=True)
+    print(gather.summary(current_plan(), *explain.survey(current_plan()), time.monotonic() - _STARTED), flush=True)
 
 
 def _manifest(corpus: str) -> Manifest:

@@ -16,7 +16,7 @@ from data.feature_store import FeatureWriter
 from data.labels import EMOTIONS, polarity_of_sentiment
 from data.manifest import write_manifest, write_table
 from data.schema import COLUMNS, TEXT_COLUMNS
-from pipeline.pseudo_labels import LEDGER_COLUMNS
+from pipeline.pseudo_labels.rule import LEDGER_COLUMNS
 
 CLIPS = (3, 5, 4)
 SPLITS = ("train", "valid", "test", "train")

@@ -8,7 +8,7 @@ import pytest
 
 from data.labels import EMOTIONS
 from heads.__main__ import main
-from heads.metrics import EMOTION_METRICS, SENTIMENT_METRICS
+from heads.evaluation.metrics import EMOTION_METRICS, SENTIMENT_METRICS
 
 Row = dict[str, str]
 """Header of a column → what is printed there."""

@@ -10,8 +10,8 @@ import pandas as pd
 
 from data.labels import EMOTIONS
 from data.schema import COLUMNS, validate
-from pipeline.pseudo_labels import LEDGER_COLUMNS
-from pipeline.report import BuildReport, CorpusSummary, FeatureSummary, LedgerSummary, render_report
+from pipeline.pseudo_labels.rule import LEDGER_COLUMNS
+from pipeline.report.page import BuildReport, CorpusSummary, FeatureSummary, LedgerSummary, render_report
 
 INLINE = {"a", "code", "data", "small", "span", "strong"}
 METHODS = {"ours": 0.4, "random": 0.3, "majority": 0.1}
@@ -88,7 +88,7 @@ def ledger(table: pd.DataFrame, donors: pd.DataFrame, **columns: Any) -> pd.Data
 
 
 def audit_result(f1: dict[str, float] = METHODS) -> dict[str, Any]:
-    """What `pipeline.audit.audit` returns for one corpus, with every F1 as given and every accuracy 0.25 above it."""
+    """What `pipeline.pseudo_labels.audit.audit` returns for one corpus, with every F1 as given and every accuracy 0.25 above it."""
     scores = {method: {key: {"accuracy": v + 0.25, "f1": v} for key in (*EMOTIONS, "mean")} for method, v in f1.items()}
     positives = dict(zip(EMOTIONS, range(9, 3, -1), strict=True))
     return {"possible": True, "num_utterances": 70, "abstained": 3, "positives": positives, **scores}

@@ -10,11 +10,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from data.tensors import Batch
-from heads import options
-from heads.base import TASKS, Head, HeadOutput
-from heads.config import make_config
-from heads.losses import LossOptions, total_loss
-from heads.registry import HEADS
+from heads.models import options
+from heads.models.base import TASKS, Head, HeadOutput
+from heads.models.losses import LossOptions, total_loss
+from heads.models.registry import HEADS
+from heads.runs.config import make_config
 
 DIMS = {"text": 7, "audio": 5}
 LENGTHS = {"text": (5, 3, 4, 1, 2), "audio": (9, 12, 7, 3, 1)}
@@ -22,7 +22,7 @@ VIDEOS = ((3, 0, 2), (1, 4))
 """Rows of each video's utterances, in their order."""
 
 TRAINED = [name for name, entry in HEADS.items() if entry.head]
-ZOO = [name for name in TRAINED if HEADS[name].head.__module__.startswith("heads.zoo.")]
+ZOO = [name for name in TRAINED if HEADS[name].head.__module__.startswith("heads.models.baselines.")]
 CASES = [(name, task) for name in TRAINED for task in (TASKS if HEADS[name].task is None else [HEADS[name].task])]
 
 _FAMILY = {"dim": 8, "output": [9], "fusion": {"layers": 1, "heads": 2, "ffn": 16}}
@@ -139,7 +139,8 @@ def joined(output: HeadOutput) -> Tensor:
 
 
 def train(head: Head, batch: Batch, epochs: int = 1) -> float:
-    """Passes of training over one batch as `heads.solo` has them, but gradients add up instead of steps. Returns the sum of losses."""
+    """Passes of training over one batch as `heads.training.solo` has them, but gradients add up instead of steps. Returns the
+    sum of losses."""
     head.train().prepare(batch.sentiment, batch.emotions, torch.ones(len(batch.index), dtype=torch.bool))
     total = 0.0
     for epoch in range(1, epochs + 1):

@@ -8,12 +8,12 @@ import torch
 from caches import make_cache
 from small_heads import TRAINED, small_options
 
-from heads import options
-from heads.config import make_config
-from heads.materials import Materials
-from heads.registry import HEADS
-from heads.runs import RunFolder
-from heads.train import Run
+from heads.models import options
+from heads.models.registry import HEADS
+from heads.runs.config import make_config
+from heads.runs.folder import RunFolder
+from heads.runs.run_data import Materials
+from heads.training.loop import Run
 
 TOGETHER = [name for name in TRAINED if HEADS[name].packs]
 """Heads that can be trained together."""

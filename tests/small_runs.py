@@ -6,13 +6,13 @@ from pathlib import Path
 import torch
 import yaml
 
-from heads.config import RunConfig, make_config
-from heads.experiment import fit, run_folder
-from heads.materials import Material, open_material
-from heads.mmolre import FamilyOptions
-from heads.options import nested
-from heads.registry import HEADS
-from heads.runs import RunFolder
+from heads.models.mmolre import FamilyOptions
+from heads.models.options import nested
+from heads.models.registry import HEADS
+from heads.runs.config import RunConfig, make_config
+from heads.runs.folder import RunFolder
+from heads.runs.run_data import Material, open_material
+from heads.training.fit import fit, run_folder
 
 SMALL = {
     "model.dim": 8,

@@ -7,9 +7,9 @@ import numpy as np
 import small_runs
 from caches import make_cache
 
-from heads.experiment import describe, run_folder
-from heads.runs import RunFolder
-from heads.trials import collect
+from heads.runs.folder import RunFolder
+from heads.sweeps.results.trials import collect
+from heads.training.fit import describe, run_folder
 
 RATES = (0.001, 0.03)
 SEEDS = (1, 2)

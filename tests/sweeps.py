@@ -8,12 +8,12 @@ import small_runs
 import torch
 import yaml
 
-from heads.experiment import fit, run_folder
-from heads.grid import Grid, read_grid
-from heads.materials import Materials
-from heads.runs import RunFolder
-from heads.sweep import Execute, in_process, opened, resolved, run
-from heads.workers import Sweep, Watcher
+from heads.runs.folder import RunFolder
+from heads.runs.run_data import Materials
+from heads.sweeps.grid import Grid, read_grid
+from heads.sweeps.session import Execute, in_process, opened, resolved, run
+from heads.sweeps.workers import Sweep, Watcher
+from heads.training.fit import fit, run_folder
 
 SHORT = small_runs.SMALL | {"train.max_epochs": 2, "train.keep": []}
 """Of all trials of a grid, unless it says otherwise."""

@@ -17,7 +17,7 @@ from data.cache import open_corpus
 from data.errors import InputError
 from data.interchange.cached import Selection
 from data.manifest import read_manifest, write_manifest
-from heads.evaluation import predict, reopen
+from heads.runs.evaluate import predict, reopen
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 import heads
-from heads import paper
-from heads.config import read_yaml
-from heads.grid import read_grid
-from heads.table_rows import GRIDS
+from heads.runs.config import read_yaml
+from heads.sweeps.grid import read_grid
+from heads.tables import paper
+from heads.tables.rows import GRIDS
 
 MIXTURES = ["mmolre", "moe", "mmoe", "ple", "mod-squad", "mlore", "demt"]
 POINTS = {

@@ -8,11 +8,11 @@ import torch
 from caches import make_cache
 from small_heads import small_options
 
-from heads.config import make_config
-from heads.materials import open_material
-from heads.runs import RunFolder
-from heads.solo import Solo
-from heads.train import Run, train
+from heads.runs.config import make_config
+from heads.runs.folder import RunFolder
+from heads.runs.run_data import open_material
+from heads.training.loop import Run, train
+from heads.training.solo import Solo
 
 
 @pytest.fixture(scope="module")

@@ -11,15 +11,15 @@ import small_runs
 from caches import make_cache
 from command_line import call, content, emotion_rows, interval_row, printed, sentiment_row
 
-from heads import train
 from heads.__main__ import _COMMANDS, main
-from heads.arguments import parser
-from heads.config import make_config
-from heads.metrics import EMOTION_METRICS, SENTIMENT_METRICS
-from heads.options import nested, parse_assignments
-from heads.registry import HEADS
-from heads.runs import RunFolder
-from heads.selection import Selection
+from heads.commands.arguments import parser
+from heads.evaluation.metrics import EMOTION_METRICS, SENTIMENT_METRICS
+from heads.models.options import nested, parse_assignments
+from heads.models.registry import HEADS
+from heads.runs.config import make_config
+from heads.runs.folder import RunFolder
+from heads.training import loop
+from heads.training.selection import Selection
 from pipeline.settings import CHECKOUT
 
 
@@ -251,7 +251,7 @@ def test_an_interrupted_run_goes_on(capsys, cache, tmp_path, complete, monkeypat
         return update(self, epoch, values)
 
     monkeypatch.setattr(Selection, "update", observed)
-    monkeypatch.setattr(train, "SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr(loop, "SAVE_EVERY_S", 0.0)
     command = small_runs.command(cache, tmp_path)
     status, _, err = call(capsys, *command)
     assert (status, err) == (130, "Interrupted. The same command goes on where it was last saved.\n")

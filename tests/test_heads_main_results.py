@@ -15,7 +15,7 @@ from command_line import call, emotion_rows, interval_row, printed, sentiment_ro
 from data.cache import open_corpus
 from data.labels import EMOTIONS
 from data.manifest import read_manifest
-from heads.runs import RunFolder
+from heads.runs.folder import RunFolder
 
 
 @pytest.fixture(scope="module")

@@ -11,11 +11,11 @@ from command_line import call, content, printed, sentiment_row
 from filelock import FileLock
 from sweeps import write_grid
 
-from heads import sweep_command
 from heads.__main__ import main
-from heads.pack import Pack
-from heads.runs import RunFolder
-from heads.trials import collect, ranked
+from heads.runs.folder import RunFolder
+from heads.sweeps import command
+from heads.sweeps.results.trials import collect, ranked
+from heads.training.pack import Pack
 
 GRID = {"grid": {"train.lr": [0.01, 0.003]}, "seeds": [1, 2]}
 
@@ -187,7 +187,7 @@ def test_ctrl_c_before_there_is_a_trial_is_no_error_of_the_sweep(sweep, monkeypa
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sweep_command, "run", interrupt)
+    monkeypatch.setattr(command, "run", interrupt)
     status, _, err = sweep(**GRID)
     assert (status, err) == (130, "Interrupted. The same command goes on where it was last saved.\n")
 

@@ -3,8 +3,8 @@
 import pytest
 from small_heads import TRAINED, ZOO
 
-from heads.config import TrainOptions, make_config
-from heads.registry import HEADS
+from heads.models.registry import HEADS
+from heads.runs.config import TrainOptions, make_config
 
 NATIVE = {
     # optimizer, lr, weight decay, batch, clip of the norm, epochs at most, patience

@@ -8,8 +8,8 @@ from batches import random_batch
 from torch import nn
 
 from data.errors import InputError
-from heads.experts import squared_variation
-from heads.mixtures.unitse import UniTSE, UniTSEBlock, UniTSEOptions
+from heads.models.mixtures.unitse import UniTSE, UniTSEBlock, UniTSEOptions
+from heads.models.parts.experts import squared_variation
 
 TASKS = ("msa", "mer")
 DIM = 8

@@ -7,7 +7,7 @@ import pytest
 from projects import finish, python
 
 from data.errors import InputError
-from pipeline.pseudo_labels import Rule
+from pipeline.pseudo_labels.rule import Rule
 from pipeline.settings import SAMPLE, CorpusSettings, EncoderSettings, Settings
 
 CLIPS = CorpusSettings("clips", "folder", Path("clips"))

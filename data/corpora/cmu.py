@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from data.corpora.base import Finding
-from data.corpora.tables import onto_scale, read_table, splits, unique
+from data.csv_tables import onto_scale, read_table, splits, unique
 from data.errors import InputError
 from data.interchange.csd import read_csd
 from data.labels import EMOTIONS, SENTIMENT_RANGE

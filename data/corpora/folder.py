@@ -20,7 +20,7 @@ from data.corpora import mmsa
 from data.corpora.assemble import assemble
 from data.corpora.base import Corpus, Finding
 from data.corpora.media_files import MEDIA_SUFFIXES, list_media
-from data.corpora.tables import numbers, onto_scale, read_table, require_columns, splits, unique
+from data.csv_tables import numbers, onto_scale, read_table, require_columns, splits, unique
 from data.errors import InputError
 from data.labels import EMOTIONS, SENTIMENT_RANGE
 

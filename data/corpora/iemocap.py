@@ -23,7 +23,7 @@ import pandas as pd
 from data.corpora.assemble import assemble
 from data.corpora.base import Corpus, Finding
 from data.corpora.media_files import Place
-from data.corpora.tables import read_lines
+from data.csv_tables import read_lines
 from data.errors import InputError
 from data.labels import CATEGORIES, EMOTIONS, emotions_of_category
 from data.lookup import lookup

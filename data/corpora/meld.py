@@ -19,7 +19,7 @@ import pandas as pd
 from data.corpora.assemble import assemble
 from data.corpora.base import Corpus, Finding
 from data.corpora.media_files import Place, list_media
-from data.corpora.tables import SPLIT_NAMES, read_table, unique, whole_numbers
+from data.csv_tables import SPLIT_NAMES, read_table, unique, whole_numbers
 from data.errors import InputError
 from data.labels import CATEGORIES, EMOTIONS, POLARITIES, emotions_of_category
 from data.lookup import lookup

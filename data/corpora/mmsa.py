@@ -13,7 +13,7 @@ import pandas as pd
 
 from data.corpora.base import Finding
 from data.corpora.media_files import Place
-from data.corpora.tables import numbers, onto_scale, read_table, require_columns, splits, unique, whole_numbers
+from data.csv_tables import numbers, onto_scale, read_table, require_columns, splits, unique, whole_numbers
 from data.errors import InputError
 from data.labels import SENTIMENT_RANGE
 

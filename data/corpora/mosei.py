@@ -23,7 +23,7 @@ from data.corpora.base import Corpus, Finding
 from data.corpora.cmu import find_files, find_label_csd, read_intervals, segment_names, split_by_video
 from data.corpora.emotion_join import join, match_times
 from data.corpora.media_files import Place
-from data.corpora.tables import read_lines
+from data.csv_tables import read_lines
 from data.errors import InputError
 from data.labels import EMOTIONS
 

@@ -20,7 +20,7 @@ from data.corpora.assemble import assemble
 from data.corpora.base import Corpus, Finding
 from data.corpora.cmu import find_files, find_label_csd, read_intervals, segment_names, split_by_video
 from data.corpora.media_files import Place
-from data.corpora.tables import read_lines, unique
+from data.csv_tables import read_lines, unique
 from data.errors import InputError
 
 LABELS = "CMU_MOSI_Opinion_Labels.csd"

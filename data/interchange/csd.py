@@ -20,9 +20,9 @@ import pandas as pd
 from data.atomic import atomic_folder
 from data.cache import CachedCorpus
 from data.errors import InputError
+from data.files import read_head
 from data.hdf5 import new_hdf5
 from data.interchange.cached import Selection, expect_new, select
-from data.interchange.downloads import read_head
 from data.labels import EMOTIONS
 from data.schema import SPLITS
 

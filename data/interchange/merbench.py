@@ -26,9 +26,9 @@ from data.cache import CachedCorpus
 from data.corpora.folder import read_folder
 from data.corpora.mmsa import LABEL_FILE
 from data.errors import InputError
+from data.files import read_head
 from data.fingerprint import KEY_LENGTH, digest, file_digest
 from data.interchange.cached import Selection, expect_new, select
-from data.interchange.downloads import read_head
 from data.interchange.imported import Features, Import
 from data.labels import EMOTIONS
 from data.schema import MODALITIES

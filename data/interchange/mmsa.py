@@ -24,7 +24,7 @@ from data.atomic import atomic_path
 from data.cache import CachedCorpus
 from data.corpora.assemble import assemble
 from data.corpora.mmsa import clip_ids
-from data.corpora.tables import SPLIT_NAMES, onto_scale
+from data.csv_tables import SPLIT_NAMES, onto_scale
 from data.errors import InputError
 from data.feature_index import is_unicode
 from data.fingerprint import KEY_LENGTH, file_digest

@@ -17,7 +17,7 @@ from typing import IO, Any
 import numpy as np
 
 from data.errors import InputError
-from data.interchange.downloads import read_head
+from data.files import read_head
 
 PROTOCOL = 4
 """Of what is written: since Python 3.4, for arrays beyond 4 GiB."""

@@ -3,7 +3,8 @@
     python tests/benchmarks/bench_epoch.py [--root MOSI_LIKE_ROOT] [--clips 32] [--preset light paper-mosi] [--rounds 1]
                                            [--device cpu|cuda] [--precision float32|bfloat16]
 
-All epochs go through heads.train: forward, backward, clipping and AdamW, in batches of 8. Only where a batch comes from differs:
+All epochs go through heads.training.loop: forward, backward, clipping and AdamW, in batches of 8. Only where a batch comes from
+differs:
 
     encoders tuned     clips decoded, padded to 96 tokens and 6 s (299 frames), encoded by full-size RoBERTa-base and
                        Data2Vec-audio-base with random weights, which are trained too: what MMML does
@@ -40,13 +41,14 @@ from data.feature_store import FeatureWriter
 from data.media import SAMPLE_RATE_HZ
 from data.targets import Targets
 from data.tensors import Batch, CorpusTensors
-from heads.config import RunConfig, make_config
-from heads.console import table
-from heads.inference import autocast
-from heads.plan import epoch_plan
-from heads.runs import RunFolder
-from heads.solo import Solo
-from heads.train import Run, build_head, train_epoch
+from heads.evaluation.console import table
+from heads.evaluation.predictions import autocast
+from heads.runs.build import build_head
+from heads.runs.config import RunConfig, make_config
+from heads.runs.folder import RunFolder
+from heads.training.loop import Run, train_epoch
+from heads.training.plan import epoch_plan
+from heads.training.solo import Solo
 from pipeline.settings import SAMPLE
 
 DIM = 768

@@ -20,9 +20,9 @@ import torch
 from timing import in_turns, launches, peak_gflops, spread
 from torch import Tensor, nn
 
-from heads.console import table
-from heads.experts import LowRankExperts, TopK, windows
-from heads.inference import autocast
+from heads.evaluation.console import table
+from heads.evaluation.predictions import autocast
+from heads.models.parts.experts import LowRankExperts, TopK, windows
 
 EXPERTS, TOP_K = 15, 8
 CASES = {"one task": (0,), "two tasks, block 1": (0, 0), "two tasks, block 2": (0, 1)}

@@ -25,7 +25,7 @@ from mmml import BATCH, SECONDS, Encoders, choose_clips, encoder_gflop, make_che
 from timing import peak_gflops
 
 from data.media import SAMPLE_RATE_HZ, decode
-from pipeline import encoders, extract
+from pipeline.encoding import encoders, extract
 from pipeline.settings import SAMPLE, EncoderSettings
 
 MMML = "MMML's way"

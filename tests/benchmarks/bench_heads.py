@@ -6,10 +6,10 @@
 1,284 clips of 52 videos, with random features in float16: text (T, 384) with a mean of 17 rows, audio (T, 768) with a mean of 200, the
 first `--audio-limit` of them read. Training only: batches are made, forward, backward, clipping, step; no evaluation.
 
-Heads learn both tasks unless they have one only, by `heads.solo`. A share of the batches of an epoch's plan, evenly spread over their
-sizes, is trained on twice in each of its stages; the second time is divided by the share. `--share 1` times all. Epochs are the second:
-Self-MM makes no labels in its first. Heads that read whole videos keep the batch of the preset, in videos, and at least 4 batches of
-any epoch are timed.
+Heads learn both tasks unless they have one only, by `heads.training.solo`. A share of the batches of an epoch's plan, evenly
+spread over their sizes, is trained on twice in each of its stages; the second time is divided by the share. `--share 1` times
+all. Epochs are the second: Self-MM makes no labels in its first. Heads that read whole videos keep the batch of the preset, in
+videos, and at least 4 batches of any epoch are timed.
 
 MMSA's models learn sentiment only, with MMSA's own options but for the batch, from a file of `data.interchange.mmsa` of the same
 features: all clips padded to the longest, at the front. Their own trainers run; timed is the third of their passes over the training
@@ -44,15 +44,15 @@ from data.interchange.mmsa import export_mmsa
 from data.labels import EMOTIONS
 from data.manifest import write_manifest
 from data.schema import COLUMNS, TEXT_COLUMNS
-from heads.config import PRESETS, RunConfig, make_config
-from heads.console import table
-from heads.inference import total_lengths
-from heads.materials import Materials
-from heads.plan import Entry, groups, size_of
-from heads.registry import HEADS
-from heads.runs import RunFolder
-from heads.solo import Solo
-from heads.train import Run
+from heads.evaluation.console import table
+from heads.evaluation.predictions import total_lengths
+from heads.models.registry import HEADS
+from heads.runs.config import PRESETS, RunConfig, make_config
+from heads.runs.folder import RunFolder
+from heads.runs.run_data import Materials
+from heads.training.loop import Run
+from heads.training.plan import Entry, groups, size_of
+from heads.training.solo import Solo
 
 NAMES = [name for name, entry in HEADS.items() if entry.head]
 MODELS = ["lf_dnn", "tfn", "lmf", "mfn", "graph_mfn", "self_mm"]

@@ -2,10 +2,10 @@
 
     python tests/benchmarks/bench_pack.py [--runs 1 4 8] [--rounds 5] [--device cpu|cuda] [--compiled]
 
-one after another: a module a run. vmap: `torch.func`, what heads.pack does. written out: the same block with a run dimension in every
-product, by hand. compiled: vmap below torch.compile (minutes to compile). captured: vmap in a CUDA graph, on a GPU. All ways have the
-same parameters and give the same loss, which is checked. Sizes: `light` (batch 32, d 256, 75 steps, rank 16) and the paper's (batch 8,
-d 768, 200 steps, rank 64).
+one after another: a module a run. vmap: `torch.func`, what heads.training.pack does. written out: the same block with a run
+dimension in every product, by hand. compiled: vmap below torch.compile (minutes to compile). captured: vmap in a CUDA graph, on
+a GPU. All ways have the same parameters and give the same loss, which is checked. Sizes: `light` (batch 32, d 256, 75 steps,
+rank 16) and the paper's (batch 8, d 768, 200 steps, rank 64).
 """
 
 import argparse
@@ -20,10 +20,10 @@ from torch import Tensor
 from torch.func import functional_call, stack_module_state, vmap
 from torch.nn import functional
 
-from heads.console import table
-from heads.experts import ranking
-from heads.mixtures.unitse import UniTSEBlock, UniTSEOptions
-from heads.randomness import drawing_from
+from heads.evaluation.console import table
+from heads.models.mixtures.unitse import UniTSEBlock, UniTSEOptions
+from heads.models.parts.experts import ranking
+from heads.models.parts.randomness import drawing_from
 
 TASKS = ("msa", "mer")
 

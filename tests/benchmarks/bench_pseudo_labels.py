@@ -26,9 +26,9 @@ from scipy.spatial.distance import cosine
 from data.corpora import read_corpus
 from data.labels import EMOTIONS, POLARITIES
 from data.schema import COLUMNS, TEXT_COLUMNS, validate
-from pipeline import checkpoints, encoders, extract
-from pipeline.neighbours import nearest
-from pipeline.pseudo_labels import Rule, donor_pool, polarities, transfer
+from pipeline.encoding import checkpoints, encoders, extract
+from pipeline.pseudo_labels.neighbours import nearest
+from pipeline.pseudo_labels.rule import Rule, donor_pool, polarities, transfer
 from pipeline.settings import SAMPLE, EncoderSettings
 
 ROUNDS = 5

@@ -27,7 +27,9 @@ _CLIPS_PER_VIDEO = 7  # as in MOSEI
 _ENCODER_ONLY = """
 import numpy as np, resource
 from data.media import decode
-from pipeline import encoders, steps, report_step
+from pipeline import steps
+from pipeline.encoding import encoders
+from pipeline.report import gather
 from pipeline.settings import EncoderSettings
 encoder = encoders.load("audio", EncoderSettings("tiny-data2vec"), "cpu", "float32")
 encoder.encode([encoder.prepare(np.random.default_rng(0).normal(0, 0.1, {samples}).astype(np.float32))])

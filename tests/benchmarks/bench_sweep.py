@@ -20,8 +20,8 @@ from typing import NamedTuple
 import pandas as pd
 import yaml
 
-from heads.console import table
-from heads.trials import collect
+from heads.evaluation.console import table
+from heads.sweeps.results.trials import collect
 
 RATES, DROPOUTS, SEEDS = (1e-4, 3e-4, 1e-3), (0.1, 0.3), (1, 2, 3, 4)
 """24 trials of the same shapes."""

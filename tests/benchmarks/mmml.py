@@ -17,13 +17,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from data.corpora import read_corpus
 from data.media import SAMPLE_RATE_HZ, decode
 from data.probe import probe
-from pipeline import checkpoints
+from pipeline.encoding import checkpoints
 
 TOKENS, SECONDS, BATCH = 96, 6, 8  # MMML's paddings and batch
 
 
 def make_checkpoints(folder: Path) -> dict[str, Path]:
-    """Full-size encoders with random weights, as folders that `pipeline.encoders` loads."""
+    """Full-size encoders with random weights, as folders that `pipeline.encoding.encoders` loads."""
     torch.manual_seed(0)
     tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoints._minilm_folder())
     text = transformers.RobertaModel(transformers.RobertaConfig(pad_token_id=tokenizer.pad_token_id, max_position_embeddings=514))

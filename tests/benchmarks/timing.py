@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline import cpu
+from pipeline.encoding import cpu
 
 
 def in_turns(ways: Mapping[str, Callable[[], Any]], rounds: int, device: str, repeats: int = 1) -> dict[str, list[float]]:

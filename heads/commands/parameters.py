@@ -1,0 +1,157 @@
+"""How large the heads are: parameters and multiply-accumulates, counted on the real modules and not from formulas.
+
+The paper says that its low-rank experts have 5.7 times fewer parameters and need 5.9 times fewer operations than a standard MoE,
+which saves over 80 %. Here the standard MoE is the same module at rank = width.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from heads.evaluation.console import table
+from heads.models.base import TASKS
+from heads.models.mixtures.standard import StandardMoEOptions
+from heads.models.mixtures.unitse import UniTSE, UniTSEOptions
+from heads.models.mmolre import FusionHead, MMoLRE, MMoLREOptions, PostFusion, PreFusion
+from heads.models.parts.fusion import CrossModalLayer, FusionOptions
+from heads.models.registry import Entry
+from heads.tables.paper import MIXED_RANKS
+
+DIM = 768
+STEPS = {"text": 96, "audio": 299}
+"""Time steps of the paper's longest utterance: 96 tokens and 6 s of audio."""
+
+
+_PAPER = UniTSEOptions(rank=128, top_k=8)
+_STANDARD = StandardMoEOptions(top_k=8).unitse(DIM)
+_BLOCKS = {
+    "UniTSE block, r = 128": _PAPER,
+    "UniTSE block, r = 64": replace(_PAPER, rank=64),
+    "UniTSE block, ranks 16 to 128": replace(_PAPER, rank=MIXED_RANKS),
+    "UniTSE block, r = 16": replace(_PAPER, rank=16),
+    f"standard MoE block, r = {DIM}": _STANDARD,
+}
+
+_FORMATS: dict[str, tuple[str, Callable[[float], str]]] = {
+    "parameters": ("parameters", "{:,.0f}".format),
+    "times_fewer": ("× fewer", "{:.3f}".format),
+    "saved": ("saved", "{:.1%}".format),
+    "macs": ("GMAC", lambda count: f"{count / 1e9:.3f}"),
+    "times_fewer_macs": ("× fewer", "{:.3f}".format),
+    "macs_shared": ("GMAC, block 1 shared", lambda count: f"{count / 1e9:.3f}"),
+    "times_fewer_macs_shared": ("× fewer", "{:.3f}".format),
+    "mixtures": ("mixtures", "{:,.0f}".format),
+    "fusions": ("fusions", "{:,.0f}".format),
+    "outputs": ("outputs", "{:,.0f}".format),
+}
+"""Column → its heading, and how its values are written."""
+
+
+def block_table() -> pd.DataFrame:
+    """UniTSE beside the standard MoE, for one utterance of the full length.
+
+    Returns:
+        A row for one block on text, at several ranks, and for the whole of it, two blocks on each modality. Columns: `parameters`;
+        `macs` when every task runs every expert on an input of its own; `macs_shared` as the first block is run, where the tasks
+        have one input and the experts' first convolution is computed once; `times_fewer…` against the standard MoE in the same
+        column; `saved`, the part of the standard MoE's parameters that is not needed.
+    """
+    text_alone, whole = {"text": STEPS["text"]}, STEPS
+    blocks = {name: _measure(replace(options, blocks=1), text_alone) for name, options in _BLOCKS.items()}
+    both = {"whole UniTSE, r = 128": _measure(_PAPER, whole), f"whole standard MoE, r = {DIM}": _measure(_STANDARD, whole)}
+    return pd.concat([_beside_the_last(blocks), _beside_the_last(both)])
+
+
+def head_table() -> pd.DataFrame:
+    """Parameters of the family's heads with the paper's options, at features 768 wide, and of one layer of their fusion."""
+    fusion = _on_meta(lambda: CrossModalLayer(FusionOptions(), DIM, tuple(STEPS)))
+    rows = {
+        "baseline-msa": _parts(PreFusion, PreFusion.Options(), "msa"),
+        "baseline-mer": _parts(PreFusion, PreFusion.Options(), "mer"),
+        "post-fusion": _parts(PostFusion, PostFusion.Options(), "both"),
+        "pre-fusion": _parts(PreFusion, PreFusion.Options(), "both"),
+        "mmolre, r = 64": _parts(MMoLRE, MMoLREOptions(), "both"),
+        "mmolre, r = 128": _parts(MMoLRE, MMoLREOptions(mixture=_PAPER), "both"),
+        "one layer of a fusion": {"parameters": _parameters(fusion)},
+    }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def count(entry: Entry) -> int:
+    """Parameters of a head (no floor) with its default options, at features 768 wide, for both tasks or the one that it learns."""
+    return _parameters(_on_meta(lambda: entry.head(entry.options(), dict.fromkeys(STEPS, DIM), entry.task or "both")))
+
+
+def render(measured: pd.DataFrame) -> str:
+    """A table of this module as aligned text: names to the left, numbers to the right, nothing where there is no value."""
+    rows = [[str(name), *(_written(column, row[column]) for column in measured)] for name, row in measured.iterrows()]
+    return table(rows, ["", *(_FORMATS[column][0] for column in measured)])
+
+
+def _written(column: str, value: float) -> str:
+    return "" if pd.isna(value) else _FORMATS[column][1](value)
+
+
+def _beside_the_last(measured: dict[str, dict[str, int]]) -> pd.DataFrame:
+    """The measures of several mixtures, and how they compare to the last of them."""
+    counts = pd.DataFrame.from_dict(measured, orient="index")
+    ratios = counts.iloc[-1] / counts
+    return pd.DataFrame(
+        {
+            "parameters": counts["parameters"],
+            "times_fewer": ratios["parameters"],
+            "saved": 1 - 1 / ratios["parameters"],
+            "macs": counts["macs"],
+            "times_fewer_macs": ratios["macs"],
+            "macs_shared": counts["macs_shared"],
+            "times_fewer_macs_shared": ratios["macs_shared"],
+        }
+    )
+
+
+def _measure(options: UniTSEOptions, steps: dict[str, int]) -> dict[str, int]:
+    """Counts for one mixture per modality, all alike."""
+    mixture = _on_meta(lambda: UniTSE(options, DIM, TASKS["both"]))
+    return {
+        "parameters": len(steps) * _parameters(mixture),
+        "macs": sum(_macs(lambda length=length: _run_apart(mixture, length)) for length in steps.values()),
+        "macs_shared": sum(_macs(lambda length=length: mixture(*_utterance(length))) for length in steps.values()),
+    }
+
+
+def _run_apart(mixture: UniTSE, length: int) -> None:
+    """Runs the blocks with a tensor of its own for each task, so that nothing is shared."""
+    streams = {task: _utterance(length)[0] for task in mixture.tasks}
+    _, mask = _utterance(length)
+    for block in mixture.blocks:
+        streams, _ = block(streams, mask)
+
+
+def _utterance(length: int) -> tuple[Tensor, Tensor]:
+    return torch.empty(1, length, DIM, device="meta"), torch.empty(1, length, dtype=torch.bool, device="meta")
+
+
+def _macs(run: Callable[[], object]) -> int:
+    with FlopCounterMode(display=False) as counter:
+        run()
+    return counter.get_total_flops() // 2
+
+
+def _parts(head: type[FusionHead], options: object, task: str) -> dict[str, int]:
+    module = _on_meta(lambda: head(options, dict.fromkeys(STEPS, DIM), task))
+    parts = {name: _parameters(getattr(module, name)) for name in ("mixtures", "fusions", "outputs")}
+    return {**parts, "parameters": _parameters(module)}
+
+
+def _parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _on_meta(make: Callable[[], nn.Module]) -> nn.Module:
+    """A module without the memory of its weights, which nothing here reads."""
+    with torch.device("meta"):
+        return make()

@@ -1,0 +1,107 @@
+"""What the commands print: tables of metrics and one progress bar. Nothing is computed here."""
+
+import contextlib
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from tqdm import tqdm
+
+from data.labels import EMOTIONS
+from heads.evaluation.intervals import mean_sd
+from heads.evaluation.metrics import EMOTION_METRICS, SENTIMENT_METRICS
+
+
+@contextlib.contextmanager
+def training_bar(name: str, steps: int) -> Iterator[Callable[[int, str], None]]:
+    """One bar for a run: steps, rate, time left if no epoch is saved by patience, and the best epoch. None without a terminal."""
+    with tqdm(total=steps, desc=name, unit="step", file=sys.stderr, disable=None, leave=False, mininterval=0.5) as bar:
+
+        def advance(done: int, note: str) -> None:
+            bar.set_postfix_str(note, refresh=False)
+            bar.update(done)
+
+        yield advance
+
+
+def table(rows: Sequence[Sequence[str]], header: Sequence[str], left: int = 1) -> str:
+    """Aligned text; the first `left` columns to the left, the others to the right."""
+    widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
+    lines = []
+    for row in (header, *rows):
+        cells = [
+            cell.ljust(width) if number < left else cell.rjust(width)
+            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def results(runs: Mapping[str, Mapping[str, Any]], split: str, has_all_intervals: bool = False, emotions: str = "emotions") -> str:
+    """The metrics of runs on one split, side by side; mean ± sd beneath if there are several of one configuration.
+
+    Args:
+        runs: Name → what is in metrics.json.
+        split: The key of the metrics in it.
+        has_all_intervals: Whether there are intervals of each of several runs; otherwise only where there is one run.
+        emotions: What emotions are called in titles; says where the labels are from if that is not known of the runs.
+    """
+    parts = []
+    if learned := _with(runs, split, "mae"):
+        rows = [[name, *(_cell(run[split].get(metric)) for metric in SENTIMENT_METRICS)] for name, run in learned.items()]
+        rows += _spread(learned, split, SENTIMENT_METRICS)
+        if len(runs) == 1 or has_all_intervals:
+            rows += _intervals(learned, split, SENTIMENT_METRICS)
+        parts.append(table(rows, [f"sentiment, {split}", *SENTIMENT_METRICS]))
+    if learned := _with(runs, split, "mean_acc"):
+        for name, run in learned.items():
+            rows = [[emotion, *(_cell(run[split].get(f"{emotion}_{m}")) for m in EMOTION_METRICS)] for emotion in (*EMOTIONS, "mean")]
+            parts.append(table(rows, [f"{emotions}, {split}: {name}", *EMOTION_METRICS]))
+        means = [f"mean_{metric}" for metric in EMOTION_METRICS]
+        if spread := _spread(learned, split, means):
+            parts.append(table(spread, [f"{emotions}, {split}", *means]))
+    return "\n\n".join(parts)
+
+
+def _with(runs: Mapping[str, Mapping[str, Any]], split: str, metric: str) -> dict[str, Mapping[str, Any]]:
+    """The runs that learned the task of a metric."""
+    return {name: run for name, run in runs.items() if metric in run[split]}
+
+
+def _spread(runs: Mapping[str, Mapping[str, Any]], split: str, metrics: Sequence[str]) -> list[list[str]]:
+    """One row for each configuration of which there are several seeds."""
+    rows = []
+    for stem in dict.fromkeys(map(_without_seed, runs)):
+        seeds = [run for name, run in runs.items() if _without_seed(name) == stem]
+        if len(seeds) > 1:
+            found = mean_sd([{metric: _number(run[split].get(metric)) for metric in metrics} for run in seeds])
+            cells = [f"{found[metric].mean:.3f} ± {found[metric].sd:.3f}" for metric in metrics]
+            rows.append([f"{stem}, mean ± sd of {len(seeds)}", *cells])
+    return rows
+
+
+def _without_seed(name: str) -> str:
+    return re.sub(r"-seed\d+$", "", name)
+
+
+def _intervals(runs: Mapping[str, Mapping[str, Any]], split: str, metrics: Sequence[str]) -> list[list[str]]:
+    """One row for each run."""
+    rows = []
+    for name, run in runs.items():
+        found = run.get(f"{split}_interval", {})
+        title = "95 % interval" if len(runs) == 1 else f"{name}, 95 % interval"
+        rows.append([title, *(_interval(found.get(metric)) for metric in metrics)])
+    return rows
+
+
+def _interval(pair: Sequence[float | None] | None) -> str:
+    return "–" if pair is None or None in pair else f"{pair[0]:.3f}–{pair[1]:.3f}"
+
+
+def _cell(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else value

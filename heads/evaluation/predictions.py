@@ -1,0 +1,170 @@
+"""Predictions of a trained head, or of a floor, for rows of a corpus, as numpy arrays, and what they are worth."""
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple, Self
+
+import numpy as np
+import torch
+from scipy.special import expit, logit
+from torch import Tensor
+
+from data.batching import dialogues, in_order
+from data.labels import EMOTIONS
+from data.tensors import CorpusTensors
+from heads.evaluation.metrics import emotion_metrics, sentiment_metrics
+from heads.models.base import TASKS, Head, HeadOutput
+from heads.models.losses import LossOptions, emotion_loss, sentiment_loss
+from heads.models.parts.layers import masked_mean
+
+
+class Predictions(NamedTuple):
+    """For n rows; None for a task that the head does not learn."""
+
+    rows: np.ndarray  # (n,) int64, ascending: rows of the corpus
+    sentiment: np.ndarray | None  # (n,) float32
+    emotion_logits: np.ndarray | None  # (n, 6) float32
+    routing: dict[str, np.ndarray]  # "text/block1/msa" → (n, N) gates, time steps averaged
+
+    def only(self, rows: np.ndarray) -> Self:
+        """The predictions for these of its rows."""
+        kept = np.isin(self.rows, rows)
+        sentiment, logits = (None if values is None else values[kept] for values in (self.sentiment, self.emotion_logits))
+        return Predictions(self.rows[kept], sentiment, logits, {name: gates[kept] for name, gates in self.routing.items()})
+
+    @property
+    def emotion_probability(self) -> np.ndarray | None:
+        """(n, 6) float64, the sigmoid of the logits."""
+        if self.emotion_logits is None:
+            return None
+        return expit(self.emotion_logits.astype(np.float64))  # not torch's, which gives equal logits unlike values by their places
+
+
+def predict(head: Head, tensors: CorpusTensors, rows: np.ndarray, batch_size: int, precision: str = "float32") -> Predictions:
+    """Runs a head over rows of a corpus, without gradients and in evaluation mode.
+
+    A head with context reads all utterances of their videos, whether they are asked for or not.
+
+    Args:
+        head: On the device of `tensors`.
+        tensors: Features.
+        rows: (n,) int64.
+        batch_size: Utterances at a time; videos for heads with context.
+        precision: As in training.
+    """
+    was_training = head.training
+    head.eval()
+    plan = evaluation_plan(head, tensors, tensors.targets.with_neighbours(rows) if head.context else rows, batch_size)
+    with torch.inference_mode(), autocast(tensors.device, precision):
+        found = gathered((batch.index, head(batch)) for batch in tensors.batches(plan))
+    head.train(was_training)
+    return found.only(rows) if head.context else found
+
+
+def gathered(outputs: Iterable[tuple[Tensor, HeadOutput]]) -> Predictions:
+    """The outputs of batches, in the order of their rows (B,), on the host."""
+    parts: dict[str, list[Tensor]] = {}
+    for index, output in outputs:
+        found = {"rows": index, "sentiment": output.sentiment, "emotion_logits": output.emotion_logits}
+        found |= {f"routing/{name}": gates for name, gates in output.aux.routing.items()}
+        for name, value in found.items():
+            if value is not None:
+                parts.setdefault(name, []).append(value)
+    arrays = {name: torch.cat(values).float().cpu().numpy() for name, values in parts.items() if name != "rows"}
+    order = torch.cat(parts["rows"]).cpu().numpy()
+    ascending = np.argsort(order)
+    arrays = {name: values[ascending] for name, values in arrays.items()}
+    routing = {name.removeprefix("routing/"): values for name, values in arrays.items() if name.startswith("routing/")}
+    return Predictions(order[ascending], arrays.get("sentiment"), arrays.get("emotion_logits"), routing)
+
+
+def pooled(tensors: CorpusTensors, rows: np.ndarray) -> np.ndarray:
+    """(n, ΣD) float32 means over the time steps of each modality, one modality after the other; without any, (n, 1) zeros."""
+    if not tensors.dims:
+        return np.zeros((len(rows), 1), np.float32)
+    plan = in_order(rows, total_lengths(tensors), 256)
+    means = [torch.cat([masked_mean(batch.features[m], batch.masks[m]) for m in tensors.dims], -1) for batch in tensors.batches(plan)]
+    result = np.empty((len(rows), means[0].shape[1]), np.float32)
+    place = np.argsort(np.argsort(rows, kind="stable"), kind="stable")
+    ascending = np.argsort(np.concatenate(plan), kind="stable")
+    result[:] = torch.cat(means).cpu().numpy()[ascending][place]
+    return result
+
+
+def predict_floor(
+    name: str, task: str, known: CorpusTensors, rows: np.ndarray, tensors: CorpusTensors
+) -> tuple[Predictions, dict[str, dict[str, float]]]:
+    """Fits a floor (it takes seconds, so nothing is kept of it) and predicts rows of the same corpus or of another.
+
+    Args:
+        name: A key of `heads.models.simple.FLOORS`.
+        task: A key of `TASKS`.
+        known: What it is fitted on, and its settings are chosen on: splits train and valid.
+        rows: (n,) int64, ascending: rows of `tensors`.
+        tensors: What is predicted.
+
+    Returns:
+        Predictions, and the settings that were chosen.
+    """
+    from heads.models.simple import fit_floor
+
+    targets, tasks = known.targets, TASKS[task]
+    fitted = np.flatnonzero(np.isin(targets.split, ("train", "valid")))
+    features = np.concatenate([pooled(known, fitted), pooled(tensors, rows)])
+    unlabelled = np.full((len(rows), 1 + len(EMOTIONS)), np.nan)
+    labels = np.concatenate([np.column_stack([targets.sentiment, targets.emotions])[fitted], unlabelled])
+    train, valid = (np.append(targets.split[fitted] == split, np.zeros(len(rows), bool)) for split in ("train", "valid"))
+    floor = fit_floor(name, features, labels[:, 0], labels[:, 1:], train, valid)
+    sentiment, probability = floor.sentiment[len(fitted) :], floor.emotion_probability[len(fitted) :]
+    logits = logit(probability) if "mer" in tasks else None
+    return Predictions(rows, sentiment if "msa" in tasks else None, logits, {}), floor.chosen
+
+
+def evaluation_plan(head: Head, tensors: CorpusTensors, rows: np.ndarray, batch_size: int) -> list:
+    """Batches of all rows, the longest first; whole videos for heads with context."""
+    if head.context:
+        return dialogues(tensors.targets.dialogue, tensors.targets.position, rows, batch_size)
+    return in_order(rows, total_lengths(tensors), batch_size)
+
+
+def total_lengths(tensors: CorpusTensors) -> np.ndarray:
+    """(N,) time steps of an utterance, all modalities together."""
+    return np.sum(list(tensors.lengths.values()), axis=0)
+
+
+@contextlib.contextmanager
+def autocast(device: torch.device, precision: str) -> Iterator[None]:
+    """What a precision means for products: float32, tf32 (on a GPU; no difference elsewhere), or bfloat16 with float32 parameters."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    try:
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def scores(predictions: Predictions, tensors: CorpusTensors, loss: LossOptions | None = None) -> dict[str, float]:
+    """Every metric of the rows that have labels, and, if asked, the weighted "loss" of the tasks over all of them."""
+    values: dict[str, float] = {}
+    terms = []
+    targets, weights = tensors.targets, (loss or LossOptions()).weights()
+    if predictions.sentiment is not None:
+        truth = targets.sentiment[predictions.rows]
+        values |= sentiment_metrics(predictions.sentiment.astype(float), truth.astype(float))
+        if loss:
+            value = sentiment_loss(torch.from_numpy(predictions.sentiment), torch.from_numpy(truth), loss.sentiment)
+            terms.append(weights["msa"] * float(value))
+    if predictions.emotion_logits is not None:
+        truth = present(targets.emotions[predictions.rows])
+        values |= emotion_metrics(predictions.emotion_probability, truth)
+        if loss:
+            logits = torch.from_numpy(predictions.emotion_logits)
+            value = emotion_loss(logits, torch.from_numpy(truth).float(), loss.emotion, loss.emotion_reduction)
+            terms.append(weights["mer"] * float(value))
+    return {"loss": sum(terms)} | values if loss else values
+
+
+def present(intensities: np.ndarray) -> np.ndarray:
+    """(n, 6) intensities → 1 where above 0, 0 where not, NaN where unlabelled; float64."""
+    return np.where(np.isnan(intensities), np.nan, intensities > 0)

@@ -1,0 +1,186 @@
+"""Crossmodal transformer stacks as MulT has them, and what its relatives (MR, CORECT) need around them. No head is here.
+
+Source of all formulas: Tsai et al., ACL 2019, https://arxiv.org/abs/1906.00295. Sequences are padded at the end. What stands in the
+padding of a stack's inputs must be finite; it has no influence.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from data.errors import InputError
+from heads.models.parts.layers import Attention, stacked, zero_padding
+from heads.models.parts.randomness import Dropout
+
+LONGEST_WAVE = 10000.0
+"""Of the sinusoidal positions, over 2π. Source: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StackOptions:
+    """What can be chosen of a stack."""
+
+    layers: int
+    heads: int
+    causal: bool
+    positions: bool
+    attention_dropout: float = 0.0
+    relu_dropout: float = 0.0
+    residual_dropout: float = 0.0
+    embed_dropout: float = 0.0
+
+
+def readable(queries: Tensor, source: Tensor, causal: bool) -> Tensor:
+    """(B, Tq, T), True where a query may read a step of the source.
+
+    With `causal`, query i reads steps up to i + |nq - n|, where nq and n are the real lengths of the two sequences.
+
+    Args:
+        queries: (B, Tq) mask.
+        source: (B, T) mask.
+        causal: Whether the future is hidden.
+    """
+    real = source[:, None].expand(-1, queries.shape[1], -1)
+    if not causal:
+        return real
+    shift = (queries.sum(1) - source.sum(1)).abs()[:, None, None]
+    ahead = torch.arange(source.shape[1], device=source.device) - torch.arange(queries.shape[1], device=source.device)[:, None]
+    return real & (ahead <= shift)
+
+
+def sinusoids(steps: int, dim: int, device: torch.device) -> Tensor:
+    """(T, d) float32 positions: sines in the first half of the width, cosines of the same wavelengths in the second."""
+    half = -(-dim // 2)
+    rates = torch.exp(torch.arange(half, device=device) * (-math.log(LONGEST_WAVE) / max(half - 1, 1)))
+    angles = torch.arange(steps, device=device)[:, None] * rates
+    return torch.cat([angles.sin(), angles.cos()], 1)[:, :dim]
+
+
+class TemporalConvolution(nn.Module):
+    """(B, T, D) → (B, T, d), a convolution over time without bias; output step i reads the steps from i on.
+
+    Steps whose kernel reaches beyond the utterance are not real, as a convolution without padding has it, but for the first: an
+    utterance that is shorter than the kernel keeps one step, which reads zeros behind its end.
+    """
+
+    def __init__(self, width: int, dim: int, kernel: int) -> None:
+        """Raises InputError when the kernel is less than 1."""
+        super().__init__()
+        if kernel < 1:
+            raise InputError(f"The kernel of a temporal convolution is {kernel}, expected 1 or more.")
+        self.reach = kernel - 1
+        self.convolution = nn.Conv1d(width, dim, kernel, bias=False)
+
+    def forward(self, inputs: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, T, D) and its mask (B, T) → (B, T, d) and its mask (B, T)."""
+        clean = functional.pad(zero_padding(inputs, mask), (0, 0, 0, self.reach))
+        is_first = torch.arange(mask.shape[1], device=mask.device) == 0
+        real = functional.pad(mask, (0, self.reach))[:, self.reach :] | is_first
+        return self.convolution(clean.transpose(1, 2)).transpose(1, 2), real
+
+
+class MaskedAttention(Attention):
+    """Multi-head attention with a mask for each query, (B, Tq, T), at least one True in each of its rows."""
+
+    def forward(self, queries: Tensor, source: Tensor, mask: Tensor) -> Tensor:
+        query, key, value = (
+            self._split(layer(inputs)) for layer, inputs in ((self.query, queries), (self.key, source), (self.value, source))
+        )
+        if self.training and self.dropout.is_active:  # as in `Attention`
+            scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
+            read = self.dropout(scores.masked_fill(~mask[:, None], -torch.inf).softmax(-1)) @ value
+        else:
+            read = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask[:, None])
+        return self.out(read.transpose(1, 2).flatten(2))
+
+
+class CrossModalLayer(nn.Module):
+    """Attention and feed-forward, each behind a LayerNorm and inside a residual. One LayerNorm serves queries, keys and values."""
+
+    def __init__(self, dim: int, options: StackOptions) -> None:
+        super().__init__()
+        self.attention_norm, self.feed_forward_norm = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.attention = MaskedAttention(dim, options.heads, options.attention_dropout)
+        self.feed_forward = nn.Sequential(nn.Linear(dim, 4 * dim), nn.ReLU(), Dropout(options.relu_dropout), nn.Linear(4 * dim, dim))
+        self.dropout = Dropout(options.residual_dropout)
+
+    def forward(self, target: Tensor, source: Tensor | None, mask: Tensor) -> Tensor:
+        """(B, Tq, d), (B, T, d) or None for the target itself, (B, Tq, T) → (B, Tq, d)."""
+        queries = self.attention_norm(target)
+        keys = queries if source is None else self.attention_norm(source)
+        target = target + self.dropout(self.attention(queries, keys, mask))
+        return target + self.dropout(self.feed_forward(self.feed_forward_norm(target)))
+
+
+class CrossModalStack(nn.Module):
+    """A target sequence reads a source sequence, or itself, layer after layer.
+
+    Both are scaled by √d, get positions and dropout. The source stays as it is then: keys and values of every layer are of this
+    layer-0 source. Without a source, each layer reads the running target.
+    """
+
+    def __init__(self, dim: int, options: StackOptions) -> None:
+        """Raises InputError when there are no layers or the attention heads do not divide `dim`."""
+        super().__init__()
+        self.scale, self.causal, self.positions = math.sqrt(dim), options.causal, options.positions
+        self.dropout = Dropout(options.embed_dropout)
+        self.layers = stacked(options.layers, "layers", lambda _: CrossModalLayer(dim, options))
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, target: Tensor, mask: Tensor, source: Tensor | None = None, source_mask: Tensor | None = None) -> Tensor:
+        """One pass.
+
+        Args:
+            target: (B, Tq, d).
+            mask: (B, Tq), at least one True in each row.
+            source: (B, T, d); None for self-attention.
+            source_mask: (B, T), at least one True in each row.
+
+        Returns:
+            (B, Tq, d)
+        """
+        reads = readable(mask, mask if source_mask is None else source_mask, self.causal)
+        target, source = self._embed(target), None if source is None else self._embed(source)
+        for layer in self.layers:
+            target = layer(target, source, reads)
+        return self.norm(target)
+
+    def _embed(self, inputs: Tensor) -> Tensor:
+        scaled = inputs * self.scale
+        if self.positions:
+            scaled = scaled + sinusoids(*scaled.shape[1:], scaled.device).to(scaled.dtype)
+        return self.dropout(scaled)
+
+
+class PairwiseEncoder(nn.Module):
+    """Each modality reads every other one in a crossmodal stack of its own; what it read goes through a self-attention stack.
+
+    {modality: (B, T, d)} → {modality: (B, T, (M - 1)·d)} for M modalities: M (M - 1) crossmodal stacks and M memory stacks.
+    """
+
+    def __init__(self, dim: int, modalities: Sequence[str], crossmodal: Callable[[str], StackOptions], memory: StackOptions) -> None:
+        """Args:
+        dim: Width d of every modality.
+        modalities: Two or more.
+        crossmodal: Source modality → options of the stacks that read it.
+        memory: Options of the self-attention stacks.
+        """
+        super().__init__()
+        self.crossmodal = nn.ModuleDict(
+            {
+                target: nn.ModuleDict({s: CrossModalStack(dim, crossmodal(s)) for s in modalities if s != target})
+                for target in modalities
+            }
+        )
+        self.memory = nn.ModuleDict({target: CrossModalStack(dim * (len(modalities) - 1), memory) for target in modalities})
+
+    def forward(self, streams: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        encoded = {}
+        for target, stacks in self.crossmodal.items():
+            read = [stack(streams[target], masks[target], streams[s], masks[s]) for s, stack in stacks.items()]
+            encoded[target] = self.memory[target](torch.cat(read, -1), masks[target])
+        return encoded

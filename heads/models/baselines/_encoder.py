@@ -1,0 +1,109 @@
+"""What several baselines are made of: transformer layers, LSTMs over sequences of unlike length, output layers, labels with a sign. No
+head is here."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from heads.models.base import WIDTHS
+from heads.models.parts.layers import Attention, PostNorm, masked_mean
+from heads.models.parts.randomness import Dropout
+
+TEXT_POOLS: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {"cls": lambda text, _: text[:, 0], "mean": masked_mean}
+"""How (B, T, D) text and its mask become (B, D): the first token, or the mean."""
+
+
+class EncoderLayer(nn.Module):
+    """Self-attention, then feed-forward, each added to its input and normalised after that: a layer of BERT.
+
+    Source: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762. No positions are encoded.
+    """
+
+    def __init__(
+        self, dim: int, heads: int, ffn: int, dropout: float, activation: type[nn.Module] = nn.GELU, inner_dropout: float = 0.0
+    ) -> None:
+        """Args:
+            dim: d.
+            heads: Attention heads.
+            ffn: Inner width of the feed-forward network.
+            dropout: Of attention weights, and of both sublayers' outputs.
+            activation: Of the feed-forward network.
+            inner_dropout: After that activation: `dropout` in torch.nn.TransformerEncoderLayer, none in BERT.
+
+        Raises:
+            InputError: `heads` does not divide `dim`.
+        """
+        super().__init__()
+        self.attend, self.after_attend = Attention(dim, heads, dropout), PostNorm(dim, dropout)
+        self.feed_forward = nn.Sequential(nn.Linear(dim, ffn), activation(), Dropout(inner_dropout), nn.Linear(ffn, dim))
+        self.after_feed_forward = PostNorm(dim, dropout)
+
+    def forward(self, inputs: Tensor, mask: Tensor, only_first: bool = False) -> Tensor:
+        """One layer.
+
+        Args:
+            inputs: (B, T, d).
+            mask: (B, T), at least one True in each row; what is False is not read.
+            only_first: Whether only the first step of the result is wanted; nothing else is computed then.
+
+        Returns:
+            (B, T, d), or (B, 1, d) with `only_first`.
+        """
+        queries = inputs[:, :1] if only_first else inputs
+        attended = self.after_attend(queries, self.attend(queries, inputs, mask))
+        return self.after_feed_forward(attended, self.feed_forward(attended))
+
+
+class SequenceLSTM(nn.Module):
+    """One layer of an LSTM that runs over the real steps alone, so that the way back begins at the last of them."""
+
+    def __init__(self, dim: int, hidden: int, bidirectional: bool = False) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(dim, hidden, batch_first=True, bidirectional=bidirectional)
+
+    def forward(self, inputs: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Outputs at all steps, and at the end.
+
+        Args:
+            inputs: (B, T, d).
+            mask: (B, T); the real steps, at least one in each row, come first.
+
+        Returns:
+            (B, T, h), zeros in the padding, and (B, h), the state behind the last real step; with two directions their outputs stand
+            one after the other, 2h in place of h, and the way back ends at the first step.
+        """
+        packed = pack_padded_sequence(inputs, mask.sum(1).cpu(), batch_first=True, enforce_sorted=False)
+        outputs, (state, _) = self.lstm(packed)
+        steps, _ = pad_packed_sequence(outputs, batch_first=True, total_length=inputs.shape[1])
+        return steps, state.transpose(0, 1).flatten(1)
+
+
+class LastState(nn.Module):
+    """The last state of an LSTM, brought to another width by a Linear."""
+
+    def __init__(self, dim: int, hidden: int, width: int, bidirectional: bool = False) -> None:
+        super().__init__()
+        self.lstm = SequenceLSTM(dim, hidden, bidirectional)
+        self.project = nn.Linear(hidden * (1 + bidirectional), width)
+
+    def forward(self, inputs: Tensor, mask: Tensor) -> Tensor:
+        """(B, T, D), (B, T) → (B, width)"""
+        return self.project(self.lstm(inputs, mask)[1])
+
+
+class LinearOutputs(nn.ModuleDict):
+    """One linear layer a task: (B, d) → {task: (B, width)}."""
+
+    def __init__(self, dim: int, tasks: Sequence[str]) -> None:
+        super().__init__({task: nn.Linear(dim, WIDTHS[task]) for task in tasks})
+
+    def forward(self, inputs: Tensor) -> dict[str, Tensor]:
+        return {task: layer(inputs) for task, layer in self.items()}
+
+
+def signed_labels(sentiment: Tensor, emotions: Tensor, tasks: tuple[str, ...]) -> Tensor:
+    """(B,) sentiment and (B, 6) emotions → (B, K) targets of the tasks whose sign is the class: an emotion is −1 or 1. NaN stays."""
+    parts = {"msa": sentiment[:, None], "mer": 2 * emotions - 1}
+    return torch.cat([parts[task] for task in tasks], 1)

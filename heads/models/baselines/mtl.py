@@ -1,0 +1,135 @@
+"""MTL: Multi-task Learning for Multi-modal Emotion Recognition and Sentiment Analysis (Akhtar et al., NAACL 2019),
+https://aclanthology.org/N19-1034, https://github.com/GussailRaat/NAACL-19-CIM.
+
+Reproduced: a bidirectional GRU over the utterances of a video for each modality, contextual inter-modal attention for every ordered
+pair, and two linear outputs on the same vector: sentiment as two classes (negative or not) and seven emotion labels, the seventh for
+"none of the six".
+
+Not reproduced: video; the original's features (frozen encoders' means here); two checkpoints, one for each task's number (`train.keep`
+does that); emotion thresholds chosen on the test set. GRU gates are PyTorch's, not those of the Keras of that time. Added: attention
+does not read padding; `sentiment = "regression"`, one number for sentiment, as the tables of MMoLRE need for more than accuracy.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import permutations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from data.labels import SENTIMENT_RANGE
+from data.lookup import lookup
+from data.tensors import Batch
+from heads.models.base import WIDTHS, Aux, Head, HeadOutput, predictions, require_modalities
+from heads.models.baselines._dialogue import GRUCell, by_utterance, inter_modal_attention, real, reverse, utterances
+from heads.models.losses import labelled_mean
+from heads.models.parts.randomness import Dropout
+
+SENTIMENT_OUTPUTS = {"polarity": 2, "regression": 1}
+"""What the sentiment output is → its width."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MTLOptions:
+    """What can be chosen; the defaults are the original's."""
+
+    gru: int = 200  # width of the GRU in each direction
+    dim: int = 100  # width of an utterance behind it
+    input_dropout: float = 0.3  # of what a GRU reads, the same values at every step
+    recurrent_dropout: float = 0.3  # of what its gates see of its state, the same values at every step
+    hidden_dropout: float = 0.3  # behind the GRU and behind the layer after it
+    sentiment: str = "polarity"  # two classes by cross-entropy, whatever the sentiment loss; regression: one number by that loss
+    no_emotion: bool = True  # a seventh label, "none of the six", learned beside them
+
+
+class MTL(Head):
+    """The multi-task model of Akhtar et al., published for both tasks at once.
+
+    With `sentiment = "polarity"` the prediction is 3 (p(not negative) - p(negative)), so that its sign is the class; in training it
+    has no gradient: the cross-entropy alone teaches it.
+    """
+
+    Options = MTLOptions
+    context = True
+
+    def __init__(self, options: MTLOptions, dims: Mapping[str, int], task: str) -> None:
+        """Raises InputError when text or audio is missing, or an option is out of its range."""
+        super().__init__(dims, task)
+        require_modalities("mtl", dims)
+        widths = {"msa": lookup(SENTIMENT_OUTPUTS, options.sentiment, "sentiment output"), "mer": WIDTHS["mer"] + options.no_emotion}
+        self.has_polarity, self.has_no_emotion = options.sentiment == "polarity", options.no_emotion
+        self.encoders = nn.ModuleDict({modality: Encoder(options, width) for modality, width in dims.items()})
+        count = len(dims)
+        self.outputs = nn.ModuleDict({name: nn.Linear(count**2 * options.dim, widths[name]) for name in self.tasks})
+
+    def forward(self, batch: Batch) -> HeadOutput:
+        mask = real(batch.dialogue)
+        encoded = [encoder(utterances(batch, modality), mask) for modality, encoder in self.encoders.items()]
+        pairs = [inter_modal_attention(x, y, mask) for x, y in permutations(encoded, 2)]
+        rows = by_utterance(torch.cat([*pairs, *encoded], -1), batch.dialogue, len(batch.index))
+        values = {task: layer(rows).float() for task, layer in self.outputs.items()}
+        losses = self._losses(values, batch) if self.training else {}
+        if "msa" in values and self.has_polarity:
+            sentiment = SENTIMENT_RANGE[1] * (log_odds(values["msa"]) / 2).tanh()
+            values["msa"] = (sentiment.detach() if self.training else sentiment).unsqueeze(-1)
+        if "mer" in values:
+            values["mer"] = values["mer"][:, : WIDTHS["mer"]]
+        return predictions(values, Aux(losses=losses))
+
+    def _losses(self, values: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+        """What the losses of the tasks do not have: the two classes of sentiment, and the seventh label with its part of a mean over
+        seven, as Keras takes it."""
+        losses = {}
+        if "msa" in values and self.has_polarity:
+            losses["polarity"] = _binary(log_odds(values["msa"]), batch.sentiment >= 0, ~batch.sentiment.isnan())
+        if "mer" in values and self.has_no_emotion:
+            absent = (batch.emotions == 0).all(-1)
+            losses["no_emotion"] = _binary(values["mer"][:, -1], absent, ~batch.emotions.isnan().any(-1)) / (WIDTHS["mer"] + 1)
+        return losses
+
+
+def log_odds(classes: Tensor) -> Tensor:
+    """(B,) of the second of two classes, (B, 2) before their softmax; with it, binary cross-entropy is that of the two classes."""
+    return classes[:, 1] - classes[:, 0]
+
+
+def _binary(logits: Tensor, truth: Tensor, labelled: Tensor) -> Tensor:
+    return labelled_mean(functional.binary_cross_entropy_with_logits(logits, truth.to(logits.dtype), reduction="none"), labelled)
+
+
+class Encoder(nn.Module):
+    """One modality's utterances in the light of the video: (V, L, D) → (V, L, d)."""
+
+    def __init__(self, options: MTLOptions, width: int) -> None:
+        super().__init__()
+        self.onward, self.backward = (GRU(options, width) for _ in range(2))
+        self.dropout = Dropout(options.hidden_dropout)
+        self.dense = nn.Linear(2 * options.gru, options.dim)
+
+    def forward(self, inputs: Tensor, mask: Tensor) -> Tensor:
+        states = torch.cat([self.onward(inputs), reverse(self.backward(reverse(inputs, mask)), mask)], -1)
+        return self.dropout(self.dense(self.dropout(states)).relu())
+
+
+class GRU(nn.Module):
+    """A GRU in one direction whose dropout masks stay the same through a sequence; (V, L, D) → (V, L, d).
+
+    Source: Gal and Ghahramani 2016, https://arxiv.org/abs/1512.05287; as in Keras, the part of the state that is carried over as it
+    is has no dropout.
+    """
+
+    def __init__(self, options: MTLOptions, width: int) -> None:
+        super().__init__()
+        self.cell = GRUCell(width, options.gru)
+        self.input_dropout, self.recurrent_dropout = Dropout(options.input_dropout), Dropout(options.recurrent_dropout)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        state = inputs.new_zeros(len(inputs), self.cell.hidden_size)
+        inputs = inputs * self.input_dropout(torch.ones_like(inputs[:, :1]))
+        kept = self.recurrent_dropout(torch.ones_like(state))
+        states = []
+        for step in inputs.unbind(1):
+            state = self.cell(step, state, state * kept)
+            states.append(state)
+        return torch.stack(states, 1)

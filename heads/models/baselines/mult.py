@@ -1,0 +1,92 @@
+"""MulT: Multimodal Transformer for Unaligned Multimodal Language Sequences (Tsai et al., ACL 2019), https://arxiv.org/abs/1906.00295.
+
+Reproduced: temporal convolutions, one crossmodal stack for each ordered pair of modalities, memory stacks, the residual output
+block. Without video there are two crossmodal and two memory stacks, of width d instead of 2d; with a third modality 6 and 3.
+
+Different: the original has no padding masks and reads the last, possibly padded, time step; here padding is masked and the last
+real step is read, and the causal mask goes by real lengths. Its inputs were GloVe and COVAREP, not frozen encoders. It was published
+for sentiment; emotions are an extension with an output layer of their own.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from data.tensors import Batch
+from heads.models.base import WIDTHS, Head, HeadOutput, predictions, require_modalities
+from heads.models.baselines._crossmodal import PairwiseEncoder, StackOptions, TemporalConvolution
+from heads.models.parts.layers import last_step
+from heads.models.parts.randomness import Dropout
+
+LEAST_MEMORY_LAYERS = 3
+"""Of a memory stack, however few the crossmodal stacks have."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MulTOptions:
+    """The defaults are those of the authors' code."""
+
+    width: int = 30  # of every modality after its convolution; MMSA on MOSI: 50
+    layers: int = 5  # of a crossmodal stack; a memory stack has at least 3
+    heads: int = 5  # MMSA: 10 (MOSI), 6 (MOSEI)
+    text_kernel: int = 1  # of the temporal convolution; MMSA: 5
+    audio_kernel: int = 1  # of that of every modality but text; MMSA: 5 (MOSI), 1 (MOSEI)
+    causal: bool = True  # hides the future in every stack, crossmodal ones included
+    positions: bool = True  # sinusoidal, in every stack; MMSA: false
+    attention_dropout: float = 0.1  # of stacks that read text, and of memory stacks
+    audio_attention_dropout: float = 0.0  # of stacks that read another modality than text: it goes by the source
+    relu_dropout: float = 0.1
+    residual_dropout: float = 0.1
+    embed_dropout: float = 0.25  # of what enters a stack
+    text_dropout: float = 0.25  # of the text features; no other modality has it
+    output_dropout: float = 0.0
+
+
+class MulT(Head):
+    """Each modality reads the others, step by step; the last step of each says what was found."""
+
+    Options = MulTOptions
+
+    def __init__(self, options: MulTOptions, dims: Mapping[str, int], task: str) -> None:
+        """Raises InputError when text or audio is missing or an option is out of its range."""
+        super().__init__(dims, task)
+        require_modalities("mult", dims)
+        modalities = tuple(dims)
+        kernels = {m: options.text_kernel if m == "text" else options.audio_kernel for m in modalities}
+        self.text_dropout = Dropout(options.text_dropout)
+        self.convolutions = nn.ModuleDict({m: TemporalConvolution(dims[m], options.width, kernels[m]) for m in modalities})
+        memory = _stack(options, max(options.layers, LEAST_MEMORY_LAYERS), options.attention_dropout)
+        self.encoder = PairwiseEncoder(options.width, modalities, lambda source: _crossmodal(options, source), memory)
+        combined = len(modalities) * (len(modalities) - 1) * options.width
+        self.block = nn.Sequential(
+            nn.Linear(combined, combined), nn.ReLU(), Dropout(options.output_dropout), nn.Linear(combined, combined)
+        )
+        self.outputs = nn.ModuleDict({task: nn.Linear(combined, WIDTHS[task]) for task in self.tasks})
+
+    def forward(self, batch: Batch) -> HeadOutput:
+        features = {**batch.features, "text": self.text_dropout(batch.features["text"])}
+        convolved = {m: layer(features[m], batch.masks[m]) for m, layer in self.convolutions.items()}
+        streams, masks = ({m: pair[part] for m, pair in convolved.items()} for part in (0, 1))
+        encoded = self.encoder(streams, masks)
+        combined = torch.cat([last_step(values, masks[m]) for m, values in encoded.items()], -1)
+        combined = combined + self.block(combined)
+        return predictions({task: layer(combined) for task, layer in self.outputs.items()})
+
+
+def _crossmodal(options: MulTOptions, source: str) -> StackOptions:
+    return _stack(options, options.layers, options.attention_dropout if source == "text" else options.audio_attention_dropout)
+
+
+def _stack(options: MulTOptions, layers: int, attention_dropout: float) -> StackOptions:
+    return StackOptions(
+        layers=layers,
+        heads=options.heads,
+        causal=options.causal,
+        positions=options.positions,
+        attention_dropout=attention_dropout,
+        relu_dropout=options.relu_dropout,
+        residual_dropout=options.residual_dropout,
+        embed_dropout=options.embed_dropout,
+    )

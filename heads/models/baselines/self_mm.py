@@ -1,0 +1,208 @@
+"""Self-MM: Learning Modality-Specific Representations with Self-Supervised Multi-Task Learning for Multimodal Sentiment Analysis
+(Yu, Xu, Yuan and Wu, AAAI 2021), https://arxiv.org/abs/2102.04830, https://github.com/thuiar/Self-MM.
+
+Text and audio each have a branch of their own beside the fused one. Nobody labelled the modalities, so each branch makes labels for
+every utterance of the training set from how far its features are from the centres of the positive and of the negative ones.
+
+Reproduced: the branches, the labels with their momentum, the weighting of the losses. Left out: video with its branch, and the
+fine-tuning of BERT, so that the text's learning rate is gone too. Distances are plain norms, as in the authors' code; the paper divides
+them by the root of the width. Weight decay is one for all parameters; theirs on MOSI is ten times as much for the audio encoder.
+
+Emotions are our extension: each of the six is a target −1 or 1 with centres and made labels of its own, limited to [−1, 1], which are
+probabilities once moved to [0, 1].
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from data.lookup import lookup
+from data.tensors import Batch
+from heads.models.base import WIDTHS, Aux, Head, HeadOutput, predictions, require_modalities
+from heads.models.baselines._encoder import TEXT_POOLS, LastState, LinearOutputs, signed_labels
+from heads.models.losses import labelled_mean
+from heads.models.parts.randomness import Dropout
+
+LIMITS = {"msa": 3.0, "mer": 1.0}
+"""Largest absolute value of a made label."""
+
+EPSILON = 1e-8
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelfMMOptions:
+    """What can be chosen; the defaults are the authors' for CMU-MOSI."""
+
+    text_pool: str = "cls"  # what of the text is read: cls (the first token) or mean
+    wide: bool = False  # audio as 128 then 64 units, not 32 then 16, which were sized for 5 features a frame
+    fusion_width: int = 128  # of the fused branch
+    text_width: int = 64  # of the text branch; MOSEI: 32
+    dropout: float = 0.1  # of the input of the fused and of the audio branch; MOSEI: 0
+    text_dropout: float = 0.0  # of the input of the text branch; MOSEI: 0.1
+    audio_lr_factor: float = 1.0  # learning rate of the audio encoder over that of the rest; MOSEI: 5
+
+
+class SelfMM(Head):
+    """Three branches (fusion, text, audio); the fused one predicts, the others shape the audio encoder in training."""
+
+    Options = SelfMMOptions
+    packable = False
+
+    def __init__(self, options: SelfMMOptions, dims: Mapping[str, int], task: str) -> None:
+        """Raises InputError when a modality is missing or an option is out of its range."""
+        super().__init__(dims, task)
+        require_modalities("self-mm", dims)
+        self.pool = lookup(TEXT_POOLS, options.text_pool, "text_pool")
+        self.audio_lr_factor, self.epoch = options.audio_lr_factor, 1
+        hidden, audio = (128, 64) if options.wide else (32, 16)
+        self.audio = LastState(dims["audio"], hidden, audio)
+        widths = {"fusion": options.fusion_width, "text": options.text_width, "audio": audio}
+        inputs = {"fusion": dims["text"] + audio, "text": dims["text"], "audio": audio}
+        rates = {"fusion": options.dropout, "text": options.text_dropout, "audio": options.dropout}
+        self.branches = nn.ModuleDict({name: Branch(inputs[name], widths[name], self.tasks, rates[name]) for name in widths})
+        targets = sum(WIDTHS[each] for each in self.tasks)
+        self.memories = nn.ModuleDict({name: Memory(width, targets) for name, width in widths.items()})
+        limits = [LIMITS[each] for each in self.tasks for _ in range(WIDTHS[each])]
+        self.register_buffer("limits", torch.tensor(limits), persistent=False)
+        self.latest: dict[str, Tensor] = {}  # branch → (B, d) features of the last batch of training
+
+    def forward(self, batch: Batch) -> HeadOutput:
+        text = self.pool(batch.features["text"], batch.masks["text"])
+        audio = self.audio(batch.features["audio"], batch.masks["audio"])
+        inputs = {"fusion": torch.cat([text, audio], -1), "text": text, "audio": audio}
+        if not self.training:
+            return predictions(self.branches["fusion"](inputs["fusion"])[1])
+        found = {name: branch(inputs[name]) for name, branch in self.branches.items()}
+        self.latest = {name: features.detach().float() for name, (features, _) in found.items()}
+        values = {name: values for name, (_, values) in found.items()}
+        return predictions(values["fusion"], Aux(losses=self._losses(batch, values) if self._is_prepared else {}))
+
+    @property
+    def _is_prepared(self) -> bool:
+        return len(self.memories["fusion"].labels) > 0
+
+    def _losses(self, batch: Batch, values: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        """tanh|label − y| · loss(prediction, label) of each modality. While the labels are y, as in the first epoch, this is 0."""
+        truth, losses = signed_labels(batch.sentiment, batch.emotions, self.tasks), {}
+        sizes = [WIDTHS[task] for task in self.tasks]
+        for modality in ("text", "audio"):
+            labels = self.memories[modality].labels[batch.index]
+            parts = zip(self.tasks, labels.split(sizes, 1), truth.split(sizes, 1), strict=True)
+            losses |= {f"{modality}/{task}": weighted_loss(task, values[modality][task], *pair) for task, *pair in parts}
+        return losses
+
+    def lr_factor(self, name: str) -> float:
+        return self.audio_lr_factor if name.startswith("audio.") else 1.0
+
+    def prepare(self, sentiment: Tensor, emotions: Tensor, training: Tensor) -> None:
+        truth = signed_labels(sentiment, emotions, self.tasks).masked_fill(~training[:, None], torch.nan)
+        for memory in self.memories.values():
+            memory.reset(truth)
+
+    def begin(self, stage: str, epoch: int) -> None:
+        self.epoch = epoch
+
+    def remember(self, batch: Batch, output: HeadOutput) -> None:
+        """New labels by the centres of the step before; then the features of this batch, and centres that know of both."""
+        if self.epoch >= 2:
+            fusion = self.memories["fusion"]
+            truth, distances = fusion.labels[batch.index], fusion.distance(self.latest["fusion"])
+            for modality in ("text", "audio"):
+                memory = self.memories[modality]
+                made = made_labels(truth, distances, memory.distance(self.latest[modality]), self.limits)
+                can_tell = fusion.has_centres & memory.has_centres
+                memory.follow(batch.index, torch.where(can_tell, made, truth), self.epoch)
+        for name, memory in self.memories.items():
+            memory.store(batch.index, self.latest[name])
+
+
+class Memory(nn.Module):
+    """What a branch knows of the training set, in buffers that checkpoints leave out. K is the number of targets."""
+
+    def __init__(self, width: int, targets: int) -> None:
+        super().__init__()
+        self.register_buffer("labels", torch.zeros(0, targets), persistent=False)  # (N, K), NaN where unlabelled
+        self.register_buffer("features", torch.zeros(0, width), persistent=False)  # (N, d), 0 until an utterance was seen
+        self.register_buffer("positive", torch.zeros(targets, width), persistent=False)  # (K, d) centre where labels are above 0
+        self.register_buffer("negative", torch.zeros(targets, width), persistent=False)  # (K, d) centre where they are below
+
+    def reset(self, labels: Tensor) -> None:
+        """Forgets everything but these (N, K) labels."""
+        self.labels, self.features = labels.clone(), labels.new_zeros(len(labels), self.features.shape[1])
+        self.positive, self.negative = torch.zeros_like(self.positive), torch.zeros_like(self.negative)
+
+    @property
+    def has_centres(self) -> Tensor:
+        """(K,) bool, whether positive and negative utterances of a target have been seen; where not, there are no distances."""
+        return self.positive.any(-1) & self.negative.any(-1)
+
+    def distance(self, features: Tensor) -> Tensor:
+        """(B, d) → (B, K): how much nearer features are to the positive centre, (‖F − neg‖ − ‖F − pos‖) / ‖F − pos‖."""
+        positive, negative = ((features[:, None] - centre).norm(dim=-1) for centre in (self.positive, self.negative))
+        return (negative - positive) / (positive + EPSILON)
+
+    def follow(self, index: Tensor, made: Tensor, epoch: int) -> None:
+        """Moves labels towards the (B, K) made ones, in epoch n by 2 / (n + 1) of the way."""
+        self.labels[index] = ((epoch - 1) * self.labels[index] + 2 * made) / (epoch + 1)
+
+    def store(self, index: Tensor, features: Tensor) -> None:
+        """Keeps (B, d) features and computes the centres again."""
+        self.features[index] = features
+        self.positive = self._centre(self.labels > 0, self.positive)
+        self.negative = self._centre(self.labels < 0, self.negative)
+
+    def _centre(self, members: Tensor, before: Tensor) -> Tensor:
+        """(N, K) → (K, d) means; what it was where there are no members."""
+        count = members.sum(0)[:, None]
+        return torch.where(count > 0, members.T.to(self.features.dtype) @ self.features / count.clamp(min=1), before)
+
+
+class Branch(nn.Module):
+    """Dropout, Linear, ReLU: the features. Then Linear and ReLU, and a Linear for each task."""
+
+    def __init__(self, dim: int, width: int, tasks: tuple[str, ...], dropout: float) -> None:
+        super().__init__()
+        self.features = nn.Sequential(Dropout(dropout), nn.Linear(dim, width), nn.ReLU())
+        self.hidden = nn.Sequential(nn.Linear(width, width), nn.ReLU())
+        self.outputs = LinearOutputs(width, tasks)
+
+    def forward(self, inputs: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """(B, D) → (B, d) features, and task → (B, width) predictions."""
+        features = self.features(inputs)
+        return features, self.outputs(self.hidden(features))
+
+
+def made_labels(truth: Tensor, fusion: Tensor, modality: Tensor, limits: Tensor) -> Tensor:
+    """The label that a modality should have: y shifted by how its relative distance differs from the fused one's, twice over.
+
+    Source: the authors' code, ½ · (d_m / d_f) · y + ½ · (y + d_m − d_f).
+
+    Args:
+        truth: (B, K) labels y.
+        fusion: (B, K) relative distances d_f of the fused features.
+        modality: (B, K) relative distances d_m of the modality's.
+        limits: (K,) largest absolute value.
+    """
+    made = 0.5 * modality / (fusion + EPSILON) * truth + 0.5 * (truth + modality - fusion)
+    return made.clamp(-limits, limits)
+
+
+def weighted_loss(task: str, values: Tensor, labels: Tensor, truth: Tensor) -> Tensor:
+    """Scalar: the more a made label differs from the true one, the more it counts.
+
+    Args:
+        task: Decides the loss: L1 for sentiment, binary cross-entropy for emotions.
+        values: (B, width) predictions or logits.
+        labels: (B, width) made labels, NaN where unlabelled.
+        truth: (B, width) true labels, NaN where unlabelled.
+    """
+    known = ~(labels.isnan() | truth.isnan())
+    labels, truth = torch.where(known, labels, 0), torch.where(known, truth, 0)  # NaN times a gradient of 0 is NaN
+    if task == "msa":
+        losses = (values.float() - labels).abs()
+    else:
+        losses = functional.binary_cross_entropy_with_logits(values.float(), (labels + 1) / 2, reduction="none")
+    return labelled_mean((labels - truth).abs().tanh() * losses, known)

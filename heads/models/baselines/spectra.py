@@ -1,0 +1,69 @@
+"""SPECTRA: Speech-Text Pre-training for Spoken Dialog Understanding with Explicit Cross-Modal Alignment (Yu et al., ACL 2023),
+https://aclanthology.org/2023.acl-long.438.
+
+Reproduced: what is fine-tuned on top of its encoders. Text tokens and audio frames stand in one sequence, a learned vector says which
+is which, one layer of RoBERTa attends over all of it, and an output network reads the first position.
+
+Not reproduced: its pre-training on 960 hours of dialogue (masked language and acoustic modelling, response selection, times of words),
+which is what the paper is about; its WavLM is Data2Vec here; its encoders are fine-tuned. The fused layer, pre-trained there, starts at
+random here. Emotions are an extension.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from data.tensors import Batch
+from heads.models.base import Head, HeadOutput, predictions, require_modalities
+from heads.models.baselines._encoder import EncoderLayer, LinearOutputs
+from heads.models.parts.layers import projection, stacked, zero_padding
+
+MODALITIES = ("text", "audio")
+"""In the order of the sequence: its first position is the text's first token."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SPECTRAOptions:
+    """What can be chosen; the defaults are the original's."""
+
+    dim: int | None = None  # width of the model; that of text if None
+    layers: int = 1  # that attend over both modalities
+    heads: int = 12
+    ffn: int = 3072
+    dropout: float = 0.1
+
+
+class SPECTRA(Head):
+    """One attention over text and audio together."""
+
+    Options = SPECTRAOptions
+
+    def __init__(self, options: SPECTRAOptions, dims: Mapping[str, int], task: str) -> None:
+        """Raises InputError when text or audio is missing, or the attention heads do not divide the width."""
+        super().__init__(dims, task)
+        require_modalities("spectra", dims)
+        dim = options.dim or dims["text"]
+        self.project = nn.ModuleDict({modality: projection(dims[modality], dim) for modality in MODALITIES})
+        self.types = nn.Parameter(0.02 * torch.randn(len(MODALITIES), dim))  # RoBERTa's scale for embeddings
+        self.layers = stacked(options.layers, "layers", lambda _: EncoderLayer(dim, options.heads, options.ffn, options.dropout))
+        self.hidden = nn.Sequential(nn.Linear(dim, dim), nn.GELU())
+        self.outputs = LinearOutputs(dim, self.tasks)
+
+    def forward(self, batch: Batch) -> HeadOutput:
+        sequence, mask = self.sequence(batch)
+        for number, layer in enumerate(self.layers, 1):
+            sequence = layer(sequence, mask, only_first=number == len(self.layers))
+        return predictions(self.outputs(self.hidden(sequence[:, 0])))
+
+    def sequence(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """What the fused layers read: (B, 2 max(Tt, Ta), d) steps of text and audio in turn, each with the vector of its modality; and
+        its mask. In turn, because dropout follows from a step's place, which must not depend on the padding; attention has no order."""
+        clean = {modality: zero_padding(batch.features[modality], batch.masks[modality]) for modality in MODALITIES}
+        typed = [self.project[modality](clean[modality]) + self.types[row] for row, modality in enumerate(MODALITIES)]
+        longest = max(steps.shape[1] for steps in typed)
+        steps = [functional.pad(one, (0, 0, 0, longest - one.shape[1])) for one in typed]
+        real = [functional.pad(mask, (0, longest - mask.shape[1])) for mask in (batch.masks[modality] for modality in MODALITIES)]
+        return torch.stack(steps, 2).flatten(1, 2), torch.stack(real, 2).flatten(1, 2)

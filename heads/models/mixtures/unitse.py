@@ -1,0 +1,121 @@
+"""UniTSE, the unified task-specific and shared experts of MMoLRE (III-B, Eq. 1). With rank = width it is the standard MoE."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from data.lookup import expect
+from heads.models.mixtures.base import Mixed, Mixture
+from heads.models.parts.experts import LowRankExperts, Router, TopK, squared_variation, windows
+from heads.models.parts.layers import stacked, zero_padding
+from heads.models.parts.randomness import Dropout
+
+BLOCK_POSTS = ("none", "ln", "mlore")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockOptions:
+    """What can be chosen besides ranks; the defaults are the paper's on CMU-MOSI where it states them, and Eq. 1 to the letter where it
+    does not."""
+
+    experts: int = 15
+    top_k: int = 11
+    blocks: int = 2
+    kernel2: int = 1  # of the experts' second convolution: 1 or 3
+    activation: str = "none"  # between the two: none, relu, gelu
+    block_post: str = "none"  # after a block: none, ln (LayerNorm), mlore (LayerNorm, GELU, linear)
+    residual: bool = False  # adds a block's input to its output
+    dropout: float = 0.0  # of a block's output, before the residual
+    init_scale: float = 1.0  # of the experts' second convolution at the start; 0 with a residual: a block starts as the identity
+    router: str = "B"  # see heads.models.parts.experts.Router
+    renormalise: bool = False  # makes the kept gates sum to 1
+    noise: float = 0.0  # sd of what is added to gate logits in training
+    balance: float = 0.0  # weight of the load-balancing loss
+
+
+@dataclass(frozen=True, kw_only=True)
+class UniTSEOptions(BlockOptions):
+    """Options of UniTSE."""
+
+    rank: int | tuple[int, ...] = 64  # of the shared experts: one for all, or one each
+    task_rank: int = 128
+
+    def ranks(self) -> tuple[int, ...]:
+        """One rank for each shared expert."""
+        return (self.rank,) * self.experts if isinstance(self.rank, int) else tuple(self.rank)
+
+
+class UniTSE(Mixture):
+    """Blocks of shared experts that each task weighs in its own way, plus one expert of its own."""
+
+    def __init__(self, options: UniTSEOptions, dim: int, tasks: tuple[str, ...]) -> None:
+        super().__init__()
+        self.tasks, self.balance = tasks, options.balance
+        self.blocks = stacked(options.blocks, "blocks", lambda _: UniTSEBlock(options, dim, tasks))
+
+    def forward(self, inputs: Tensor, mask: Tensor) -> Mixed:
+        streams: Mapping[str, Tensor] = dict.fromkeys(self.tasks, inputs)
+        routing: dict[str, Tensor] = {}
+        for number, block in enumerate(self.blocks, 1):
+            streams, gates = block(streams, mask)
+            routing |= {f"block{number}/{task}": value for task, value in gates.items()}
+        losses = {}
+        if self.balance:
+            losses["balance"] = self.balance * torch.stack([squared_variation(gates) for gates in routing.values()]).sum()
+        return Mixed(streams, losses, routing)
+
+
+class UniTSEBlock(nn.Module):
+    """h^τ = Σ over the k best n of g_n^τ(x^τ) f_n(x^τ) + f^τ(x^τ) for each task τ (Eq. 1)."""
+
+    def __init__(self, options: UniTSEOptions, dim: int, tasks: tuple[str, ...]) -> None:
+        """Raises InputError when options do not fit together."""
+        super().__init__()
+        ranks = options.ranks()
+        self.residual = options.residual
+        self.dropout = Dropout(options.dropout)
+        common = options.kernel2, options.activation, options.init_scale
+        self.shared = LowRankExperts(dim, ranks, *common)
+        self.own = nn.ModuleDict({task: LowRankExperts(dim, [options.task_rank], *common) for task in tasks})
+        self.routers = nn.ModuleDict({task: Router(dim, len(ranks), options.router) for task in tasks})
+        self.select = TopK(len(ranks), options.top_k, options.renormalise, options.noise)
+        self.post = nn.ModuleDict({task: block_post(options.block_post, dim) for task in tasks})
+
+    def forward(self, streams: Mapping[str, Tensor], mask: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """One step for every task.
+
+        Args:
+            streams: Task → (B, T, d). Tasks that share one tensor share the first convolution of the shared experts.
+            mask: (B, T).
+
+        Returns:
+            Task → (B, T, d), and task → (B, N) gates.
+        """
+        distinct = {id(inputs): inputs for inputs in streams.values()}
+        seen = {key: windows(inputs, mask) for key, inputs in distinct.items()}
+        hidden = {key: self.shared.hidden(value) for key, value in seen.items()}
+        outputs, routing = {}, {}
+        for task, inputs in streams.items():
+            gates = self.select(self.routers[task](inputs, mask))
+            own = self.own[task]
+            always = gates.new_ones(len(inputs), 1)
+            mixed = self.shared.mix(hidden[id(inputs)], gates, mask) + own.mix(own.hidden(seen[id(inputs)]), always, mask)
+            posted = self.dropout(self.post[task](mixed))
+            outputs[task] = zero_padding(posted + inputs if self.residual else posted, mask)
+            routing[task] = gates
+        return outputs, routing
+
+
+def block_post(kind: str, dim: int) -> nn.Module:
+    """What follows a block, (B, T, d) → (B, T, d).
+
+    Raises:
+        InputError: The kind is not one of `BLOCK_POSTS`.
+    """
+    expect(BLOCK_POSTS, kind, "block_post")
+    if kind == "none":
+        return nn.Identity()
+    norm = nn.LayerNorm(dim)
+    return norm if kind == "ln" else nn.Sequential(norm, nn.GELU(), nn.Linear(dim, dim))

@@ -1,0 +1,141 @@
+"""MMoLRE and the family around it: adapters, a mixture design per modality, cross-modal fusion and output layers per task.
+
+Paper: Multimodal Mixture of Low-Rank Experts for Sentiment Analysis and Emotion Recognition, arXiv 2505.14143. Its ablations leave
+parts out (pre-fusion, post-fusion, the single-task baselines); other mixture designs take UniTSE's place (`heads.models.mixtures`).
+
+The paper fine-tunes its encoders, which all its variants share. Here the features are frozen: pre-fusion then shares no trainable
+parameter between the tasks and equals two single-task baselines trained side by side, unless `adapter = linear` gives all variants
+a trainable layer before the split.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor, nn
+
+from data.errors import InputError
+from data.lookup import expect
+from data.tensors import Batch
+from heads.models.base import WIDTHS, Aux, Head, HeadOutput, predictions
+from heads.models.mixtures.base import Mixture, NoMixture
+from heads.models.mixtures.unitse import UniTSE, UniTSEOptions
+from heads.models.parts.fusion import CrossModalFusion, FusionOptions
+from heads.models.parts.layers import OutputLayers, masked_mean, pool_steps, projection, zero_padding
+from heads.models.parts.randomness import Dropout
+
+ADAPTERS = ("none", "norm", "linear")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FamilyOptions:
+    """What can be chosen for every head of the family."""
+
+    dim: int | None = None  # width of the model; the widest modality's if None
+    audio_pool: int = 1  # audio frames averaged into one
+    adapter: str = "none"  # of the features: none, norm (LayerNorm), linear (Linear, LayerNorm; shared by the tasks)
+    input_dropout: float = 0.0  # of the adapted features
+    share_modalities: bool = False  # one mixture for all modalities
+    output: tuple[int, ...] = (768, 512)  # hidden widths of the output layers
+    output_dropout: float = 0.3
+    unimodal_losses: bool = False  # MMML's: predictions from each modality alone, with the same loss
+    fusion: FusionOptions = field(default_factory=FusionOptions)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MMoLREOptions(FamilyOptions):
+    """Options of MMoLRE."""
+
+    mixture: UniTSEOptions = field(default_factory=UniTSEOptions)
+
+
+class FusionHead(Head):
+    """The family. A subclass says which mixture it has and whether the tasks share the fusion."""
+
+    Options: type = FamilyOptions
+    mixture: type[Mixture] = NoMixture
+    shares_fusion = False
+
+    def __init__(self, options: FamilyOptions, dims: Mapping[str, int], task: str) -> None:
+        """Raises InputError when an option is out of its range."""
+        super().__init__(dims, task)
+        if options.audio_pool < 1:
+            raise InputError(f"audio_pool is {options.audio_pool}, expected 1 or more.")
+        dim = options.dim or max(dims.values())
+        self.pool = {"audio": options.audio_pool}
+        modalities = tuple(dims)
+        self.adapters = nn.ModuleDict({modality: adapter(options.adapter, width, dim) for modality, width in dims.items()})
+        self.input_dropout = Dropout(options.input_dropout)
+        shared = self._mixture(options, dim) if options.share_modalities else None
+        self.mixtures = nn.ModuleDict({modality: shared or self._mixture(options, dim) for modality in modalities})
+        stacks = ("shared",) if self.shares_fusion else self.tasks
+        self.fusions = nn.ModuleDict({name: CrossModalFusion(options.fusion, dim, modalities) for name in stacks})
+        fused = dim * len(modalities)
+        self.outputs = nn.ModuleDict({t: OutputLayers(fused, options.output, WIDTHS[t], options.output_dropout) for t in self.tasks})
+        self.unimodal = nn.ModuleDict()
+        if options.unimodal_losses:
+            self.unimodal.update({m: self._unimodal(dim, options.output_dropout) for m in modalities})
+
+    def _mixture(self, options: FamilyOptions, dim: int) -> Mixture:
+        return self.mixture(getattr(options, "mixture", None), dim, self.tasks)
+
+    def _unimodal(self, dim: int, dropout: float) -> nn.ModuleDict:
+        return nn.ModuleDict({task: OutputLayers(dim, (), WIDTHS[task], dropout) for task in self.tasks})
+
+    def forward(self, batch: Batch) -> HeadOutput:
+        clean = {m: zero_padding(batch.features[m], batch.masks[m]) for m in self.dims}
+        pooled = {m: pool_steps(inputs, batch.masks[m], self.pool.get(m, 1)) for m, inputs in clean.items()}
+        masks = {modality: mask for modality, (_, mask) in pooled.items()}
+        adapted = {modality: self.input_dropout(layer(pooled[modality][0])) for modality, layer in self.adapters.items()}
+        mixed = {modality: self.mixtures[modality](inputs, masks[modality]) for modality, inputs in adapted.items()}
+        fused = self._fuse({task: {m: mix.streams[task] for m, mix in mixed.items()} for task in self.tasks}, masks)
+        values = {task: layers(fused[task]) for task, layers in self.outputs.items()}
+        aux = Aux(
+            losses={f"{m}/{name}": value for m, mix in mixed.items() for name, value in mix.losses.items()},
+            routing={f"{m}/{name}": _per_utterance(value, masks[m]) for m, mix in mixed.items() for name, value in mix.routing.items()},
+            unimodal={m: self._alone(m, adapted[m], masks[m]) for m in self.unimodal},
+        )
+        return predictions(values, aux)
+
+    def _fuse(self, streams: Mapping[str, Mapping[str, Tensor]], masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """{task: {modality: (B, T, d)}} → {task: (B, M·d)}"""
+        if self.shares_fusion:
+            return dict.fromkeys(self.tasks, self.fusions["shared"](streams[self.tasks[0]], masks))
+        return {task: self.fusions[task](streams[task], masks) for task in self.tasks}
+
+    def _alone(self, modality: str, adapted: Tensor, mask: Tensor) -> HeadOutput:
+        pooled = masked_mean(adapted, mask)
+        return predictions({task: layers(pooled) for task, layers in self.unimodal[modality].items()})
+
+
+class MMoLRE(FusionHead):
+    """The paper's model: UniTSE per modality, fusion per task."""
+
+    Options = MMoLREOptions
+    mixture = UniTSE
+
+
+class PreFusion(FusionHead):
+    """The ablation without UniTSE: each task fuses the features by itself. With one task it is the single-task baseline."""
+
+
+class PostFusion(FusionHead):
+    """The ablation whose tasks share the fusion and have output layers of their own."""
+
+    shares_fusion = True
+
+
+def _per_utterance(gates: Tensor, mask: Tensor) -> Tensor:
+    """(B, N) gates; of token-level ones, (B, T, N), the mean over real steps."""
+    return gates if gates.dim() == 2 else masked_mean(gates.float(), mask)
+
+
+def adapter(kind: str, width: int, dim: int) -> nn.Module:
+    """What brings features (B, T, width) to the model's width; with kind "none" nothing, unless the widths differ.
+
+    Raises:
+        InputError: The kind is not one of `ADAPTERS`.
+    """
+    expect(ADAPTERS, kind, "adapter")
+    if kind == "linear":
+        return nn.Sequential(nn.Linear(width, dim), nn.LayerNorm(dim))
+    return nn.Sequential(nn.LayerNorm(width), projection(width, dim)) if kind == "norm" else projection(width, dim)

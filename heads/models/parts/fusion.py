@@ -1,0 +1,93 @@
+"""Task-adaptive multimodal fusion (MMoLRE, III-C), the cross-modal encoder of MMML: [cls] tokens that end up with what matters.
+
+No positions are encoded, as in MMML: the order of the other time steps does not matter.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from heads.models.parts.layers import Attention, FeedForward, PostNorm, stacked
+
+
+@dataclass(frozen=True, kw_only=True)
+class FusionOptions:
+    """What can be chosen of a fusion; the defaults are the paper's, and MMML's where the paper is silent."""
+
+    layers: int = 5
+    heads: int = 12
+    ffn: int = 3072
+    dropout: float = 0.3
+    attention_dropout: float = 0.3
+    share_directions: bool = False  # one W_q, W_k, W_v for text ← audio and audio ← text, as Eq. 2 and 3 read literally
+
+
+class CrossModalFusion(nn.Module):
+    """{modality: (B, T, d)} → (B, M·d), the [cls] outputs of the M modalities one after the other."""
+
+    def __init__(self, options: FusionOptions, dim: int, modalities: tuple[str, ...]) -> None:
+        """Raises InputError when the attention heads do not divide `dim`."""
+        super().__init__()
+        self.cls = nn.ParameterDict({modality: nn.Parameter(torch.randn(dim)) for modality in modalities})
+        self.layers = stacked(options.layers, "layers", lambda _: CrossModalLayer(options, dim, modalities))
+
+    def forward(self, streams: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Tensor:
+        tokens = {m: torch.cat([self.cls[m].to(x.dtype).expand(len(x), 1, -1), x], 1) for m, x in streams.items()}
+        real = {m: torch.cat([mask.new_ones(len(mask), 1), mask], 1) for m, mask in masks.items() if m in streams}
+        for number, layer in enumerate(self.layers, 1):
+            tokens = layer(tokens, real, only_cls=number == len(self.layers))
+        return torch.cat([x[:, 0] for x in tokens.values()], -1)
+
+
+class CrossModalLayer(nn.Module):
+    """Cross-attention to the other modalities, all at once; then self-attention, then feed-forward, per modality.
+
+    With one modality there is no cross-attention; with more than two, a modality reads the others one after the other in time.
+    """
+
+    def __init__(self, options: FusionOptions, dim: int, modalities: tuple[str, ...]) -> None:
+        super().__init__()
+
+        def attention() -> Attention:
+            return Attention(dim, options.heads, options.attention_dropout)
+
+        def around() -> nn.ModuleDict:
+            return nn.ModuleDict({modality: PostNorm(dim, options.dropout) for modality in modalities})
+
+        if len(modalities) > 1:
+            shared = attention() if options.share_directions else None
+            self.cross = nn.ModuleDict({modality: shared or attention() for modality in modalities})
+            self.after_cross = around()
+        self.attend = nn.ModuleDict({modality: attention() for modality in modalities})
+        self.after_attend = around()
+        self.feed_forward = nn.ModuleDict({modality: FeedForward(dim, options.ffn) for modality in modalities})
+        self.after_feed_forward = around()
+
+    def forward(self, tokens: Mapping[str, Tensor], masks: Mapping[str, Tensor], only_cls: bool) -> dict[str, Tensor]:
+        """One layer.
+
+        Args:
+            tokens: Modality → (B, 1 + T, d), [cls] first.
+            masks: Modality → (B, 1 + T).
+            only_cls: Whether only the first token of the result is wanted: nothing else is computed then from self-attention on.
+
+        Returns:
+            Modality → (B, 1 + T, d), or (B, 1, d) with `only_cls`.
+        """
+        crossed = {modality: self._cross(modality, tokens, masks) for modality in tokens}
+        result = {}
+        for modality, inputs in crossed.items():
+            queries = inputs[:, :1] if only_cls else inputs
+            attended = self.after_attend[modality](queries, self.attend[modality](queries, inputs, masks[modality]))
+            result[modality] = self.after_feed_forward[modality](attended, self.feed_forward[modality](attended))
+        return result
+
+    def _cross(self, modality: str, tokens: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Tensor:
+        inputs, others = tokens[modality], [other for other in tokens if other != modality]
+        if not others:
+            return inputs
+        source = torch.cat([tokens[other] for other in others], 1)
+        mask = torch.cat([masks[other] for other in others], 1)
+        return self.after_cross[modality](inputs, self.cross[modality](inputs, source, mask))

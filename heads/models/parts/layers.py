@@ -1,0 +1,131 @@
+"""Building blocks that several heads share: masked means, attention, feed-forward, output layers. No head is here."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from data.errors import InputError
+from heads.models.parts.randomness import Dropout
+
+
+def zero_padding(inputs: Tensor, mask: Tensor) -> Tensor:
+    """(B, T, d) with zeros where the mask (B, T) is False, whatever stood there, NaN included."""
+    return inputs.masked_fill(~mask.unsqueeze(-1), 0)
+
+
+def masked_mean(inputs: Tensor, mask: Tensor) -> Tensor:
+    """(B, d) mean over the real time steps of (B, T, d); zeros for an utterance that has none."""
+    return zero_padding(inputs, mask).sum(1) / mask.sum(1, keepdim=True).clamp(min=1).to(inputs.dtype)
+
+
+def last_step(inputs: Tensor, mask: Tensor) -> Tensor:
+    """(B, d), the last real time step of (B, T, d)."""
+    last = (mask.sum(1) - 1).clamp(min=0)
+    return inputs.gather(1, last[:, None, None].expand(-1, 1, inputs.shape[-1])).squeeze(1)
+
+
+def pool_steps(inputs: Tensor, mask: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Averages every `size` consecutive steps, of those that are real.
+
+    Args:
+        inputs: (B, T, d).
+        mask: (B, T).
+        size: 1 changes nothing.
+
+    Returns:
+        (B, ⌈T / size⌉, d) means and their mask: True where any step was real.
+    """
+    if size == 1:
+        return inputs, mask
+    missing = -inputs.shape[1] % size
+    parts = functional.pad(inputs, (0, 0, 0, missing)).unflatten(1, (-1, size))
+    real = functional.pad(mask, (0, missing)).unflatten(1, (-1, size))
+    means = masked_mean(parts.flatten(0, 1), real.flatten(0, 1))
+    return means.unflatten(0, parts.shape[:2]), real.any(-1)
+
+
+class Attention(nn.Module):
+    """Multi-head attention with projections of its own. Source: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762."""
+
+    def __init__(self, dim: int, heads: int, dropout: float) -> None:
+        """Raises InputError when `heads` is not 1 or more or does not divide `dim`."""
+        super().__init__()
+        if heads < 1 or dim % heads:
+            raise InputError(f"{heads} attention heads do not divide the width {dim}. Choose a divisor of {dim}.")
+        self.heads = heads
+        self.query, self.key, self.value, self.out = (nn.Linear(dim, dim) for _ in range(4))
+        self.dropout = Dropout(dropout)
+
+    def forward(self, queries: Tensor, source: Tensor, mask: Tensor) -> Tensor:
+        """Each query reads the real steps of the source.
+
+        Args:
+            queries: (B, Tq, d).
+            source: (B, T, d), keys and values.
+            mask: (B, T), at least one True in each row.
+
+        Returns:
+            (B, Tq, d)
+        """
+        query, key, value = (
+            self._split(layer(inputs)) for layer, inputs in ((self.query, queries), (self.key, source), (self.value, source))
+        )
+        if self.training and self.dropout.is_active:  # the fused kernels draw their masks from torch's own generator
+            scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
+            weights = scores.masked_fill(~mask[:, None, None], -torch.inf).softmax(-1)
+            read = self.dropout(weights) @ value
+        else:
+            read = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask[:, None, None])
+        return self.out(read.transpose(1, 2).flatten(2))
+
+    def _split(self, inputs: Tensor) -> Tensor:
+        """(B, T, d) → (B, heads, T, d / heads)"""
+        return inputs.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+def stacked(count: int, what: str, make: Callable[[int], nn.Module]) -> nn.ModuleList:
+    """`count` modules of a kind, one after the other; `make` gets the number of each, from 1.
+
+    Raises:
+        InputError: There would be none.
+    """
+    if count < 1:
+        raise InputError(f"{what} is {count}, expected 1 or more.")
+    return nn.ModuleList(make(number) for number in range(1, count + 1))
+
+
+class PostNorm(nn.Module):
+    """LayerNorm(x + dropout(sublayer(x))), as BERT has it: what surrounds every sub-block of a fusion layer."""
+
+    def __init__(self, dim: int, dropout: float) -> None:
+        super().__init__()
+        self.dropout = Dropout(dropout)
+        self.norm = nn.LayerNorm(dim, eps=1e-12)
+
+    def forward(self, inputs: Tensor, added: Tensor) -> Tensor:
+        return self.norm(inputs + self.dropout(added))
+
+
+class FeedForward(nn.Sequential):
+    """Linear, ReLU, Linear; (…, d) → (…, d)."""
+
+    def __init__(self, dim: int, width: int) -> None:
+        super().__init__(nn.Linear(dim, width), nn.ReLU(), nn.Linear(width, dim))
+
+
+def projection(width: int, dim: int) -> nn.Module:
+    """(…, width) → (…, dim): a Linear, or nothing where the widths are equal."""
+    return nn.Identity() if width == dim else nn.Linear(width, dim)
+
+
+class OutputLayers(nn.Sequential):
+    """Dropout, then Linear and ReLU through the hidden widths, then Linear; (B, d) → (B, width). Source: MMML's output network."""
+
+    def __init__(self, dim: int, hidden: Sequence[int], width: int, dropout: float) -> None:
+        layers: list[nn.Module] = [Dropout(dropout)]
+        for inner in hidden:
+            layers += [nn.Linear(dim, inner), nn.ReLU()]
+            dim = inner
+        super().__init__(*layers, nn.Linear(dim, width))

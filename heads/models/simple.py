@@ -1,0 +1,148 @@
+"""The floors under every head: scikit-learn models on mean-pooled features, and the predictors that look at no feature.
+
+What a head has to beat to be worth its training. Their figures are computed by `heads.evaluation.metrics` as everybody's.
+"""
+
+from collections.abc import Callable, Mapping
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVR
+
+from data.errors import InputError
+from data.labels import EMOTIONS
+from data.lookup import lookup
+
+Predict = Callable[[np.ndarray], np.ndarray]
+"""Features (M, D) → predictions (M,)."""
+
+Fit = Callable[..., Predict]
+"""Features (N, D), targets (N,) and one setting of the grid → what predicts."""
+
+
+class Floor(NamedTuple):
+    """A family of models; which member is used is chosen on the validation rows."""
+
+    sentiment: Fit  # of numbers in [-3, 3]
+    emotion: Fit  # of 0 and 1
+    grid: tuple[Mapping[str, float], ...]  # from strong to weak regularisation; the first of equally good ones is used
+
+
+class FloorPredictions(NamedTuple):
+    """Predictions for all rows, and what was chosen."""
+
+    sentiment: np.ndarray  # (N,) float64; NaN if no row of train has a sentiment
+    emotion_probability: np.ndarray  # (N, 6) float64; NaN for an emotion of which no row of train has a label
+    chosen: dict[str, dict[str, float]]  # "sentiment", "happiness", … → the setting; empty if nothing was to be chosen
+
+
+def _median(features: np.ndarray, targets: np.ndarray) -> Predict:
+    return _constant(np.median(targets))
+
+
+def _base_rate(features: np.ndarray, targets: np.ndarray) -> Predict:
+    return _constant(targets.mean())
+
+
+def _ridge(features: np.ndarray, targets: np.ndarray, alpha: float) -> Predict:
+    return Ridge(alpha=alpha).fit(features, targets).predict
+
+
+def _svr(features: np.ndarray, targets: np.ndarray, C: float) -> Predict:
+    return SVR(kernel="rbf", C=C, cache_size=1000).fit(features, targets).predict
+
+
+def _logistic(features: np.ndarray, targets: np.ndarray, C: float) -> Predict:
+    """Classifies the rounded targets; predicts the expected class, which for 0 and 1 is the probability of 1."""
+    model = LogisticRegression(C=C, max_iter=1000).fit(features, np.round(targets))
+    return lambda features: model.predict_proba(features) @ model.classes_
+
+
+def _constant(value: float) -> Predict:
+    return lambda features: np.full(len(features), value)
+
+
+def _grid(parameter: str, *values: float) -> tuple[dict[str, float], ...]:
+    return tuple({parameter: value} for value in values)
+
+
+FLOORS: Mapping[str, Floor] = {
+    "median": Floor(_median, _base_rate, ({},)),
+    "ridge": Floor(_ridge, _ridge, _grid("alpha", 1e5, 3e4, 1e4, 3e3, 1e3, 300.0, 100.0, 30.0, 10.0, 3.0, 1.0)),
+    "svr": Floor(_svr, _svr, _grid("C", 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)),
+    "logistic": Floor(_logistic, _logistic, _grid("C", 1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0)),
+}
+"""Name → floor. `median` looks at no feature: the median sentiment and the base rate of each emotion, of the train rows. `ridge` and
+`svr` (RBF kernel) regress sentiment, and the emotions as 0 and 1, clipped to [0, 1]. `logistic` is a logistic regression for each
+emotion, and for sentiment the expected value of a multinomial one of the seven rounded classes. All but `svr` take seconds; its time
+grows with the square of the train rows: on one core some ten seconds for CMU-MOSI, most of an hour for CMU-MOSEI."""
+
+
+def pool(values: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """(N, D) float64, the mean over the rows of each utterance.
+
+    Args:
+        values: (ΣT, D) packed features, any float.
+        offsets: (N + 1,) int64; utterance i is `values[offsets[i]:offsets[i + 1]]`, at least one row.
+    """
+    # One call of np.add.reduceat takes 8 times as long: along the first axis it adds row by row.
+    return np.stack([values[first:stop].mean(axis=0, dtype=np.float64) for first, stop in pairwise(offsets)])
+
+
+def fit_floor(
+    name: str, features: np.ndarray, sentiment: np.ndarray, emotions: np.ndarray, train: np.ndarray, valid: np.ndarray
+) -> FloorPredictions:
+    """Fits a floor on the train rows and predicts all rows, with features standardised by mean and deviation of the train rows.
+
+    Each target has its own model, and its own setting out of the grid: that with the smallest error on the labelled validation rows,
+    the mean absolute error for sentiment and the Brier score (mean squared error of the probability) for an emotion. Rows without a
+    label are left out, target by target. A target that has one value in all of train (an emotion that is nowhere) is predicted as that.
+
+    Args:
+        name: A key of `FLOORS`.
+        features: (N, D) pooled.
+        sentiment: (N,) in [-3, 3], NaN if unlabelled.
+        emotions: (N, 6) present where above 0, NaN if unlabelled.
+        train: (N,) bool.
+        valid: (N,) bool.
+
+    Raises:
+        InputError: There is no such floor; train is empty; a target is labelled in train and nowhere in valid.
+    """
+    floor = lookup(FLOORS, name, "floor")
+    if not train.any():
+        raise InputError(f"floor {name!r}: no row is in split train, expected at least one.")
+    features = StandardScaler().fit(features[train]).transform(features)
+    present = np.where(np.isnan(emotions), np.nan, emotions > 0)
+    targets = {"sentiment": sentiment, **dict(zip(EMOTIONS, present.T, strict=True))}
+    predictions, chosen = {}, {}
+    for target, labels in targets.items():
+        predictions[target], chosen[target] = _fit_target(floor, target, features, labels, train, valid)
+    probability = np.stack([predictions[emotion] for emotion in EMOTIONS], axis=1)
+    return FloorPredictions(predictions["sentiment"], np.clip(probability, 0, 1), chosen)
+
+
+def _fit_target(
+    floor: Floor, target: str, features: np.ndarray, labels: np.ndarray, train: np.ndarray, valid: np.ndarray
+) -> tuple[np.ndarray, dict[str, float]]:
+    """Predictions (N,) of one target and the setting chosen for it."""
+    train, valid = train & ~np.isnan(labels), valid & ~np.isnan(labels)
+    values = np.unique(labels[train])
+    if len(values) < 2:
+        return np.full(len(labels), values[0] if len(values) else np.nan), {}
+    if not valid.any():
+        raise InputError(f"floors: {target} is labelled in split train and nowhere in split valid, where its settings are chosen.")
+    fit = floor.sentiment if target == "sentiment" else floor.emotion
+    candidates = [fit(features[train], labels[train], **setting) for setting in floor.grid]
+    errors = [_error(target, predict(features[valid]), labels[valid]) for predict in candidates]
+    best = int(np.argmin(errors))
+    return candidates[best](features), dict(floor.grid[best])
+
+
+def _error(target: str, prediction: np.ndarray, labels: np.ndarray) -> float:
+    if target == "sentiment":
+        return float(np.abs(prediction - labels).mean())
+    return float(np.square(np.clip(prediction, 0, 1) - labels).mean())

@@ -1,0 +1,155 @@
+"""Predictions that another tool made, from a CSV file, as if a head of ours had made them: `python -m heads score`.
+
+    id,sentiment[,happiness,sadness,anger,surprise,disgust,fear]
+
+`id` is our utterance_id, or "<video_id>$_$<clip_id>" as MMSA has it; emotions are probabilities. Utterances that are not asked for (of
+other splits, without labels) may be there too. What predictions are worth is computed in `heads.runs.evaluate`; how other tools
+are given our features is in `data.interchange`.
+"""
+
+import argparse
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.special import logit
+
+from data.cache import CachedCorpus
+from data.csv_tables import numbers, read_table, require_columns, unique
+from data.errors import InputError
+from data.interchange.mmsa import SEPARATOR
+from data.labels import EMOTIONS
+from data.manifest import read_manifest
+from heads.evaluation import console
+from heads.evaluation.predictions import Predictions
+from heads.models.base import TASKS
+from heads.models.registry import FLOOR
+from heads.runs.config import make_config
+from heads.runs.contents import without_nan
+from heads.runs.evaluate import assess
+from heads.runs.rows import labelled_rows
+from heads.runs.run_data import Material, Materials
+
+
+@dataclass(frozen=True, eq=False)
+class PredictionFile:
+    """A file as it was read; no value is looked at before it is asked for."""
+
+    path: Path
+    task: str  # a key of `TASKS`: what it has predictions of
+    table: pd.DataFrame  # text, by line
+
+    def stranger(self, corpus: CachedCorpus) -> str | None:
+        """Which line is of no utterance of a corpus, in words; None if all are of one."""
+        found = self._utterances(corpus)
+        if found.notna().all():
+            return None
+        line = found.isna().idxmax()
+        more = f" ({int(found.isna().sum()) - 1:,} more rows like it)" if found.isna().sum() > 1 else ""
+        return f"{self.path}:{line}: id is {self.table.loc[line, 'id']!r}, which names no utterance, or several, of {corpus.name}{more}"
+
+    def predictions(self, material: Material, split: str) -> Predictions:
+        """Those of the utterances of a split that have labels.
+
+        Args:
+            material: Of the corpus, with a configuration whose task says what is asked for: `task` or a part of it.
+            split: Of `data.schema.SPLITS`.
+
+        Raises:
+            InputError: An id is unknown or repeated, an utterance is missing, a value is no number or no probability; nothing of the
+                split has labels.
+        """
+        rows = labelled_rows(material.config, material.tensors, split)
+        table = self._rows(material.corpus, [material.tensors.targets.ids[row] for row in rows], split)
+        tasks, sentiment, logits = TASKS[material.config.task], None, None
+        if "msa" in tasks:
+            sentiment = _float32(table["sentiment"], self.path)
+        if "mer" in tasks:
+            probability = np.column_stack([_probabilities(table[emotion], self.path) for emotion in EMOTIONS])
+            logits = logit(probability).astype(np.float32)
+        return Predictions(rows, sentiment, logits, {})
+
+    def _rows(self, corpus: CachedCorpus, ids: Sequence[str], split: str) -> pd.DataFrame:
+        """The rows of these utterances, in their order."""
+        if stranger := self.stranger(corpus):
+            form = f"an utterance_id such as {ids[0]!r}, or <video_id>{SEPARATOR}<clip_id>"
+            raise InputError(f"{stranger}; expected {form}. Is the file of another corpus?")
+        names = unique(self._utterances(corpus), self.path)
+        lines = pd.Series(names.index, index=names)
+        if missing := [name for name in ids if name not in lines]:
+            raise InputError(
+                f"{self.path}: {len(missing):,} of {len(ids):,} labelled utterances of {corpus.name}, {split}, are not in it, first"
+                f" {missing[0]!r}. Predict every one of them."
+            )
+        return self.table.loc[lines[ids]]
+
+    def _utterances(self, corpus: CachedCorpus) -> pd.Series:
+        """The utterance_id of each line; NaN where an id names none, or several."""
+        manifest = read_manifest(corpus.manifest)
+        joined = manifest["video_id"] + SEPARATOR + manifest["clip_id"]
+        once = ~joined.duplicated(keep=False)
+        names = dict(zip(joined[once], manifest.loc[once, "utterance_id"], strict=True))
+        names |= {name: name for name in manifest["utterance_id"]}
+        return self.table["id"].map(names)
+
+
+def read_predictions(path: Path) -> PredictionFile:
+    """Reads a CSV file of predictions.
+
+    Raises:
+        InputError: It cannot be read, is empty, has no `id`, neither sentiment nor emotions, or not all six.
+    """
+    if path.is_file() and not path.stat().st_size:
+        raise InputError(f"{path}: the file is empty, expected a header line and one row an utterance.")
+    table = read_table(path, ("id",))
+    missing = [emotion for emotion in EMOTIONS if emotion not in table]
+    has_emotions = len(missing) < len(EMOTIONS)
+    if has_emotions and missing:
+        raise InputError(f"{path}:1: no column {', '.join(missing)}. Give the probabilities of all six emotions, or of none.")
+    require_columns(table, () if has_emotions else ("sentiment",), path)
+    task = "mer" if "sentiment" not in table else "both" if has_emotions else "msa"
+    return PredictionFile(path, task, table)
+
+
+def score(args: argparse.Namespace) -> None:
+    """Carries out `python -m heads score`: what predictions are worth, as `evaluate` says it of runs. Nothing is written."""
+    paths = list(dict.fromkeys(args.files))
+    materials, found, sources = Materials(args.cache, torch.device("cpu"), memory_bytes=0), {}, set()
+    counts = Counter(path.stem for path in paths)
+    for path in paths:
+        file = read_predictions(path)
+        material = _labels(materials, args, file.task)
+        values, intervals = assess(file.predictions(material, args.split), material.tensors)
+        name = str(path) if counts[path.stem] > 1 else path.stem
+        found[name] = without_nan({args.split: values, f"{args.split}_interval": intervals})
+        sources.add(material.config.data.emotions)
+    emotions = "emotions (pseudo labels of the ledger)" if "pseudo" in sources else "emotions"
+    print(console.results(found, args.split, has_all_intervals=True, emotions=emotions))
+
+
+def _labels(materials: Materials, args: argparse.Namespace, task: str) -> Material:
+    """The labels that a head would have, by the configuration of the one that looks at no feature."""
+    chosen = {"emotions": args.emotions} if args.emotions else {}
+    return materials.open(make_config(FLOOR, args.corpus, changes={"task": task, "data": chosen}))
+
+
+def _float32(column: pd.Series, path: Path) -> np.ndarray:
+    values = numbers(column, path)
+    too_large = values.abs() > np.finfo(np.float32).max
+    if too_large.any():
+        line = too_large.idxmax()
+        raise InputError(f"{path}:{line}: {column.name} is {column[line]!r}, expected a number that fits into 32 bits (below 3.4e38).")
+    return values.to_numpy(np.float32)
+
+
+def _probabilities(column: pd.Series, path: Path) -> np.ndarray:
+    values = numbers(column, path)
+    outside = ~values.between(0, 1)
+    if outside.any():
+        line = outside.idxmax()
+        raise InputError(f"{path}:{line}: {column.name} is {column[line]!r}, expected a probability from 0 to 1.")
+    return values.to_numpy()

@@ -1,0 +1,270 @@
+"""Run folders: what a run leaves, and reading it again. Nothing is pickled.
+
+config.json            everything that determined the result, resolved, and the feature files that were read
+failed.json            why a trial of a sweep failed, and whether for lack of memory, instead of metrics.json
+metrics.json           validation metrics of the chosen epoch; test metrics once the test split was opened
+history.csv            one row an epoch
+predictions.parquet    of the validation split; predictions-test.parquet once the test split was opened
+checkpoint.safetensors parameters of the chosen epoch; best-<criterion>.safetensors of the others that are kept
+xray.json, xray.svg    routing of the validation split, for heads that route
+opened.csv             every time that a split was evaluated after training: when, which, with which checkpoint
+state.safetensors      where an unfinished run stands; removed when it is complete
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import datetime
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from data.atomic import atomic_path, remove_strays
+from data.errors import InputError
+from data.labels import EMOTIONS
+from data.manifest import write_table
+from heads.evaluation.predictions import Predictions
+from heads.runs.contents import CONFIG, ENCODER, METRICS, differences, fault_of, identity_of, no_metric, without_nan
+
+VERSION = 1
+"""Of config.json; a run that a newer program wrote is not read."""
+
+
+class RunFolder:
+    """One run on disk."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the run has ended and its results are here."""
+        return (self.path / "metrics.json").is_file()
+
+    def begin(self, content: Mapping[str, Any]) -> None:
+        """Writes config.json, or checks that the folder holds the same run.
+
+        Raises:
+            InputError: The folder holds another run, or something else.
+        """
+        path = self.path / "config.json"
+        if self.path.is_dir():
+            remove_strays(self.path)
+        if path.is_file():
+            found, wanted = _identity(self.config()), _identity(json.loads(json.dumps(content)))
+            if found != wanted:
+                unlike = differences(found, wanted)
+                raise InputError(f"{self.path}: holds a run of another configuration: {unlike}. Choose another folder or remove it.")
+            return
+        if self.path.is_dir() and any(self.path.iterdir()):
+            raise InputError(f"{self.path}: is not empty and holds no run (no config.json). Choose another folder.")
+        self.write_json("config.json", content)
+
+    def config(self) -> dict[str, Any]:
+        """What `begin` was given.
+
+        Raises:
+            InputError: There is no run, it is of a newer version, or its config.json is damaged.
+        """
+        content, path = self._read_json("config.json"), self.path / "config.json"
+        if not isinstance(content, dict) or not CONFIG.keys() & content.keys():
+            raise InputError(f"{path}: not the configuration of a run, so {self.path} is no run folder.")
+        if isinstance(version := content.get("version"), int) and version > VERSION:
+            known = f"format {version}, this one reads up to {VERSION}"
+            raise InputError(f"{path}: written by a newer version of this program ({known}). Install that one.")
+        fault = fault_of(content, CONFIG)
+        if fault is None:
+            modalities = content["config"]["data"]["modalities"]
+            fault = fault_of(content["encoders"], {str(modality): ENCODER for modality in modalities}, "encoders.")
+        if fault is not None:
+            raise self._damaged("config.json", fault)
+        return content
+
+    def metrics(self) -> dict[str, Any]:
+        """Split → metrics, and facts about the run.
+
+        Raises:
+            InputError: There is no run, it is not complete, or its metrics.json is damaged.
+        """
+        if not self.is_complete:
+            self.config()
+            raise InputError(f"{self.path}: this run is not complete. Run the same fit command again; it goes on where it stopped.")
+        content = self._read_json("metrics.json")
+        if (fault := fault_of(content, METRICS) or no_metric(content)) is not None:
+            raise self._damaged("metrics.json", fault)
+        return content
+
+    def write_metrics(self, content: Mapping[str, Any]) -> None:
+        """Writes metrics.json; NaN becomes null."""
+        self.write_json("metrics.json", without_nan(content))
+
+    def routing(self, name: str) -> dict[str, Any] | None:
+        """The routing report of this name, if the head routes."""
+        return self._read_json(f"{name}.json") if (self.path / f"{name}.json").is_file() else None
+
+    @property
+    def failure(self) -> str | None:
+        """Why the run failed, if it did as a trial of a sweep.
+
+        Raises:
+            InputError: failed.json is damaged.
+        """
+        return self._failed.get("error")
+
+    @property
+    def lacked_memory(self) -> bool:
+        """Whether the run failed because memory ran out, which it need not do again.
+
+        Raises:
+            InputError: failed.json is damaged.
+        """
+        return self._failed.get("lacked_memory", False)
+
+    @property
+    def _failed(self) -> dict[str, Any]:
+        """What is in failed.json; nothing if there is none."""
+        if not (self.path / "failed.json").is_file():
+            return {}
+        content = self._read_json("failed.json")
+        if not isinstance(content, dict) or not isinstance(content.get("error"), str):
+            raise self._damaged("failed.json", "no error is in it")
+        return content
+
+    def write_failure(self, error: str, lacked_memory: bool = False) -> None:
+        """Writes failed.json."""
+        self.write_json("failed.json", {"error": error, "lacked_memory": lacked_memory})
+        self.remove_state()
+
+    def forget_failure(self) -> None:
+        """The run is tried again."""
+        (self.path / "failed.json").unlink(missing_ok=True)
+
+    def write_history(self, rows: list[dict[str, float]]) -> None:
+        """Writes history.csv."""
+        with atomic_path(self.path / "history.csv") as temporary:
+            pd.DataFrame(rows).to_csv(temporary, index=False)
+
+    def write_predictions(self, name: str, table: pd.DataFrame, attributes: Mapping[str, Any]) -> None:
+        """Writes a table of `predictions_table` as Parquet."""
+        write_table(self.path / name, table, dict(attributes))
+
+    def record_opening(self, split: str, checkpoint: str) -> None:
+        """Writes down that a split was evaluated."""
+        path = self.path / "opened.csv"
+        is_new = not path.exists()
+        with path.open("a", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            if is_new:
+                writer.writerow(["when", "split", "checkpoint"])
+            writer.writerow([datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), split, checkpoint])
+
+    def save_checkpoint(self, name: str, parameters: Mapping[str, Tensor]) -> None:
+        """Writes parameters as safetensors."""
+        self._save(name, parameters, {})
+
+    def load_checkpoint(self, name: str) -> dict[str, Tensor]:
+        """Parameters by name, on the host.
+
+        Raises:
+            InputError: There is no such checkpoint, or it is damaged.
+        """
+        return self._load(name)[0]
+
+    def save_state(self, tensors: Mapping[str, Tensor], progress: Mapping[str, Any]) -> None:
+        """Writes where the run stands, in one file."""
+        self._save("state.safetensors", tensors, {"progress": json.dumps(progress)})
+
+    def load_state(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """What `save_state` was given; None if the run is at its start.
+
+        Raises:
+            InputError: The file is damaged.
+        """
+        if not (self.path / "state.safetensors").exists():
+            return None
+        tensors, facts = self._load("state.safetensors")
+        return tensors, json.loads(facts["progress"])
+
+    @property
+    def saved_epochs(self) -> int:
+        """Epochs that were complete when the run was last saved.
+
+        Raises:
+            InputError: The file is damaged.
+        """
+        if not (self.path / "state.safetensors").exists():
+            return 0
+        with self._opened("state.safetensors") as file:
+            return len(json.loads(file.metadata()["progress"])["history"])
+
+    def remove_state(self) -> None:
+        """The run is complete."""
+        (self.path / "state.safetensors").unlink(missing_ok=True)
+
+    def _save(self, name: str, tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> None:
+        # cloned: a module that a head uses twice has two names, and safetensors refuses memory that has two
+        content = {key: value.detach().cpu().clone(memory_format=torch.contiguous_format) for key, value in tensors.items()}
+        with atomic_path(self.path / name) as temporary:
+            temporary.touch()
+            mode = temporary.stat().st_mode
+            save_file(content, temporary, {"version": str(VERSION), **facts})
+            temporary.chmod(mode)  # save_file leaves a file that nobody else can read
+
+    def _load(self, name: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+        with self._opened(name) as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118 - not a dict
+
+    @contextlib.contextmanager
+    def _opened(self, name: str) -> Iterator[Any]:
+        path = self.path / name
+        try:
+            with safe_open(path, framework="pt") as file:
+                yield file
+        except FileNotFoundError as error:
+            have = ", ".join(sorted(found.name for found in self.path.glob("*.safetensors"))) or "none"
+            raise InputError(f"{path}: no such checkpoint. Available: {have}.") from error
+        except (SafetensorError, OSError) as error:
+            raise self._damaged(name, error) from error
+
+    def write_json(self, name: str, content: Mapping[str, Any]) -> None:
+        """Writes a JSON file of the folder."""
+        with atomic_path(self.path / name) as temporary:
+            temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+    def _read_json(self, name: str) -> Any:
+        path = self.path / name
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise InputError(f"{path}: no such file, so {self.path} is no run folder.") from error
+        except ValueError as error:  # no JSON, or no text
+            raise self._damaged(name, error) from error
+
+    def _damaged(self, name: str, reason: object) -> InputError:
+        what_helps = f"Remove the run folder {self.path} and run the same fit command again."
+        return InputError(f"{self.path / name}: damaged ({reason}). {what_helps}")
+
+
+def predictions_table(predictions: Predictions, targets: Any) -> pd.DataFrame:
+    """One row an utterance: id, then predicted and true sentiment, then probability and true intensity of each emotion."""
+    columns: dict[str, Any] = {"utterance_id": [targets.ids[row] for row in predictions.rows]}
+    if predictions.sentiment is not None:
+        columns |= {"sentiment": predictions.sentiment, "sentiment_true": targets.sentiment[predictions.rows]}
+    if predictions.emotion_logits is not None:
+        probability, truth = predictions.emotion_probability, targets.emotions[predictions.rows]
+        columns |= {emotion: probability[:, number] for number, emotion in enumerate(EMOTIONS)}
+        columns |= {f"{emotion}_true": truth[:, number] for number, emotion in enumerate(EMOTIONS)}
+    return pd.DataFrame(columns)
+
+
+def _identity(content: Mapping[str, Any]) -> dict[str, Any]:
+    encoders = {modality: identity_of(encoder) for modality, encoder in content["encoders"].items()}
+    return {name: value for name, value in content.items() if name != "made"} | {"encoders": encoders}

@@ -1,0 +1,137 @@
+"""What runs read from a cache: features on a device, labels, and the configuration with the source of emotions settled.
+
+Runs that read the same features share them: they lie on a device once. What is done with them is in `heads.training.loop`.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from data.cache import CachedCorpus, open_corpus
+from data.errors import InputError
+from data.feature_store import FeatureStore
+from data.lookup import lookup
+from data.targets import Targets, load_targets
+from data.tensors import CorpusTensors
+from heads.models.base import TASKS
+from heads.runs.config import RunConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Material:
+    """What a run reads."""
+
+    config: RunConfig  # with the source of emotions resolved, and without modalities where no feature is looked at
+    corpus: CachedCorpus
+    tensors: CorpusTensors
+
+
+class Materials:
+    """What several runs read from one cache, each feature loaded once."""
+
+    def __init__(self, cache: Path, device: torch.device, memory_bytes: int | None = None) -> None:
+        """Args:
+        cache: Folder that BuildFeatures made.
+        device: Where features are wanted.
+        memory_bytes: Features of a run larger than this are streamed from disk; 0 loads none.
+        """
+        self.cache, self.device, self.memory_bytes = cache, device, memory_bytes
+        self._corpora: dict[str, CachedCorpus] = {}
+        self._targets: dict[tuple[object, ...], Targets] = {}
+        self._tensors: dict[tuple[object, ...], CorpusTensors] = {}
+
+    def open(self, config: RunConfig) -> Material:
+        """What one configuration asks for.
+
+        Raises:
+            InputError: The cache lacks something, or the configuration asks for what is not there.
+        """
+        if config.corpus not in self._corpora:
+            self._corpora[config.corpus] = open_corpus(self.cache, config.corpus)
+        corpus = self._corpora[config.corpus]
+        modalities = config.data.modalities if config.reads_features else ()
+        _expect_modalities(corpus, modalities)
+        data = dataclasses.replace(config.data, modalities=modalities, emotions=self._source(config, corpus))
+        targets = self._labels(corpus, data.emotions, data.minimum_similarity if data.emotions == "pseudo" else 0.0)
+        limits = {name: limit for name, limit in (("text", data.text_limit), ("audio", data.audio_limit)) if limit is not None}
+        key = (corpus.name, data.modalities, tuple(limits.items()))
+        if key not in self._tensors:
+            options = {"modalities": data.modalities, "device": self.device, "limits": limits, "memory_bytes": self.memory_bytes}
+            self._tensors[key] = CorpusTensors.load(corpus, targets, **options)
+        return Material(dataclasses.replace(config, data=data), corpus, self._tensors[key].relabelled(targets))
+
+    def _source(self, config: RunConfig, corpus: CachedCorpus) -> str:
+        """Settles what "auto" means for this corpus."""
+        source = config.data.emotions
+        if source != "auto":
+            return source
+        annotated = self._labels(corpus, "annotated", 0.0)
+        has_none = bool(np.isnan(annotated.emotions[annotated.rows("train")]).all())
+        return "pseudo" if has_none and corpus.pseudo_labels and "mer" in TASKS[config.task] else "annotated"
+
+    def _labels(self, corpus: CachedCorpus, source: str, minimum_similarity: float) -> Targets:
+        key = (corpus.name, source, minimum_similarity)
+        if key not in self._targets:
+            self._targets[key] = load_targets(corpus, source, minimum_similarity)
+        return self._targets[key]
+
+
+def _expect_modalities(corpus: CachedCorpus, asked: Sequence[str]) -> None:
+    """Raises InputError if the cache lacks features of a corpus, with those that it has of what was asked for."""
+    try:
+        for modality in asked:
+            lookup(corpus.features, modality, f"modality of {corpus.name}")
+    except InputError as error:
+        usable = [modality for modality in asked if modality in corpus.features]
+        hint = (
+            f" --modalities {' '.join(usable)} (in grids and presets data.modalities: [{', '.join(usable)}]) helps." if usable else ""
+        )
+        raise InputError(f"{error}{hint}") from error
+
+
+def open_material(config: RunConfig, cache: Path, device: torch.device, memory_bytes: int | None = None) -> Material:
+    """What one run reads; see `Materials`."""
+    return Materials(cache, device, memory_bytes).open(config)
+
+
+def encoders(corpus: CachedCorpus, modalities: tuple[str, ...]) -> dict[str, Any]:
+    """Modality → name, weights and settings of the encoder that made the features."""
+    found = {}
+    for modality in modalities:
+        with FeatureStore.open(corpus.features[modality]) as store:
+            found[modality] = {"encoder": store.attrs.get("encoder"), "identity": store.attrs.get("identity"), "dim": store.dim}
+    return found
+
+
+def memory_bytes(gigabytes: float | None) -> int | None:
+    """Bytes of the features that may lie on a device; None, for the default, stays None.
+
+    Raises:
+        InputError: It is no number of 0 or more.
+    """
+    if gigabytes is None:
+        return None
+    if not 0 <= gigabytes * 1e9 < math.inf:
+        raise InputError(f"--memory-gb is {gigabytes}, expected a number above 0, or 0 to stream everything.")
+    return int(gigabytes * 1e9)
+
+
+def choose_device(name: str) -> torch.device:
+    """ "auto" is the GPU if there is one, else the CPU.
+
+    Raises:
+        InputError: The device is unknown or not here.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"Device {name!r} cannot be used ({str(error).splitlines()[0]}). Choose auto, cpu, cuda or cuda:N.") from error
+    return device

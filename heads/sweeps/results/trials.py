@@ -1,0 +1,294 @@
+"""The trials of a sweep as tables: one row a trial, one row a configuration, and the paired test of two configurations.
+
+A trial is a run folder (`heads.runs.folder`) below DIR/trials; one that failed has failed.json, one that was pruned says so in its
+metrics.json. A configuration is all trials that differ in the seed alone. What is asked of the validation split is asked of it only:
+test metrics are passed on where a run has them, and nothing is ranked or compared by them. The page is made in
+`heads.sweeps.results.report`.
+"""
+
+import glob
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from itertools import combinations
+from numbers import Real
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from data.errors import InputError
+from data.labels import EMOTIONS
+from data.lookup import expect, lookup
+from data.manifest import read_table, write_table
+from heads.evaluation.intervals import Resampled, difference, mean_sd, resampled
+from heads.evaluation.metrics import HIGHER_IS_BETTER, METRICS, SENTIMENT_METRICS, emotion_metrics, sentiment_metrics
+from heads.models.options import flat
+from heads.models.registry import HEADS
+from heads.runs.config import RunConfig, from_mapping
+from heads.runs.folder import RunFolder
+from heads.sweeps.search import STUDY
+
+STATUSES = ("complete", "pruned", "failed", "unfinished")
+
+_FIRST = ("name", "status", "error", "key", "head", "corpus", "preset", "task", "seed")
+_FACTS = ("device", "parameters", "epochs", "seconds")
+_KINDS = ("head", "corpus", "preset", "task")
+_SECTIONS = ("data.", "loss.", "train.", "model.")
+
+
+class Paired(NamedTuple):
+    """A metric of one configuration minus that of another, mean over the seeds that both have."""
+
+    difference: float
+    low: float  # 95 % interval over utterances
+    high: float
+    p_value: float  # two-sided, of no difference
+    seeds: tuple[int, ...]
+    utterances: int
+
+
+def collect(sweep: Path) -> pd.DataFrame:
+    """One row a trial, by name.
+
+    Columns: name, status (of `STATUSES`), error, key (hash of the configuration without its seed), every option under its dotted name
+    (lists as JSON text), `encoder.<modality>`, device, parameters, epochs, seconds (of training), `valid.<metric>` at the chosen epoch
+    with its 95 % interval over utterances `valid_low.<metric>` and `valid_high.<metric>`, and `test.<metric>` where the test split was
+    opened. What a trial does not have is missing.
+
+    Args:
+        sweep: Folder with `trials/`.
+
+    Raises:
+        InputError: There are no trials, or a file of one is damaged.
+    """
+    folders = sorted(path for path in (sweep / "trials").glob("*") if path.is_dir())
+    if not folders:
+        raise InputError(f"{sweep / 'trials'}: holds no trials. Give the folder that a sweep wrote to.")
+    table = pd.DataFrame([_trial(RunFolder(path)) for path in folders])
+    table = table.reindex(columns=[*_FIRST, *(name for name in _ordered(table) if name not in _FIRST)])
+    return table.apply(_of_one_type)
+
+
+def write_trials(sweep: Path) -> pd.DataFrame:
+    """Writes what `collect` found to trials.parquet, complete or not at all, and returns it."""
+    table = collect(sweep)
+    write_table(sweep / "trials.parquet", table, {"trials": len(table)})
+    return table
+
+
+def remedy(sweep: Path, name: str) -> str:
+    """What lets a trial that failed be trained again, in words.
+
+    Args:
+        sweep: Folder with `trials/`.
+        name: Of the trial.
+    """
+    if (sweep / STUDY).exists():
+        return "A search trains no trial twice; it begins anew in another --out."
+    if RunFolder(sweep / "trials" / name).lacked_memory:
+        return "The same command tries it again."
+    return f"To try it again, remove trials/{name}/failed.json and give the same command."
+
+
+def encoder_names(table: pd.DataFrame) -> list[str]:
+    """The encoders whose features trials of `collect` have read, by name."""
+    return sorted({name for column in table if column.startswith("encoder.") for name in table[column].dropna()})
+
+
+def applies(table: pd.DataFrame, column: str) -> pd.Series:
+    """(n,) bool, whether this option does something in a trial: a head's own is missing in others, and floors are not trained."""
+    known, heads = table["key"].notna(), table["head"]
+    if column.startswith("model."):
+        return known & heads.isin(heads[table[column].notna()].unique())
+    if column.startswith(("train.", "loss.")):
+        return known & ~heads.isin([name for name, entry in HEADS.items() if entry.floor])
+    return known
+
+
+def varied(table: pd.DataFrame) -> list[str]:
+    """The options whose value is not the same in all trials that have them; the seed is none."""
+    columns = [name for name in table if name in _KINDS or name.startswith(_SECTIONS)]
+    return [name for name in columns if table.loc[applies(table, name), name].nunique(dropna=False) > 1]
+
+
+def ranked(table: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """One row for each configuration with complete trials, the best first; those without a value of the metric last.
+
+    Columns: key, the options that vary (missing where one does nothing), seeds (how many), mean, sd (of a sample; missing for one
+    seed), low and high (95 % interval: of the mean by Student's t over seeds, or, of one seed, by bootstrap over utterances), over
+    (which of the two: seeds, utterances), parameters, epochs and seconds (means).
+
+    Args:
+        table: Of `collect`.
+        metric: A validation value of `HIGHER_IS_BETTER`.
+
+    Raises:
+        InputError: There is no such metric, or no complete trial has it.
+    """
+    higher = lookup(HIGHER_IS_BETTER, metric, "metric")
+    complete = table[table["status"] == "complete"]
+    if f"valid.{metric}" not in table or complete[f"valid.{metric}"].isna().all():
+        raise InputError(f"No complete trial has a validation value of {metric!r}. Choose a metric of a task that was learned.")
+    options = complete[["key", *varied(complete)]].copy()
+    for name in options.columns[1:]:
+        options[name] = options[name].where(applies(complete, name))
+    same = options.drop_duplicates("key").set_index("key")
+    rows = [{"key": key, **same.loc[key], **_spread(part, metric), **_means(part)} for key, part in complete.groupby("key")]
+    found = pd.DataFrame(rows).sort_values("mean", ascending=not higher, na_position="last", kind="stable")
+    return found.reset_index(drop=True)
+
+
+def paired(sweep: Path, a: str, b: str, metric: str) -> Paired:
+    """By how much configuration `a` differs from `b` on the same utterances of the validation split: a paired bootstrap over
+    utterances, in each resample the mean over the seeds that both have.
+
+    Args:
+        sweep: Folder with `trials/`.
+        a: Key of a configuration.
+        b: Key of another.
+        metric: Any but "loss".
+
+    Raises:
+        InputError: A key is unknown, the two have no complete trial of one seed, were validated on other utterances or labels, or do
+            not predict what the metric is of.
+    """
+    expect(METRICS, metric, "metric")
+    return _compared(sweep, a, _drawn(sweep, a, metric), b, _drawn(sweep, b, metric))
+
+
+def pairs(sweep: Path, keys: Iterable[str], metric: str) -> pd.DataFrame:
+    """Every pair of configurations, in their order: a, b, then what `paired` gives (seeds: how many), and why it cannot be tested."""
+    drawn = cache(lambda key: _drawn(sweep, key, metric))
+    rows = []
+    for a, b in combinations(keys, 2):
+        try:
+            test = _compared(sweep, a, drawn(a), b, drawn(b))
+            rows.append({"a": a, "b": b, **test._asdict(), "seeds": len(test.seeds), "note": ""})
+        except InputError as error:
+            rows.append({"a": a, "b": b, "note": str(error)})
+    return pd.DataFrame(rows, columns=["a", "b", *Paired._fields, "note"])
+
+
+class _Drawn(NamedTuple):
+    """A metric of one trial in every resample, and the labels that it is of, sorted by utterance."""
+
+    truth: pd.DataFrame
+    metric: Resampled
+
+
+def _drawn(sweep: Path, key: str, metric: str) -> dict[int, _Drawn]:
+    """Seed → that of each complete trial of a configuration."""
+    columns = ["sentiment"] if metric in SENTIMENT_METRICS else [*EMOTIONS]
+    truths, found = [f"{name}_true" for name in columns], {}
+    for seed, table in _predictions(sweep, key).items():
+        if columns[0] not in table:
+            raise InputError(f"Configuration {key} predicts no {'sentiment' if columns == ['sentiment'] else 'emotions'}.")
+        labelled = table[table[truths].notna().any(axis=1)].sort_index()
+        values, truth = (labelled[names].to_numpy(float) for names in (columns, truths))
+        if columns == ["sentiment"]:
+            resamples = resampled(sentiment_metrics, values[:, 0], truth[:, 0])
+        else:
+            resamples = resampled(emotion_metrics, values, truth)
+        found[seed] = _Drawn(labelled[truths], resamples[metric])
+    return found
+
+
+def _compared(sweep: Path, a: str, first: Mapping[int, _Drawn], b: str, second: Mapping[int, _Drawn]) -> Paired:
+    """Over the seeds that both have. Raises InputError if the two are no pair."""
+    seeds = sorted(first.keys() & second.keys())
+    if not seeds:
+        raise InputError(f"{sweep}: configurations {a} and {b} have no complete trial of the same seed, so they cannot be paired.")
+    sides = [[side[seed] for seed in seeds] for side in (first, second)]
+    truth = sides[0][0].truth
+    if not all(drawn.truth.equals(truth) for side in sides for drawn in side):
+        raise InputError(f"{sweep}: configurations {a} and {b} were validated on other utterances or labels, so they are no pair.")
+    return Paired(*difference(*map(_mean, sides)), tuple(seeds), len(truth))
+
+
+def _mean(trials: Sequence[_Drawn]) -> Resampled:
+    observed, values = zip(*(drawn.metric for drawn in trials), strict=True)
+    return Resampled(float(np.mean(observed)), np.mean(values, axis=0))
+
+
+def _trial(folder: RunFolder) -> dict[str, Any]:
+    row: dict[str, Any] = {"name": folder.path.name, "status": "unfinished", "error": None}
+    config = None
+    if (folder.path / "config.json").is_file():
+        content = folder.config()
+        config = from_mapping(content["config"], str(folder.path / "config.json"))
+        row |= {"key": config.key()} | {name: _cell(value) for name, value in flat(config)}
+        row |= {f"encoder.{modality}": _encoder(facts["encoder"]) for modality, facts in content["encoders"].items()}
+        row |= {"device": content["made"].get("device")}
+    if config and folder.is_complete:
+        return row | _results(folder, config)
+    failure = folder.failure
+    return row if failure is None else row | {"status": "failed", "error": failure}
+
+
+def _results(folder: RunFolder, config: RunConfig) -> dict[str, Any]:
+    metrics = folder.metrics()
+    row = {"status": "pruned" if metrics.get("pruned") else "complete"}
+    row |= {name: metrics[name] for name in ("parameters", "epochs") if name in metrics}
+    values = {"valid": metrics.get("valid", {}), "test": metrics.get("test", {})}
+    if (folder.path / "history.csv").is_file():
+        history = pd.read_csv(folder.path / "history.csv").set_index("epoch")
+        row["seconds"] = float(history["seconds"].sum())
+        if chosen := metrics.get("selected", {}).get(config.train.select):
+            values["valid"] = {"loss": float(history["valid_loss"][chosen["epoch"]])} | values["valid"]
+    for name, (low, high) in metrics.get("valid_interval", {}).items():
+        values.setdefault("valid_low", {})[name], values.setdefault("valid_high", {})[name] = low, high
+    return row | {f"{part}.{name}": value for part, found in values.items() for name, value in found.items()}
+
+
+def _cell(value: Any) -> Any:
+    return json.dumps(value) if isinstance(value, (tuple, list)) else value
+
+
+def _encoder(facts: Any) -> str:
+    """The encoder's name; whatever shows it says when it is untrained."""
+    if not isinstance(facts, Mapping):
+        return str(facts)
+    return f"{facts.get('name')}{' (untrained)' if facts.get('trained') is False else ''}"
+
+
+def _ordered(table: pd.DataFrame) -> list[str]:
+    """Options first, then facts, then metrics."""
+    sections = (*_SECTIONS, "encoder.", *_FACTS, "valid.", "valid_low.", "valid_high.", "test.")
+    return [name for section in sections for name in table if name.startswith(section)]
+
+
+def _of_one_type(column: pd.Series) -> pd.Series:
+    """Numbers as numbers; a column whose values are of several types, of several heads, as JSON text, which Parquet can hold."""
+    known = column.dropna()
+    types = {bool if isinstance(value, (bool, np.bool_)) else float if isinstance(value, Real) else type(value) for value in known}
+    if types == {float}:
+        return pd.to_numeric(column)
+    if len(types) > 1:
+        return column.map(lambda value: json.dumps(value), na_action="ignore")
+    return column.astype(object).where(column.notna(), None)
+
+
+def _spread(part: pd.DataFrame, metric: str) -> dict[str, Any]:
+    values = part[f"valid.{metric}"]
+    found, count = mean_sd([{metric: value} for value in values])[metric], len(values)
+    if count == 1:
+        low, high = (part.iloc[0].get(f"valid_{side}.{metric}", np.nan) for side in ("low", "high"))
+        return {"seeds": 1, "mean": found.mean, "sd": found.sd, "low": low, "high": high, "over": "utterances"}
+    half = stats.t.ppf(0.975, count - 1) * found.sd / np.sqrt(count)
+    return {"seeds": count, "mean": found.mean, "sd": found.sd, "low": found.mean - half, "high": found.mean + half, "over": "seeds"}
+
+
+def _means(part: pd.DataFrame) -> dict[str, float]:
+    return {name: part[name].mean() if name in part else np.nan for name in ("parameters", "epochs", "seconds")}
+
+
+def _predictions(sweep: Path, key: str) -> dict[int, pd.DataFrame]:
+    """Seed → predictions of the complete trials of a configuration."""
+    runs = [RunFolder(path) for path in (sweep / "trials").glob(f"*-{glob.escape(key)}-seed*")]
+    if not runs:
+        raise InputError(f"{sweep}: no trial of configuration {key!r}. Keys are in the column key of trials.parquet.")
+    complete = {run.config()["config"]["seed"]: run.path for run in runs if run.is_complete and not run.metrics().get("pruned")}
+    return {seed: read_table(path / "predictions.parquet").set_index("utterance_id") for seed, path in complete.items()}

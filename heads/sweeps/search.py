@@ -1,0 +1,304 @@
+"""Which run of a sweep comes next, and which is stopped early: an Optuna study in DIR/study.log. Runs are trained in
+`heads.sweeps.session`.
+
+Without a search the runs are those of the grid file, in its order. With one (`--search optuna`) the file's `random` says what is
+sampled how and how many points there are; grid and list, if the file has them, become choices among their values. The sampler is the
+tree-structured Parzen estimator (Bergstra et al., NIPS 2011, https://papers.nips.cc/paper/4443). With pruning (`--prune asha`) a run
+goes on beyond 3, 9, 27, … epochs only if it then is in the best third of those that came so far (ASHA, Li et al., MLSys 2020,
+https://arxiv.org/abs/1810.05934).
+
+The study is a journal that several processes may append to and that a killed one leaves as it was. The draws for a point follow from
+the file's seed, the place of the point and the results known by then, so that a search that goes on needs nothing else. A process
+holds a lock for as long as it lives, under which its runs are noted; runs in progress under a lock that nobody holds are handed out
+again. Optuna is optional, and therefore imported only here, when a search is made.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import itertools
+import json
+import math
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+
+from data.errors import InputError
+from data.lookup import expect, lookup
+from heads.evaluation.metrics import HIGHER_IS_BETTER
+from heads.runs.config import RunConfig
+from heads.sweeps.distributions import Distribution
+from heads.sweeps.grid import Grid
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+    from optuna.storages.journal import JournalFileSymlinkLock
+    from optuna.trial import FrozenTrial
+
+STUDY = "study.log"
+"""Of the folder of a sweep whose runs a study asks for."""
+
+SEARCHES = ("optuna",)
+PRUNERS = ("asha",)
+
+FIRST_RUNG_EPOCHS = 3
+REDUCTION = 3
+"""Of the runs that reach a rung, one of so many goes on; the next rung is so many times as far."""
+
+STATES = {"complete": "COMPLETE", "pruned": "PRUNED", "failed": "FAIL"}
+"""How a run ends, here and in Optuna."""
+
+_NAME = "sweep"
+_ASKED = "asked"
+"""The attribute of a trial that was handed out: its place among all, the run, and the lock of the process that has it."""
+
+
+class Search(contextlib.AbstractContextManager):
+    """The runs of a sweep, one trial of a study for each."""
+
+    def __init__(self, folder: Path, grid: Grid, metric: str, *, search: str | None = None, prune: str | None = None) -> None:
+        """Opens DIR/study.log, or begins it.
+
+        Args:
+            folder: DIR, of the sweep.
+            grid: What is tried.
+            metric: The validation metric that is told and reported, a key of `HIGHER_IS_BETTER`.
+            search: One of `SEARCHES`; None: the runs of the grid as they are.
+            prune: One of `PRUNERS`; None: no run is stopped early.
+
+        Raises:
+            InputError: Optuna is missing, the grid file has nothing to sample from, or the study is damaged or of another sweep.
+        """
+        self._optuna = _import_optuna()
+        self._folder, self._grid, self._search = folder, grid, search
+        if search is not None:
+            expect(SEARCHES, search, "search")
+            if not grid.random:
+                raise InputError(f"{grid.path}: --search {search} needs random: with a count and what to sample from.")
+        self._higher = lookup(HIGHER_IS_BETTER, metric, "metric")
+        self._pruner = self._make_pruner(prune)
+        self._space = {name: _optuna_distribution(what) for name, what in grid.space.items()} if search else {}
+        self._runs = [] if search else grid.configs()
+        self._owner: IO[str] | None = None
+        folder.mkdir(parents=True, exist_ok=True)
+        with self._alone():
+            self._open()
+            self._check({"metric": metric, "--search": search, "--prune": prune, "grid file": _fingerprint(grid, search)})
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Gives up the runs that are in progress here: another process may have them."""
+        if self._owner:
+            Path(self._owner.name).unlink(missing_ok=True)
+            self._owner.close()
+            self._owner = None
+
+    @property
+    def total(self) -> int:
+        """Runs in the end, those that turn out to be repetitions included."""
+        return self._grid.count * self._seeds if self._search else len(self._runs)
+
+    @property
+    def left(self) -> int:
+        """Runs that nobody was asked to do so far."""
+        return self.total - len(self._asked())
+
+    def ask(self, count: int) -> list[tuple[int, RunConfig]]:
+        """The next runs: first those of processes that are gone, then new ones.
+
+        Args:
+            count: How many at most.
+
+        Returns:
+            Number of the trial, and what to run; fewer than `count` if there are no more. A run that came before is left out.
+
+        Raises:
+            InputError: A sampled point is no configuration.
+        """
+        with self._alone():
+            return list(itertools.islice(itertools.chain(self._abandoned(), self._new()), count))
+
+    def report(self, number: int, epoch: int, value: float) -> bool:
+        """Notes the metric after an epoch.
+
+        Args:
+            number: Of the trial; of any process.
+            epoch: From 1.
+            value: Of the metric on the validation split; NaN is worse than any number.
+
+        Returns:
+            Whether to stop the run now.
+        """
+        trial = self._id(number)
+        self._storage.set_trial_intermediate_value(trial, epoch, value)
+        return self._pruner.prune(self._study, self._storage.get_trial(trial))
+
+    def tell(self, number: int, value: float | None, state: str) -> None:
+        """Notes the end of a run. The first that is told of a run counts.
+
+        Args:
+            number: Of the trial; of any process.
+            value: Of the metric on the validation split; a run that ends with NaN has failed.
+            state: A key of `STATES`.
+        """
+        if state == "complete" and value is not None and math.isnan(value):
+            state = "failed"
+        known = self._optuna.trial.TrialState[lookup(STATES, state, "state of a run")]
+        self._study.tell(number, value if state == "complete" else None, state=known, skip_if_finished=True)
+
+    @property
+    def _seeds(self) -> int:
+        return max(1, len(self._grid.seeds))
+
+    def _asked(self) -> list[FrozenTrial]:
+        """Trials that were handed out, or were to be but had come before."""
+        return [trial for trial in self._study.get_trials(deepcopy=False) if _ASKED in trial.user_attrs]
+
+    def _abandoned(self) -> Iterator[tuple[int, RunConfig]]:
+        for trial in self._study.get_trials(deepcopy=False, states=(self._optuna.trial.TrialState.RUNNING,)):
+            asked = trial.user_attrs.get(_ASKED)
+            if asked is None:  # the process was killed before it was handed out
+                self.tell(trial.number, None, "failed")
+            elif not _is_held(self._folder / "study.owners" / asked["owner"]):
+                self._note(trial.number, asked | {"owner": self._own()})
+                yield trial.number, self._config(trial.params, asked["place"])
+
+    def _new(self) -> Iterator[tuple[int, RunConfig]]:
+        while (place := len(asked := self._asked())) < self.total:
+            number, params = self._draw(place, asked)
+            config = self._config(params, place)
+            run = f"{config.key()}-{config.seed}"
+            self._note(number, {"place": place, "run": run, "owner": self._own()})
+            if any(trial.user_attrs[_ASKED]["run"] == run for trial in asked):
+                self.tell(number, None, "failed")
+            else:
+                yield number, config
+
+    def _draw(self, place: int, asked: list[FrozenTrial]) -> tuple[int, dict[str, Any]]:
+        """A new trial; all seeds of a point have the parameters of the first."""
+        first = place - place % self._seeds
+        if self._search and first == place:
+            seed = np.random.SeedSequence([self._grid.seed, place]).generate_state(1)[0]
+            self._study.sampler = self._optuna.samplers.TPESampler(seed=int(seed))
+        elif self._search and not self._study.get_trials(deepcopy=False, states=(self._optuna.trial.TrialState.WAITING,)):
+            [same] = [trial for trial in asked if trial.user_attrs[_ASKED]["place"] == first]
+            self._study.enqueue_trial(same.params)
+        trial = self._study.ask(self._space)
+        return trial.number, trial.params
+
+    def _config(self, params: dict[str, Any], place: int) -> RunConfig:
+        if not self._search:
+            return self._runs[place]
+        chosen = {name: what.values[params[name]] if what.kind == "choice" else params[name] for name, what in self._grid.space.items()}
+        return self._grid.with_seeds(self._grid.at(chosen))[place % self._seeds]
+
+    def _id(self, number: int) -> int:
+        return self._storage.get_trial_id_from_study_id_trial_number(self._storage.get_study_id_from_name(_NAME), number)
+
+    def _note(self, number: int, asked: dict[str, Any]) -> None:
+        self._storage.set_trial_user_attr(self._id(number), _ASKED, asked)
+
+    def _own(self) -> str:
+        """The name of this process's lock."""
+        if self._owner is None:
+            path = self._folder / "study.owners" / uuid.uuid4().hex
+            path.parent.mkdir(exist_ok=True)
+            self._owner = path.open("w")
+            fcntl.flock(self._owner, fcntl.LOCK_EX)
+        return Path(self._owner.name).name
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """No other process asks meanwhile."""
+        with (self._folder / "study.asking").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _make_pruner(self, prune: str | None) -> Any:
+        if prune is None:
+            return self._optuna.pruners.NopPruner()
+        expect(PRUNERS, prune, "pruner")
+        return self._optuna.pruners.SuccessiveHalvingPruner(min_resource=FIRST_RUNG_EPOCHS, reduction_factor=REDUCTION)
+
+    def _open(self) -> None:
+        journal, path = self._optuna.storages.journal, self._folder / STUDY
+        lock = journal.JournalFileSymlinkLock(str(path))
+        _cut_torn_end(path, lock)
+        try:
+            self._storage = self._optuna.storages.JournalStorage(journal.JournalFileBackend(str(path), lock_obj=lock))
+            self._study = self._optuna.create_study(
+                storage=self._storage,
+                study_name=_NAME,
+                direction="maximize" if self._higher else "minimize",
+                pruner=self._pruner,
+                load_if_exists=True,
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{path}: damaged, or no study of Optuna ({error}). Remove it to begin again.") from error
+
+    def _check(self, made: dict[str, str | None]) -> None:
+        """The study is of this sweep."""
+        known = self._study.user_attrs.get("made")
+        if known is None:
+            self._study.set_user_attr("made", made)
+        elif other := [name for name in made if made[name] != known[name]]:
+            raise InputError(f"{self._folder / STUDY}: was begun with another {other[0]}. Choose another --out.")
+
+
+def _import_optuna() -> Any:
+    try:
+        import optuna
+    except ImportError as error:
+        raise InputError("--search and --prune need Optuna, which is not installed. Install it: pip install '.[search]'") from error
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna
+
+
+def _optuna_distribution(what: Distribution) -> BaseDistribution:
+    """A choice is sampled by number, because Optuna takes 1, 1.0 and true for the same."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    if what.kind == "choice":
+        return CategoricalDistribution(range(len(what.values)))
+    if what.kind == "int_uniform":
+        return IntDistribution(*what.values)
+    return FloatDistribution(*what.values, log=what.kind == "log_uniform")
+
+
+def _fingerprint(grid: Grid, search: str | None) -> str:
+    """What a study must have been made for to go on; a search may have a larger count."""
+    asked = dataclasses.asdict(grid) | {"path": None} | ({"count": None} if search else {})
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+
+
+def _is_held(path: Path) -> bool:
+    """Whether a process that lives holds this lock."""
+    try:
+        with path.open("r") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+def _cut_torn_end(path: Path, lock: JournalFileSymlinkLock) -> None:
+    """Removes the part of a line that a machine going down leaves at the end of a journal: nobody has read it, and what is appended
+    to it could not be read."""
+    if not path.exists():
+        return
+    lock.acquire()
+    try:
+        with path.open("r+b") as file:
+            file.truncate(file.read().rfind(b"\n") + 1)
+    finally:
+        lock.release()

@@ -1,0 +1,246 @@
+"""Which rows the tables of the paper have here: heads, configurations, presets, and what each row is a reproduction of.
+
+The paper's numbers are in `heads.tables.paper`, the points of its figures and of Table III in `heads/grids`. How rows are trained is in
+`heads.tables.build`.
+"""
+
+import dataclasses
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
+
+from data.lookup import lookup
+from heads.evaluation.metrics import SENTIMENT_METRICS
+from heads.models.base import TASKS
+from heads.models.mmolre import FamilyOptions
+from heads.models.registry import FLOOR, HEADS
+from heads.runs.config import PRESETS, RunConfig, make_config, read_yaml
+from heads.sweeps.grid import read_grid
+from heads.tables import paper
+
+GRIDS = {path.stem: path for path in sorted((Path(__file__).parent.parent / "grids").glob("*.yaml"))}
+"""Grid files that come with the program."""
+
+TASK_WORDS = {"msa": "sentiment", "mer": "emotions", "both": "sentiment and emotions"}
+
+GROUPS = {
+    "token": "Heads that read one utterance",
+    "context": "Heads that read whole videos (a clip is predicted with its neighbours in the same split)",
+    "other tools": "Other tools (imported predictions)",
+    "floor": "Floors",
+}
+"""What rows are kept apart by."""
+
+PRESET_WORDS = {
+    "native": "trained as its authors trained it, as far as one loop can",
+    "common": "one recipe for all heads, MMoLRE's family at its light size",
+    "light": "small and quick, not at its published size",
+    "paper-mosi": "the MMoLRE paper's size and training on CMU-MOSI",
+    "paper-mosei": "the MMoLRE paper's size and training on CMU-MOSEI",
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table or figure of the paper."""
+
+    title: str
+    task: str  # whose metrics it shows
+    metrics: tuple[str, ...]  # that are printed
+    further: tuple[str, ...] = ()  # that are in the CSV file as well
+    corpora: tuple[str, ...] = ("mosei",)
+    grid: str | None = None  # a key of GRIDS with its points; else its rows are heads
+    preset: str = "common"  # unless asked otherwise
+
+
+_FURTHER = tuple(f"{name}_{metric}" for name in (*paper.EMOTIONS, "mean") for metric in ("macro_f1", "balanced_acc"))
+
+TABLES = {
+    "table1": Table("Table I: sentiment", "msa", SENTIMENT_METRICS, corpora=paper.CORPORA),
+    "table2": Table("Table II: emotions", "mer", paper.EMOTION_COLUMNS, _FURTHER),
+    "table3": Table("Table III: ranks of the shared experts", "msa", SENTIMENT_METRICS, grid="table3", preset="paper"),
+    "fig2": Table("Figure 2: number of experts and top-k", "msa", SENTIMENT_METRICS, grid="fig2", preset="paper"),
+    "fig3": Table("Figure 3: ablation", "msa", SENTIMENT_METRICS, grid="fig3", preset="paper"),
+}
+"""What `python -m heads tables --only` can be given."""
+
+
+class Kind(NamedTuple):
+    """What a row is a reproduction of, in a word or two and at length."""
+
+    short: str
+    long: str
+
+
+NOTHING: Mapping[str, float] = MappingProxyType({})
+"""What the paper has of a row that is not in it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """One row of a table, of all its seeds."""
+
+    table: str
+    method: str
+    paper: Mapping[str, float]  # metric → the paper's
+    config: RunConfig  # with whatever seed
+
+    origin = "ours"
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What was run."""
+        return {"head": self.config.head, "task": self.config.task, "preset": self.config.preset}
+
+    @property
+    def group(self) -> str:
+        """A key of `GROUPS`."""
+        head = HEADS[self.config.head].head
+        return "floor" if head is None else "context" if head.context else "token"
+
+    @property
+    def kind(self) -> Kind:
+        """What it is a reproduction of, and what it is not."""
+        entry, task = HEADS[self.config.head], TABLES[self.table].task
+        short = entry.reproduction
+        if entry.floor:
+            return Kind(short, entry.summary)
+        long = f"{'a variant of ' if entry.is_variant else ''}{entry.source}: {entry.summary}"
+        if entry.is_variant:
+            long += "; frozen features leave out a part that makes the method what it is"
+        if entry.published is None:
+            short += ", transferred"
+            long += "; it comes from another field, and stands where the comparison of MMoLRE's paper puts it"
+        elif task not in TASKS[entry.published]:
+            short += ", extension"
+            words = TASK_WORDS[entry.published], TASK_WORDS[task]
+            long += "; published on these corpora for {} only, what it does for {} is our extension".format(*words)
+        return Kind(short, f"{long}; {preset_words(self.config.preset)}")
+
+
+@dataclass(frozen=True, eq=False)
+class NeverRow:
+    """One row of Table II, of what never predicts an emotion: every classifier has to beat it."""
+
+    table: str
+
+    method, origin, group = "never predicts an emotion", "ours", "floor"
+    paper = NOTHING
+    facts = MappingProxyType({"head": "", "task": "mer", "preset": ""})
+    kind = Kind("floor", "says of every clip that the emotion is absent")
+
+
+@dataclass(frozen=True, eq=False)
+class ImportedRow:
+    """One row of a table, of predictions that another tool made."""
+
+    table: str
+    method: str
+    file: Path
+
+    origin, group = "imported", "other tools"
+    paper = NOTHING
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """The task that it was asked for; no head of ours and no preset."""
+        return {"head": "", "task": TABLES[self.table].task, "preset": ""}
+
+    @property
+    def kind(self) -> Kind:
+        """Where it is from."""
+        return Kind("imported predictions", f"predictions of another tool, read from {self.file.name}")
+
+
+@dataclass(frozen=True)
+class Group:
+    """The rows of one table on one corpus."""
+
+    table: str
+    corpus: str
+    rows: tuple[Row, ...]
+
+    @property
+    def floor(self) -> Row:
+        """The last of them."""
+        return self.rows[-1]
+
+
+def rows(table: str, corpus: str, preset: str | None, heads: Sequence[str] | None) -> list[Row]:
+    """The rows of a table on a corpus, in the paper's order, those that the paper does not have behind them, the floor last.
+
+    Args:
+        table: A key of `TABLES`.
+        corpus: One of the table's.
+        preset: native or paper (as published, see `preset_for`), any other key of PRESETS, or a YAML file, for all; the table's own if
+            None.
+        heads: Only these. In Tables I and II they may be heads that the paper does not have there.
+
+    Returns:
+        Only the floor if no head of `heads` can be in the table.
+
+    Raises:
+        InputError: There is no such preset, or a configuration cannot be.
+    """
+    preset = preset or TABLES[table].preset
+    configs = _points(table, corpus, preset, heads) if TABLES[table].grid else _heads(table, corpus, preset, heads)
+    known = paper.published(table, corpus)
+    found = {}
+    for config in [*configs, _config(table, FLOOR, corpus, preset)]:
+        key = _key(table, config)
+        found[key] = Row(table, *(known[key] if key in known else paper.Published(_method(key), {})), config)
+    return list(found.values())
+
+
+def preset_words(preset: str) -> str:
+    """What a preset, or a file of settings, is for a row."""
+    return f"preset {preset}: {PRESET_WORDS[preset]}" if preset in PRESET_WORDS else f"settings of {Path(preset).name}"
+
+
+def preset_for(preset: str, head: str, corpus: str) -> str:
+    """The preset of one head: as published (native, paper), what has settings in native has native, and the rest of MMoLRE's family has
+    one preset for each corpus."""
+    if preset.endswith((".yaml", ".yml")):
+        return preset
+    if lookup({**PRESETS, "paper": None}, preset, "preset") is not None and preset != "native":
+        return preset
+    is_native = head in read_yaml(PRESETS["native"])["heads"] or not issubclass(HEADS[head].options, FamilyOptions)
+    return "native" if is_native else f"paper-{corpus}"
+
+
+def _heads(table: str, corpus: str, preset: str, heads: Sequence[str] | None) -> list[RunConfig]:
+    """Those of the paper's table, or those asked for that can learn its task."""
+    known, task = list(paper.published(table, corpus)), TABLES[table].task
+    asked = known if heads is None else [*(head for head in known if head in heads), *(head for head in heads if head not in known)]
+    return [_config(table, head, corpus, preset) for head in asked if head != FLOOR and task in TASKS[HEADS[head].task or "both"]]
+
+
+def _config(table: str, head: str, corpus: str, preset: str) -> RunConfig:
+    """A head on both tasks if it learns them at once, else on the table's."""
+    task = HEADS[head].task or ("both" if head in paper.JOINT else TABLES[table].task)
+    return make_config(head, corpus, preset_for(preset, head, corpus), {"task": task}, f"{table}, head {head}")
+
+
+def _points(table: str, corpus: str, preset: str, heads: Sequence[str] | None) -> list[RunConfig]:
+    """The points of a grid file, which are all of MMoLRE's family, with another preset."""
+    grid = read_grid(GRIDS[TABLES[table].grid], corpus)
+    grid = dataclasses.replace(grid, fixed={**grid.fixed, "preset": preset_for(preset, "mmolre", corpus)}, seeds=())
+    return [config for config in grid.configs() if heads is None or config.head in heads]
+
+
+def _key(table: str, config: RunConfig) -> Hashable:
+    """What `paper.published` calls a row."""
+    mixture = getattr(config.model, "mixture", None)
+    if table == "table3" and mixture is not None:
+        return mixture.rank
+    return (mixture.experts, mixture.top_k) if table == "fig2" and mixture is not None else config.head
+
+
+def _method(key: Hashable) -> str:
+    """What a row is called that the paper does not have here."""
+    if isinstance(key, tuple):
+        return f"n = {key[0]}, k = {key[1]}"
+    elsewhere = {**paper.FIGURE_3, **paper.TABLE_2, **paper.TABLE_1["mosei"]}
+    return elsewhere[key].method if key in elsewhere else str(key)

@@ -1,0 +1,157 @@
+"""From a configuration and a cache to a run folder.
+
+The loop of training is in `heads.training.loop`, the floors of scikit-learn in `heads.models.simple`, what is made of a finished run in
+`heads.runs.evaluate`, what is printed in `heads.evaluation.console`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from data.errors import InputError
+from data.tensors import CorpusTensors
+from heads.evaluation import predictions
+from heads.evaluation.predictions import Predictions
+from heads.models.base import TASKS
+from heads.models.registry import HEADS
+from heads.runs import config as configs
+from heads.runs.build import build_head
+from heads.runs.config import RunConfig
+from heads.runs.devices import watched
+from heads.runs.evaluate import assess, draw_routing, write_routing
+from heads.runs.folder import VERSION, RunFolder, predictions_table
+from heads.runs.rows import labelled_rows
+from heads.runs.run_data import Material, encoders
+from heads.training.loop import Advance, Run, train
+from heads.training.plan import epoch_plan, steps_per_epoch
+from heads.training.solo import Solo
+
+
+def with_seed(material: Material, seed: int) -> Material:
+    """The same with another seed, 0 or more."""
+    return dataclasses.replace(material, config=configs.change(material.config, {"seed": seed}, "--seed"))
+
+
+def facts(material: Material) -> str:
+    """One line on what a run reads and makes."""
+    config, tensors = material.config, material.tensors
+    counts = " + ".join(f"{len(labelled_rows(config, tensors, split)):,} {split}" for split in ("train", "valid"))
+    emotions = f", {config.data.emotions} emotions" if "mer" in TASKS[config.task] else ""
+    where = "streamed from disk" if tensors.is_streamed else f"on {tensors.device}"
+    features = f"{' + '.join(config.data.modalities)} features {where}" if config.data.modalities else "no features"
+    return f"{counts} utterances{emotions}, {features}"
+
+
+def steps(material: Material) -> int:
+    """Steps of all epochs of a run; 0 for a floor."""
+    config = material.config
+    if HEADS[config.head].floor:
+        return 0
+    plan = epoch_plan(config, material.tensors, labelled_rows(config, material.tensors, "train"), 1)
+    return config.train.max_epochs * steps_per_epoch(config, plan)
+
+
+def run_folder(config: RunConfig, out: Path) -> RunFolder:
+    """Where a run of this configuration goes below `out`."""
+    preset = Path(config.preset).stem
+    return RunFolder(out / f"{config.corpus}-{config.head}-{preset}-{config.key()}-seed{config.seed}")
+
+
+def fit(material: Material, folder: RunFolder, advance: Advance = lambda steps, note: None) -> dict[str, Any]:
+    """Trains a run, or goes on with it, and writes its results; a complete one is left as it is.
+
+    Returns:
+        What is in metrics.json.
+
+    Raises:
+        InputError: The folder holds another run, the configuration does not fit the data, or memory runs out.
+    """
+    floor = HEADS[material.config.head].floor
+    with watched(material.tensors.device):
+        # made before anything is written, because it may refuse
+        engine = None if folder.is_complete or floor else Solo(Run(material.config, material.tensors, folder))
+        folder.begin(describe(material))
+        if engine:
+            train([engine.run], engine, finish, advance=advance)
+            draw_routing(folder, "xray")
+        elif not folder.is_complete:
+            _fit_floor(material, folder, floor)
+    return folder.metrics()
+
+
+def finish(run: Run, error: InputError | None = None) -> None:
+    """Writes checkpoints, history, predictions and metrics of a run that is over.
+
+    Raises:
+        InputError: The run failed, with that error.
+    """
+    if error:
+        raise error
+    config, folder, best = run.config, run.folder, run.selection.best
+    for name in best:
+        chosen = name == config.train.select
+        folder.save_checkpoint("checkpoint.safetensors" if chosen else f"best-{name}.safetensors", run.best[name])
+    folder.write_history(run.history)
+    head = build_head(config, run.tensors)
+    head.load_state_dict(run.best[config.train.select])
+    found = predictions.predict(head, run.tensors, run.valid_rows, 4 * config.train.batch_size, config.train.precision)
+    _write_results(
+        config,
+        run.tensors,
+        folder,
+        found,
+        {
+            "parameters": sum(parameter.numel() for parameter in head.parameters()),
+            "epochs": run.epoch,
+            **({} if run.is_over else {"pruned": True}),
+            "selected": {name: {"epoch": epoch, "value": value} for name, (epoch, value) in best.items()},
+        },
+    )
+
+
+def _fit_floor(material: Material, folder: RunFolder, floor: str) -> None:
+    config, tensors = material.config, material.tensors
+    found, chosen = predictions.predict_floor(floor, config.task, tensors, labelled_rows(config, tensors, "valid"), tensors)
+    _write_results(config, tensors, folder, found, {"chosen": chosen})
+
+
+def _write_results(config: RunConfig, tensors: CorpusTensors, folder: RunFolder, found: Predictions, facts: Mapping[str, Any]) -> None:
+    values, intervals = assess(found, tensors)
+    folder.write_predictions("predictions.parquet", predictions_table(found, tensors.targets), {"split": "valid"})
+    write_routing(folder, found, tensors.targets, "xray")
+    head = {"head": config.head, "corpus": config.corpus, "task": config.task, "seed": config.seed}
+    folder.write_metrics({**head, **facts, "valid": values, "valid_interval": intervals})
+    folder.remove_state()
+
+
+def describe(material: Material) -> dict[str, Any]:
+    """What config.json holds. "made" is for the reader; the rest identifies the run."""
+    config, corpus = material.config, material.corpus
+    files = {modality: corpus.features[modality].name for modality in config.data.modalities}
+    ledger = corpus.pseudo_labels.name if config.data.emotions == "pseudo" and corpus.pseudo_labels else None
+    return {
+        "version": VERSION,
+        "config": config.as_dict(),
+        "manifest": corpus.manifest.name,
+        "features": files,
+        "pseudo_labels": ledger,
+        "encoders": encoders(corpus, config.data.modalities),
+        "made": {
+            "cache": str(corpus.manifest.parent.parent.resolve()),
+            "device": str(material.tensors.device),
+            "python": platform.python_version(),
+            "packages": {name: _version(name) for name in ("torch", "numpy", "scikit-learn", "safetensors")},
+        },
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,224 @@
+"""Many runs on a device as one batched model: their parameters are stacked, and one step of all is one forward and one backward pass.
+
+The runs' heads have the same shapes; seeds, learning rates, weight decay, dropout rates, loss weights, top-k, labels, patience and
+whatever else of `FREE` may differ. Each run has its own initialisation, order of the data, dropout masks, clipping, optimizer state
+and end, and its result is that of `heads.training.solo`, to float tolerance. Which runs can stand together is said by
+`signature`; how many do, in `heads.sweeps.session`.
+"""
+
+import copy
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import functional_call, stack_module_state, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from data.tensors import Batch
+from heads.evaluation.predictions import Predictions, autocast, evaluation_plan, gathered
+from heads.models import options
+from heads.models.base import Aux, HeadOutput
+from heads.models.losses import total_loss
+from heads.models.parts.randomness import drawing_from
+from heads.models.registry import HEADS
+from heads.runs.build import build_head
+from heads.runs.devices import watched
+from heads.training.loop import Run, below
+from heads.training.solo import OPTIMIZERS
+
+_TRAIN = ("lr", "weight_decay", "warmup", "schedule", "plateau_patience", "plateau_factor", "clip_norm", "clip_value", "average")
+_UNTIL = ("max_epochs", "patience", "select", "keep", "reset_optimizer")
+FREE = {
+    *("preset", "seed", "data.emotions", "data.minimum_similarity", "loss.sentiment_weight", "loss.emotion_weight"),
+    *(f"train.{name}" for name in _TRAIN + _UNTIL),
+}
+"""Options that may differ in a pack, besides those of the head that are buffers of it, `top_k` and the dropout rates, and `init_scale`,
+which says where it starts."""
+
+
+def signature(run: Run) -> tuple[Any, ...] | None:
+    """Runs with equal signatures can be trained together; None if the head can only be trained alone: it
+    says so, or reads whole videos, of which batches have different numbers of utterances.
+
+    Raises:
+        InputError: An option of the head is out of its range, or its parameters are more than any memory has.
+    """
+    config = run.config
+    shapes = _shapes(config.head, config.model, tuple(run.tensors.dims.items()), config.task)
+    if not HEADS[config.head].packs:
+        return None
+    kept = {name: value for name, value in options.flat(config) if name not in FREE}
+    return (*((name, _shape(name, value)) for name, value in kept.items()), shapes, len(run.rows), tuple(run.valid_rows.tolist()))
+
+
+@cache
+def _shapes(head: str, model: Any, dims: tuple[tuple[str, int], ...], task: str) -> tuple[torch.Size, ...]:
+    """Of a head's parameters: where top-k decides the width of experts, too, it says something about shapes."""
+    with torch.device("meta") as meta, watched(meta):  # sizes that no number of bytes can be of
+        return tuple(parameter.shape for parameter in HEADS[head].head(model, dict(dims), task).parameters())
+
+
+def _shape(name: str, value: Any) -> Any:
+    """What an option says about shapes: a dropout rate whether there is any, top-k and the start nothing."""
+    last = name.rpartition(".")[2]
+    if name.startswith("model.") and last.endswith("dropout"):
+        return value > 0
+    return None if name.startswith("model.") and last in ("top_k", "init_scale") else value
+
+
+class Pack:
+    """The engine of K runs with one signature; see `heads.training.loop.Engine`. Parameters are rows of one (K, P) tensor."""
+
+    def __init__(self, runs: Sequence[Run]) -> None:
+        """Raises InputError when an option is out of its range."""
+        heads = [build_head(run.config, run.tensors) for run in runs]
+        self.shapes = {name: value.shape for name, value in heads[0].named_parameters()}
+        self.buffers = stack_module_state(heads)[1]
+        self.template = copy.deepcopy(heads[0]).to("meta")
+        flat = torch.stack([torch.cat([value.detach().flatten() for value in head.parameters()]) for head in heads])
+        averages = any(run.config.train.average for run in runs)
+        self.averaged_before = torch.zeros(len(runs), device=flat.device)  # 0: the average of a run starts with its next step
+        self._hold(list(runs), flat, flat.clone() if averages else None, [{} for _ in runs])
+
+    def _hold(self, runs: list[Run], flat: Tensor, average: Tensor | None, states: Sequence[dict[str, Tensor]]) -> None:
+        """Takes runs with their parameters (K, P), the moving average of those, and the optimizer's state of each."""
+        self.runs, self.flat, self.average = runs, flat.requires_grad_(), average
+        self.rows = flat.detach().unbind()  # torch's optimizers have a learning rate per tensor
+        groups = [{"params": [row], "weight_decay": run.config.train.weight_decay} for row, run in zip(self.rows, runs, strict=True)]
+        self.optimizer = OPTIMIZERS[runs[0].config.train.optimizer](groups, lr=0.0, fused=True)
+        self.optimizer.state.update({row: state for row, state in zip(self.rows, states, strict=True) if state})
+        self.clip_norm, self.clip_value = (self._column(name, torch.inf) for name in ("clip_norm", "clip_value"))
+        self.decay = self._column("average", 0.0)
+        weights = [run.config.loss.weights() for run in runs]
+        self.weights = {task: torch.tensor([one[task] for one in weights], device=flat.device) for task in weights[0]}
+        self.emotions = torch.stack([run.tensors.emotions for run in runs])
+
+    def _column(self, option: str, otherwise: float) -> Tensor:
+        """(K, 1) values of an option of training."""
+        values = [getattr(run.config.train, option) for run in self.runs]
+        return torch.tensor([[otherwise if value is None else value] for value in values], device=self.flat.device)
+
+    def begin(self, stage: str, epochs: Sequence[int]) -> None:
+        self.template.train()
+        for row, run in zip(self.rows, self.runs, strict=True):
+            if run.config.train.reset_optimizer:
+                self.optimizer.state.pop(row, None)
+
+    def accumulate(self, batch: Batch, keys: Tensor, share: float) -> Tensor:
+        config, count = self.runs[0].config, len(self.runs)
+        features, masks = ({m: x.unflatten(0, (count, -1)) for m, x in part.items()} for part in (batch.features, batch.masks))
+        index, sentiment = batch.index.view(count, -1), batch.sentiment.view(count, -1)
+        emotions = self.emotions[torch.arange(count, device=index.device)[:, None], index]
+        runs_batch = (features, masks, sentiment, emotions, index)
+
+        def loss(parameters: Any, buffers: Any, weights: Any, key: Tensor, *parts: Any) -> Tensor:
+            own = Batch(*parts)
+            with drawing_from(key):
+                output = functional_call(self.template, (parameters, buffers), (own,))
+            return total_loss(output, own, config.loss, weights)
+
+        with autocast(self.flat.device, config.train.precision), sdpa_kernel(SDPBackend.MATH):
+            losses = vmap(loss)(self._views(self.flat), self.buffers, self.weights, keys, *runs_batch) * share
+            losses.sum().backward()
+        return losses.detach()
+
+    def step(self, rates: Sequence[float]) -> None:
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
+        gradient = self.flat.grad
+        if any(run.config.train.clip_value for run in self.runs):
+            gradient.clamp_(-self.clip_value, self.clip_value)
+        norms = torch.linalg.vector_norm(gradient, dim=1, keepdim=True)
+        gradient.mul_((self.clip_norm / (norms + 1e-6)).clamp(max=1))  # as torch.nn.utils.clip_grad_norm_
+        for row, own in zip(self.rows, gradient, strict=True):
+            row.grad = own
+        self.optimizer.step()
+        self.flat.grad = None
+        if self.average is not None:
+            kept = self.decay * self.averaged_before[:, None]
+            self.average.lerp_(self.flat.detach(), 1 - kept)
+            self.averaged_before.fill_(1)
+
+    def evaluate(self) -> list[Predictions]:
+        first = self.runs[0]
+        self.template.eval()
+        found: list[list[tuple[Tensor, HeadOutput]]] = [[] for _ in self.runs]
+        plan = evaluation_plan(self.template, first.tensors, first.valid_rows, first.config.train.batch_size)
+        state = self._views(self._shown), self.buffers
+        with torch.no_grad(), autocast(self.flat.device, first.config.train.precision), sdpa_kernel(SDPBackend.MATH):
+            for batch in first.tensors.batches(plan):
+                outputs = vmap(lambda *one, batch=batch: _tensors(functional_call(self.template, one, (batch,))))(*state)
+                for number, parts in enumerate(found):
+                    parts.append((batch.index, _output({name: value[number] for name, value in outputs.items()})))
+        return [gathered(parts) for parts in found]
+
+    def parameters(self, number: int) -> dict[str, Tensor]:
+        values = self._named(self._shown, number) | {name: value[number] for name, value in self.buffers.items()}
+        names = {id(tensor): name for name, tensor in (*self.template.named_parameters(), *self.template.named_buffers())}
+        whole = self.template.state_dict(keep_vars=True)  # a module that a head has twice has two names in it
+        return {name: values[names[id(tensor)]].cpu().clone() for name, tensor in whole.items()}
+
+    def state(self, number: int) -> dict[str, Tensor]:
+        values = self._named(self.flat.detach(), number) | {name: value[number] for name, value in self.buffers.items()}
+        tensors = {f"head/{name}": value for name, value in values.items()}
+        if self.average is not None and self.runs[number].config.train.average:
+            tensors |= {f"average/{name}": value for name, value in values.items()}
+            tensors |= {f"average/{name}": value for name, value in self._named(self.average, number).items()}
+        for key, moment in self.optimizer.state.get(self.rows[number], {}).items():
+            of_name = self._named(moment[None], 0) if moment.dim() else dict.fromkeys(self.shapes, moment)
+            tensors |= {f"optimizer/{name}/{key}": value for name, value in of_name.items()}
+        return tensors
+
+    def load(self, number: int, state: Mapping[str, Tensor]) -> None:
+        head, average, moments = (below(state, part) for part in ("head", "average", "optimizer"))
+        with torch.no_grad():
+            self.flat[number] = self._joined(head)
+            for name, value in self.buffers.items():
+                value[number] = head[name]
+            if self.average is not None:
+                self.average[number] = self._joined(average or head)
+                self.averaged_before[number] = 1
+        if moments:
+            step = moments[f"{next(iter(self.shapes))}/step"].to(self.flat.device)
+            joined = {key: self._joined({name: moments[f"{name}/{key}"] for name in self.shapes}) for key in ("exp_avg", "exp_avg_sq")}
+            self.optimizer.state[self.rows[number]] = {"step": step, **joined}
+
+    def keep(self, numbers: Sequence[int]) -> None:
+        if not numbers:
+            return  # whoever made the pack lets go of it
+        picked = torch.tensor(numbers, device=self.flat.device)
+        states = [self.optimizer.state.get(self.rows[number], {}) for number in numbers]
+        self.buffers = {name: value[picked] for name, value in self.buffers.items()}
+        self.averaged_before = self.averaged_before[picked]
+        average = None if self.average is None else self.average[picked]
+        self._hold([self.runs[number] for number in numbers], self.flat.detach()[picked], average, states)
+
+    @property
+    def _shown(self) -> Tensor:
+        return self.flat.detach() if self.average is None else self.average
+
+    def _views(self, flat: Tensor) -> dict[str, Tensor]:
+        """(K, P) → name → (K, …)"""
+        parts = flat.split([shape.numel() for shape in self.shapes.values()], 1)
+        return {name: part.unflatten(1, shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
+
+    def _named(self, flat: Tensor, number: int) -> dict[str, Tensor]:
+        """(K, P) → name → the tensor of one run."""
+        return {name: value[0] for name, value in self._views(flat[number : number + 1]).items()}
+
+    def _joined(self, named: Mapping[str, Tensor]) -> Tensor:
+        """Name → tensor, of one run → (P,)"""
+        return torch.cat([named[name].flatten() for name in self.shapes]).to(self.flat.device)
+
+
+def _tensors(output: HeadOutput) -> dict[str, Tensor]:
+    """The predictions and gates of an output: what a function below vmap may return."""
+    found = {"sentiment": output.sentiment, "emotion_logits": output.emotion_logits}
+    found |= {f"routing/{name}": gates for name, gates in output.aux.routing.items()}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _output(tensors: Mapping[str, Tensor]) -> HeadOutput:
+    return HeadOutput(tensors.get("sentiment"), tensors.get("emotion_logits"), Aux(routing=below(tensors, "routing")))

@@ -1,0 +1,131 @@
+"""One run on a device: its head, its optimizer, one step. The loop around it is in `heads.training.loop`, many runs at once in
+`heads.training.pack`."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from data.tensors import Batch
+from heads.evaluation.predictions import Predictions, autocast, predict
+from heads.models.base import Head
+from heads.models.losses import total_loss
+from heads.models.parts.randomness import drawing_from
+from heads.runs.build import build_head
+from heads.runs.config import TrainOptions
+from heads.training.loop import Run, below
+
+OPTIMIZERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
+
+
+class Solo:
+    """The engine of one run; see `heads.training.loop.Engine`."""
+
+    def __init__(self, run: Run) -> None:
+        """Raises InputError when an option is out of its range."""
+        self.run, options = run, run.config.train
+        self.head = build_head(run.config, run.tensors)
+        self.head.prepare(run.tensors.sentiment, run.tensors.emotions, _mask(run))
+        self.average = averaged(self.head, options.average)
+        self.factors = [self.head.lr_factor(name) for name, _ in self.head.named_parameters()]
+        self.optimizer = self._new_optimizer()
+
+    def _new_optimizer(self) -> torch.optim.Optimizer:
+        options = self.run.config.train
+        groups = [{"params": [parameter]} for parameter in self.head.parameters()]
+        if len(set(self.factors)) == 1:  # in one group all parameters are changed by one kernel
+            groups = [{"params": list(self.head.parameters())}]
+        return OPTIMIZERS[options.optimizer](groups, lr=options.lr, weight_decay=options.weight_decay, fused=True)
+
+    @property
+    def shown(self) -> Head:
+        """The head that is evaluated and kept: the one that is trained, or the moving average of its parameters."""
+        return self.average.module if self.average else self.head
+
+    def begin(self, stage: str, epochs: Sequence[int]) -> None:
+        self.head.train()
+        if self.run.config.train.reset_optimizer and stage == self.head.stages[0]:
+            self.optimizer = self._new_optimizer()
+        for name, parameter in self.head.named_parameters():
+            parameter.requires_grad_(self.head.trains(name, stage))
+        self.head.begin(stage, epochs[0])
+
+    def accumulate(self, batch: Batch, keys: Tensor, share: float) -> Tensor:
+        config = self.run.config
+        with autocast(self.run.tensors.device, config.train.precision), drawing_from(keys[0]):
+            output = self.head(batch)
+            loss = total_loss(output, batch, config.loss, config.loss.weights()) * share
+            loss.backward()
+        with torch.no_grad():
+            self.head.remember(batch, output)
+        return loss.detach()
+
+    def step(self, rates: Sequence[float]) -> None:
+        options = self.run.config.train
+        for group, factor in zip(self.optimizer.param_groups, self.factors, strict=False):
+            group["lr"] = rates[0] * factor
+        clip(self.head, options)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        if self.average:
+            self.average.update_parameters(self.head)
+
+    def evaluate(self) -> list[Predictions]:
+        run, options = self.run, self.run.config.train
+        return [predict(self.shown, run.tensors, run.valid_rows, 4 * options.batch_size, options.precision)]
+
+    def parameters(self, number: int) -> dict[str, Tensor]:
+        return {name: value.detach().cpu().clone() for name, value in self.shown.state_dict().items()}
+
+    def state(self, number: int) -> dict[str, Tensor]:
+        tensors = {f"head/{name}": value for name, value in _tensors(self.head).items()}
+        if self.average:
+            tensors |= {f"average/{name}": value for name, value in _tensors(self.average.module).items()}
+        for name, parameter in self.head.named_parameters():
+            moments = self.optimizer.state.get(parameter, {})
+            tensors |= {f"optimizer/{name}/{key}": value for key, value in moments.items()}
+        return tensors
+
+    def load(self, number: int, state: Mapping[str, Tensor]) -> None:
+        _copy(below(state, "head"), self.head)
+        if self.average:
+            _copy(below(state, "average"), self.average.module)
+            self.average.n_averaged.fill_(1)  # it holds an average, so that the next update does not start a new one
+        content, moments = self.optimizer.state_dict(), below(state, "optimizer")
+        of_parameter = (below(moments, name) for name, _ in self.head.named_parameters())
+        content["state"] = {number: found for number, found in enumerate(of_parameter) if found}
+        self.optimizer.load_state_dict(content)
+
+    def keep(self, numbers: Sequence[int]) -> None:
+        """One run is kept as it is, or is over."""
+
+
+def averaged(head: Head, decay: float) -> AveragedModel | None:
+    """The moving average of a head's parameters over its steps; None without a decay."""
+    return AveragedModel(head, multi_avg_fn=get_ema_multi_avg_fn(decay)) if decay else None
+
+
+def clip(head: nn.Module, options: TrainOptions) -> None:
+    """Limits each number of the gradient and then its norm, as far as the options ask for it."""
+    if options.clip_value is not None:
+        nn.utils.clip_grad_value_(head.parameters(), options.clip_value, foreach=True)
+    if options.clip_norm is not None:
+        nn.utils.clip_grad_norm_(head.parameters(), options.clip_norm, foreach=True)
+
+
+def _mask(run: Run) -> Tensor:
+    training = torch.zeros(len(run.tensors.targets), dtype=torch.bool)
+    training[torch.from_numpy(run.rows)] = True
+    return training.to(run.tensors.device)
+
+
+def _tensors(head: nn.Module) -> dict[str, Tensor]:
+    """All parameters and buffers, those that are no part of checkpoints included."""
+    return dict(head.named_parameters()) | dict(head.named_buffers())
+
+
+def _copy(state: Mapping[str, Tensor], head: nn.Module) -> None:
+    with torch.no_grad():
+        for name, tensor in _tensors(head).items():
+            tensor.copy_(state[name])

@@ -1,0 +1,175 @@
+"""From utterances to features: decoding beside the encoder, batches of like lengths, nothing held longer than needed.
+
+What an encoder does with one batch is in `pipeline.encoding.encoders`; which utterances make a shard is decided in `pipeline.plan`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pandas as pd
+
+from data.errors import InputError
+from data.media import SAMPLE_RATE_HZ, cut, decode
+from pipeline.encoding.encoders import Prepared
+
+T = TypeVar("T")
+
+WINDOW_BYTES = 128 << 20
+"""Prepared input that is held at a time. Batches are composed inside this window, so memory does not grow with the corpus."""
+_LOOK_AHEAD = 64
+"""Utterances that may lie decoded before the encoder has asked for them."""
+_ERROR_SAMPLE = 8
+"""Utterances of a shard on which the error of bfloat16 is measured."""
+
+
+def extract(
+    encoder: Any,
+    items: Iterable[tuple[int, Prepared]],
+    write: Callable[[int, np.ndarray], None],
+    progress: Callable[[int], None] = lambda count: None,
+) -> None:
+    """Encodes utterances and hands each one's features to `write`, in the order in which they come about.
+
+    Args:
+        encoder: One of `pipeline.encoding.encoders`.
+        items: (index, utterance), see `prepare`; consumed in a thread of its own, so that decoding never keeps the encoder waiting.
+        write: Gets (index, (T, D) float32).
+        progress: Gets the number of utterances finished since the last call.
+
+    Raises:
+        InputError: What `items` raises, or the device has not the memory for an utterance.
+    """
+    for window in _windows(_prefetch(items, _LOOK_AHEAD)):
+        for batch in batches([item.cost for _, item in window], encoder.budget):
+            for position, features in zip(batch, encode(encoder, [window[i][1] for i in batch]), strict=True):
+                write(window[position][0], features)
+            progress(len(batch))
+
+
+def prepare(encoder: Any, inputs: Iterable[tuple[int, Any]], names: Sequence[str]) -> Iterator[tuple[int, Prepared]]:
+    """(index, text or waveform) → (index, what the encoder takes), one at a time.
+
+    Raises:
+        InputError: An utterance cannot be encoded; it is named by `names[index]`.
+    """
+    for index, value in inputs:
+        try:
+            item = encoder.prepare(value)
+        except InputError as error:
+            raise InputError(f"{names[index]}: {error}") from error
+        yield index, item
+
+
+def encode(encoder: Any, batch: Sequence[Prepared]) -> list[np.ndarray]:
+    """`encoder.encode`, with the batch halved for as long as the device has not the memory for it."""
+    import torch
+
+    try:
+        return encoder.encode(batch)
+    except torch.OutOfMemoryError:
+        if len(batch) == 1:
+            raise InputError(f"The {encoder.device} device has not the memory for one utterance of {batch[0].cost} tokens.") from None
+    half = len(batch) // 2
+    return encode(encoder, batch[:half]) + encode(encoder, batch[half:])
+
+
+def batches(costs: Sequence[int], budget: int) -> list[list[int]]:
+    """Indexes grouped by like cost, so that little is padded: count × largest ≤ `budget`; longest first.
+
+    Args:
+        costs: Tokens or frames of each utterance.
+        budget: What a padded batch may hold; an utterance above it, or any if it is 0, is a batch of its own.
+    """
+    groups: list[list[int]] = []
+    for index in sorted(range(len(costs)), key=lambda i: (-costs[i], i)):
+        if groups and (len(groups[-1]) + 1) * costs[groups[-1][0]] <= budget:
+            groups[-1].append(index)
+        else:
+            groups.append([index])
+    return groups
+
+
+def waveforms(root: Path, table: pd.DataFrame) -> Iterator[tuple[int, np.ndarray]]:
+    """(row, samples (S,) float32 at 16 kHz) of each utterance of a manifest; a recording is decoded once for all its clips.
+
+    Raises:
+        InputError: A medium is not what it was when the manifest was made.
+    """
+    media, recording = None, np.zeros(0, np.float32)
+    for row, utterance in enumerate(table.itertuples()):
+        if utterance.media != media:
+            media, recording = utterance.media, decode(root / utterance.media)
+        samples = cut(recording, utterance.start_s, utterance.end_s, utterance.utterance_id)
+        if len(samples) != round(utterance.duration_s * SAMPLE_RATE_HZ):
+            raise InputError(
+                f"{root / utterance.media}: {utterance.utterance_id} has {len(samples)} samples, the manifest says "
+                f"{utterance.duration_s:g} s: the file has changed while the build ran. Run it again."
+            )
+        yield row, samples
+
+
+def precision_error(encoder: Any, reference: Any, items: Iterable[tuple[int, Prepared]]) -> dict[str, float]:
+    """Error of an encoder in short arithmetic against the same one in float32, on the first utterances of `items`."""
+    worst, squares, total, count = 0.0, 0.0, 0.0, 0
+    for _, item in itertools.islice(items, _ERROR_SAMPLE):
+        exact, short = reference.encode([item])[0].astype(np.float64), encoder.encode([item])[0]
+        worst = max(worst, float(np.abs(short - exact).max()))
+        squares, total, count = squares + float(((short - exact) ** 2).sum()), total + float((exact**2).sum()), count + 1
+    return {"max_abs": worst, "relative_l2": (squares / total) ** 0.5 if total else 0.0, "utterances": count}
+
+
+def _windows(items: Iterable[tuple[int, Prepared]]) -> Iterator[list[tuple[int, Prepared]]]:
+    window, held = [], 0
+    for index, item in items:
+        window.append((index, item))
+        held += item.values.nbytes
+        if held >= WINDOW_BYTES:
+            yield window
+            window, held = [], 0
+    if window:
+        yield window
+
+
+def _prefetch(items: Iterable[T], depth: int) -> Iterator[T]:
+    """Runs an iterator in a thread, at most `depth` items ahead; its exception is raised here."""
+    ready: queue.Queue[tuple[str, Any]] = queue.Queue(depth)
+    stop = threading.Event()
+
+    def offer(kind: str, value: Any) -> None:
+        while not stop.is_set():
+            try:
+                return ready.put((kind, value), timeout=0.1)
+            except queue.Full:
+                continue
+
+    def run() -> None:
+        try:
+            for item in items:
+                offer("item", item)
+                if stop.is_set():
+                    return
+        except BaseException as error:  # handed to the consumer, whatever it is
+            offer("error", error)
+        else:
+            offer("end", None)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        while True:
+            kind, value = ready.get()
+            if kind == "end":
+                return
+            if kind == "error":
+                raise value
+            yield value
+    finally:
+        stop.set()
+        thread.join()

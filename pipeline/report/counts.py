@@ -1,0 +1,155 @@
+"""What the report says in numbers, counted from manifests and ledgers. How it looks is in `pipeline.report.page` and its template.
+
+Labels and lengths are counted over the usable utterances of a manifest: those that no reader and no decoder excluded.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from data.corpora.base import FINDING_KINDS
+from data.labels import EMOTIONS, POLARITIES, polarity_of_sentiment
+from data.schema import SPLITS
+
+NO_EMOTION = "no emotion"
+METHODS = {"ours": "nearest donor", "random": "random donor", "majority": "majority class"}
+"""What an audit compares: this rule, a random donor of the same polarity, and the more frequent answer for every emotion."""
+
+
+def usable(manifest: pd.DataFrame) -> pd.DataFrame:
+    """The utterances that are not excluded."""
+    return manifest[manifest["excluded"] == ""]
+
+
+def splits(manifest: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Split → its rows, in the usual order; "no split" for rows without one. Splits that do not occur are left out."""
+    found = {name or "no split": manifest[manifest["split"] == name] for name in (*SPLITS, "")}
+    return {name: rows for name, rows in found.items() if len(rows)}
+
+
+def counts(manifest: pd.DataFrame) -> dict[str, Any]:
+    """Utterances, videos, hours and labels of a manifest or of one split of it."""
+    good = usable(manifest)
+    with_media = good[good["media"] != ""]
+    return {
+        "utterances": len(manifest),
+        "usable": len(good),
+        "excluded": len(manifest) - len(good),
+        "videos": manifest["video_id"].nunique(),
+        "hours": with_media["duration_s"].sum() / 3600 if len(with_media) else None,
+        "unmeasured": int(with_media["duration_s"].isna().sum()),
+        "sentiment": int(good["sentiment"].notna().sum()),
+        "emotions": len(labelled(good)),
+    }
+
+
+def labelled(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows with all six emotions."""
+    return rows[rows[list(EMOTIONS)].notna().all(axis=1)]
+
+
+def summary(values: np.ndarray) -> dict[str, float]:
+    """Least, median, 95th percentile and greatest of (N,) values, N > 0."""
+    values = np.asarray(values, float)
+    return {
+        "least": values.min(),
+        "median": np.median(values),
+        "p95": np.quantile(values, 0.95, method="inverted_cdf"),  # a value that occurs: 95% are at most this
+        "most": values.max(),
+    }
+
+
+def polarity_counts(manifest: pd.DataFrame) -> dict[str, dict[str, int]]:
+    """Split → polarity → usable utterances; the corpus's own polarity goes before the sign of the sentiment."""
+    good = usable(manifest)
+    polarity = pd.Series(
+        [own or polarity_of_sentiment(sentiment) for own, sentiment in zip(good["polarity"], good["sentiment"], strict=True)],
+        index=good.index,
+        dtype=object,
+    )
+    if not (polarity != "").any():
+        return {}
+    groups = {**splits(good), "all": good}
+    return {name: {kind: int((polarity[rows.index] == kind).sum()) for kind in POLARITIES} for name, rows in groups.items()}
+
+
+def emotion_shares(groups: Mapping[str, pd.DataFrame]) -> dict[str, dict[str, tuple[int, int]]]:
+    """Emotion → group → (rows with it, rows with emotion labels), and the rows with none of the six. Groups without labels drop out."""
+    rated = {name: rows for name, group in groups.items() if len(rows := labelled(group))}
+    if not rated:
+        return {}
+    shares = {e: {name: (int((rows[e] > 0).sum()), len(rows)) for name, rows in rated.items()} for e in EMOTIONS}
+    none = {name: (int((rows[list(EMOTIONS)] == 0).all(axis=1).sum()), len(rows)) for name, rows in rated.items()}
+    return {**shares, NO_EMOTION: none}
+
+
+def findings_by_kind(findings: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
+    """Kind, its meaning and its findings; kinds in the order of `FINDING_KINDS`, then any other."""
+    kinds = [*FINDING_KINDS, *sorted({finding["kind"] for finding in findings} - set(FINDING_KINDS))]
+    found = {kind: [finding for finding in findings if finding["kind"] == kind] for kind in kinds}
+    return [{"kind": kind, "meaning": FINDING_KINDS.get(kind, ""), "findings": rows} for kind, rows in found.items() if rows]
+
+
+def ledger_counts(ledger: pd.DataFrame) -> dict[str, Any]:
+    """Coverage, abstentions, ties and donors of a ledger (`pipeline.pseudo_labels.rule.LEDGER_COLUMNS`)."""
+    given = ledger[ledger["abstained"] == ""]
+    used = given.groupby(["donor_corpus", "donor_id"], sort=True).agg(text=("donor_text", "first"), clips=("utterance_id", "size"))
+    often = used.sort_values("clips", ascending=False, kind="stable").head(10).reset_index()
+    return {
+        "utterances": len(ledger),
+        "labelled": len(given),
+        "abstained": ledger.loc[ledger["abstained"] != "", "abstained"].value_counts().to_dict(),
+        "rules": list(ledger["rule"].unique()),
+        "donors": len(used),
+        "corpora": given.groupby(["donor_corpus", "donor_split"]).size().to_dict(),
+        "most_used": often.to_dict("records"),
+    }
+
+
+def donor_rows(ledger: pd.DataFrame, manifests: Mapping[str, pd.DataFrame]) -> pd.DataFrame | None:
+    """Emotion-labelled utterances of the corpora and splits that gave labels; None if a manifest of them is not there."""
+    given = ledger[ledger["abstained"] == ""]
+    wanted = given.groupby("donor_corpus")["donor_split"].unique().to_dict()
+    if not wanted or not set(wanted) <= set(manifests):
+        return None
+    return pd.concat([manifests[name][manifests[name]["split"].isin(kept)] for name, kept in wanted.items()])
+
+
+def ties(ledger: pd.DataFrame, manifests: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
+    """Labelled clips with several nearest donors; `differs` says whether the runner-up has other emotions (None: not known)."""
+    tied = ledger[(ledger["tied"] > 1) & (ledger["abstained"] == "")]
+    present = {name: _present(manifest) for name, manifest in manifests.items() if len(tied)}
+    rows = tied.to_dict("records")
+    for row in rows:
+        first = present.get(row["donor_corpus"], {}).get(row["donor_id"])
+        second = present.get(row["runner_up_corpus"], {}).get(row["runner_up_id"])
+        row["differs"] = None if first is None or second is None else first != second
+    return rows
+
+
+def _present(manifest: pd.DataFrame) -> dict[str, tuple[bool, ...]]:
+    rated = labelled(manifest)
+    return dict(zip(rated["utterance_id"], map(tuple, (rated[list(EMOTIONS)] > 0).to_numpy().tolist()), strict=True))
+
+
+def examples(ledger: pd.DataFrame, target: pd.DataFrame | None, count: int = 10) -> list[dict[str, Any]]:
+    """Some labelled clips with their own text, chosen by a hash of the id: the same in every build, and not the first ones."""
+    texts = {} if target is None else dict(zip(target["utterance_id"], target["text"], strict=True))
+    rows = ledger[ledger["abstained"] == ""].to_dict("records")
+    rows.sort(key=lambda row: hashlib.sha256(row["utterance_id"].encode()).hexdigest())
+    return [
+        {**row, "text": texts.get(row["utterance_id"]), "emotions": [(e, row[e]) for e in EMOTIONS if row[e] > 0]}
+        for row in rows[:count]
+    ]
+
+
+def audit_verdict(result: Mapping[str, Any]) -> str:
+    """One sentence on whether the rule beats its two references in mean F1, with the differences in points."""
+    f1 = {method: result[method]["mean"]["f1"] for method in METHODS}
+    over = {method: 100 * (f1["ours"] - f1[method]) for method in ("random", "majority")}
+    beats = [f"{points:+.1f} points against the {METHODS[method]}" for method, points in over.items()]
+    kind = "better than both" if min(over.values()) > 0 else "not better than both"
+    return f"Mean F1 of the nearest donor is {f1['ours']:.1%}, {kind}: {', '.join(beats)}."

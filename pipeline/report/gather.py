@@ -1,0 +1,114 @@
+"""Gathers what a build has made for its report and its summary on the console. How the page looks is in `pipeline.report.page`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from importlib.metadata import version
+
+import pandas as pd
+
+from data.atomic import atomic_path
+from data.feature_store import FeatureStore
+from data.manifest import read_attributes, read_manifest
+from pipeline.explain import Output
+from pipeline.plan import CorpusPlan, FeaturePlan, LedgerPlan, Plan
+from pipeline.report.page import BuildReport, CorpusSummary, FeatureSummary, LedgerSummary, render_report
+
+
+def make_report(plan: Plan, computed: Sequence[Output], reused: Sequence[Output], seconds: float) -> None:
+    """Writes the HTML page about everything that the plan names.
+
+    Args:
+        computed: The outputs that were missing when the build began.
+        reused: Those that were there.
+        seconds: Since then.
+    """
+    cache = plan.settings.cache
+    report = BuildReport(
+        title="Features of " + ", ".join(plan.corpora),
+        corpora=[_corpus(plan, corpus) for corpus in plan.corpora.values()],
+        features=[_features(plan, features) for features in plan.features.values()],
+        ledgers=[_ledger(plan, ledger) for ledger in plan.ledgers.values()],
+        settings=settings_shown(plan),
+        computed=[f"{output.kind} {output.name}" for output in computed if output.kind != "report"],
+        reused=[f"{output.kind} {output.name}" for output in reused],
+        cache_dir=str(cache),
+        seconds=seconds,
+        version=version("mmolre"),
+    )
+    with atomic_path(plan.report) as temporary:
+        temporary.write_text(render_report(report), encoding="utf-8")
+
+
+def settings_shown(plan: Plan) -> dict[str, object]:
+    """The settings of a build as JSON-able values."""
+    return json.loads(json.dumps(dataclasses.asdict(plan.settings), default=str))
+
+
+def summary(plan: Plan, computed: Sequence[Output], reused: Sequence[Output], seconds: float) -> str:
+    """What a person reads when a build has ended: what was computed, what was reused, where everything is."""
+    lines = ["", f"BuildFeatures: {_counts(computed, 'computed')}; {_counts(reused, 'reused')}; {seconds:.1f} s"]
+    for features in plan.features.values():
+        with FeatureStore.open(features.path) as store:
+            size = features.path.stat().st_size / 1e6
+            untrained = "" if features.encoder.trained else " (untrained)"
+            lines.append(
+                f"  {features.corpus.settings.name:<8} {features.modality:<8} {len(store):>7,} utterances "
+                f"{int(store.offsets[-1]):>10,} × {store.dim:<4} {size:>9,.1f} MB  {features.encoder.name}{untrained}"
+            )
+    for name, ledger in plan.ledgers.items():
+        table = pd.read_parquet(ledger.path)
+        abstained = int((table["abstained"] != "").sum())
+        lines.append(f"  {name:<8} pseudo labels {len(table) - abstained:,} of {len(table):,} utterances")
+    for name, corpus in plan.corpora.items():
+        excluded = int((read_manifest(corpus.manifest)["excluded"] != "").sum())
+        if excluded:
+            lines.append(f"  {name:<8} {excluded:,} utterances excluded, by name in the report")
+    return "\n".join([*lines, f"  cache    {plan.settings.cache}", f"  report   {plan.report}"])
+
+
+def _counts(chosen: Sequence[Output], word: str) -> str:
+    kinds = [output.kind for output in chosen]
+    named = [
+        f"{kinds.count(kind)} {kind}{'s' * (kind in ('manifest', 'shard') and kinds.count(kind) > 1)}" for kind in dict.fromkeys(kinds)
+    ]
+    return f"{word} {', '.join(named) or 'nothing'}"
+
+
+def _corpus(plan: Plan, corpus: CorpusPlan) -> CorpusSummary:
+    attributes = read_attributes(corpus.manifest)
+    findings = [{"kind": kind, "where": where, "message": message} for kind, where, message in attributes["findings"]]
+    path = str(corpus.manifest.relative_to(plan.settings.cache))
+    return CorpusSummary(corpus.settings.name, attributes["layout"], read_manifest(corpus.manifest), path, findings)
+
+
+def _features(plan: Plan, features: FeaturePlan) -> FeatureSummary:
+    with FeatureStore.open(features.path) as store:
+        shown = ("encoder", "identity", "products", "device", "packages", "when")
+        return FeatureSummary(
+            corpus=features.corpus.settings.name,
+            modality=features.modality,
+            encoder=features.encoder.name,
+            trained=features.encoder.trained,
+            path=str(features.path.relative_to(plan.settings.cache)),
+            num_utterances=len(store),
+            num_rows=int(store.offsets[-1]),
+            dim=store.dim,
+            dtype=store.dtype.name,
+            size_bytes=features.path.stat().st_size,
+            lengths=store.lengths,
+            truncated=store.attrs["truncated"],
+            provenance={name: store.attrs[name] for name in shown},
+            precision_error=store.attrs["precision_error"],
+        )
+
+
+def _ledger(plan: Plan, ledger: LedgerPlan) -> LedgerSummary:
+    return LedgerSummary(
+        target=ledger.target.settings.name,
+        ledger=pd.read_parquet(ledger.path),
+        path=str(ledger.path.relative_to(plan.settings.cache)),
+        audit=read_attributes(ledger.path)["audit"],
+    )

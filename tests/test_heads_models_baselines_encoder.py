@@ -1,0 +1,98 @@
+"""What several baselines are made of, beside PyTorch's own modules with the same weights."""
+
+import copy
+
+import pytest
+import torch
+from batches import random_batch
+from test_heads_models_parts_layers import torch_attention
+from torch import nn
+from torch.func import functional_call, grad, stack_module_state, vmap
+
+from data.tensors import Batch
+from heads.models.base import Head
+from heads.models.baselines._encoder import EncoderLayer, LinearOutputs, SequenceLSTM
+from heads.models.parts.randomness import drawing_from
+
+DIM = 12
+
+
+def assert_a_pack_equals_its_heads(heads: list[Head], batch: Batch) -> None:
+    """Sentiments and their gradients, with dropout, of heads trained as one and each alone."""
+    base = copy.deepcopy(heads[0])
+
+    def run(parameters, buffers, key):
+        with drawing_from(key):
+            sentiment = functional_call(base, (parameters, buffers), (batch,)).sentiment
+        return sentiment.square().sum(), sentiment
+
+    gradients, found = vmap(grad(run, has_aux=True), randomness="error")(*stack_module_state(heads), torch.arange(len(heads)))
+    for number, head in enumerate(heads):
+        with drawing_from(torch.tensor(number)):
+            sentiment = head(batch).sentiment
+        sentiment.square().sum().backward()
+        torch.testing.assert_close(found[number], sentiment, rtol=1e-4, atol=1e-5)
+        for name, parameter in head.named_parameters():
+            torch.testing.assert_close(gradients[name][number], parameter.grad, rtol=1e-3, atol=1e-4)
+
+
+@pytest.fixture
+def audio() -> tuple[torch.Tensor, torch.Tensor]:
+    batch = random_batch(dims={"text": DIM, "audio": DIM}, dtype=torch.float64)
+    return batch.features["audio"], batch.masks["audio"]
+
+
+def torch_layer(ours: EncoderLayer, activation: str) -> nn.TransformerEncoderLayer:
+    first, _, _, second = ours.feed_forward
+    theirs = nn.TransformerEncoderLayer(
+        DIM, ours.attend.heads, first.out_features, 0.0, activation, layer_norm_eps=1e-12, batch_first=True, dtype=torch.float64
+    )
+    theirs.self_attn = torch_attention(ours.attend)
+    parts = (theirs.linear1, first), (theirs.linear2, second), (theirs.norm1, ours.after_attend.norm)
+    for target, source in (*parts, (theirs.norm2, ours.after_feed_forward.norm)):
+        target.load_state_dict(source.state_dict())
+    return theirs.train()  # without dropout the same as evaluation, which would take a kernel with limits of its own
+
+
+@pytest.mark.parametrize(("activation", "name"), [(nn.GELU, "gelu"), (nn.ReLU, "relu")])
+def test_a_layer_equals_torchs(audio, activation, name):
+    inputs, mask = audio
+    layer = EncoderLayer(DIM, 3, 16, 0.2, activation, 0.2).double().eval()
+    nn.init.normal_(layer.after_attend.norm.weight)
+    expected = torch_layer(layer, name)(inputs, src_key_padding_mask=~mask)
+    torch.testing.assert_close(layer(inputs, mask)[mask], expected[mask], rtol=0, atol=1e-12)
+
+
+def test_the_first_step_alone_is_that_of_the_whole(audio):
+    layer = EncoderLayer(DIM, 3, 16, 0.0).double()
+    first = layer(*audio, only_first=True)
+    assert first.shape == (3, 1, DIM)
+    torch.testing.assert_close(first, layer(*audio)[:, :1], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.5])
+def test_the_inner_dropout_is_that_of_the_feed_forward_network(audio, rate):
+    layer = EncoderLayer(DIM, 3, 16, 0.0, inner_dropout=rate).double()
+    inner = layer.feed_forward(audio[0])
+    assert torch.equal(inner, layer.eval().feed_forward(audio[0])) == (rate == 0)
+    assert torch.equal(layer.train()(*audio), layer.eval()(*audio)) == (rate == 0)
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_an_lstm_reads_each_utterance_as_if_it_were_alone(audio, bidirectional):
+    inputs, mask = audio
+    layer = SequenceLSTM(DIM, 4, bidirectional).double()
+    steps, last = layer(inputs.masked_fill(~mask.unsqueeze(-1), 1e3), mask)
+    assert not steps[~mask].any()
+    for row, length in enumerate(mask.sum(1)):
+        expected, (state, _) = layer.lstm(inputs[row, :length])
+        torch.testing.assert_close(steps[row, :length], expected, rtol=0, atol=1e-12)
+        torch.testing.assert_close(last[row], state.flatten(), rtol=0, atol=1e-12)
+
+
+def test_outputs_are_one_linear_layer_a_task():
+    layers, inputs = LinearOutputs(DIM, ("msa", "mer")), torch.randn(3, DIM)
+    found = layers(inputs)
+    assert {task: values.shape for task, values in found.items()} == {"msa": (3, 1), "mer": (3, 6)}
+    for task, values in found.items():
+        torch.testing.assert_close(values, inputs @ layers[task].weight.t() + layers[task].bias)

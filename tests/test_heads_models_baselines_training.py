@@ -1,0 +1,77 @@
+"""Every head of the table trains by every preset that is meant for it, and goes on after an interruption as if there had been none."""
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from caches import make_cache
+from safetensors.torch import load_file
+from small_heads import TRAINED, ZOO, small_options
+
+from heads.models.base import TASKS
+from heads.models.registry import HEADS
+from heads.runs.build import build_head
+from heads.runs.config import make_config
+from heads.runs.run_data import Material, open_material
+from heads.training import loop
+from heads.training.fit import fit, run_folder
+
+CASES = [(name, preset) for preset in ("light", "common", "native") for name in (ZOO if preset == "native" else TRAINED)]
+"""Preset native has settings of the published baselines alone."""
+
+METRICS = {"msa": "mae", "mer": "mean_wf1"}
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return make_cache(tmp_path_factory.mktemp("cache"), utterances=24)
+
+
+def material(cache, name: str, preset: str, epochs: int) -> Material:
+    """A run of a small head, with two batches in a pass."""
+    size = 2 if HEADS[name].head.context else 8
+    changes = {"model": small_options(name), "train": {"batch_size": size, "max_epochs": epochs, "patience": epochs}}
+    return open_material(make_config(name, "mosi", preset, changes), cache, torch.device("cpu"))
+
+
+def after(steps: int) -> Callable[[int, str], None]:
+    """A report of progress that interrupts after so many steps."""
+    done = 0
+
+    def advance(more: int, note: str) -> None:
+        nonlocal done
+        done += more
+        if done >= steps:
+            raise KeyboardInterrupt
+
+    return advance
+
+
+@pytest.mark.parametrize(("name", "preset"), CASES)
+def test_a_head_trains_by_a_preset(name, preset, cache, tmp_path):
+    made = material(cache, name, preset, epochs=2)
+    folder = run_folder(made.config, tmp_path)
+    metrics = fit(made, folder)
+    assert metrics["epochs"] == 2
+    assert all(math.isfinite(metrics["valid"][METRICS[task]]) for task in TASKS[made.config.task])
+    before, trained = build_head(made.config, made.tensors), load_file(folder.path / "checkpoint.safetensors")
+    assert metrics["parameters"] == sum(parameter.numel() for parameter in before.parameters())
+    still = [key for key, value in before.named_parameters() if torch.equal(value, trained[key]) and not key.endswith("key.bias")]
+    assert still == []
+
+
+@pytest.mark.parametrize(("name", "preset"), [("self-mm", "native"), ("mmim", "native"), ("cogmen", "light")])
+def test_a_head_with_a_memory_goes_on_as_if_nothing_had_been(name, preset, cache, tmp_path, monkeypatch):
+    """Made labels and centres, the memory of batches, running statistics and a moving average of the parameters."""
+    made = material(cache, name, preset, epochs=4)
+    whole, parts = (run_folder(made.config, tmp_path / part) for part in ("whole", "parts"))
+    fit(made, whole)
+    monkeypatch.setattr(loop, "SAVE_EVERY_S", 0.0)
+    steps_an_epoch = loop.Run(made.config, made.tensors, parts).steps_per_epoch
+    with pytest.raises(KeyboardInterrupt):
+        fit(made, parts, after(3 * steps_an_epoch + 1))
+    assert not parts.is_complete
+    fit(made, parts)
+    for file in ("metrics.json", "checkpoint.safetensors", "predictions.parquet"):
+        assert (parts.path / file).read_bytes() == (whole.path / file).read_bytes()

@@ -1,0 +1,144 @@
+"""Options as dataclasses: what text and YAML may say, and what is told where they are wrong."""
+
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data.errors import InputError
+from heads.models.options import build, change, flat, items, names, nested, parse_assignments
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inner:
+    rate: float = 0.5
+    sizes: tuple[int, ...] = (1, 2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outer:
+    width: int = 4
+    limit: int | None = 7
+    rank: int | tuple[int, ...] = 3
+    name: str = "plain"
+    is_shared: bool = False
+    clip: float | None = 1.0
+    words: tuple[str, ...] = ("a",)
+    inner: Inner = field(default_factory=Inner)
+
+
+def test_what_is_not_given_has_its_default():
+    assert build(Outer, {"width": 5, "inner": {"rate": 0.25}}, "a.yaml") == Outer(width=5, inner=Inner(rate=0.25))
+
+
+def test_a_change_leaves_the_rest_as_it_was():
+    start = Outer(width=9, inner=Inner(rate=0.1, sizes=(3,)))
+    assert change(start, {"inner": {"sizes": [5]}, "name": "x"}, "--set") == Outer(width=9, name="x", inner=Inner(rate=0.1, sizes=(5,)))
+    assert start == Outer(width=9, inner=Inner(rate=0.1, sizes=(3,)))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("clip", "1e-4", 1e-4),
+        ("clip", 2, 2.0),
+        ("clip", None, None),
+        ("limit", None, None),
+        ("rank", 8, 8),
+        ("rank", [4, 8], (4, 8)),
+        ("words", ["text", "audio"], ("text", "audio")),
+        ("words", (), ()),
+        ("is_shared", True, True),
+        ("name", "1", "1"),
+    ],
+)
+def test_values_become_the_type_of_their_option(name, value, expected):
+    found = getattr(build(Outer, {name: value}, "a.yaml"), name)
+    assert (found, type(found)) == (expected, type(expected))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"width": "wide"}, "a.yaml: width is 'wide', expected a whole number."),
+        ({"width": 4.0}, "a.yaml: width is 4.0, expected a whole number."),
+        ({"width": True}, "a.yaml: width is True, expected a whole number."),
+        ({"width": None}, "a.yaml: width is None, expected a whole number."),
+        ({"limit": "all"}, "a.yaml: limit is 'all', expected a whole number or nothing (null)."),
+        ({"rank": 1.5}, "a.yaml: rank is 1.5, expected a whole number or a list of whole numbers."),
+        ({"rank": [1, "x"]}, "a.yaml: rank is 'x', expected a whole number."),
+        ({"is_shared": 1}, "a.yaml: is_shared is 1, expected true or false."),
+        ({"name": 3}, "a.yaml: name is 3, expected text."),
+        ({"words": "text"}, "a.yaml: words is 'text', expected a list of texts."),
+        ({"clip": "much"}, "a.yaml: clip is 'much', expected a number or nothing (null)."),
+        ({"clip": False}, "a.yaml: clip is False, expected a number or nothing (null)."),
+        ({"inner": {"rate": None}}, "a.yaml: inner.rate is None, expected a number."),
+        ({"inner": {"rate": float("nan")}}, "a.yaml: inner.rate is nan, expected a number."),
+        ({"inner": {"rate": "-inf"}}, "a.yaml: inner.rate is '-inf', expected a number."),
+        ({"inner": {"rate": 10**400}}, f"a.yaml: inner.rate is {10**400}, expected a number."),
+        ({"inner": 3}, "a.yaml: inner is 3, expected names with values: rate, sizes."),
+        ([1], "a.yaml: the whole is [1], expected names with values: width, limit, rank, name, is_shared, clip, words, inner."),
+        ({"inner": {"ratio": 1}}, "a.yaml: unknown option 'inner.ratio'. Did you mean inner.rate? Available here: rate, sizes."),
+        ({"zzz": 1}, "a.yaml: unknown option 'zzz'. Available here: width, limit, rank, name, is_shared, clip, words, inner."),
+        ({7: 1}, "a.yaml: unknown option '7'. Available here: width, limit, rank, name, is_shared, clip, words, inner."),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_what_would(values, message):
+    for use in (lambda: build(Outer, values, "a.yaml"), lambda: change(Outer(), values, "a.yaml")):
+        with pytest.raises(InputError) as refused:
+            use()
+        assert str(refused.value) == message
+
+
+def test_assignments_are_yaml():
+    texts = ["train.lr=1e-4", "a=[1, 2]", "b=null", "c=true", "d=x=y", "e=", "f={g: 1}"]
+    expected = {"train.lr": "1e-4", "a": [1, 2], "b": None, "c": True, "d": "x=y", "e": None, "f": {"g": 1}}
+    assert parse_assignments(texts) == expected
+
+
+def test_the_last_of_two_assignments_counts():
+    assert parse_assignments(["a=1", "a=2"]) == {"a": 2}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("train.lr", "--set 'train.lr': expected NAME=VALUE, for example train.lr=1e-4."),
+        ("=3", "--set '=3': expected NAME=VALUE, for example train.lr=1e-4."),
+        ("a=[1", "--set 'a=[1': the value is no YAML (while parsing a flow sequence)."),
+    ],
+)
+def test_what_is_no_assignment_is_refused(text, message):
+    with pytest.raises(InputError) as refused:
+        parse_assignments([text])
+    assert str(refused.value) == message
+
+
+def test_dotted_names_become_nested():
+    assert nested({"train.lr": 1, "train.clip": 2, "model.fusion.heads": 3, "task": "msa"}) == {
+        "train": {"lr": 1, "clip": 2},
+        "model": {"fusion": {"heads": 3}},
+        "task": "msa",
+    }
+
+
+def test_a_name_that_is_a_value_and_a_group_is_refused():
+    with pytest.raises(InputError, match=r"^train\.lr: train has the value 5 too\. Give one of the two\.$"):
+        nested({"train": 5, "train.lr": 1})
+
+
+NAMES = st.sampled_from(["a", "b", "lr", "fusion"])
+TREES = st.recursive(st.integers() | st.none(), lambda inner: st.dictionaries(NAMES, inner, min_size=1), max_leaves=8)
+
+
+@given(st.dictionaries(NAMES, TREES))
+def test_items_and_nested_are_inverse(values):
+    assert nested(dict(items(values))) == values
+
+
+def test_names_and_flat_agree():
+    made = Outer(rank=(1, 2))
+    assert names(Outer) == [name for name, _ in flat(made)]
+    assert dict(flat(made))["rank"] == (1, 2)
+    assert dict(flat(made))["inner.sizes"] == (1, 2)

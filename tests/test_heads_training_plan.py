@@ -1,0 +1,165 @@
+"""What a run is going to do: rows, batches, random keys, learning rates."""
+
+import re
+from dataclasses import replace
+from itertools import chain
+
+import numpy as np
+import pytest
+import small_runs
+import torch
+from caches import make_cache
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data.batching import of_like_lengths
+from data.errors import InputError
+from data.tensors import CorpusTensors
+from heads.runs.config import TrainOptions
+from heads.runs.rows import labelled_rows
+from heads.runs.run_data import Material
+from heads.runs.seeds import stream
+from heads.training.plan import batch_keys, epoch_plan, groups, learning_rates, plateau_factor
+
+NAN = float("nan")
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return make_cache(tmp_path_factory.mktemp("cache"), utterances=48)
+
+
+@pytest.mark.parametrize("like_lengths", [True, False])
+def test_an_epoch_has_each_labelled_clip_once_in_an_order_of_its_own(cache, like_lengths):
+    made = small_runs.material(cache, changes={"data.like_lengths": like_lengths})
+    rows = labelled_rows(made.config, made.tensors, "train")
+    plans = [[batch.tolist() for batch in epoch_plan(made.config, made.tensors, rows, epoch)] for epoch in (1, 2, 1)]
+    for plan in plans:
+        assert sorted(chain.from_iterable(plan)) == rows.tolist()
+        assert [len(batch) for batch in plan] == [8, 8, 8]
+    assert plans[0] == plans[2] != plans[1]
+    other = replace(made.config, seed=2)
+    assert [batch.tolist() for batch in epoch_plan(other, made.tensors, rows, 1)] != plans[0]
+
+
+def test_like_lengths_means_batches_of_like_lengths(cache):
+    """With one window for the whole epoch, batches in order of length are the lengths sorted and cut."""
+    made = small_runs.material(cache)
+    rows = labelled_rows(made.config, made.tensors, "train")
+    lengths = made.tensors.lengths["text"] + made.tensors.lengths["audio"]
+    ranges = sorted((lengths[batch].min(), lengths[batch].max()) for batch in epoch_plan(made.config, made.tensors, rows, 1))
+    in_order = np.sort(lengths[rows]).reshape(3, 8)
+    assert ranges == [(part[0], part[-1]) for part in in_order]
+    assert len(of_like_lengths(rows, lengths, 8, *map(np.random.default_rng, (0, 0)))) == 3
+
+
+def rates(steps: int, losses: list[float] = [], **options: object) -> list[float]:  # noqa: B006 - never changed
+    return learning_rates(TrainOptions(lr=2.0, **options), len(losses) + 1, steps, losses)
+
+
+def test_the_learning_rate_rises_to_its_full_value_and_stays():
+    assert rates(40, max_epochs=1, warmup=0.1) == pytest.approx([0.5, 1.0, 1.5, *[2.0] * 37])
+    assert rates(3, max_epochs=1, warmup=0.0) == [2.0, 2.0, 2.0]
+    assert rates(2, max_epochs=5, warmup=0.25) == pytest.approx([0.8, 1.6])
+    assert rates(2, [1.0], max_epochs=5, warmup=0.25) == pytest.approx([2.0, 2.0])
+
+
+def test_a_linear_schedule_falls_to_zero_after_the_warm_up():
+    falling = [rate for epoch in range(3) for rate in rates(4, [1.0] * epoch, max_epochs=3, warmup=1 / 6, schedule="linear")]
+    assert falling == pytest.approx([1.0, 2.0, *[2.0 * left / 10 for left in range(10, 0, -1)]])
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(0.1, 10), max_size=30), st.integers(0, 4), st.floats(0.1, 0.9))
+def test_a_plateau_lowers_the_rate_as_torch_does(losses, patience, factor):
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+    reference = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=factor, patience=patience, eps=0)
+    for loss in losses:
+        reference.step(loss)
+    assert plateau_factor(losses, patience, factor) == pytest.approx(optimizer.param_groups[0]["lr"])
+
+
+def test_the_rate_is_lowered_on_a_plateau_only_if_asked_for():
+    losses, options = [1.0, 1.0, 1.0], {"max_epochs": 9, "warmup": 0.0, "plateau_patience": 1, "plateau_factor": 0.5}
+    assert rates(1, losses, schedule="plateau", **options) == [1.0]
+    assert rates(1, losses, **options) == [2.0]
+
+
+def test_streams_of_random_numbers_are_apart():
+    pairs = [(purpose, epoch) for purpose in ("weights", "order", "dropout") for epoch in (0, 1)]
+    found = [int(seed) for run in (0, 1) for purpose, epoch in pairs for seed in stream(run, purpose, epoch, 3)]
+    assert len(set(found)) == 36
+    assert stream(0, "weights", 0, 1)[0] == found[0]
+
+
+def test_every_batch_has_a_key_of_its_own():
+    config = small_runs.config()
+    keys = [*batch_keys(config, 1, 5), *batch_keys(config, 2, 5), *batch_keys(replace(config, seed=9), 1, 5)]
+    assert len(set(keys)) == 15
+    assert batch_keys(config, 1, 5).dtype == np.int64
+    assert batch_keys(config, 1, 3).tolist() == keys[:3]
+
+
+def with_labels(made: Material, sentiment: np.ndarray, emotions: np.ndarray) -> CorpusTensors:
+    targets = replace(made.tensors.targets, sentiment=sentiment, emotions=emotions)
+    return made.tensors.relabelled(targets)
+
+
+def test_rows_with_a_label_of_one_task_are_trained_on(cache):
+    made = small_runs.material(cache)
+    targets = made.tensors.targets
+    rows = targets.rows("train")
+    sentiment, emotions = targets.sentiment.copy(), targets.emotions.copy()
+    sentiment[rows[:3]], emotions[rows[2:5], 4] = NAN, NAN
+    tensors = with_labels(made, sentiment, emotions)
+    assert labelled_rows(made.config, tensors, "train").tolist() == np.delete(rows, 2).tolist()
+    msa, mer = (replace(made.config, task=task) for task in ("msa", "mer"))
+    assert labelled_rows(msa, tensors, "train").tolist() == rows[3:].tolist()
+    assert labelled_rows(mer, tensors, "train").tolist() == np.delete(rows, [2, 3, 4]).tolist()
+
+
+def test_a_head_with_context_reads_unlabelled_neighbours_but_no_video_without_a_label(cache):
+    made = small_runs.material(cache, "cogmen", {"task": "mer", "train.batch_size": 2})
+    targets = made.tensors.targets
+    first, second = (np.flatnonzero(targets.video == video) for video in dict.fromkeys(targets.video[targets.rows("train")][:6]))
+    emotions = targets.emotions.copy()
+    emotions[[first[1], *second]] = NAN
+    tensors = with_labels(made, targets.sentiment, emotions)
+    rows = labelled_rows(made.config, tensors, "train")
+    assert first[1] not in rows
+    read = np.concatenate([entry.rows for entry in epoch_plan(made.config, tensors, rows, 1)])
+    assert sorted(read) == [row for row in targets.rows("train") if row not in second]
+
+
+def test_a_split_that_is_not_there_is_said_to_be_missing(cache):
+    made = small_runs.material(cache)
+    targets = made.tensors.targets
+    tensors = made.tensors.relabelled(replace(targets, split=np.where(targets.split == "valid", "", targets.split)))
+    with pytest.raises(InputError, match=r"^mosi: no utterance that can be used is in split 'valid', .*\(there are: train, test\)\."):
+        labelled_rows(made.config, tensors, "valid")
+
+
+def test_a_task_without_labels_is_told_which_have_some(cache):
+    made = small_runs.material(cache)
+    targets = made.tensors.targets
+    tensors = with_labels(made, targets.sentiment, np.full_like(targets.emotions, NAN))
+    with pytest.raises(InputError, match=r"has annotated emotion labels, which task 'both' needs\. Tasks with labels there: msa\.$"):
+        labelled_rows(made.config, tensors, "train")
+
+
+@pytest.mark.parametrize(("task", "label"), [("msa", "sentiment"), ("mer", "annotated emotion"), ("both", "sentiment")])
+def test_a_task_without_any_label_is_refused(cache, task, label):
+    made = small_runs.material(cache, changes={"task": task})
+    targets = made.tensors.targets
+    sentiment, emotions = (
+        np.where(np.isin(np.arange(48), targets.rows("valid")), NAN, v.T).T for v in (targets.sentiment, targets.emotions)
+    )
+    tensors = with_labels(made, sentiment.astype(np.float32), emotions.astype(np.float32))
+    said = f"mosi: none of 12 utterances of valid has {label} labels, which task '{task}' needs. Tasks with labels there: none."
+    with pytest.raises(InputError, match=f"^{re.escape(said)}$"):
+        labelled_rows(made.config, tensors, "valid")
+
+
+def test_groups_are_consecutive_and_the_last_may_be_shorter():
+    assert list(groups([4, 4, 4, 4, 2], 2)) == [[4, 4], [4, 4], [2]]
+    assert list(groups([], 2)) == []
