@@ -70,23 +70,23 @@ def _fit(args: argparse.Namespace) -> None:
 
     device = run_data.choose_device(args.device)
     config = make_config(args.head, args.corpus, args.preset, _changes(args))
-    material = run_data.open_material(config, args.cache, device, run_data.memory_bytes(args.memory_gb))
+    run_data = run_data.open_run_data(config, args.cache, device, run_data.memory_bytes(args.memory_gb))
     found = {}
     for seed in dict.fromkeys(args.seed or [config.seed]):
-        one = fit.with_seed(material, seed)
+        one = fit.with_seed(run_data, seed)
         folder = fit.run_folder(one.config, args.out)
         found[folder.path.name] = _fit_one(one, folder)
     print(results(found, "valid"))
 
 
-def _fit_one(material: Any, folder: Any) -> dict[str, Any]:
+def _fit_one(run_data: Any, folder: Any) -> dict[str, Any]:
     from heads.evaluation.console import training_bar
     from heads.training import fit
 
-    state = "complete already" if folder.is_complete else f"{fit.facts(material)}"
+    state = "complete already" if folder.is_complete else f"{fit.facts(run_data)}"
     print(f"{folder.path}: {state}", flush=True)
-    with training_bar(folder.path.name, fit.steps(material)) as advance:
-        return fit.fit(material, folder, advance)
+    with training_bar(folder.path.name, fit.steps(run_data)) as advance:
+        return fit.fit(run_data, folder, advance)
 
 
 def _changes(args: argparse.Namespace) -> dict[str, Any]:
@@ -128,8 +128,8 @@ def _evaluate(args: argparse.Namespace) -> None:
     found, name = {}, args.split if args.checkpoint == "checkpoint" else f"{args.split}-{args.checkpoint}"
     for shown, path in _shown(_chosen(args)).items():
         folder = RunFolder(path)
-        material = evaluate.reopen(folder, args.cache, device)
-        found[shown] = evaluate.evaluate(material, folder, args.split, args.checkpoint)
+        run_data = evaluate.reopen(folder, args.cache, device)
+        found[shown] = evaluate.evaluate(run_data, folder, args.split, args.checkpoint)
     print(results(found, name))
     if args.sweep:
         from heads.sweeps.command import write_results

@@ -139,7 +139,7 @@ def joined(output: HeadOutput) -> Tensor:
 
 
 def train(head: Head, batch: Batch, epochs: int = 1) -> float:
-    """Passes of training over one batch as `heads.training.solo` has them, but gradients add up instead of steps. Returns the
+    """Passes of training over one batch as `heads.training.single_engine` has them, but gradients add up instead of steps. Returns the
     sum of losses."""
     head.train().prepare(batch.sentiment, batch.emotions, torch.ones(len(batch.index), dtype=torch.bool))
     total = 0.0

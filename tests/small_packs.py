@@ -12,7 +12,7 @@ from heads.models import options
 from heads.models.registry import HEADS
 from heads.runs.config import make_config
 from heads.runs.folder import RunFolder
-from heads.runs.run_data import Materials
+from heads.runs.run_data import LoadedCache
 from heads.training.loop import Run
 
 TOGETHER = [name for name in TRAINED if HEADS[name].packs]
@@ -69,14 +69,14 @@ Changes = Mapping[str, object]
 """Dotted name → value."""
 
 
-def make_materials(folder: Path) -> Materials:
+def make_materials(folder: Path) -> LoadedCache:
     """Of two corpora with emotions and a ledger."""
     for corpus in ("mosi", "mosei"):
         make_cache(folder, corpus=corpus, utterances=30, ledger=True)
-    return Materials(folder, torch.device("cpu"))
+    return LoadedCache(folder, torch.device("cpu"))
 
 
-def run(materials: Materials, head: str = "pre-fusion", changes: Changes = {}, folder=None) -> Run:  # noqa: B006 - never changed
+def run(loaded: LoadedCache, head: str = "pre-fusion", changes: Changes = {}, folder=None) -> Run:  # noqa: B006 - never changed
     """A small run that has not begun."""
     if head in MIXTURES or not hasattr(HEADS[head].options(), "mixture"):
         mixture = MIXTURES.get(head, {})
@@ -85,8 +85,8 @@ def run(materials: Materials, head: str = "pre-fusion", changes: Changes = {}, f
         mixture = {name: value for name, value in small_runs.SMALL_MIXTURE.items() if name.removeprefix("model.") in names}
     given = dict(options.items({"model": small_options(head)})) | mixture | TRAIN | dict(changes)
     corpus, preset = str(given.pop("corpus", "mosi")), str(given.pop("preset", "light"))
-    material = materials.open(make_config(head, corpus, preset, options.nested(given)))
-    return Run(material.config, material.tensors, RunFolder(folder or materials.cache / "no run"))
+    run_data = loaded.open(make_config(head, corpus, preset, options.nested(given)))
+    return Run(run_data.config, run_data.tensors, RunFolder(folder or loaded.cache / "no run"))
 
 
 def unlike(head: str) -> list[Changes]:

@@ -11,7 +11,7 @@ from heads.models.options import nested
 from heads.models.registry import HEADS
 from heads.runs.config import RunConfig, make_config
 from heads.runs.folder import RunFolder
-from heads.runs.run_data import Material, open_material
+from heads.runs.run_data import RunData, open_run_data
 from heads.training.fit import fit, run_folder
 
 SMALL = {
@@ -43,7 +43,7 @@ Changes = Mapping[str, object]
 def options(head: str, changes: Changes) -> dict[str, object]:
     """Dotted name → value, of a short run, and of a small head if it is of MMoLRE's family."""
     entry = HEADS[head]
-    if entry.floor:
+    if entry.simple:
         return dict(changes)
     small = SMALL if issubclass(entry.options, FamilyOptions) else {name: value for name, value in SMALL.items() if "train." in name}
     return small | (SMALL_MIXTURE if head == "mmolre" else {}) | dict(changes)
@@ -54,14 +54,14 @@ def config(head: str = "pre-fusion", changes: Changes = {}, corpus: str = "mosi"
     return make_config(head, corpus, changes=nested(options(head, changes)))
 
 
-def material(cache: Path, head: str = "pre-fusion", changes: Changes = {}, corpus: str = "mosi") -> Material:  # noqa: B006
+def run_data(cache: Path, head: str = "pre-fusion", changes: Changes = {}, corpus: str = "mosi") -> RunData:  # noqa: B006
     """What a small run reads."""
-    return open_material(config(head, changes, corpus), cache, torch.device("cpu"))
+    return open_run_data(config(head, changes, corpus), cache, torch.device("cpu"))
 
 
 def run(cache: Path, out: Path, head: str = "pre-fusion", changes: Changes = {}, corpus: str = "mosi") -> RunFolder:  # noqa: B006
     """A small run that is complete."""
-    made = material(cache, head, changes, corpus)
+    made = run_data(cache, head, changes, corpus)
     folder = run_folder(made.config, out)
     fit(made, folder)
     return folder

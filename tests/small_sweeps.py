@@ -1,4 +1,5 @@
-"""A sweep of tiny runs as `python -m heads sweep` leaves it: complete, pruned, failed and unfinished trials, a floor among them."""
+"""A sweep of tiny runs as `python -m heads sweep` leaves it: complete, pruned, failed and unfinished trials, a simple baseline
+among them."""
 
 import shutil
 from pathlib import Path
@@ -36,9 +37,9 @@ def make_sweep(folder: Path) -> Path:
 
 def begun(cache: Path, trials: Path, lr: float) -> RunFolder:
     """A trial that has only begun."""
-    material = small_runs.material(cache, changes={**SHORT, "train.lr": lr})
-    folder = run_folder(material.config, trials)
-    folder.begin(describe(material))
+    run_data = small_runs.run_data(cache, changes={**SHORT, "train.lr": lr})
+    folder = run_folder(run_data.config, trials)
+    folder.begin(describe(run_data))
     return folder
 
 

@@ -9,7 +9,7 @@ import torch
 import yaml
 
 from heads.runs.folder import RunFolder
-from heads.runs.run_data import Materials
+from heads.runs.run_data import LoadedCache
 from heads.sweeps.grid import Grid, read_grid
 from heads.sweeps.session import Execute, in_process, opened, resolved, run
 from heads.sweeps.workers import Sweep, Watcher
@@ -78,9 +78,9 @@ def assert_equal_to_fit(made: Sweep, folder: Path) -> None:
     """Every trial of the grid is there once, complete, and what `fit` makes of it by itself, below `folder`."""
     configs = [resolved(made, config) for config in made.grid.configs()]
     assert [one.path for one in folders(made)] == sorted({run_folder(config, made.trials).path for config in configs})
-    materials = Materials(made.cache, torch.device("cpu"))
+    loaded = LoadedCache(made.cache, torch.device("cpu"))
     for config in configs:
         found, alone = run_folder(config, made.trials), run_folder(config, folder / "alone")
-        expected = fit(materials.open(config), alone)
+        expected = fit(loaded.open(config), alone)
         assert found.metrics()["valid"]["mae"] == pytest.approx(expected["valid"]["mae"], rel=1e-4)
         assert history(found)["valid_loss"].tolist() == pytest.approx(history(alone)["valid_loss"].tolist(), rel=1e-4)

@@ -14,9 +14,9 @@ from data.feature_store import FeatureStore
 from data.targets import load_targets
 from data.tensors import CorpusTensors
 from heads.evaluation.metrics import emotion_metrics, sentiment_metrics
-from heads.evaluation.predictions import Predictions, evaluation_plan, pooled, predict, predict_floor, present, scores, total_lengths
+from heads.evaluation.predictions import Predictions, evaluation_plan, pooled, predict, predict_simple, present, scores, total_lengths
 from heads.models.losses import LossOptions
-from heads.models.simple import fit_floor
+from heads.models.simple import fit_simple
 from heads.runs.build import build_head
 
 NAN = float("nan")
@@ -30,7 +30,7 @@ def cache(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def made(cache):
-    return small_runs.material(cache, "mmolre")
+    return small_runs.run_data(cache, "mmolre")
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,7 @@ def test_streamed_features_give_the_same_bits(head, made, cache):
 
 def test_features_stream_where_memory_is_short(cache, monkeypatch):
     monkeypatch.setattr(data_tensors, "_free_bytes", lambda device: 1000)
-    assert small_runs.material(cache).tensors.is_streamed
+    assert small_runs.run_data(cache).tensors.is_streamed
 
 
 def test_bfloat16_is_near_float32_and_not_the_same(head, made):
@@ -107,7 +107,7 @@ def test_bfloat16_is_near_float32_and_not_the_same(head, made):
 
 @pytest.mark.parametrize(("task", "missing"), [("msa", "emotion_logits"), ("mer", "sentiment")])
 def test_a_task_that_is_not_learned_is_not_predicted(cache, task, missing):
-    made = small_runs.material(cache, changes={"task": task})
+    made = small_runs.run_data(cache, changes={"task": task})
     found = predict(build_head(made.config, made.tensors), made.tensors, np.arange(24), 8)
     assert [name for name in ("sentiment", "emotion_logits") if getattr(found, name) is None] == [missing]
     assert (found.emotion_probability is None) == (task == "msa")
@@ -183,8 +183,8 @@ def test_a_floor_is_fitted_on_train_and_chosen_on_valid(cache):
     targets, rows = tensors.targets, tensors.targets.rows("test")
     features = pooled(tensors, np.arange(24))
     split = [targets.split == name for name in ("train", "valid")]
-    expected = fit_floor("ridge", features, targets.sentiment.astype(float), targets.emotions.astype(float), *split)
-    found, chosen = predict_floor("ridge", "both", tensors, rows, tensors)
+    expected = fit_simple("ridge", features, targets.sentiment.astype(float), targets.emotions.astype(float), *split)
+    found, chosen = predict_simple("ridge", "both", tensors, rows, tensors)
     assert chosen == expected.chosen
     np.testing.assert_allclose(found.sentiment, expected.sentiment[rows], rtol=1e-5)
     np.testing.assert_allclose(found.emotion_probability, expected.emotion_probability[rows], atol=1e-6)
@@ -192,11 +192,11 @@ def test_a_floor_is_fitted_on_train_and_chosen_on_valid(cache):
 
 def test_a_floor_predicts_another_corpus_by_what_it_learned_from_its_own(cache):
     known, clips = load(cache), load(cache, "clips")
-    found, chosen = predict_floor("ridge", "both", known, np.arange(9), clips)
-    own = predict_floor("ridge", "both", known, known.targets.rows("test"), known)
+    found, chosen = predict_simple("ridge", "both", known, np.arange(9), clips)
+    own = predict_simple("ridge", "both", known, known.targets.rows("test"), known)
     assert chosen == own[1]
     assert np.isfinite(found.sentiment).all()
-    median, _ = predict_floor("median", "msa", known, np.arange(9), clips)
+    median, _ = predict_simple("median", "msa", known, np.arange(9), clips)
     assert median.sentiment.tolist() == [float(np.median(known.targets.sentiment[known.targets.rows("train")]))] * 9
     assert median.emotion_logits is None
 
@@ -210,7 +210,7 @@ def test_equal_logits_are_equal_probabilities_wherever_they_stand():
 
 
 def test_a_head_with_context_reads_the_whole_video_whichever_of_its_rows_are_asked_for(cache):
-    made = small_runs.material(cache, "cogmen")
+    made = small_runs.run_data(cache, "cogmen")
     head, rows = build_head(made.config, made.tensors), np.arange(24)
     whole, some = predict(head, made.tensors, rows, 2), predict(head, made.tensors, rows[1::3], 3)
     assert some.rows.tolist() == rows[1::3].tolist()

@@ -10,9 +10,9 @@ from small_heads import small_options
 
 from heads.runs.config import make_config
 from heads.runs.folder import RunFolder
-from heads.runs.run_data import open_material
+from heads.runs.run_data import open_run_data
 from heads.training.loop import Run, train
-from heads.training.solo import Solo
+from heads.training.single_engine import SingleEngine
 
 
 @pytest.fixture(scope="module")
@@ -20,11 +20,11 @@ def cache(tmp_path_factory):
     return make_cache(tmp_path_factory.mktemp("cache"), utterances=24)
 
 
-def trained(cache, tmp_path, name: str, epochs: int, spy: Callable[[Solo], None] = lambda engine: None) -> Solo:
+def trained(cache, tmp_path, name: str, epochs: int, spy: Callable[[SingleEngine], None] = lambda engine: None) -> SingleEngine:
     """A small head by preset native, after so many epochs of two batches a pass."""
     changes = {"model": small_options(name), "train": {"batch_size": 8, "accumulate": 1, "max_epochs": epochs, "patience": epochs}}
-    made = open_material(make_config(name, "mosi", "native", changes), cache, torch.device("cpu"))
-    engine = Solo(Run(made.config, made.tensors, RunFolder(tmp_path)))
+    made = open_run_data(make_config(name, "mosi", "native", changes), cache, torch.device("cpu"))
+    engine = SingleEngine(Run(made.config, made.tensors, RunFolder(tmp_path)))
     spy(engine)
     train([engine.run], engine, lambda run, error: None)
     return engine
@@ -43,8 +43,8 @@ def test_self_mm_makes_labels_from_the_second_epoch_on(cache, tmp_path):
 @pytest.mark.parametrize(("name", "option", "factor"), [("self-mm", "audio_lr_factor", 5.0), ("unimse-head", "encoder_lr_factor", 3.0)])
 def test_parameters_learn_at_the_rate_that_the_head_asks_for(cache, tmp_path, name, option, factor):
     changes = {"model": {**small_options(name), option: factor}, "train": {"batch_size": 8, "max_epochs": 1}}
-    made = open_material(make_config(name, "mosi", "native", changes), cache, torch.device("cpu"))
-    engine = Solo(Run(made.config, made.tensors, RunFolder(tmp_path)))
+    made = open_run_data(make_config(name, "mosi", "native", changes), cache, torch.device("cpu"))
+    engine = SingleEngine(Run(made.config, made.tensors, RunFolder(tmp_path)))
     engine.step([0.5])
     names = {parameter: name for name, parameter in engine.head.named_parameters()}
     rates = {names[parameter]: group["lr"] for group in engine.optimizer.param_groups for parameter in group["params"]}
@@ -56,7 +56,7 @@ def test_each_pass_of_mmim_changes_its_own_parameters_and_batches_are_remembered
     """Between the beginnings of two passes nothing changes but what the first of them trains."""
     seen = []
 
-    def spy(engine: Solo) -> None:
+    def spy(engine: SingleEngine) -> None:
         begin = engine.begin
 
         def noted(stage: str, epochs: list[int]) -> None:

@@ -43,7 +43,7 @@ LISTED = {
     "multilogue-net": "both both yes no faithful 6,288,007",
     "cogmen": "both both yes no faithful 31,723,931",
     "ple": "– both no yes faithful 209,068,073",
-    "ridge": "– both no no floor –",
+    "ridge": "– both no no simple baseline –",
 }
 """published, learns, context, packable, reproduction, parameters; a head that reads whole videos is not packable."""
 
@@ -55,7 +55,7 @@ def test_list_has_a_line_for_each_head(capsys):
     assert list(found) == list(HEADS)
     for name, entry in HEADS.items():
         assert (found[name]["paper"], found[name]["what it is"]) == (entry.source, entry.summary)
-        assert (found[name]["learns"], found[name]["reproduction"] == "floor") == (entry.task or "both", entry.head is None)
+        assert (found[name]["learns"], found[name]["reproduction"] == "simple baseline") == (entry.task or "both", entry.head is None)
     columns = ("published", "learns", "context", "packable", "reproduction", "parameters")
     assert {name: " ".join(found[name][column] for column in columns) for name in LISTED} == LISTED
 

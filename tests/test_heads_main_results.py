@@ -132,7 +132,7 @@ def test_the_median_needs_labels_alone(capsys, tmp_path):
     (run,) = (tmp_path / "runs").iterdir()
     assert call(capsys, "evaluate", run, "--split", "test")[0] == 0
     assert call(capsys, "predict", run, "--out", tmp_path / "out.parquet")[0] == 0
-    labels = small_runs.material(cache, "median").tensors.targets
+    labels = small_runs.run_data(cache, "median").tensors.targets
     median = np.median(labels.sentiment[labels.rows("train")])
     assert set(pd.read_parquet(tmp_path / "out.parquet")["sentiment"]) == {np.float32(median)}
 
@@ -145,33 +145,33 @@ def test_predict_reads_the_cache_that_is_given(capsys, complete, tmp_path):
 
 
 @pytest.fixture
-def floor(tmp_path) -> Path:
+def simple(tmp_path) -> Path:
     """A median that was fitted on a cache of its own, tmp_path/cache, with the corpora mosi and clips."""
     cache = make_cache(make_cache(tmp_path / "cache"), corpus="clips", utterances=9, seed=4, labelled=False)
     return small_runs.run(cache, tmp_path / "runs", "median").path
 
 
 @pytest.mark.parametrize("corpus", [[], ["--corpus", "clips"]])
-def test_predict_finds_what_a_floor_learned_from_in_a_cache_that_was_moved(capsys, floor, tmp_path, corpus):
+def test_predict_finds_what_a_floor_learned_from_in_a_cache_that_was_moved(capsys, simple, tmp_path, corpus):
     first, second = tmp_path / "first.parquet", tmp_path / "second.parquet"
-    assert call(capsys, "predict", floor, *corpus, "--out", first)[0] == 0
+    assert call(capsys, "predict", simple, *corpus, "--out", first)[0] == 0
     moved = (tmp_path / "cache").rename(tmp_path / "moved")
-    assert call(capsys, "predict", floor, *corpus, "--cache", moved, "--out", second)[0] == 0
+    assert call(capsys, "predict", simple, *corpus, "--cache", moved, "--out", second)[0] == 0
     pd.testing.assert_frame_equal(pd.read_parquet(second), pd.read_parquet(first))
 
 
-def test_predict_prefers_what_a_floor_learned_from_where_it_was(capsys, floor, tmp_path):
+def test_predict_prefers_what_a_floor_learned_from_where_it_was(capsys, simple, tmp_path):
     """Another cache may have a corpus of the same name, without labels or with others."""
     out = tmp_path / "out.parquet"
     other = make_cache(make_cache(tmp_path / "other", utterances=9, seed=3), corpus="news", utterances=10, seed=7)
     for corpus in ("mosi", "news"):
-        assert call(capsys, "predict", floor, "--cache", other, "--corpus", corpus, "--out", out)[0] == 0
+        assert call(capsys, "predict", simple, "--cache", other, "--corpus", corpus, "--out", out)[0] == 0
         labels = read_manifest(open_corpus(tmp_path / "cache", "mosi").manifest).query("split == 'train'")["sentiment"]
         assert set(pd.read_parquet(out)["sentiment"]) == {np.float32(labels.median())}
 
 
 @pytest.mark.parametrize("holds", ["nothing of it", "no labels of it"])
-def test_predict_says_where_what_a_floor_learned_from_has_to_be(capsys, floor, tmp_path, holds):
+def test_predict_says_where_what_a_floor_learned_from_has_to_be(capsys, simple, tmp_path, holds):
     out = tmp_path / "out.parquet"
     other = make_cache(tmp_path / "other", corpus="news", utterances=10, seed=7)
     reason = "Unknown corpus 'mosi'. Available: news."
@@ -179,9 +179,9 @@ def test_predict_says_where_what_a_floor_learned_from_has_to_be(capsys, floor, t
         make_cache(other, utterances=9, labelled=False)
         reason = "mosi: none of 3 utterances of train has sentiment labels, which task 'both' needs. Tasks with labels there: none."
     (tmp_path / "cache").rename(tmp_path / "moved")
-    status, _, err = call(capsys, "predict", floor, "--cache", other, "--corpus", "news", "--out", out)
+    status, _, err = call(capsys, "predict", simple, "--cache", other, "--corpus", "news", "--out", out)
     assert status == 2
     gone = f"{tmp_path}/cache: no such folder, expected a cache."
-    assert err.startswith(f"error: {floor}: a floor is fitted again on the corpus of its run, which cannot be read: {gone} ")
+    assert err.startswith(f"error: {simple}: a simple baseline is fitted again on the corpus of its run, which cannot be read: {gone} ")
     assert err.endswith(f" {reason} Give a --cache that holds the run's corpus as well.\n")
     assert not out.exists()

@@ -15,7 +15,7 @@ from heads.__main__ import main
 from heads.runs.folder import RunFolder
 from heads.sweeps import command
 from heads.sweeps.results.trials import collect, ranked
-from heads.training.pack import Pack
+from heads.training.packed_engine import PackedEngine
 
 GRID = {"grid": {"train.lr": [0.01, 0.003]}, "seeds": [1, 2]}
 
@@ -100,7 +100,7 @@ def test_a_dry_run_counts_floors_and_heads_that_are_trained_alone(sweep, tmp_pat
     assert "alone" in out
     path.write_text("corpus: mosi\ngrid: {head: [median, ridge]}\n")
     status, out, _ = call(capsys, "sweep", path, "--cache", cache, "--out", tmp_path / "sweep", "--dry-run")
-    assert (status, out) == (0, "varied: head\n2 trials, 0 of them over\n2 floors, seconds each\n")
+    assert (status, out) == (0, "varied: head\n2 trials, 0 of them over\n2 simple baselines, seconds each\n")
 
 
 def test_a_dry_run_of_what_no_memory_can_hold_is_refused(cache, tmp_path, capsys):
@@ -164,16 +164,16 @@ def test_trials_can_be_compared_by_another_metric(sweep, tmp_path):
 
 
 def test_ctrl_c_keeps_what_is_finished_and_says_so(sweep, tmp_path, monkeypatch):
-    step, packs = Pack.step, []
+    step, packs = PackedEngine.step, []
 
-    def interrupt(self: Pack, rates) -> None:
+    def interrupt(self: PackedEngine, rates) -> None:
         packs.append(self) if self not in packs else None
         if len(packs) == 2:
             raise KeyboardInterrupt
         step(self, rates)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Pack, "step", interrupt)
+        patch.setattr(PackedEngine, "step", interrupt)
         status, _, err = sweep("--pack-size", "2", **GRID)
     assert (status, err) == (130, "Interrupted. The same command goes on where it was last saved.\n")
     assert sorted(pd.read_parquet(tmp_path / "sweep" / "trials.parquet")["status"]) == ["complete"] * 2 + ["unfinished"] * 2

@@ -13,7 +13,7 @@ from heads.models.base import TASKS
 from heads.models.registry import HEADS
 from heads.runs.build import build_head
 from heads.runs.config import make_config
-from heads.runs.run_data import Material, open_material
+from heads.runs.run_data import RunData, open_run_data
 from heads.training import loop
 from heads.training.fit import fit, run_folder
 
@@ -28,11 +28,11 @@ def cache(tmp_path_factory):
     return make_cache(tmp_path_factory.mktemp("cache"), utterances=24)
 
 
-def material(cache, name: str, preset: str, epochs: int) -> Material:
+def run_data(cache, name: str, preset: str, epochs: int) -> RunData:
     """A run of a small head, with two batches in a pass."""
     size = 2 if HEADS[name].head.context else 8
     changes = {"model": small_options(name), "train": {"batch_size": size, "max_epochs": epochs, "patience": epochs}}
-    return open_material(make_config(name, "mosi", preset, changes), cache, torch.device("cpu"))
+    return open_run_data(make_config(name, "mosi", preset, changes), cache, torch.device("cpu"))
 
 
 def after(steps: int) -> Callable[[int, str], None]:
@@ -50,7 +50,7 @@ def after(steps: int) -> Callable[[int, str], None]:
 
 @pytest.mark.parametrize(("name", "preset"), CASES)
 def test_a_head_trains_by_a_preset(name, preset, cache, tmp_path):
-    made = material(cache, name, preset, epochs=2)
+    made = run_data(cache, name, preset, epochs=2)
     folder = run_folder(made.config, tmp_path)
     metrics = fit(made, folder)
     assert metrics["epochs"] == 2
@@ -64,7 +64,7 @@ def test_a_head_trains_by_a_preset(name, preset, cache, tmp_path):
 @pytest.mark.parametrize(("name", "preset"), [("self-mm", "native"), ("mmim", "native"), ("cogmen", "light")])
 def test_a_head_with_a_memory_goes_on_as_if_nothing_had_been(name, preset, cache, tmp_path, monkeypatch):
     """Made labels and centres, the memory of batches, running statistics and a moving average of the parameters."""
-    made = material(cache, name, preset, epochs=4)
+    made = run_data(cache, name, preset, epochs=4)
     whole, parts = (run_folder(made.config, tmp_path / part) for part in ("whole", "parts"))
     fit(made, whole)
     monkeypatch.setattr(loop, "SAVE_EVERY_S", 0.0)

@@ -31,9 +31,9 @@ from data.tensors import Batch
 from heads.models.base import TASKS, Head
 from heads.models.parts.randomness import drawing_from
 from heads.models.registry import HEADS
-from heads.models.simple import FLOORS
+from heads.models.simple import SIMPLE_BASELINES
 from heads.runs.config import make_config
-from heads.runs.run_data import open_material
+from heads.runs.run_data import open_run_data
 
 CONTENTS = (0.0, 100.0, float("nan"))
 """What may stand in the padding."""
@@ -176,9 +176,9 @@ def test_a_modality_that_the_corpus_lacks_is_refused(name, tmp_path):
     del index["corpora"]["mosi"]["features"]["audio"]
     (cache / "index.json").write_text(json.dumps(index))
     with pytest.raises(InputError, match=r"^Unknown modality of mosi 'audio'\. Available: text\. --modalities text "):
-        open_material(make_config(name, "mosi"), cache, torch.device("cpu"))
+        open_run_data(make_config(name, "mosi"), cache, torch.device("cpu"))
     text = make_config(name, "mosi", changes={"data": {"modalities": ["text"]}})
-    assert open_material(text, cache, torch.device("cpu")).tensors.dims == {"text": 8}
+    assert open_run_data(text, cache, torch.device("cpu")).tensors.dims == {"text": 8}
 
 
 @every_name
@@ -192,8 +192,8 @@ def test_a_head_that_keeps_something_between_batches_is_trained_by_itself(name):
 @pytest.mark.parametrize("name", HEADS)
 def test_an_entry_is_a_head_or_a_floor_and_says_what_and_whence(name):
     entry = HEADS[name]
-    assert (entry.head is None) == (entry.floor is not None)
-    assert entry.floor is None or entry.floor in FLOORS
+    assert (entry.head is None) == (entry.simple is not None)
+    assert entry.simple is None or entry.simple in SIMPLE_BASELINES
     assert entry.summary
     assert bool(re.search(r"\b20\d\d$", entry.source)) == (entry.head is not None)
     assert entry.published in (*TASKS, None)
@@ -203,4 +203,4 @@ def test_an_entry_is_a_head_or_a_floor_and_says_what_and_whence(name):
 
 def test_the_papers_heads_and_all_floors_are_in_the_table():
     paper = {"mmolre", "pre-fusion", "post-fusion", "baseline-msa", "baseline-mer", "moe", "mmoe", "ple", "mod-squad", "mlore", "demt"}
-    assert paper | set(FLOORS) <= set(HEADS)
+    assert paper | set(SIMPLE_BASELINES) <= set(HEADS)

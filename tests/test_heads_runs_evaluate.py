@@ -86,7 +86,7 @@ def test_a_checkpoint_of_another_head_is_refused(own):
 
 def test_a_floor_has_one_checkpoint(cache, tmp_path):
     folder = small_runs.run(cache, tmp_path, "median")
-    with pytest.raises(InputError, match=r"a floor has no checkpoint 'best-mae'\. Leave out --checkpoint\.$"):
+    with pytest.raises(InputError, match=r"a simple baseline has no checkpoint 'best-mae'\. Leave out --checkpoint\.$"):
         evaluate(reopen(folder, None, CPU), folder, "test", "best-mae")
 
 
@@ -165,7 +165,7 @@ def test_features_of_another_encoder_are_refused(complete, tmp_path):
 
 
 def test_an_unfinished_run_has_no_results(cache, tmp_path):
-    made = small_runs.material(cache)
+    made = small_runs.run_data(cache)
     folder = run_folder(made.config, tmp_path)
 
     def stop(steps: int, note: str) -> None:

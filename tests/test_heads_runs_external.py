@@ -21,7 +21,7 @@ from heads.evaluation.metrics import SENTIMENT_METRICS
 from heads.runs.config import make_config
 from heads.runs.external import read_predictions
 from heads.runs.folder import RunFolder
-from heads.runs.run_data import open_material
+from heads.runs.run_data import open_run_data
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def table(cache):
 
 
 def opened(cache, task="both"):
-    return open_material(make_config("median", "mosi", changes={"task": task}), cache, torch.device("cpu"), 0)
+    return open_run_data(make_config("median", "mosi", changes={"task": task}), cache, torch.device("cpu"), 0)
 
 
 def made_up(table, seed=0, ids="utterance_id"):
@@ -94,15 +94,15 @@ def test_utterances_without_labels_or_of_other_splits_may_be_there_or_not(table,
     changed.loc[unlabelled, ["sentiment", *EMOTIONS]] = np.nan
     changed.loc[excluded, "excluded"] = "silent"
     write_manifest(open_corpus(own, "mosi").manifest, changed, {})
-    frame, material = made_up(table).sort_index(), opened(own)
+    frame, run_data = made_up(table).sort_index(), opened(own)
     few = frame[table["split"] == "test"].drop(index=[unlabelled, excluded])
-    names = [material.tensors.targets.ids[row] for row in read_both(tmp_path, (frame, few), material)]
+    names = [run_data.tensors.targets.ids[row] for row in read_both(tmp_path, (frame, few), run_data)]
     assert names == few["id"].tolist()
 
 
-def read_both(folder, frames, material):
+def read_both(folder, frames, run_data):
     """The rows that are predicted, which are the same for both frames, as their predictions are."""
-    one, other = (read_predictions(written(folder / "a.csv", frame)).predictions(material, "test") for frame in frames)
+    one, other = (read_predictions(written(folder / "a.csv", frame)).predictions(run_data, "test") for frame in frames)
     np.testing.assert_array_equal(one.rows, other.rows)
     np.testing.assert_array_equal(one.sentiment, other.sentiment)
     return one.rows

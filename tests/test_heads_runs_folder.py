@@ -209,7 +209,7 @@ def test_every_opening_of_a_split_is_a_line(folder):
 
 @pytest.mark.parametrize("task", ["msa", "mer"])
 def test_a_table_of_predictions_has_what_was_learned(cache, task):
-    targets = small_runs.material(cache).tensors.targets
+    targets = small_runs.run_data(cache).tensors.targets
     rows, rng = np.array([2, 5]), np.random.default_rng(0)
     sentiment = rng.normal(size=2).astype(np.float32) if task == "msa" else None
     logits = rng.normal(size=(2, 6)).astype(np.float32) if task == "mer" else None

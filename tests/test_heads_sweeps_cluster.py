@@ -23,7 +23,7 @@ from data.errors import InputError
 from heads.sweeps import cluster
 from heads.sweeps.cluster import Flight, Worker, locked, on_ray
 from heads.sweeps.session import opened, resolved, run
-from heads.sweeps.workers import Sweep, Work
+from heads.sweeps.workers import Sweep, TrialPack
 from heads.training.fit import run_folder
 
 CHECKOUT = Path(__file__).parents[1]
@@ -208,7 +208,7 @@ def test_a_worker_waits_for_trials_that_another_one_trains(cache, tmp_path):
     with ThreadPoolExecutor(1) as pool:
         with locked(made, folder):
             (folder.path / ".config.json.tmp~elsewhere~2").touch()
-            done = pool.submit(Worker("cpu").train, Work(dataclasses.replace(made, memory_bytes=10**9), (config,)))
+            done = pool.submit(Worker("cpu").train, TrialPack(dataclasses.replace(made, memory_bytes=10**9), (config,)))
             time.sleep(1)
             assert [path.name for path in folder.path.iterdir()] == [".config.json.tmp~elsewhere~2"]
         done.result()
@@ -220,7 +220,7 @@ def test_what_is_not_to_be_seen_here_is_not_on_a_shared_disk(cache, tmp_path, mo
     made = sweep(cache, tmp_path)
     monkeypatch.setattr(cluster, "SHARED_S", 0)
     with pytest.raises(InputError, match=r"a worker has ended this trial, but .* must be on a disk that all machines"):
-        Flight(Work(made, (made.grid.configs()[0],))).land(Seen())
+        Flight(TrialPack(made, (made.grid.configs()[0],))).land(Seen())
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere", "ray://127.0.0.1:1"])

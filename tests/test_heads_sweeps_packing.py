@@ -16,21 +16,21 @@ from heads.models.parts.randomness import drawing_from
 from heads.runs.build import build_head
 from heads.runs.config import make_config
 from heads.runs.folder import RunFolder
-from heads.runs.run_data import Materials
-from heads.sweeps.packing import Group, group, halves, trial_bytes
+from heads.runs.run_data import LoadedCache
+from heads.sweeps.packing import PackGroup, group, halves, trial_bytes
 from heads.training.loop import Run
 
 
 @pytest.fixture(scope="module")
-def materials(tmp_path_factory):
-    return Materials(make_cache(tmp_path_factory.mktemp("cache"), utterances=48), torch.device("cpu"), memory_bytes=0)
+def loaded(tmp_path_factory):
+    return LoadedCache(make_cache(tmp_path_factory.mktemp("cache"), utterances=48), torch.device("cpu"), memory_bytes=0)
 
 
-def run(materials: Materials, head: str = "pre-fusion", **changes: object) -> Run:
+def run(loaded: LoadedCache, head: str = "pre-fusion", **changes: object) -> Run:
     """A small run; "__" in a name for its dot."""
     given = {name.replace("__", "."): value for name, value in changes.items()}
-    material = materials.open(small_runs.config(head, given))
-    return Run(material.config, material.tensors, RunFolder(materials.cache / "no run"))
+    run_data = loaded.open(small_runs.config(head, given))
+    return Run(run_data.config, run_data.tensors, RunFolder(loaded.cache / "no run"))
 
 
 def seeds(first: Run, count: int) -> list[Run]:
@@ -40,7 +40,7 @@ def seeds(first: Run, count: int) -> list[Run]:
 @given(st.integers(1, 40), st.integers(1, 45))
 def test_packs_hold_every_trial_once_and_are_as_even_as_can_be(count, size):
     runs: Sequence[object] = tuple(range(count))
-    packs = Group(runs, 1, size).packs
+    packs = PackGroup(runs, 1, size).packs
     assert [run for pack in packs for run in pack] == list(runs)
     sizes = [len(pack) for pack in packs]
     assert max(sizes) <= size
@@ -56,29 +56,29 @@ def test_halves_are_two_packs_of_all(count):
     assert len(second) - len(first) in (0, 1)
 
 
-def test_trials_are_grouped_by_what_they_share_in_the_order_they_come(materials):
-    small, wide = run(materials), run(materials, model__dim=16)
+def test_trials_are_grouped_by_what_they_share_in_the_order_they_come(loaded):
+    small, wide = run(loaded), run(loaded, model__dim=16)
     a, b, c, d = *seeds(small, 2), *seeds(wide, 2)
     groups = group([a, c, b, d], None, 8)
     assert [one.runs for one in groups] == [(a, b), (c, d)]
     assert [len(one.packs) for one in groups] == [1, 1]
 
 
-def test_heads_that_cannot_be_batched_are_one_at_a_time_and_apart(materials):
-    material = materials.open(make_config("self-mm", "mosi"))
-    runs = seeds(Run(material.config, material.tensors, RunFolder(materials.cache / "no run")), 3)
+def test_heads_that_cannot_be_batched_are_one_at_a_time_and_apart(loaded):
+    run_data = loaded.open(make_config("self-mm", "mosi"))
+    runs = seeds(Run(run_data.config, run_data.tensors, RunFolder(loaded.cache / "no run")), 3)
     groups = group(runs, 10**12, 8)
     assert [(one.runs, one.trial_bytes, one.size) for one in groups] == [((each,), None, 1) for each in runs]
 
 
-def test_on_a_cpu_trials_are_one_at_a_time_unless_asked_otherwise(materials):
-    runs = seeds(run(materials), 5)
+def test_on_a_cpu_trials_are_one_at_a_time_unless_asked_otherwise(loaded):
+    runs = seeds(run(loaded), 5)
     assert [one.size for one in group(runs, None)] == [1]
     assert [len(pack) for pack in group(runs, None, 4)[0].packs] == [2, 3]
 
 
-def test_the_memory_of_a_device_says_how_many(materials):
-    runs = seeds(run(materials), 5)
+def test_the_memory_of_a_device_says_how_many(loaded):
+    runs = seeds(run(loaded), 5)
     (one,) = group(runs, 10**12)
     needed = one.trial_bytes
     assert one.size > 5
@@ -90,18 +90,18 @@ def test_the_memory_of_a_device_says_how_many(materials):
 @pytest.mark.parametrize(
     "change", [{"train__batch_size": 24}, {"model__dim": 32}, {"model__fusion__layers": 3}, {"model__fusion__ffn": 500}]
 )
-def test_larger_trials_are_estimated_larger(materials, change):
-    assert trial_bytes(run(materials, **change)) > 1.2 * trial_bytes(run(materials))
+def test_larger_trials_are_estimated_larger(loaded, change):
+    assert trial_bytes(run(loaded, **change)) > 1.2 * trial_bytes(run(loaded))
 
 
-def test_ranks_take_memory(materials):
-    few, many = (trial_bytes(run(materials, "mmolre", model__mixture__rank=rank)) for rank in (2, 64))
+def test_ranks_take_memory(loaded):
+    few, many = (trial_bytes(run(loaded, "mmolre", model__mixture__rank=rank)) for rank in (2, 64))
     assert many > 1.2 * few
 
 
-def test_an_estimate_makes_no_head_and_no_batch(materials, monkeypatch):
+def test_an_estimate_makes_no_head_and_no_batch(loaded, monkeypatch):
     """Features are not read: here there are none in memory."""
-    one = run(materials)
+    one = run(loaded)
     assert one.tensors.is_streamed
     monkeypatch.setattr(type(one.tensors), "batches", None)
     assert trial_bytes(one) > 0
@@ -110,9 +110,9 @@ def test_an_estimate_makes_no_head_and_no_batch(materials, monkeypatch):
 @pytest.mark.parametrize(
     ("head", "changes"), [("pre-fusion", {}), ("mmolre", {}), ("mmolre", {"model__dim": 32, "model__fusion__layers": 3}), ("mmml", {})]
 )
-def test_an_estimate_is_within_a_factor_of_two_of_what_a_step_keeps(materials, head, changes):
+def test_an_estimate_is_within_a_factor_of_two_of_what_a_step_keeps(loaded, head, changes):
     """Of what one real step keeps for its backward pass and of the parameters, gradients and moments, whatever else comes and goes."""
-    one = run(materials, head, **changes)
+    one = run(loaded, head, **changes)
     trained = build_head(one.config, one.tensors).train()
     parameters = {parameter.data_ptr() for parameter in trained.parameters()}
     largest = 0

@@ -16,11 +16,11 @@ from heads.sweeps.grid import read_grid
 from heads.sweeps.results.trials import collect
 from heads.sweeps.search import Search
 from heads.sweeps.session import in_process, opened, plan, remaining, resolved
-from heads.sweeps.workers import Sweep, end, materials_on
+from heads.sweeps.workers import Sweep, end, loaded_cache
 from heads.training.fit import describe, run_folder
 from heads.training.loop import Run
-from heads.training.pack import Pack
-from heads.training.solo import Solo
+from heads.training.packed_engine import PackedEngine
+from heads.training.single_engine import SingleEngine
 
 LR = [0.01, 0.003]
 
@@ -136,11 +136,11 @@ def test_trials_that_turn_out_to_be_the_same_are_trained_once(sweep):
 def test_a_trial_for_which_memory_ran_out_is_tried_again_and_no_other_that_failed(sweep, monkeypatch):
     made = sweep(grid={"train.lr": [0.01, 1e30]})
 
-    def step(self: Solo, *_) -> torch.Tensor:
+    def step(self: SingleEngine, *_) -> torch.Tensor:
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Solo, "accumulate", step)
+        patch.setattr(SingleEngine, "accumulate", step)
         assert len(swept(made, size=1).over) == 2
     assert [folder.lacked_memory for folder in folders(made)] == [True, True]
     seen = swept(made, size=1)
@@ -179,7 +179,7 @@ def test_a_trial_that_cannot_be_is_refused_before_any_is_trained(sweep, changes,
 
 def test_a_plan_loads_no_features(sweep, monkeypatch):
     made = sweep(grid={"train.lr": LR, "model.fusion.ffn": [8, 9]}, seeds=[1, 2])
-    monkeypatch.setattr(Pack, "__init__", None)
+    monkeypatch.setattr(PackedEngine, "__init__", None)
     groups = plan(made, made.grid.configs(), None, 4)
     assert [(len(one.runs), one.size) for one in groups] == [(4, 4), (4, 4)]
     assert all(run.tensors.is_streamed for one in groups for run in one.runs)
@@ -232,10 +232,10 @@ def test_pruning_stops_trials_that_are_behind(sweep):
 
 def test_a_trial_that_is_pruned_before_its_metric_was_a_number_has_failed(sweep):
     made = sweep()
-    material = materials_on(made.cache, "cpu", None).open(made.grid.configs()[0])
-    folder = run_folder(material.config, made.trials)
-    folder.begin(describe(material))
-    end(Run(material.config, material.tensors, folder), None)
+    run_data = loaded_cache(made.cache, "cpu", None).open(made.grid.configs()[0])
+    folder = run_folder(run_data.config, made.trials)
+    folder.begin(describe(run_data))
+    end(Run(run_data.config, run_data.tensors, folder), None)
     assert folder.failure == "Pruned after 0 epochs, in none of which train.select, loss, was a number."
 
 

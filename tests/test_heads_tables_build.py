@@ -74,7 +74,7 @@ def said(element):
 def test_a_dry_run_says_what_would_be_trained_and_writes_nothing(place, capsys):
     status, out, err = call(capsys, *command(place, "--dry-run", out="dry"))
     assert (status, err) == (0, "")
-    assert "13 trials, 0 of them over\n3 floors, seconds each\n" in out
+    assert "13 trials, 0 of them over\n3 simple baselines, seconds each\n" in out
     assert re.findall(r"^mmolre +(\w+) .*  2  +2  +1 .*\d:\d\d:\d\d$", out, re.M) == ["mosi", "mosei"], "two seeds each"
     assert not (place / "dry").exists()
     status, _, err = call(capsys, *command(place, "--dry-run", "--executor", "ray", out="dry"))
@@ -158,7 +158,7 @@ def test_again_nothing_is_trained_and_more_seeds_train_what_is_new(made, place, 
 
 def test_context_models_stand_apart_and_floors_behind(made):
     folder, printed = made
-    groups = ["Heads that read one utterance", "Heads that read whole videos", "Floors"]
+    groups = ["Heads that read one utterance", "Heads that read whole videos", "Simple baselines"]
     for name, corpora in (("table1", ("mosi", "mosei")), ("table2", ("mosei",))):
         headings = [f"CMU-{corpus.upper()}, validation split: {group}" for corpus in corpora for group in groups]
         places = [printed.index(f"{TABLES[name].title}, {heading}") for heading in headings]
@@ -170,7 +170,7 @@ def test_context_models_stand_apart_and_floors_behind(made):
     (context,) = [text for caption, text in captions.items() if "whole videos" in caption]
     assert context.startswith("COGMEN")
     assert "MMoLRE" not in context
-    assert captions["Floors"].startswith("median")
+    assert captions["Simple baselines"].startswith("median")
 
 
 def test_a_row_says_what_it_is_a_reproduction_of(made):

@@ -83,7 +83,7 @@ def test_every_form_of_a_table_has_the_row_before_the_floors(place, capsys):
     assert call(capsys, *asked)[0] == 0
     texts = {form: (place / "forms" / f"table1{form}").read_text(encoding="utf-8") for form in (".md", ".tex", ".html")}
     headings = re.findall(r"^## (.*)", texts[".md"], re.M)
-    assert headings[:3] == ["Heads that read one utterance", "Other tools (imported predictions)", "Floors"]
+    assert headings[:3] == ["Heads that read one utterance", "Other tools (imported predictions)", "Simple baselines"]
     assert r"| A\_b | – | msa | – | – | imported predictions | predictions of another tool, read from mosi.csv |" in texts[".md"]
     assert r"A\_b & imported & " in texts[".tex"]
     tree = ET.fromstring(texts[".html"].removeprefix("<!DOCTYPE html>"))

@@ -1,4 +1,4 @@
-"""What the panels of the paper's figures show, read off the axes: ours with every seed, the paper's, the floor across."""
+"""What the panels of the paper's figures show, read off the axes: ours with every seed, the paper's, the simple baseline across."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ VALUES = {"n = 15, k = 8": [(0.5, 0.7), (0.6, None)], "n = 15, k = 15": [(0.4, 0
 
 
 def results() -> list[Result]:
-    """Three points of Figure 2 (two seeds, one, none) and the floor, which is last."""
+    """Three points of Figure 2 (two seeds, one, none) and the simple baseline, which is last."""
     asked = {row.method: row for row in rows("fig2", "mosei", None, None)}
     found = []
     for method, row in asked.items():

@@ -45,8 +45,8 @@ def test_kinds_of_rows():
         "mag-head": "variant",
         "mmolre": "faithful",
         "cogmen": "faithful",
-        "ridge": "floor",
-        "median": "floor",
+        "ridge": "simple baseline",
+        "median": "simple baseline",
     }
     assert "leave out a part that makes the method what it is" in kinds["mag-head"].long
     assert kinds["mmolre"].long.endswith("preset paper-mosei: the MMoLRE paper's size and training on CMU-MOSEI")

@@ -71,7 +71,7 @@ def test_a_device_that_is_not_here_is_refused(name):
     ],
 )
 def test_emotions_are_those_of_the_corpus_if_it_has_any(cache, corpus, task, asked, used):
-    made = small_runs.material(cache, changes={"task": task, "data.emotions": asked}, corpus=corpus)
+    made = small_runs.run_data(cache, changes={"task": task, "data.emotions": asked}, corpus=corpus)
     assert made.config.data.emotions == used
     expected = load_targets(open_corpus(cache, corpus), used).emotions
     np.testing.assert_array_equal(made.tensors.targets.emotions, expected)
@@ -80,12 +80,12 @@ def test_emotions_are_those_of_the_corpus_if_it_has_any(cache, corpus, task, ask
 def test_where_emotions_come_from_is_decided_on_the_training_split(tmp_path):
     cache = make_cache(tmp_path, ledger=True)
     change_manifest(cache, lambda table: table.assign(**{e: table[e].where(table["split"] == "test") for e in EMOTIONS}))
-    assert small_runs.material(cache).config.data.emotions == "pseudo"
+    assert small_runs.run_data(cache).config.data.emotions == "pseudo"
 
 
 def test_pseudo_emotions_join_by_name_and_count_from_a_similarity_on(cache, tmp_path):
     changes = {"data.emotions": "pseudo", "data.minimum_similarity": 0.25}
-    made = small_runs.material(cache, changes=changes)
+    made = small_runs.run_data(cache, changes=changes)
     ledger = pd.read_parquet(open_corpus(cache, "mosi").pseudo_labels).set_index("utterance_id").loc[list(made.tensors.targets.ids)]
     expected = ledger[list(EMOTIONS)].where(ledger["similarity"] >= 0.25).to_numpy(np.float32)
     np.testing.assert_array_equal(made.tensors.targets.emotions, expected)
@@ -103,11 +103,11 @@ def test_pseudo_emotions_join_by_name_and_count_from_a_similarity_on(cache, tmp_
 
 def test_pseudo_emotions_without_a_ledger_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"^mosi: the cache has no pseudo labels of it\. "):
-        small_runs.material(make_cache(tmp_path), changes={"data.emotions": "pseudo"})
+        small_runs.run_data(make_cache(tmp_path), changes={"data.emotions": "pseudo"})
 
 
 def test_emotions_that_nobody_gave_are_missed_by_name(tmp_path):
-    made = small_runs.material(make_cache(tmp_path / "cache", emotions=False))
+    made = small_runs.run_data(make_cache(tmp_path / "cache", emotions=False))
     folder = run_folder(made.config, tmp_path / "runs")
     with pytest.raises(
         InputError,
@@ -118,28 +118,28 @@ def test_emotions_that_nobody_gave_are_missed_by_name(tmp_path):
 
 
 def test_limits_and_modalities_reach_the_tensors(cache):
-    tensors = small_runs.material(cache, changes={"data.modalities": ["audio"], "data.audio_limit": 4}).tensors
+    tensors = small_runs.run_data(cache, changes={"data.modalities": ["audio"], "data.audio_limit": 4}).tensors
     assert tensors.dims == {"audio": 6}
     assert tensors.lengths["audio"].max() == 4
-    unlimited = small_runs.material(cache, changes={"data.text_limit": None, "data.audio_limit": None}).tensors
+    unlimited = small_runs.run_data(cache, changes={"data.text_limit": None, "data.audio_limit": None}).tensors
     assert unlimited.lengths["audio"].max() > 20
 
 
 def test_facts_say_what_is_read(cache):
-    made = small_runs.material(cache, corpus="bare")
+    made = small_runs.run_data(cache, corpus="bare")
     assert facts(made) == "11 train + 9 valid utterances, pseudo emotions, text + audio features on cpu"
-    text = small_runs.material(cache, changes={"task": "msa", "data.modalities": ["text"]})
+    text = small_runs.run_data(cache, changes={"task": "msa", "data.modalities": ["text"]})
     assert facts(text) == "11 train + 9 valid utterances, text features on cpu"
 
 
 @pytest.mark.parametrize(("size", "accumulate", "expected"), [(8, 1, 6), (5, 1, 9), (5, 2, 6), (12, 4, 3)])
 def test_steps_are_those_of_all_epochs(cache, size, accumulate, expected):
-    assert steps(small_runs.material(cache, changes={"train.batch_size": size, "train.accumulate": accumulate})) == expected
-    assert steps(small_runs.material(cache, "median")) == 0
+    assert steps(small_runs.run_data(cache, changes={"train.batch_size": size, "train.accumulate": accumulate})) == expected
+    assert steps(small_runs.run_data(cache, "median")) == 0
 
 
 def test_a_folder_is_named_after_what_made_it(cache, tmp_path):
-    made = small_runs.material(cache)
+    made = small_runs.run_data(cache)
     name = run_folder(with_seed(made, 7).config, tmp_path).path.name
     assert name == f"mosi-pre-fusion-light-{made.config.key()}-seed7"
     with pytest.raises(InputError, match=r"^--seed: seed is -1, expected 0 to 4294967295\.$"):
@@ -148,14 +148,14 @@ def test_a_folder_is_named_after_what_made_it(cache, tmp_path):
 
 def test_a_complete_run_is_left_as_it_is(cache, own):
     before = {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in own.path.iterdir()}
-    made = small_runs.material(cache)
+    made = small_runs.run_data(cache)
     assert fit(made, own) == own.metrics()
     assert {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in own.path.iterdir()} == before
 
 
 def test_a_run_says_what_it_read(cache, complete):
     content = complete.config()
-    assert content["config"] == json.loads(json.dumps(small_runs.material(cache).config.as_dict()))
+    assert content["config"] == json.loads(json.dumps(small_runs.run_data(cache).config.as_dict()))
     assert (content["manifest"], content["features"]) == ("mosi.parquet", {"text": "mosi-text.h5", "audio": "mosi-audio.h5"})
     assert content["pseudo_labels"] is None
     assert content["encoders"]["text"] == {"encoder": "made up", "identity": {}, "dim": 8}
@@ -165,7 +165,7 @@ def test_a_run_says_what_it_read(cache, complete):
 
 def test_the_chosen_metric_must_be_defined(cache, tmp_path):
     """A corpus whose validation sentiments are all alike has no correlation."""
-    made = small_runs.material(make_cache(tmp_path / "cache"), changes={"train.select": "corr"})
+    made = small_runs.run_data(make_cache(tmp_path / "cache"), changes={"train.select": "corr"})
     made.tensors.targets.sentiment[made.tensors.targets.rows("valid")] = 1.0
     with pytest.raises(InputError) as refused:
         fit(made, run_folder(made.config, tmp_path))

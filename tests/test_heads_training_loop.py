@@ -26,11 +26,11 @@ from data.manifest import read_manifest, write_manifest
 from heads.evaluation.predictions import predict, scores
 from heads.runs.build import build_head
 from heads.runs.folder import RunFolder
-from heads.runs.run_data import Material
+from heads.runs.run_data import RunData
 from heads.training import loop
 from heads.training.fit import fit, run_folder
 from heads.training.loop import Run
-from heads.training.solo import Solo
+from heads.training.single_engine import SingleEngine
 from pipeline.settings import CHECKOUT
 
 NAN = float("nan")
@@ -56,11 +56,11 @@ def history(folder: RunFolder) -> pd.DataFrame:
     return pd.read_csv(folder.path / "history.csv").drop(columns="seconds")
 
 
-def engine(made: Material, path) -> Solo:
-    return Solo(Run(made.config, made.tensors, RunFolder(path)))
+def engine(made: RunData, path) -> SingleEngine:
+    return SingleEngine(Run(made.config, made.tensors, RunFolder(path)))
 
 
-def go(one: Solo, advance: Callable[[int, str], None] = lambda steps, note: None) -> None:
+def go(one: SingleEngine, advance: Callable[[int, str], None] = lambda steps, note: None) -> None:
     """Trains a run to its end and writes nothing."""
     loop.train([one.run], one, lambda run, error: None, advance=advance)
 
@@ -99,7 +99,7 @@ def interrupt(after: int) -> Callable[[int, str], None]:
 def test_an_interrupted_run_ends_as_if_it_had_not_been(cache, tmp_path, monkeypatch, head, changes):
     monkeypatch.setattr(loop, "SAVE_EVERY_S", 0.0)
     expected = small_runs.run(cache, tmp_path / "whole", head, changes)
-    made = small_runs.material(cache, head, changes)
+    made = small_runs.run_data(cache, head, changes)
     folder, seen = run_folder(made.config, tmp_path / "parts"), []
     steps = 2 if changes else 3
     for calls in (0, 2, steps + 2, steps + 2):  # at the start, in epoch 1, at the end of epochs 1 and 2: what was resumed, too
@@ -140,7 +140,7 @@ def test_a_killed_run_goes_on(cache, tmp_path, undisturbed):
     (path,) = tmp_path.iterdir()
     left = sorted(re.sub("~.*", "", name.name) for name in path.iterdir())
     assert left == [".state.safetensors.tmp", "config.json", "state.safetensors"]
-    made, seen = small_runs.material(cache), []
+    made, seen = small_runs.run_data(cache), []
     fit(made, RunFolder(path), lambda steps, note: seen.append(steps))
     assert (seen[0], sum(seen)) == (3, 9)
     assert results(RunFolder(path)) == results(undisturbed)
@@ -149,7 +149,7 @@ def test_a_killed_run_goes_on(cache, tmp_path, undisturbed):
 
 def test_streamed_features_give_the_same_bytes(cache, tmp_path, monkeypatch, undisturbed):
     monkeypatch.setattr(data_tensors, "_free_bytes", lambda device: 1000)
-    made = small_runs.material(cache)
+    made = small_runs.run_data(cache)
     assert made.tensors.is_streamed
     folder = run_folder(made.config, tmp_path)
     fit(made, folder)
@@ -163,7 +163,7 @@ def test_accumulated_batches_are_one_large_batch(cache, tmp_path, count):
     still |= {"data.like_lengths": False, "train.max_epochs": 1, "model.adapter": "norm"}
     found = {}
     for size, accumulate in ((8, 1), (4, 2)):
-        made = small_runs.material(cache, changes={**still, "train.batch_size": size, "train.accumulate": accumulate})
+        made = small_runs.run_data(cache, changes={**still, "train.batch_size": size, "train.accumulate": accumulate})
         one = engine(made, tmp_path / str(size))
         one.run.rows, one.run.steps_per_epoch = one.run.rows[:count], 3
         one.optimizer = torch.optim.SGD(one.head.parameters())  # Adam's first step is the sign of a gradient, rounding errors included
@@ -209,9 +209,9 @@ def test_a_head_learns_what_is_there_to_learn(tmp_path):
     changes = {"model.dim": 16, "model.adapter": "norm", "train.max_epochs": 12, "train.patience": 12, "train.select": "mae"}
     changes |= {"model.fusion.dropout": 0.1, "model.output_dropout": 0.1}
     learned = small_runs.run(cache, tmp_path, "mmolre", changes).metrics()
-    floor = small_runs.run(cache, tmp_path, "median").metrics()
-    assert learned["valid"]["mae"] < 0.6 * floor["valid"]["mae"]
-    assert learned["valid"]["mean_ap"] > 1.3 * floor["valid"]["mean_ap"]
+    simple = small_runs.run(cache, tmp_path, "median").metrics()
+    assert learned["valid"]["mae"] < 0.6 * simple["valid"]["mae"]
+    assert learned["valid"]["mean_ap"] > 1.3 * simple["valid"]["mean_ap"]
 
 
 def test_a_run_stops_when_patience_is_exhausted(cache, tmp_path):
@@ -221,7 +221,7 @@ def test_a_run_stops_when_patience_is_exhausted(cache, tmp_path):
 
 
 def test_the_checkpoint_is_of_the_chosen_epoch(cache, tmp_path):
-    made = small_runs.material(cache, changes={"train.max_epochs": 8, "train.patience": 8, "train.lr": 0.05})
+    made = small_runs.run_data(cache, changes={"train.max_epochs": 8, "train.patience": 8, "train.lr": 0.05})
     folder = run_folder(made.config, tmp_path)
     selected = fit(made, folder)["selected"]
     values = history(folder)
@@ -245,7 +245,7 @@ def damage_training_features(cache) -> None:
 def test_a_run_that_diverges_ends_with_an_error_and_no_results(copy, tmp_path, cause):
     if cause == "features":
         damage_training_features(copy)
-    made = small_runs.material(copy, changes={"train.lr": 1e30} if cause == "lr" else {})
+    made = small_runs.run_data(copy, changes={"train.lr": 1e30} if cause == "lr" else {})
     folder = run_folder(made.config, tmp_path / "runs")
     for _ in range(2):
         with pytest.raises(InputError, match=r"^Epoch 1: the validation loss is not finite\. "):
@@ -254,7 +254,7 @@ def test_a_run_that_diverges_ends_with_an_error_and_no_results(copy, tmp_path, c
 
 
 def test_the_warm_up_is_over_the_steps_of_all_epochs(cache, tmp_path):
-    made = small_runs.material(cache, changes={"train.max_epochs": 4, "train.warmup": 0.5, "train.lr": 0.12})
+    made = small_runs.run_data(cache, changes={"train.max_epochs": 4, "train.warmup": 0.5, "train.lr": 0.12})
     one, seen = engine(made, tmp_path), []
     go(one, lambda steps, note: seen.extend(group["lr"] for group in one.optimizer.param_groups if steps == 1))
     assert seen == pytest.approx([0.02, 0.04, 0.06, 0.08, 0.1, *[0.12] * 7])
@@ -262,7 +262,7 @@ def test_the_warm_up_is_over_the_steps_of_all_epochs(cache, tmp_path):
 
 def test_gradients_are_clipped(cache, tmp_path):
     def moved(clip_norm: float | None) -> float:
-        made = small_runs.material(cache, changes={"train.clip_norm": clip_norm, "train.max_epochs": 1, "train.batch_size": 24})
+        made = small_runs.run_data(cache, changes={"train.clip_norm": clip_norm, "train.max_epochs": 1, "train.batch_size": 24})
         one = engine(made, tmp_path)
         before = nn.utils.parameters_to_vector(one.head.parameters()).detach().clone()
         one.optimizer = torch.optim.SGD(one.head.parameters(), lr=1.0)
@@ -275,7 +275,7 @@ def test_gradients_are_clipped(cache, tmp_path):
 
 
 def test_the_moving_average_is_what_is_kept(cache, tmp_path):
-    made = small_runs.material(cache, changes={"train.average": 0.75, "train.max_epochs": 2})
+    made = small_runs.run_data(cache, changes={"train.average": 0.75, "train.max_epochs": 2})
     one, seen = engine(made, tmp_path), []
 
     def look(steps: int, note: str) -> None:
@@ -288,7 +288,7 @@ def test_the_moving_average_is_what_is_kept(cache, tmp_path):
         expected = 0.75 * expected + 0.25 * parameters
     torch.testing.assert_close(nn.utils.parameters_to_vector(one.shown.parameters()), expected)
     assert one.shown is not one.head
-    assert engine(small_runs.material(cache, changes={"train.average": 0}), tmp_path).average is None
+    assert engine(small_runs.run_data(cache, changes={"train.average": 0}), tmp_path).average is None
 
 
 def test_training_in_bfloat16_is_near_training_in_float32(cache, tmp_path):
@@ -303,7 +303,7 @@ def test_training_in_bfloat16_is_near_training_in_float32(cache, tmp_path):
 
 
 def test_a_head_starts_from_its_seed_alone(cache):
-    made = small_runs.material(cache)
+    made = small_runs.run_data(cache)
     torch.manual_seed(1)
     first = build_head(made.config, made.tensors).state_dict()
     torch.manual_seed(2)
@@ -315,7 +315,7 @@ def test_a_head_starts_from_its_seed_alone(cache):
 
 def test_progress_counts_steps_and_names_the_best_epoch(cache, tmp_path):
     seen = []
-    go(engine(small_runs.material(cache), tmp_path), lambda steps, note: seen.append((steps, note)))
+    go(engine(small_runs.run_data(cache), tmp_path), lambda steps, note: seen.append((steps, note)))
     assert sum(steps for steps, _ in seen) == 3 * 3
     assert seen[0] == (0, "")
     assert seen[-1][1].startswith("best loss ")

@@ -17,7 +17,7 @@ from data.errors import InputError
 from data.tensors import CorpusTensors
 from heads.runs.config import TrainOptions
 from heads.runs.rows import labelled_rows
-from heads.runs.run_data import Material
+from heads.runs.run_data import RunData
 from heads.runs.seeds import stream
 from heads.training.plan import batch_keys, epoch_plan, groups, learning_rates, plateau_factor
 
@@ -31,7 +31,7 @@ def cache(tmp_path_factory):
 
 @pytest.mark.parametrize("like_lengths", [True, False])
 def test_an_epoch_has_each_labelled_clip_once_in_an_order_of_its_own(cache, like_lengths):
-    made = small_runs.material(cache, changes={"data.like_lengths": like_lengths})
+    made = small_runs.run_data(cache, changes={"data.like_lengths": like_lengths})
     rows = labelled_rows(made.config, made.tensors, "train")
     plans = [[batch.tolist() for batch in epoch_plan(made.config, made.tensors, rows, epoch)] for epoch in (1, 2, 1)]
     for plan in plans:
@@ -44,7 +44,7 @@ def test_an_epoch_has_each_labelled_clip_once_in_an_order_of_its_own(cache, like
 
 def test_like_lengths_means_batches_of_like_lengths(cache):
     """With one window for the whole epoch, batches in order of length are the lengths sorted and cut."""
-    made = small_runs.material(cache)
+    made = small_runs.run_data(cache)
     rows = labelled_rows(made.config, made.tensors, "train")
     lengths = made.tensors.lengths["text"] + made.tensors.lengths["audio"]
     ranges = sorted((lengths[batch].min(), lengths[batch].max()) for batch in epoch_plan(made.config, made.tensors, rows, 1))
@@ -100,13 +100,13 @@ def test_every_batch_has_a_key_of_its_own():
     assert batch_keys(config, 1, 3).tolist() == keys[:3]
 
 
-def with_labels(made: Material, sentiment: np.ndarray, emotions: np.ndarray) -> CorpusTensors:
+def with_labels(made: RunData, sentiment: np.ndarray, emotions: np.ndarray) -> CorpusTensors:
     targets = replace(made.tensors.targets, sentiment=sentiment, emotions=emotions)
     return made.tensors.relabelled(targets)
 
 
 def test_rows_with_a_label_of_one_task_are_trained_on(cache):
-    made = small_runs.material(cache)
+    made = small_runs.run_data(cache)
     targets = made.tensors.targets
     rows = targets.rows("train")
     sentiment, emotions = targets.sentiment.copy(), targets.emotions.copy()
@@ -119,7 +119,7 @@ def test_rows_with_a_label_of_one_task_are_trained_on(cache):
 
 
 def test_a_head_with_context_reads_unlabelled_neighbours_but_no_video_without_a_label(cache):
-    made = small_runs.material(cache, "cogmen", {"task": "mer", "train.batch_size": 2})
+    made = small_runs.run_data(cache, "cogmen", {"task": "mer", "train.batch_size": 2})
     targets = made.tensors.targets
     first, second = (np.flatnonzero(targets.video == video) for video in dict.fromkeys(targets.video[targets.rows("train")][:6]))
     emotions = targets.emotions.copy()
@@ -132,7 +132,7 @@ def test_a_head_with_context_reads_unlabelled_neighbours_but_no_video_without_a_
 
 
 def test_a_split_that_is_not_there_is_said_to_be_missing(cache):
-    made = small_runs.material(cache)
+    made = small_runs.run_data(cache)
     targets = made.tensors.targets
     tensors = made.tensors.relabelled(replace(targets, split=np.where(targets.split == "valid", "", targets.split)))
     with pytest.raises(InputError, match=r"^mosi: no utterance that can be used is in split 'valid', .*\(there are: train, test\)\."):
@@ -140,7 +140,7 @@ def test_a_split_that_is_not_there_is_said_to_be_missing(cache):
 
 
 def test_a_task_without_labels_is_told_which_have_some(cache):
-    made = small_runs.material(cache)
+    made = small_runs.run_data(cache)
     targets = made.tensors.targets
     tensors = with_labels(made, targets.sentiment, np.full_like(targets.emotions, NAN))
     with pytest.raises(InputError, match=r"has annotated emotion labels, which task 'both' needs\. Tasks with labels there: msa\.$"):
@@ -149,7 +149,7 @@ def test_a_task_without_labels_is_told_which_have_some(cache):
 
 @pytest.mark.parametrize(("task", "label"), [("msa", "sentiment"), ("mer", "annotated emotion"), ("both", "sentiment")])
 def test_a_task_without_any_label_is_refused(cache, task, label):
-    made = small_runs.material(cache, changes={"task": task})
+    made = small_runs.run_data(cache, changes={"task": task})
     targets = made.tensors.targets
     sentiment, emotions = (
         np.where(np.isin(np.arange(48), targets.rows("valid")), NAN, v.T).T for v in (targets.sentiment, targets.emotions)

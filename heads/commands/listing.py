@@ -16,7 +16,7 @@ def rows() -> list[list[str]]:
         extension. "–": on neither, as the mixtures that come from recommendation and vision.
     context: Whether it reads whole videos.
     packable: Whether many runs can be trained as one.
-    reproduction: faithful; variant, if frozen features leave out a part that makes the method what it is; floor.
+    reproduction: faithful; variant, if frozen features leave out a part that makes the method what it is; simple baseline.
     parameters: With default options, at features 768 wide.
     """
     return [_row(name, entry) for name, entry in HEADS.items()]
@@ -24,7 +24,7 @@ def rows() -> list[list[str]]:
 
 def _row(name: str, entry: Entry) -> list[str]:
     if entry.head is None:
-        return [name, entry.source, "–", entry.task or "both", "no", "no", "floor", entry.summary, "–"]
+        return [name, entry.source, "–", entry.task or "both", "no", "no", "simple baseline", entry.summary, "–"]
     tasks = entry.published or "–", entry.task or "both"
     can = _WORDS[entry.head.context], _WORDS[entry.packs]
     return [name, entry.source, *tasks, *can, entry.reproduction, entry.summary, f"{count(entry):,}"]

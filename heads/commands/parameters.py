@@ -82,7 +82,8 @@ def head_table() -> pd.DataFrame:
 
 
 def count(entry: Entry) -> int:
-    """Parameters of a head (no floor) with its default options, at features 768 wide, for both tasks or the one that it learns."""
+    """Parameters of a head (no simple baseline) with its default options, at features 768 wide, for both tasks or the one that
+    it learns."""
     return _parameters(_on_meta(lambda: entry.head(entry.options(), dict.fromkeys(STEPS, DIM), entry.task or "both")))
 
 

@@ -1,4 +1,4 @@
-"""Predictions of a trained head, or of a floor, for rows of a corpus, as numpy arrays, and what they are worth."""
+"""Predictions of a trained head, or of a simple baseline, for rows of a corpus, as numpy arrays, and what they are worth."""
 
 import contextlib
 from collections.abc import Iterable, Iterator
@@ -91,13 +91,13 @@ def pooled(tensors: CorpusTensors, rows: np.ndarray) -> np.ndarray:
     return result
 
 
-def predict_floor(
+def predict_simple(
     name: str, task: str, known: CorpusTensors, rows: np.ndarray, tensors: CorpusTensors
 ) -> tuple[Predictions, dict[str, dict[str, float]]]:
-    """Fits a floor (it takes seconds, so nothing is kept of it) and predicts rows of the same corpus or of another.
+    """Fits a simple baseline (it takes seconds, so nothing is kept of it) and predicts rows of the same corpus or of another.
 
     Args:
-        name: A key of `heads.models.simple.FLOORS`.
+        name: A key of `heads.models.simple.SIMPLE_BASELINES`.
         task: A key of `TASKS`.
         known: What it is fitted on, and its settings are chosen on: splits train and valid.
         rows: (n,) int64, ascending: rows of `tensors`.
@@ -106,7 +106,7 @@ def predict_floor(
     Returns:
         Predictions, and the settings that were chosen.
     """
-    from heads.models.simple import fit_floor
+    from heads.models.simple import fit_simple
 
     targets, tasks = known.targets, TASKS[task]
     fitted = np.flatnonzero(np.isin(targets.split, ("train", "valid")))
@@ -114,10 +114,10 @@ def predict_floor(
     unlabelled = np.full((len(rows), 1 + len(EMOTIONS)), np.nan)
     labels = np.concatenate([np.column_stack([targets.sentiment, targets.emotions])[fitted], unlabelled])
     train, valid = (np.append(targets.split[fitted] == split, np.zeros(len(rows), bool)) for split in ("train", "valid"))
-    floor = fit_floor(name, features, labels[:, 0], labels[:, 1:], train, valid)
-    sentiment, probability = floor.sentiment[len(fitted) :], floor.emotion_probability[len(fitted) :]
+    simple = fit_simple(name, features, labels[:, 0], labels[:, 1:], train, valid)
+    sentiment, probability = simple.sentiment[len(fitted) :], simple.emotion_probability[len(fitted) :]
     logits = logit(probability) if "mer" in tasks else None
-    return Predictions(rows, sentiment if "msa" in tasks else None, logits, {}), floor.chosen
+    return Predictions(rows, sentiment if "msa" in tasks else None, logits, {}), simple.chosen
 
 
 def evaluation_plan(head: Head, tensors: CorpusTensors, rows: np.ndarray, batch_size: int) -> list:

@@ -24,30 +24,30 @@ from heads.models.mmolre_variants import DeMTHead, MLoREHead, MMoEHead, ModSquad
 
 @dataclass(frozen=True)
 class NoOptions:
-    """Options of the floors, which have none: what they choose, they choose on the validation split."""
+    """Options of the simple baselines, which have none: what they choose, they choose on the validation split."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One head, or one floor."""
+    """One head, or one simple baseline."""
 
     head: type[Head] | None
     summary: str
     source: str
     task: str | None = None  # if it learns one task only
-    floor: str | None = None  # a key of heads.models.simple.FLOORS
+    simple: str | None = None  # a key of heads.models.simple.SIMPLE_BASELINES
     published: str | None = "both"  # the tasks it was published for on CMU-MOSI or CMU-MOSEI, in whatever form; None: on neither
     is_variant: bool = False  # whether frozen features leave out a part that makes the method what it is
 
     @property
     def reproduction(self) -> str:
-        """faithful, variant, or floor."""
-        return "floor" if self.floor else "variant" if self.is_variant else "faithful"
+        """faithful, variant, or simple baseline."""
+        return "simple baseline" if self.simple else "variant" if self.is_variant else "faithful"
 
     @property
     def packs(self) -> bool:
-        """Whether many runs can be trained as one: `heads.training.pack` needs batches of one number of utterances, which videos
-        do not have."""
+        """Whether many runs can be trained as one: `heads.training.packed_engine` needs batches of one number of utterances,
+        which videos do not have."""
         return self.head is not None and self.head.packable and not self.head.context
 
     @property
@@ -56,7 +56,7 @@ class Entry:
         return self.head.Options if self.head else NoOptions
 
 
-FLOOR = "median"
+MEDIAN = "median"
 """The head that looks at no feature, which every other has to beat."""
 
 _PAPER = "MMoLRE, arXiv 2505.14143, 2025"
@@ -89,8 +89,8 @@ HEADS: dict[str, Entry] = {
     "corect": Entry(CORECT, "relational temporal graph, cross-modality attention", "Nguyen et al., EMNLP 2023"),
     "mtl": Entry(MTL, "recurrent encoders, contextual inter-modal attention", "Akhtar et al., NAACL 2019"),
     "unimse-head": Entry(UniMSEHead, "audio by adapters, contrast, no T5", "Hu et al., EMNLP 2022", is_variant=True),
-    "median": Entry(None, "train median of sentiment, base rate of emotions", "no feature is read", floor="median"),
-    "ridge": Entry(None, "ridge regression", _SKLEARN, floor="ridge"),
-    "svr": Entry(None, "support vector regression, RBF kernel", _SKLEARN, floor="svr"),
-    "logistic": Entry(None, "logistic regression", _SKLEARN, floor="logistic"),
+    "median": Entry(None, "train median of sentiment, base rate of emotions", "no feature is read", simple="median"),
+    "ridge": Entry(None, "ridge regression", _SKLEARN, simple="ridge"),
+    "svr": Entry(None, "support vector regression, RBF kernel", _SKLEARN, simple="svr"),
+    "logistic": Entry(None, "logistic regression", _SKLEARN, simple="logistic"),
 }

@@ -1,4 +1,4 @@
-"""The floors under every head: scikit-learn models on mean-pooled features, and the predictors that look at no feature.
+"""The simple baselines under every head: scikit-learn models on mean-pooled features, and the predictors that look at no feature.
 
 What a head has to beat to be worth its training. Their figures are computed by `heads.evaluation.metrics` as everybody's.
 """
@@ -23,7 +23,7 @@ Fit = Callable[..., Predict]
 """Features (N, D), targets (N,) and one setting of the grid → what predicts."""
 
 
-class Floor(NamedTuple):
+class SimpleBaseline(NamedTuple):
     """A family of models; which member is used is chosen on the validation rows."""
 
     sentiment: Fit  # of numbers in [-3, 3]
@@ -69,16 +69,17 @@ def _grid(parameter: str, *values: float) -> tuple[dict[str, float], ...]:
     return tuple({parameter: value} for value in values)
 
 
-FLOORS: Mapping[str, Floor] = {
-    "median": Floor(_median, _base_rate, ({},)),
-    "ridge": Floor(_ridge, _ridge, _grid("alpha", 1e5, 3e4, 1e4, 3e3, 1e3, 300.0, 100.0, 30.0, 10.0, 3.0, 1.0)),
-    "svr": Floor(_svr, _svr, _grid("C", 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)),
-    "logistic": Floor(_logistic, _logistic, _grid("C", 1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0)),
+SIMPLE_BASELINES: Mapping[str, SimpleBaseline] = {
+    "median": SimpleBaseline(_median, _base_rate, ({},)),
+    "ridge": SimpleBaseline(_ridge, _ridge, _grid("alpha", 1e5, 3e4, 1e4, 3e3, 1e3, 300.0, 100.0, 30.0, 10.0, 3.0, 1.0)),
+    "svr": SimpleBaseline(_svr, _svr, _grid("C", 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)),
+    "logistic": SimpleBaseline(_logistic, _logistic, _grid("C", 1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0)),
 }
-"""Name → floor. `median` looks at no feature: the median sentiment and the base rate of each emotion, of the train rows. `ridge` and
-`svr` (RBF kernel) regress sentiment, and the emotions as 0 and 1, clipped to [0, 1]. `logistic` is a logistic regression for each
-emotion, and for sentiment the expected value of a multinomial one of the seven rounded classes. All but `svr` take seconds; its time
-grows with the square of the train rows: on one core some ten seconds for CMU-MOSI, most of an hour for CMU-MOSEI."""
+"""Name → simple baseline. `median` looks at no feature: the median sentiment and the base rate of each emotion, of the train
+rows. `ridge` and `svr` (RBF kernel) regress sentiment, and the emotions as 0 and 1, clipped to [0, 1]. `logistic` is a logistic
+regression for each emotion, and for sentiment the expected value of a multinomial one of the seven rounded classes. All but
+`svr` take seconds; its time grows with the square of the train rows: on one core some ten seconds for CMU-MOSI, most of an hour
+for CMU-MOSEI."""
 
 
 def pool(values: np.ndarray, offsets: np.ndarray) -> np.ndarray:
@@ -92,17 +93,18 @@ def pool(values: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     return np.stack([values[first:stop].mean(axis=0, dtype=np.float64) for first, stop in pairwise(offsets)])
 
 
-def fit_floor(
+def fit_simple(
     name: str, features: np.ndarray, sentiment: np.ndarray, emotions: np.ndarray, train: np.ndarray, valid: np.ndarray
 ) -> FloorPredictions:
-    """Fits a floor on the train rows and predicts all rows, with features standardised by mean and deviation of the train rows.
+    """Fits a simple baseline on the train rows and predicts all rows, with features standardised by mean and deviation of the
+    train rows.
 
     Each target has its own model, and its own setting out of the grid: that with the smallest error on the labelled validation rows,
     the mean absolute error for sentiment and the Brier score (mean squared error of the probability) for an emotion. Rows without a
     label are left out, target by target. A target that has one value in all of train (an emotion that is nowhere) is predicted as that.
 
     Args:
-        name: A key of `FLOORS`.
+        name: A key of `SIMPLE_BASELINES`.
         features: (N, D) pooled.
         sentiment: (N,) in [-3, 3], NaN if unlabelled.
         emotions: (N, 6) present where above 0, NaN if unlabelled.
@@ -110,23 +112,23 @@ def fit_floor(
         valid: (N,) bool.
 
     Raises:
-        InputError: There is no such floor; train is empty; a target is labelled in train and nowhere in valid.
+        InputError: There is no such simple baseline; train is empty; a target is labelled in train and nowhere in valid.
     """
-    floor = lookup(FLOORS, name, "floor")
+    simple = lookup(SIMPLE_BASELINES, name, "simple baseline")
     if not train.any():
-        raise InputError(f"floor {name!r}: no row is in split train, expected at least one.")
+        raise InputError(f"simple baseline {name!r}: no row is in split train, expected at least one.")
     features = StandardScaler().fit(features[train]).transform(features)
     present = np.where(np.isnan(emotions), np.nan, emotions > 0)
     targets = {"sentiment": sentiment, **dict(zip(EMOTIONS, present.T, strict=True))}
     predictions, chosen = {}, {}
     for target, labels in targets.items():
-        predictions[target], chosen[target] = _fit_target(floor, target, features, labels, train, valid)
+        predictions[target], chosen[target] = _fit_target(simple, target, features, labels, train, valid)
     probability = np.stack([predictions[emotion] for emotion in EMOTIONS], axis=1)
     return FloorPredictions(predictions["sentiment"], np.clip(probability, 0, 1), chosen)
 
 
 def _fit_target(
-    floor: Floor, target: str, features: np.ndarray, labels: np.ndarray, train: np.ndarray, valid: np.ndarray
+    simple: SimpleBaseline, target: str, features: np.ndarray, labels: np.ndarray, train: np.ndarray, valid: np.ndarray
 ) -> tuple[np.ndarray, dict[str, float]]:
     """Predictions (N,) of one target and the setting chosen for it."""
     train, valid = train & ~np.isnan(labels), valid & ~np.isnan(labels)
@@ -134,12 +136,14 @@ def _fit_target(
     if len(values) < 2:
         return np.full(len(labels), values[0] if len(values) else np.nan), {}
     if not valid.any():
-        raise InputError(f"floors: {target} is labelled in split train and nowhere in split valid, where its settings are chosen.")
-    fit = floor.sentiment if target == "sentiment" else floor.emotion
-    candidates = [fit(features[train], labels[train], **setting) for setting in floor.grid]
+        raise InputError(
+            f"simple baselines: {target} is labelled in split train and nowhere in split valid, where its settings are chosen."
+        )
+    fit = simple.sentiment if target == "sentiment" else simple.emotion
+    candidates = [fit(features[train], labels[train], **setting) for setting in simple.grid]
     errors = [_error(target, predict(features[valid]), labels[valid]) for predict in candidates]
     best = int(np.argmin(errors))
-    return candidates[best](features), dict(floor.grid[best])
+    return candidates[best](features), dict(simple.grid[best])
 
 
 def _error(target: str, prediction: np.ndarray, labels: np.ndarray) -> float:

@@ -23,7 +23,7 @@ from heads.models import options
 from heads.models.base import TASKS
 from heads.models.losses import EMOTION_LOSSES, REDUCTIONS, SENTIMENT_LOSSES, LossOptions
 from heads.models.mmolre import FamilyOptions
-from heads.models.registry import FLOOR, HEADS
+from heads.models.registry import HEADS, MEDIAN
 
 PRESETS = {path.stem: path for path in sorted((Path(__file__).parent.parent / "presets").glob("*.yaml"))}
 DEFAULT_PRESET = "light"
@@ -98,7 +98,7 @@ class RunConfig:
     @property
     def reads_features(self) -> bool:
         """Whether the head looks at features."""
-        return self.head != FLOOR
+        return self.head != MEDIAN
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able, nested."""

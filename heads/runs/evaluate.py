@@ -29,10 +29,10 @@ from heads.runs.contents import differences, identity_of
 from heads.runs.devices import watched
 from heads.runs.folder import RunFolder, predictions_table
 from heads.runs.rows import labelled_rows
-from heads.runs.run_data import Material, encoders, open_material
+from heads.runs.run_data import RunData, encoders, open_run_data
 
 
-def reopen(folder: RunFolder, cache: Path | None, device: torch.device, corpus: str | None = None) -> Material:
+def reopen(folder: RunFolder, cache: Path | None, device: torch.device, corpus: str | None = None) -> RunData:
     """What a run read, or the same of another corpus or cache, made by the same encoders.
 
     Raises:
@@ -43,30 +43,30 @@ def reopen(folder: RunFolder, cache: Path | None, device: torch.device, corpus: 
     if corpus is not None and corpus != config.corpus:
         data = dataclasses.replace(config.data, emotions="annotated")  # labels are not needed, and may not exist
         config = dataclasses.replace(config, corpus=corpus, data=data)
-    material = open_material(config, cache or Path(content["made"]["cache"]), device)
-    for modality, made in encoders(material.corpus, material.config.data.modalities).items():
+    run_data = open_run_data(config, cache or Path(content["made"]["cache"]), device)
+    for modality, made in encoders(run_data.corpus, run_data.config.data.modalities).items():
         found, wanted = identity_of(made), identity_of(content["encoders"][modality])
         if found != wanted:
             raise InputError(
-                f"{material.corpus.features[modality]}: not made as the {modality} features that {folder.path} was trained on:"
+                f"{run_data.corpus.features[modality]}: not made as the {modality} features that {folder.path} was trained on:"
                 f" {differences(found, wanted)}. Build the cache with the same encoder and settings."
             )
-    return material
+    return run_data
 
 
-def evaluate(material: Material, folder: RunFolder, split: str, checkpoint: str = "checkpoint") -> dict[str, Any]:
+def evaluate(run_data: RunData, folder: RunFolder, split: str, checkpoint: str = "checkpoint") -> dict[str, Any]:
     """Predicts a split with a finished run, writes predictions and metrics, and writes down that the split was opened.
 
     Returns:
         What is in metrics.json now.
     """
     content = folder.metrics()
-    found = predict_rows(material, folder, labelled_rows(material.config, material.tensors, split), checkpoint)
-    values, intervals = assess(found, material.tensors)
+    found = predict_rows(run_data, folder, labelled_rows(run_data.config, run_data.tensors, split), checkpoint)
+    values, intervals = assess(found, run_data.tensors)
     name = split if checkpoint == "checkpoint" else f"{split}-{checkpoint}"
     folder.record_opening(split, checkpoint)
-    folder.write_predictions(f"predictions-{name}.parquet", predictions_table(found, material.tensors.targets), {"split": split})
-    write_routing(folder, found, material.tensors.targets, f"xray-{name}")
+    folder.write_predictions(f"predictions-{name}.parquet", predictions_table(found, run_data.tensors.targets), {"split": split})
+    write_routing(folder, found, run_data.tensors.targets, f"xray-{name}")
     draw_routing(folder, f"xray-{name}")
     content |= {name: values, f"{name}_interval": intervals}
     folder.write_metrics(content)
@@ -90,44 +90,44 @@ def predict(folder: RunFolder, cache: Path | None, corpus: str | None, device: t
         InputError: As `reopen`; the run is not complete.
     """
     folder.metrics()
-    material = reopen(folder, cache, device, corpus)
-    config, tensors = material.config, material.tensors
+    run_data = reopen(folder, cache, device, corpus)
+    config, tensors = run_data.config, run_data.tensors
     rows = np.arange(len(tensors.targets))
-    if floor := HEADS[config.head].floor:
-        found = predictions.predict_floor(floor, config.task, _learned(folder, cache, device), rows, tensors)[0]
+    if simple := HEADS[config.head].simple:
+        found = predictions.predict_simple(simple, config.task, _learned(folder, cache, device), rows, tensors)[0]
     else:
-        found = predict_rows(material, folder, rows)
+        found = predict_rows(run_data, folder, rows)
     return predictions_table(found, tensors.targets.without_labels("test"))
 
 
 def _learned(folder: RunFolder, cache: Path | None, device: torch.device) -> CorpusTensors:
-    """What a floor was fitted on, where the run found it or, if it is no longer there, in the cache that is given."""
+    """What a simple baseline was fitted on, where the run found it or, if it is no longer there, in the cache that is given."""
     reasons = []
     for place in dict.fromkeys((None, cache)):
         try:
-            material = reopen(folder, place, device)
+            run_data = reopen(folder, place, device)
             for split in ("train", "valid"):
-                labelled_rows(material.config, material.tensors, split)  # raises if there are none, as in another cache
-            return material.tensors
+                labelled_rows(run_data.config, run_data.tensors, split)  # raises if there are none, as in another cache
+            return run_data.tensors
         except InputError as error:
             reasons.append(str(error))
     raise InputError(
-        f"{folder.path}: a floor is fitted again on the corpus of its run, which cannot be read: {' '.join(reasons)}"
+        f"{folder.path}: a simple baseline is fitted again on the corpus of its run, which cannot be read: {' '.join(reasons)}"
         " Give a --cache that holds the run's corpus as well."
     )
 
 
-def predict_rows(material: Material, folder: RunFolder, rows: np.ndarray, checkpoint: str = "checkpoint") -> Predictions:
+def predict_rows(run_data: RunData, folder: RunFolder, rows: np.ndarray, checkpoint: str = "checkpoint") -> Predictions:
     """Predictions of a finished run for rows of a corpus, labelled or not.
 
     Raises:
         InputError: The checkpoint is missing or does not fit, or memory runs out.
     """
-    config, tensors = material.config, material.tensors
-    if floor := HEADS[config.head].floor:
+    config, tensors = run_data.config, run_data.tensors
+    if simple := HEADS[config.head].simple:
         if checkpoint != "checkpoint":
-            raise InputError(f"{folder.path}: a floor has no checkpoint {checkpoint!r}. Leave out --checkpoint.")
-        return predictions.predict_floor(floor, config.task, tensors, rows, tensors)[0]
+            raise InputError(f"{folder.path}: a simple baseline has no checkpoint {checkpoint!r}. Leave out --checkpoint.")
+        return predictions.predict_simple(simple, config.task, tensors, rows, tensors)[0]
     with watched(tensors.device):
         head = build_head(config, tensors)
         try:

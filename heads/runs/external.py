@@ -27,12 +27,12 @@ from data.manifest import read_manifest
 from heads.evaluation import console
 from heads.evaluation.predictions import Predictions
 from heads.models.base import TASKS
-from heads.models.registry import FLOOR
+from heads.models.registry import MEDIAN
 from heads.runs.config import make_config
 from heads.runs.contents import without_nan
 from heads.runs.evaluate import assess
 from heads.runs.rows import labelled_rows
-from heads.runs.run_data import Material, Materials
+from heads.runs.run_data import LoadedCache, RunData
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +52,7 @@ class PredictionFile:
         more = f" ({int(found.isna().sum()) - 1:,} more rows like it)" if found.isna().sum() > 1 else ""
         return f"{self.path}:{line}: id is {self.table.loc[line, 'id']!r}, which names no utterance, or several, of {corpus.name}{more}"
 
-    def predictions(self, material: Material, split: str) -> Predictions:
+    def predictions(self, run_data: RunData, split: str) -> Predictions:
         """Those of the utterances of a split that have labels.
 
         Args:
@@ -63,9 +63,9 @@ class PredictionFile:
             InputError: An id is unknown or repeated, an utterance is missing, a value is no number or no probability; nothing of the
                 split has labels.
         """
-        rows = labelled_rows(material.config, material.tensors, split)
-        table = self._rows(material.corpus, [material.tensors.targets.ids[row] for row in rows], split)
-        tasks, sentiment, logits = TASKS[material.config.task], None, None
+        rows = labelled_rows(run_data.config, run_data.tensors, split)
+        table = self._rows(run_data.corpus, [run_data.tensors.targets.ids[row] for row in rows], split)
+        tasks, sentiment, logits = TASKS[run_data.config.task], None, None
         if "msa" in tasks:
             sentiment = _float32(table["sentiment"], self.path)
         if "mer" in tasks:
@@ -118,23 +118,23 @@ def read_predictions(path: Path) -> PredictionFile:
 def score(args: argparse.Namespace) -> None:
     """Carries out `python -m heads score`: what predictions are worth, as `evaluate` says it of runs. Nothing is written."""
     paths = list(dict.fromkeys(args.files))
-    materials, found, sources = Materials(args.cache, torch.device("cpu"), memory_bytes=0), {}, set()
+    loaded, found, sources = LoadedCache(args.cache, torch.device("cpu"), memory_bytes=0), {}, set()
     counts = Counter(path.stem for path in paths)
     for path in paths:
         file = read_predictions(path)
-        material = _labels(materials, args, file.task)
-        values, intervals = assess(file.predictions(material, args.split), material.tensors)
+        run_data = _labels(loaded, args, file.task)
+        values, intervals = assess(file.predictions(run_data, args.split), run_data.tensors)
         name = str(path) if counts[path.stem] > 1 else path.stem
         found[name] = without_nan({args.split: values, f"{args.split}_interval": intervals})
-        sources.add(material.config.data.emotions)
+        sources.add(run_data.config.data.emotions)
     emotions = "emotions (pseudo labels of the ledger)" if "pseudo" in sources else "emotions"
     print(console.results(found, args.split, has_all_intervals=True, emotions=emotions))
 
 
-def _labels(materials: Materials, args: argparse.Namespace, task: str) -> Material:
+def _labels(loaded: LoadedCache, args: argparse.Namespace, task: str) -> RunData:
     """The labels that a head would have, by the configuration of the one that looks at no feature."""
     chosen = {"emotions": args.emotions} if args.emotions else {}
-    return materials.open(make_config(FLOOR, args.corpus, changes={"task": task, "data": chosen}))
+    return loaded.open(make_config(MEDIAN, args.corpus, changes={"task": task, "data": chosen}))
 
 
 def _float32(column: pd.Series, path: Path) -> np.ndarray:

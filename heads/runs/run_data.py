@@ -23,7 +23,7 @@ from heads.runs.config import RunConfig
 
 
 @dataclasses.dataclass(frozen=True)
-class Material:
+class RunData:
     """What a run reads."""
 
     config: RunConfig  # with the source of emotions resolved, and without modalities where no feature is looked at
@@ -31,7 +31,7 @@ class Material:
     tensors: CorpusTensors
 
 
-class Materials:
+class LoadedCache:
     """What several runs read from one cache, each feature loaded once."""
 
     def __init__(self, cache: Path, device: torch.device, memory_bytes: int | None = None) -> None:
@@ -45,7 +45,7 @@ class Materials:
         self._targets: dict[tuple[object, ...], Targets] = {}
         self._tensors: dict[tuple[object, ...], CorpusTensors] = {}
 
-    def open(self, config: RunConfig) -> Material:
+    def open(self, config: RunConfig) -> RunData:
         """What one configuration asks for.
 
         Raises:
@@ -63,7 +63,7 @@ class Materials:
         if key not in self._tensors:
             options = {"modalities": data.modalities, "device": self.device, "limits": limits, "memory_bytes": self.memory_bytes}
             self._tensors[key] = CorpusTensors.load(corpus, targets, **options)
-        return Material(dataclasses.replace(config, data=data), corpus, self._tensors[key].relabelled(targets))
+        return RunData(dataclasses.replace(config, data=data), corpus, self._tensors[key].relabelled(targets))
 
     def _source(self, config: RunConfig, corpus: CachedCorpus) -> str:
         """Settles what "auto" means for this corpus."""
@@ -94,9 +94,9 @@ def _expect_modalities(corpus: CachedCorpus, asked: Sequence[str]) -> None:
         raise InputError(f"{error}{hint}") from error
 
 
-def open_material(config: RunConfig, cache: Path, device: torch.device, memory_bytes: int | None = None) -> Material:
-    """What one run reads; see `Materials`."""
-    return Materials(cache, device, memory_bytes).open(config)
+def open_run_data(config: RunConfig, cache: Path, device: torch.device, memory_bytes: int | None = None) -> RunData:
+    """What one run reads; see `LoadedCache`."""
+    return LoadedCache(cache, device, memory_bytes).open(config)
 
 
 def encoders(corpus: CachedCorpus, modalities: tuple[str, ...]) -> dict[str, Any]:

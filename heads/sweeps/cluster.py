@@ -35,7 +35,7 @@ from filelock import FileLock
 from data.errors import InputError
 from heads.runs.folder import RunFolder
 from heads.sweeps.session import free_bytes
-from heads.sweeps.workers import Sweep, Watcher, Work, is_over, train_remote
+from heads.sweeps.workers import Sweep, TrialPack, Watcher, is_over, train_remote
 from heads.training.fit import run_folder
 
 TRIES = 5
@@ -63,7 +63,7 @@ class Worker:
         """Memory of the device; None for a CPU. Says that the worker is ready."""
         return free_bytes(torch.device(self.device))
 
-    def train(self, work: Work) -> None:
+    def train(self, work: TrialPack) -> None:
         """Trains one pack, when nobody else does."""
         if self.device == "cpu" and work.sweep.memory_bytes is None:
             work = dataclasses.replace(work, sweep=dataclasses.replace(work.sweep, memory_bytes=_memory_share()))
@@ -73,7 +73,7 @@ class Worker:
             train_remote(work, self.device)
 
 
-def folders(work: Work) -> list[RunFolder]:
+def folders(work: TrialPack) -> list[RunFolder]:
     """Of the trials of a pack."""
     return [run_folder(config, work.sweep.trials) for config in work.configs]
 
@@ -101,7 +101,7 @@ def _memory_share() -> int:
 class Flight:
     """A pack on its way: how often it was tried, and which of its trials are not known to be over."""
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: TrialPack) -> None:
         sweep = work.sweep
         there = dataclasses.replace(sweep, cache=sweep.cache.resolve(), folder=sweep.folder.resolve())  # workers are elsewhere
         self.work, self.tries = dataclasses.replace(work, sweep=there), 0
@@ -163,7 +163,7 @@ class Cluster:
         while not self._idle:
             self._wait()
 
-    def execute(self, works: Sequence[Work], watcher: Watcher) -> None:
+    def execute(self, works: Sequence[TrialPack], watcher: Watcher) -> None:
         """Trains packs to their ends; an `Execute`.
 
         Raises:

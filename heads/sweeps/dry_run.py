@@ -11,13 +11,13 @@ from heads.models.registry import HEADS
 from heads.runs.config import RunConfig
 from heads.runs.devices import watched
 from heads.runs.run_data import choose_device
-from heads.sweeps.packing import Group
+from heads.sweeps.packing import PackGroup
 from heads.sweeps.session import free_bytes, plan, remaining, resolved
-from heads.sweeps.workers import Sweep, materials_on
+from heads.sweeps.workers import Sweep, loaded_cache
 from heads.training.fit import run_folder
 from heads.training.loop import Run, together
-from heads.training.pack import Pack
-from heads.training.solo import Solo
+from heads.training.packed_engine import PackedEngine
+from heads.training.single_engine import SingleEngine
 
 
 def dry_run(sweep: Sweep, configs: Sequence[RunConfig], devices: Sequence[str], size: int | None) -> None:
@@ -44,19 +44,19 @@ def dry_run(sweep: Sweep, configs: Sequence[RunConfig], devices: Sequence[str], 
         memory = "alone" if one.trial_bytes is None else f"{one.trial_bytes / 1e6:,.0f} MB"
         config, counts = one.runs[0].config, (len(one.runs), len(one.packs), one.size)
         rows.append([config.head, config.corpus, config.task, config.preset, *map(str, counts), memory, _duration(seconds)])
-    floors = [config for config in left if HEADS[config.head].floor]
-    if floors:
-        print(f"{len(floors)} floors, seconds each")
+    simple_baselines = [config for config in left if HEADS[config.head].simple]
+    if simple_baselines:
+        print(f"{len(simple_baselines)} simple baselines, seconds each")
     if rows:
         print(table(rows, ["head", "corpus", "task", "preset", "trials", "packs", "at a time", "memory a trial", "at most"], left=4))
         print(f"at most {_duration(total / len(devices))} on {', '.join(devices)}, if no trial stops early")
 
 
-def _seconds(sweep: Sweep, one: Group, device: str) -> float:
+def _seconds(sweep: Sweep, one: PackGroup, device: str) -> float:
     """All steps of all epochs at the speed of a few: trials stop earlier, but are evaluated, too."""
     pack = one.packs[0]
     runs = [_on_device(sweep, run, device) for run in pack]
-    engine = Pack(runs) if len(runs) > 1 else Solo(runs[0])
+    engine = PackedEngine(runs) if len(runs) > 1 else SingleEngine(runs[0])
     plans = [run.plan() for run in runs]
     times = []
     for number in range(min(4, len(plans[0]))):
@@ -68,8 +68,8 @@ def _seconds(sweep: Sweep, one: Group, device: str) -> float:
 
 
 def _on_device(sweep: Sweep, run: Run, device: str) -> Run:
-    material = materials_on(sweep.cache, device, sweep.memory_bytes).open(run.config)
-    return Run(material.config, material.tensors, run.folder)
+    run_data = loaded_cache(sweep.cache, device, sweep.memory_bytes).open(run.config)
+    return Run(run_data.config, run_data.tensors, run.folder)
 
 
 def _step(engine: Any, runs: Sequence[Run], entries: Sequence[Any]) -> None:

@@ -14,7 +14,7 @@ from heads.models.losses import total_loss
 from heads.models.parts.randomness import drawing_from
 from heads.models.registry import HEADS
 from heads.training.loop import Run
-from heads.training.pack import signature
+from heads.training.packed_engine import signature
 from heads.training.plan import Entry
 
 _COPIES = 7
@@ -31,7 +31,7 @@ _SHARE = 0.8
 
 
 @dataclass(frozen=True)
-class Group:
+class PackGroup:
     """Trials that can be trained together."""
 
     runs: tuple[Run, ...]
@@ -46,7 +46,7 @@ class Group:
         return [self.runs[start:stop] for start, stop in pairwise(bounds)]
 
 
-def group(runs: Sequence[Run], free_bytes: int | None, size: int | None = None) -> list[Group]:
+def group(runs: Sequence[Run], free_bytes: int | None, size: int | None = None) -> list[PackGroup]:
     """Puts trials together that can be, in the order in which the first of each kind comes.
 
     Args:
@@ -61,13 +61,13 @@ def group(runs: Sequence[Run], free_bytes: int | None, size: int | None = None) 
     return [_group(tuple(part), free_bytes, size) for part in alike.values()]
 
 
-def _group(runs: tuple[Run, ...], free_bytes: int | None, size: int | None) -> Group:
+def _group(runs: tuple[Run, ...], free_bytes: int | None, size: int | None) -> PackGroup:
     if signature(runs[0]) is None:
-        return Group(runs, None, 1)
+        return PackGroup(runs, None, 1)
     needed = trial_bytes(runs[0])
     if size is None:
         size = CPU_PACK if free_bytes is None else max(1, int(_SHARE * free_bytes / needed))
-    return Group(runs, needed, size)
+    return PackGroup(runs, needed, size)
 
 
 def trial_bytes(run: Run) -> int:

@@ -26,13 +26,13 @@ from heads.models.registry import HEADS
 from heads.runs.config import RunConfig
 from heads.runs.folder import RunFolder
 from heads.runs.run_data import choose_device
-from heads.sweeps.packing import Group, group
+from heads.sweeps.packing import PackGroup, group
 from heads.sweeps.search import Search
-from heads.sweeps.workers import Sweep, Watcher, Work, is_settled, materials_on, train_remote, train_work
+from heads.sweeps.workers import Sweep, TrialPack, Watcher, is_settled, loaded_cache, train_remote, train_work
 from heads.training.fit import describe, run_folder
 from heads.training.loop import Run
 
-Execute = Callable[[Sequence[Work], Watcher], None]
+Execute = Callable[[Sequence[TrialPack], Watcher], None]
 """An executor: trains packs to their ends."""
 
 
@@ -69,12 +69,12 @@ def opened(sweep: Sweep, keep: Callable[[Sweep], None] = keep_grid) -> Iterator[
         raise InputError(f"{sweep.folder}: another sweep is at work there. Wait for it, or choose another --out.") from error
 
 
-def plan(sweep: Sweep, configs: Sequence[RunConfig], free: int | None, size: int | None = None) -> list[Group]:
+def plan(sweep: Sweep, configs: Sequence[RunConfig], free: int | None, size: int | None = None) -> list[PackGroup]:
     """How trials pack, without loading features.
 
     Args:
         sweep: Of the trials.
-        configs: The trials; floors are left out.
+        configs: The trials; simple baselines are left out.
         free: Memory of the device, which decides how many trials are trained at a time; None for a CPU.
         size: Trials at a time, instead of that.
 
@@ -83,9 +83,9 @@ def plan(sweep: Sweep, configs: Sequence[RunConfig], free: int | None, size: int
     """
     runs = []
     for config in configs:
-        if not HEADS[config.head].floor:
-            material = materials_on(sweep.cache, "cpu", 0).open(config)
-            runs.append(Run(material.config, material.tensors, run_folder(material.config, sweep.trials)))
+        if not HEADS[config.head].simple:
+            run_data = loaded_cache(sweep.cache, "cpu", 0).open(config)
+            runs.append(Run(run_data.config, run_data.tensors, run_folder(run_data.config, sweep.trials)))
     return group(runs, free, size)
 
 
@@ -95,7 +95,7 @@ def resolved(sweep: Sweep, config: RunConfig) -> RunConfig:
     Raises:
         InputError: The cache lacks something that it reads.
     """
-    return materials_on(sweep.cache, "cpu", 0).open(config).config
+    return loaded_cache(sweep.cache, "cpu", 0).open(config).config
 
 
 def remaining(sweep: Sweep, configs: Iterable[RunConfig]) -> list[RunConfig]:
@@ -108,7 +108,7 @@ def remaining(sweep: Sweep, configs: Iterable[RunConfig]) -> list[RunConfig]:
     for config in configs:
         folder = run_folder(config, sweep.trials)
         if is_settled(folder):
-            folder.begin(describe(materials_on(sweep.cache, "cpu", 0).open(config)))
+            folder.begin(describe(loaded_cache(sweep.cache, "cpu", 0).open(config)))
         else:
             left[folder.path] = config
     return list(left.values())
@@ -176,23 +176,23 @@ def _works(
     free: int | None,
     workers: int,
     size: int | None,
-) -> list[Work]:
-    """Packs of trials: no fewer than there are workers, if there are trials enough; floors one by one."""
-    parts: list[tuple[RunConfig, ...]] = [(config,) for config in configs if HEADS[config.head].floor]
+) -> list[TrialPack]:
+    """Packs of trials: no fewer than there are workers, if there are trials enough; simple baselines one by one."""
+    parts: list[tuple[RunConfig, ...]] = [(config,) for config in configs if HEADS[config.head].simple]
     for one in plan(sweep, configs, free, size):
         share = max(1, -(-len(one.runs) // workers))
-        for pack in Group(one.runs, one.trial_bytes, min(one.size, share)).packs:
+        for pack in PackGroup(one.runs, one.trial_bytes, min(one.size, share)).packs:
             parts.append(tuple(run.config for run in pack))
     asked = [tuple(numbers[config.key(), config.seed] for config in part) if numbers else () for part in parts]
-    return [Work(sweep, part, of_part) for part, of_part in zip(parts, asked, strict=True)]
+    return [TrialPack(sweep, part, of_part) for part, of_part in zip(parts, asked, strict=True)]
 
 
 def in_process(device: str) -> Execute:
     """The executor for one device."""
 
-    def execute(works: Sequence[Work], watcher: Watcher) -> None:
+    def execute(works: Sequence[TrialPack], watcher: Watcher) -> None:
         for work in works:
-            train_work(work, materials_on(work.sweep.cache, device, work.sweep.memory_bytes), watcher)
+            train_work(work, loaded_cache(work.sweep.cache, device, work.sweep.memory_bytes), watcher)
 
     return execute
 
@@ -200,7 +200,7 @@ def in_process(device: str) -> Execute:
 def in_processes(devices: Sequence[str]) -> Execute:
     """The executor for several devices of this machine, one process each."""
 
-    def execute(works: Sequence[Work], watcher: Watcher) -> None:
+    def execute(works: Sequence[TrialPack], watcher: Watcher) -> None:
         waiting = deque(works)
         busy: dict[Future[list[Path]], int] = {}
         try:

@@ -17,14 +17,14 @@ from heads.models.registry import HEADS
 from heads.runs.config import RunConfig
 from heads.runs.devices import OutOfMemory, watched
 from heads.runs.folder import RunFolder
-from heads.runs.run_data import Materials, choose_device
+from heads.runs.run_data import LoadedCache, choose_device
 from heads.sweeps.grid import Grid
 from heads.sweeps.packing import halves
 from heads.sweeps.search import Search
 from heads.training.fit import describe, finish, fit, run_folder
 from heads.training.loop import Run, train
-from heads.training.pack import Pack, signature
-from heads.training.solo import Solo
+from heads.training.packed_engine import PackedEngine, signature
+from heads.training.single_engine import SingleEngine
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Sweep:
 
 
 @dataclass(frozen=True)
-class Work:
+class TrialPack:
     """One pack: what a worker is told."""
 
     sweep: Sweep
@@ -86,20 +86,20 @@ def is_settled(folder: RunFolder) -> bool:
     return is_over(folder) and not folder.lacked_memory
 
 
-def train_work(work: Work, materials: Materials, watcher: Watcher) -> None:
-    """Trains one pack, whatever its trials are: complete, begun, floors, or not to be batched."""
-    opened = [materials.open(config) for config in work.configs]
+def train_work(work: TrialPack, loaded: LoadedCache, watcher: Watcher) -> None:
+    """Trains one pack, whatever its trials are: complete, begun, simple baselines, or not to be batched."""
+    opened = [loaded.open(config) for config in work.configs]
     runs = []
-    for material in opened:
-        folder = run_folder(material.config, work.sweep.trials)
+    for run_data in opened:
+        folder = run_folder(run_data.config, work.sweep.trials)
         if is_over(folder):
             watcher.ended(folder)
-        elif HEADS[material.config.head].floor:
-            fit(material, folder)
+        elif HEADS[run_data.config.head].simple:
+            fit(run_data, folder)
             watcher.ended(folder)
         else:
-            folder.begin(describe(material))
-            runs.append(Run(material.config, material.tensors, folder))
+            folder.begin(describe(run_data))
+            runs.append(Run(run_data.config, run_data.tensors, folder))
     watcher.begun(len(runs))
     with contextlib.ExitStack() as stack:
         is_pruned = _pruning(stack.enter_context(work.sweep.study()), work) if work.sweep.prune else lambda run: False
@@ -135,7 +135,7 @@ def _fits(runs: Sequence[Run], is_pruned: Callable[[Run], bool], watcher: Watche
 
     try:
         with watched(runs[0].tensors.device):
-            engine = Pack(runs) if len(runs) > 1 else Solo(runs[0])
+            engine = PackedEngine(runs) if len(runs) > 1 else SingleEngine(runs[0])
             train(runs, engine, ended, is_pruned, lambda steps, note: watcher.advanced(steps * share))
     except OutOfMemory as error:
         if len(runs) > 1:
@@ -154,7 +154,7 @@ def end(run: Run, error: InputError | None) -> None:
         run.folder.write_failure(str(error), isinstance(error, OutOfMemory))
 
 
-def _pruning(study: Search, work: Work) -> Callable[[Run], bool]:
+def _pruning(study: Search, work: TrialPack) -> Callable[[Run], bool]:
     """Reports every epoch to the study, and says whether it stops the run."""
     numbers = {(config.key(), config.seed): number for config, number in zip(work.configs, work.numbers, strict=True)}
     metric = work.sweep.metric
@@ -167,12 +167,12 @@ def _pruning(study: Search, work: Work) -> Callable[[Run], bool]:
 
 
 @cache
-def materials_on(folder: Path, device: str, memory_bytes: int | None) -> Materials:
+def loaded_cache(folder: Path, device: str, memory_bytes: int | None) -> LoadedCache:
     """The features of a cache on a device, loaded once in a process."""
-    return Materials(folder, choose_device(device), memory_bytes)
+    return LoadedCache(folder, choose_device(device), memory_bytes)
 
 
-def train_remote(work: Work, device: str) -> list[Path]:
+def train_remote(work: TrialPack, device: str) -> list[Path]:
     """Trains one pack in a process of its own and returns the folders of its trials."""
     over: list[Path] = []
 
@@ -180,5 +180,5 @@ def train_remote(work: Work, device: str) -> list[Path]:
         def ended(self, folder: RunFolder) -> None:
             over.append(folder.path)
 
-    train_work(work, materials_on(work.sweep.cache, device, work.sweep.memory_bytes), Collector())
+    train_work(work, loaded_cache(work.sweep.cache, device, work.sweep.memory_bytes), Collector())
     return over

@@ -17,7 +17,7 @@ from data.atomic import atomic_path
 from data.cache import read_cache
 from data.errors import InputError
 from data.lookup import lookup
-from heads.models.registry import FLOOR, HEADS
+from heads.models.registry import HEADS, MEDIAN
 from heads.runs.config import RunConfig, change
 from heads.runs.rows import labelled_rows
 from heads.runs.run_data import choose_device, memory_bytes
@@ -25,21 +25,21 @@ from heads.sweeps.command import check, print_failed, train
 from heads.sweeps.dry_run import dry_run
 from heads.sweeps.results.trials import encoder_names
 from heads.sweeps.session import opened, resolved
-from heads.sweeps.workers import Sweep, materials_on
+from heads.sweeps.workers import Sweep, loaded_cache
 from heads.tables import paper
 from heads.tables.imports import imported
 from heads.tables.report import Part, write
 from heads.tables.results import Result, never, result
-from heads.tables.rows import TABLES, Group, Row, rows
+from heads.tables.rows import TABLES, Row, TableSection, rows
 from heads.training.fit import run_folder
 from heads.training.loop import Run
-from heads.training.pack import signature
+from heads.training.packed_engine import signature
 
 _HEADER = "# What `python -m heads tables` was last asked for here. No grid of `heads sweep`.\n"
 
 
 @dataclass(frozen=True)
-class Asked:
+class FixedGrid:
     """The configurations of the tables, where a sweep has a grid."""
 
     path: Path
@@ -54,7 +54,7 @@ class Asked:
 class Planned:
     """What stands in the tables, and which runs that takes."""
 
-    groups: list[Group]
+    groups: list[TableSection]
     left_out: list[str]  # in words
     problems: dict[Row, str]  # why a row cannot be trained on this cache
     runs: dict[Row, list[RunConfig]]  # of the other rows, one for each seed
@@ -66,7 +66,7 @@ class Planned:
             InputError: The folder is of another sweep.
         """
         runs = tuple(run for of_row in self.runs.values() for run in of_row)
-        grid = Asked(args.out / "grid.yaml", runs)
+        grid = FixedGrid(args.out / "grid.yaml", runs)
         if grid.path.is_file() and not grid.path.read_text(encoding="utf-8").startswith(_HEADER):
             raise InputError(f"{args.out}: holds another sweep. Choose another --out.")
         return Sweep(grid, args.cache, args.out, _metric(runs), memory_bytes=memory_bytes(args.memory_gb))
@@ -115,7 +115,7 @@ def _facts(trials: pd.DataFrame, seeds: Sequence[int]) -> list[str]:
     return [f"Features of {', '.join(encoder_names(trials))}.", spread]
 
 
-def _results(sweep: Sweep, group: Group, planned: Planned, split: str, device: str) -> tuple[Result, ...]:
+def _results(sweep: Sweep, group: TableSection, planned: Planned, split: str, device: str) -> tuple[Result, ...]:
     found = [
         Result(row, (), planned.problems[row]) if row in planned.problems else result(sweep, row, planned.runs[row], split, device)
         for row in group.rows
@@ -123,7 +123,7 @@ def _results(sweep: Sweep, group: Group, planned: Planned, split: str, device: s
     return (*found, never(found[-1])) if group.table == "table2" else tuple(found)
 
 
-def _groups(args: argparse.Namespace, names: Sequence[str]) -> tuple[list[Group], list[str]]:
+def _groups(args: argparse.Namespace, names: Sequence[str]) -> tuple[list[TableSection], list[str]]:
     """The rows of each table on each corpus that it has, and, in words, what is left out.
 
     Raises:
@@ -141,7 +141,7 @@ def _groups(args: argparse.Namespace, names: Sequence[str]) -> tuple[list[Group]
         for corpus in having:
             found = rows(name, corpus, args.preset, heads)
             if len(found) > 1:
-                groups.append(Group(name, corpus, tuple(found)))
+                groups.append(TableSection(name, corpus, tuple(found)))
             else:
                 left_out.append(f"{name} is left out on {corpus}: none of {', '.join(heads or ())} has a row there.")
     if not groups:
@@ -152,12 +152,12 @@ def _groups(args: argparse.Namespace, names: Sequence[str]) -> tuple[list[Group]
 def _problem(row: Row, cache: Path, out: Path) -> str | None:
     """Why a row cannot be trained on this cache; None if it can."""
     try:
-        material = materials_on(cache, "cpu", 0).open(row.config)
-        if HEADS[row.config.head].floor:
+        run_data = loaded_cache(cache, "cpu", 0).open(row.config)
+        if HEADS[row.config.head].simple:
             for split in ("train", "valid"):
-                labelled_rows(material.config, material.tensors, split)
+                labelled_rows(run_data.config, run_data.tensors, split)
         else:
-            signature(Run(material.config, material.tensors, run_folder(material.config, out)))
+            signature(Run(run_data.config, run_data.tensors, run_folder(run_data.config, out)))
     except InputError as error:
         return str(error)
     return None
@@ -165,15 +165,15 @@ def _problem(row: Row, cache: Path, out: Path) -> str | None:
 
 def _check_some(asked: Sequence[Row], problems: Mapping[Row, str]) -> None:
     """Raises InputError if not one row but the floor's can be trained."""
-    if all(row in problems for row in asked if row.config.head != FLOOR):
+    if all(row in problems for row in asked if row.config.head != MEDIAN):
         raise InputError(
             f"No row of the tables can be trained on this cache; the first of the reasons: {next(iter(problems.values()))}"
         )
 
 
 def _runs(row: Row, seeds: Sequence[int]) -> list[RunConfig]:
-    """One for each seed; of a floor, which draws nothing, one."""
-    asked = seeds[:1] if HEADS[row.config.head].floor else seeds
+    """One for each seed; of a simple baseline, which draws nothing, one."""
+    asked = seeds[:1] if HEADS[row.config.head].simple else seeds
     return [change(row.config, {"seed": seed}, "--seeds") for seed in asked]
 
 

@@ -12,10 +12,10 @@ from data.errors import InputError
 from heads.evaluation.predictions import scores
 from heads.models.base import TASKS
 from heads.runs.external import PredictionFile, read_predictions
-from heads.sweeps.workers import materials_on
+from heads.sweeps.workers import loaded_cache
 from heads.tables import paper
 from heads.tables.results import Result, Seed
-from heads.tables.rows import TABLES, Group, ImportedRow, NeverRow
+from heads.tables.rows import TABLES, ImportedRow, NeverRow, TableSection
 
 _PREDICTS = {"msa": "sentiment only", "mer": "emotions only", "both": "sentiment and emotions"}
 
@@ -26,7 +26,7 @@ class _Addition(NamedTuple):
     file: PredictionFile
 
 
-def imported(given: Sequence[str], groups: Sequence[Group], cache: Path, split: str) -> dict[Group, tuple[Result, ...]]:
+def imported(given: Sequence[str], groups: Sequence[TableSection], cache: Path, split: str) -> dict[TableSection, tuple[Result, ...]]:
     """The rows that are added to each group; none to those of other tables than I and II.
 
     Args:
@@ -45,7 +45,7 @@ def imported(given: Sequence[str], groups: Sequence[Group], cache: Path, split: 
         raise InputError("--add is for table1 and table2, of which none is made here. Leave it out, or name one of them with --only.")
     additions = [_addition(text, corpora, cache) for text in given]
     _check_names(additions, places)
-    found: dict[Group, list[Result]] = {group: [] for group in groups}
+    found: dict[TableSection, list[Result]] = {group: [] for group in groups}
     for one in additions:
         having = [group for group in places if group.corpus == one.corpus and TABLES[group.table].task in TASKS[one.file.task]]
         if not having:
@@ -85,7 +85,7 @@ def _corpus(file: PredictionFile, method: str, corpora: Sequence[str], cache: Pa
     return fitting[0]
 
 
-def _check_names(additions: Sequence[_Addition], places: Sequence[Group]) -> None:
+def _check_names(additions: Sequence[_Addition], places: Sequence[TableSection]) -> None:
     known = {(row.method, group.corpus) for group in places for row in (*group.rows, NeverRow(group.table))}
     for one in additions:
         if (one.method, one.corpus) in known:
@@ -93,8 +93,8 @@ def _check_names(additions: Sequence[_Addition], places: Sequence[Group]) -> Non
         known.add((one.method, one.corpus))
 
 
-def _result(one: _Addition, group: Group, cache: Path, split: str) -> Result:
-    """On the utterances that the group's floor is measured on."""
-    material = materials_on(cache, "cpu", 0).open(group.floor.config)
-    values: Mapping[str, float] = scores(one.file.predictions(material, split), material.tensors)
+def _result(one: _Addition, group: TableSection, cache: Path, split: str) -> Result:
+    """On the utterances that the group's simple baseline is measured on."""
+    run_data = loaded_cache(cache, "cpu", 0).open(group.simple.config)
+    values: Mapping[str, float] = scores(one.file.predictions(run_data, split), run_data.tensors)
     return Result(ImportedRow(group.table, one.method, one.file.path), (Seed(None, one.file.path.name, values),))

@@ -32,19 +32,19 @@ def panels(results: Sequence[Result], metrics: Sequence[str], words: Sequence[st
     """A panel for each metric, the rows side by side.
 
     Args:
-        results: In order; floors are lines across.
+        results: In order; simple baselines are lines across.
         metrics: One for each panel, two rows of panels.
         words: What the metrics are called.
         title: Above all.
         note: Below all.
     """
-    rows = [one for one in results if one.row.group != "floor"]
-    floors = [one for one in results if one.row.group == "floor" and one.done]
+    rows = [one for one in results if one.row.group != "simple"]
+    simple_baselines = [one for one in results if one.row.group == "simple" and one.done]
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(11, 6.2), layout="constrained", facecolor="white")
         grid = figure.subplots(2, len(metrics) // 2, squeeze=False)
         for axes, metric, name in zip(grid.flat, metrics, words, strict=True):
-            _panel(axes, rows, floors, metric)
+            _panel(axes, rows, simple_baselines, metric)
             axes.set_title(f"{name} ({'higher' if HIGHER_IS_BETTER[metric] else 'lower'} is better)", fontsize=9)
         handles, labels = grid[0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper right", ncols=len(labels), frameon=False)
@@ -67,7 +67,7 @@ def save(figure: Figure, form: str) -> bytes:
     return file.getvalue()
 
 
-def _panel(axes: Axes, rows: Sequence[Result], floors: Sequence[Result], metric: str) -> None:
+def _panel(axes: Axes, rows: Sequence[Result], simple_baselines: Sequence[Result], metric: str) -> None:
     places = np.arange(len(rows))
     means, deviations = np.array([one.value(metric) for one in rows]).T
     axes.errorbar(
@@ -78,7 +78,7 @@ def _panel(axes: Axes, rows: Sequence[Result], floors: Sequence[Result], metric:
         axes.scatter([place - 0.22] * len(values), values, s=9, color=_OURS, alpha=0.5, linewidths=0)
     printed = [one.row.paper.get(metric, np.nan) for one in rows]
     axes.plot(places + 0.12, printed, "s", color=_PAPER, markersize=5, markerfacecolor="none", label="paper, fine-tuned encoders")
-    for one in floors:
+    for one in simple_baselines:
         axes.axhline(one.value(metric).mean, color=_FLOOR, linestyle="--", linewidth=1, label=f"{one.row.method}, no feature")
     crowded = {"rotation": 90, "ha": "center", "fontsize": 8} if len(rows) > 5 else {"rotation": 30, "ha": "right"}
     axes.set_xticks(places, [one.row.method for one in rows], **crowded)

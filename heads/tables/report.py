@@ -1,8 +1,8 @@
 """The tables of the paper as files and text: of each CSV, Markdown, LaTeX and a self-contained page, of most a picture as well.
 
-Ours stands beside the paper's, heads that read whole videos and floors stand apart, and every row says what it is a reproduction of.
-What is computed is in `heads.tables.results`; how tables and pages are put together in `heads.sweeps.results.tables` and
-`heads.sweeps.results.page`.
+Ours stands beside the paper's, heads that read whole videos and simple baselines stand apart, and every row says what it is a
+reproduction of. What is computed is in `heads.tables.results`; how tables and pages are put together in
+`heads.sweeps.results.tables` and `heads.sweeps.results.page`.
 """
 
 from base64 import b64encode

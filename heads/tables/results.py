@@ -18,7 +18,7 @@ from heads.runs.evaluate import evaluate
 from heads.runs.folder import RunFolder
 from heads.sweeps.results.trials import remedy
 from heads.sweeps.session import resolved
-from heads.sweeps.workers import Sweep, materials_on
+from heads.sweeps.workers import Sweep, loaded_cache
 from heads.tables.rows import TABLES, ImportedRow, NeverRow, Row
 from heads.training.fit import describe, run_folder
 
@@ -83,15 +83,15 @@ def result(sweep: Sweep, row: Row, configs: Sequence[RunConfig], split: str, dev
     return Result(row, tuple(_seed(sweep, config, split, device) for config in configs))
 
 
-def never(floor: Result) -> Result:
+def never(simple: Result) -> Result:
     """The row that never predicts an emotion, from any row on the same clips."""
     found = []
-    for seed in floor.done[:1]:
+    for seed in simple.done[:1]:
         values = {
             f"{name}_{metric}": seed.values.get(f"{name}_{own}") for metric, own in _NEVER.items() for name in (*EMOTIONS, "mean")
         }
         found.append(Seed(seed.seed, seed.folder, values))
-    return Result(NeverRow(floor.row.table), tuple(found))
+    return Result(NeverRow(simple.row.table), tuple(found))
 
 
 def _seed(sweep: Sweep, config: RunConfig, split: str, device: str) -> Seed:
@@ -100,14 +100,14 @@ def _seed(sweep: Sweep, config: RunConfig, split: str, device: str) -> Seed:
     if not folder.is_complete:
         failure = "was not trained" if folder.failure is None else f"{folder.failure} {remedy(sweep.folder, folder.path.name)}"
         return Seed(config.seed, folder.path.name, None, failure)
-    folder.begin(describe(materials_on(sweep.cache, "cpu", 0).open(config)))  # refuses what comes from another cache
+    folder.begin(describe(loaded_cache(sweep.cache, "cpu", 0).open(config)))  # refuses what comes from another cache
     return Seed(config.seed, folder.path.name, _values(sweep, config, folder, split, device))
 
 
 def _values(sweep: Sweep, config: RunConfig, folder: RunFolder, split: str, device: str) -> Mapping[str, Any]:
     content = folder.metrics()
     if split not in content:
-        content = evaluate(materials_on(sweep.cache, device, sweep.memory_bytes).open(config), folder, split)
+        content = evaluate(loaded_cache(sweep.cache, device, sweep.memory_bytes).open(config), folder, split)
     return content[split]
 
 

@@ -15,7 +15,7 @@ from data.lookup import lookup
 from heads.evaluation.metrics import SENTIMENT_METRICS
 from heads.models.base import TASKS
 from heads.models.mmolre import FamilyOptions
-from heads.models.registry import FLOOR, HEADS
+from heads.models.registry import HEADS, MEDIAN
 from heads.runs.config import PRESETS, RunConfig, make_config, read_yaml
 from heads.sweeps.grid import read_grid
 from heads.tables import paper
@@ -29,7 +29,7 @@ GROUPS = {
     "token": "Heads that read one utterance",
     "context": "Heads that read whole videos (a clip is predicted with its neighbours in the same split)",
     "other tools": "Other tools (imported predictions)",
-    "floor": "Floors",
+    "simple": "Simple baselines",
 }
 """What rows are kept apart by."""
 
@@ -98,14 +98,14 @@ class Row:
     def group(self) -> str:
         """A key of `GROUPS`."""
         head = HEADS[self.config.head].head
-        return "floor" if head is None else "context" if head.context else "token"
+        return "simple" if head is None else "context" if head.context else "token"
 
     @property
     def kind(self) -> Kind:
         """What it is a reproduction of, and what it is not."""
         entry, task = HEADS[self.config.head], TABLES[self.table].task
         short = entry.reproduction
-        if entry.floor:
+        if entry.simple:
             return Kind(short, entry.summary)
         long = f"{'a variant of ' if entry.is_variant else ''}{entry.source}: {entry.summary}"
         if entry.is_variant:
@@ -126,10 +126,10 @@ class NeverRow:
 
     table: str
 
-    method, origin, group = "never predicts an emotion", "ours", "floor"
+    method, origin, group = "never predicts an emotion", "ours", "simple"
     paper = NOTHING
     facts = MappingProxyType({"head": "", "task": "mer", "preset": ""})
-    kind = Kind("floor", "says of every clip that the emotion is absent")
+    kind = Kind("simple baseline", "says of every clip that the emotion is absent")
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,7 +155,7 @@ class ImportedRow:
 
 
 @dataclass(frozen=True)
-class Group:
+class TableSection:
     """The rows of one table on one corpus."""
 
     table: str
@@ -163,13 +163,13 @@ class Group:
     rows: tuple[Row, ...]
 
     @property
-    def floor(self) -> Row:
+    def simple(self) -> Row:
         """The last of them."""
         return self.rows[-1]
 
 
 def rows(table: str, corpus: str, preset: str | None, heads: Sequence[str] | None) -> list[Row]:
-    """The rows of a table on a corpus, in the paper's order, those that the paper does not have behind them, the floor last.
+    """The rows of a table on a corpus, in the paper's order, those that the paper does not have behind them, the simple baseline last.
 
     Args:
         table: A key of `TABLES`.
@@ -179,7 +179,7 @@ def rows(table: str, corpus: str, preset: str | None, heads: Sequence[str] | Non
         heads: Only these. In Tables I and II they may be heads that the paper does not have there.
 
     Returns:
-        Only the floor if no head of `heads` can be in the table.
+        Only the simple baseline if no head of `heads` can be in the table.
 
     Raises:
         InputError: There is no such preset, or a configuration cannot be.
@@ -188,7 +188,7 @@ def rows(table: str, corpus: str, preset: str | None, heads: Sequence[str] | Non
     configs = _points(table, corpus, preset, heads) if TABLES[table].grid else _heads(table, corpus, preset, heads)
     known = paper.published(table, corpus)
     found = {}
-    for config in [*configs, _config(table, FLOOR, corpus, preset)]:
+    for config in [*configs, _config(table, MEDIAN, corpus, preset)]:
         key = _key(table, config)
         found[key] = Row(table, *(known[key] if key in known else paper.Published(_method(key), {})), config)
     return list(found.values())
@@ -214,7 +214,7 @@ def _heads(table: str, corpus: str, preset: str, heads: Sequence[str] | None) ->
     """Those of the paper's table, or those asked for that can learn its task."""
     known, task = list(paper.published(table, corpus)), TABLES[table].task
     asked = known if heads is None else [*(head for head in known if head in heads), *(head for head in heads if head not in known)]
-    return [_config(table, head, corpus, preset) for head in asked if head != FLOOR and task in TASKS[HEADS[head].task or "both"]]
+    return [_config(table, head, corpus, preset) for head in asked if head != MEDIAN and task in TASKS[HEADS[head].task or "both"]]
 
 
 def _config(table: str, head: str, corpus: str, preset: str) -> RunConfig:

@@ -1,7 +1,7 @@
 """From a configuration and a cache to a run folder.
 
-The loop of training is in `heads.training.loop`, the floors of scikit-learn in `heads.models.simple`, what is made of a finished run in
-`heads.runs.evaluate`, what is printed in `heads.evaluation.console`.
+The loop of training is in `heads.training.loop`, the simple baselines of scikit-learn in `heads.models.simple`, what is made of
+a finished run in `heads.runs.evaluate`, what is printed in `heads.evaluation.console`.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from heads.runs.devices import watched
 from heads.runs.evaluate import assess, draw_routing, write_routing
 from heads.runs.folder import VERSION, RunFolder, predictions_table
 from heads.runs.rows import labelled_rows
-from heads.runs.run_data import Material, encoders
+from heads.runs.run_data import RunData, encoders
 from heads.training.loop import Advance, Run, train
 from heads.training.plan import epoch_plan, steps_per_epoch
-from heads.training.solo import Solo
+from heads.training.single_engine import SingleEngine
 
 
-def with_seed(material: Material, seed: int) -> Material:
+def with_seed(run_data: RunData, seed: int) -> RunData:
     """The same with another seed, 0 or more."""
-    return dataclasses.replace(material, config=configs.change(material.config, {"seed": seed}, "--seed"))
+    return dataclasses.replace(run_data, config=configs.change(run_data.config, {"seed": seed}, "--seed"))
 
 
-def facts(material: Material) -> str:
+def facts(run_data: RunData) -> str:
     """One line on what a run reads and makes."""
-    config, tensors = material.config, material.tensors
+    config, tensors = run_data.config, run_data.tensors
     counts = " + ".join(f"{len(labelled_rows(config, tensors, split)):,} {split}" for split in ("train", "valid"))
     emotions = f", {config.data.emotions} emotions" if "mer" in TASKS[config.task] else ""
     where = "streamed from disk" if tensors.is_streamed else f"on {tensors.device}"
@@ -47,12 +47,12 @@ def facts(material: Material) -> str:
     return f"{counts} utterances{emotions}, {features}"
 
 
-def steps(material: Material) -> int:
-    """Steps of all epochs of a run; 0 for a floor."""
-    config = material.config
-    if HEADS[config.head].floor:
+def steps(run_data: RunData) -> int:
+    """Steps of all epochs of a run; 0 for a simple baseline."""
+    config = run_data.config
+    if HEADS[config.head].simple:
         return 0
-    plan = epoch_plan(config, material.tensors, labelled_rows(config, material.tensors, "train"), 1)
+    plan = epoch_plan(config, run_data.tensors, labelled_rows(config, run_data.tensors, "train"), 1)
     return config.train.max_epochs * steps_per_epoch(config, plan)
 
 
@@ -62,7 +62,7 @@ def run_folder(config: RunConfig, out: Path) -> RunFolder:
     return RunFolder(out / f"{config.corpus}-{config.head}-{preset}-{config.key()}-seed{config.seed}")
 
 
-def fit(material: Material, folder: RunFolder, advance: Advance = lambda steps, note: None) -> dict[str, Any]:
+def fit(run_data: RunData, folder: RunFolder, advance: Advance = lambda steps, note: None) -> dict[str, Any]:
     """Trains a run, or goes on with it, and writes its results; a complete one is left as it is.
 
     Returns:
@@ -71,16 +71,16 @@ def fit(material: Material, folder: RunFolder, advance: Advance = lambda steps, 
     Raises:
         InputError: The folder holds another run, the configuration does not fit the data, or memory runs out.
     """
-    floor = HEADS[material.config.head].floor
-    with watched(material.tensors.device):
+    simple = HEADS[run_data.config.head].simple
+    with watched(run_data.tensors.device):
         # made before anything is written, because it may refuse
-        engine = None if folder.is_complete or floor else Solo(Run(material.config, material.tensors, folder))
-        folder.begin(describe(material))
+        engine = None if folder.is_complete or simple else SingleEngine(Run(run_data.config, run_data.tensors, folder))
+        folder.begin(describe(run_data))
         if engine:
             train([engine.run], engine, finish, advance=advance)
             draw_routing(folder, "xray")
         elif not folder.is_complete:
-            _fit_floor(material, folder, floor)
+            _fit_simple(run_data, folder, simple)
     return folder.metrics()
 
 
@@ -114,9 +114,9 @@ def finish(run: Run, error: InputError | None = None) -> None:
     )
 
 
-def _fit_floor(material: Material, folder: RunFolder, floor: str) -> None:
-    config, tensors = material.config, material.tensors
-    found, chosen = predictions.predict_floor(floor, config.task, tensors, labelled_rows(config, tensors, "valid"), tensors)
+def _fit_simple(run_data: RunData, folder: RunFolder, simple: str) -> None:
+    config, tensors = run_data.config, run_data.tensors
+    found, chosen = predictions.predict_simple(simple, config.task, tensors, labelled_rows(config, tensors, "valid"), tensors)
     _write_results(config, tensors, folder, found, {"chosen": chosen})
 
 
@@ -129,9 +129,9 @@ def _write_results(config: RunConfig, tensors: CorpusTensors, folder: RunFolder,
     folder.remove_state()
 
 
-def describe(material: Material) -> dict[str, Any]:
+def describe(run_data: RunData) -> dict[str, Any]:
     """What config.json holds. "made" is for the reader; the rest identifies the run."""
-    config, corpus = material.config, material.corpus
+    config, corpus = run_data.config, run_data.corpus
     files = {modality: corpus.features[modality].name for modality in config.data.modalities}
     ledger = corpus.pseudo_labels.name if config.data.emotions == "pseudo" and corpus.pseudo_labels else None
     return {
@@ -143,7 +143,7 @@ def describe(material: Material) -> dict[str, Any]:
         "encoders": encoders(corpus, config.data.modalities),
         "made": {
             "cache": str(corpus.manifest.parent.parent.resolve()),
-            "device": str(material.tensors.device),
+            "device": str(run_data.tensors.device),
             "python": platform.python_version(),
             "packages": {name: _version(name) for name in ("torch", "numpy", "scikit-learn", "safetensors")},
         },

@@ -1,7 +1,8 @@
 """The loop of training: one run, or several that are trained together, epoch by epoch, from wherever they are.
 
-What one step does to parameters is in `heads.training.solo` (one run) and `heads.training.pack` (several); what a run is going
-to do in `heads.training.plan`; which epoch is chosen in `heads.training.selection`; what is written in `heads.runs.folder`.
+What one step does to parameters is in `heads.training.single_engine` (one run) and `heads.training.packed_engine` (several);
+what a run is going to do in `heads.training.plan`; which epoch is chosen in `heads.training.selection`; what is written in
+`heads.runs.folder`.
 """
 
 import time
@@ -162,7 +163,7 @@ def train(
         runs: With one number of steps in an epoch, and last saved after the same one: a short batch comes at another place in each.
         engine: Of these runs.
         ended: Called with each run when it is over, and with the error if it failed.
-        is_pruned: Asked after every epoch of a run; one that is pruned is over.
+        is_pruned: FixedGrid after every epoch of a run; one that is pruned is over.
         advance: Called with the steps done since the last call, of all runs together, and a note.
     """
     for number, run in enumerate(runs):

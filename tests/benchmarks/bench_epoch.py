@@ -14,8 +14,8 @@ differs:
     ours               in batches of like lengths
     ours, bfloat16     and in bfloat16 autocast
 
-Cached features are random, float16, and as long as the clips' own. Work is what each way executes, padding included, counted by torch;
-a backward pass counts as two forward passes. On a GPU also: an epoch of 1,284 clips, CMU-MOSI's, in bfloat16.
+Cached features are random, float16, and as long as the clips' own. TrialPack is what each way executes, padding included,
+counted by torch; a backward pass counts as two forward passes. On a GPU also: an epoch of 1,284 clips, CMU-MOSI's, in bfloat16.
 """
 
 import argparse
@@ -48,7 +48,7 @@ from heads.runs.config import RunConfig, make_config
 from heads.runs.folder import RunFolder
 from heads.training.loop import Run, train_epoch
 from heads.training.plan import epoch_plan
-from heads.training.solo import Solo
+from heads.training.single_engine import SingleEngine
 from pipeline.settings import SAMPLE
 
 DIM = 768
@@ -58,7 +58,7 @@ Plan = Sequence[np.ndarray]
 Clips = tuple[Path, pd.DataFrame]
 """The root of a corpus, and its clips."""
 
-Work = Callable[[Any, Any], np.ndarray]
+TrialPack = Callable[[Any, Any], np.ndarray]
 """(tokens, frames) of utterances → GFLOP of a forward pass for each alone."""
 
 
@@ -144,7 +144,7 @@ def configure(preset: str, precision: str, like_lengths: bool = False) -> RunCon
     return make_config("mmolre", "mosi", preset, {"train": train, "data": data})
 
 
-def head_gflop(config: RunConfig, tensors: CorpusTensors) -> Work:
+def head_gflop(config: RunConfig, tensors: CorpusTensors) -> TrialPack:
     """The work of the head, counted on shapes; exact for all, for it is a polynomial of degree 2 in both lengths."""
     head = build_head(config, tensors).to("meta")
 
@@ -165,13 +165,13 @@ def head_gflop(config: RunConfig, tensors: CorpusTensors) -> Work:
     return lambda tokens, frames: terms(tokens, frames) @ coefficients
 
 
-def plan_gflop(config: RunConfig, tensors: CorpusTensors, rows: np.ndarray, work: Work) -> float:
+def plan_gflop(config: RunConfig, tensors: CorpusTensors, rows: np.ndarray, work: TrialPack) -> float:
     """Forward work of an epoch's batches, each padded to its longest clip."""
     lengths = tensors.lengths
     return sum(len(part) * float(work(*(lengths[m][part].max() for m in FULL))) for part in epoch_plan(config, tensors, rows, 1))
 
 
-def ways(preset: str, setup: Setup, tensors: CorpusTensors, work: Work) -> dict[str, Way]:
+def ways(preset: str, setup: Setup, tensors: CorpusTensors, work: TrialPack) -> dict[str, Way]:
     """The epochs to compare, each with one thing less to do than the one before."""
     precision, rows = setup.options.precision, np.arange(len(setup.clips[1]))
     plain, ours, bfloat16 = configure(preset, precision), configure(preset, precision, True), configure(preset, "bfloat16", True)
@@ -187,7 +187,7 @@ def ways(preset: str, setup: Setup, tensors: CorpusTensors, work: Work) -> dict[
     return found if precision == "bfloat16" else found | {"ours, bfloat16": Way(bfloat16, tensors, alike, 3 * alike)}
 
 
-def train(engine: Solo, way: Way, rows: np.ndarray) -> None:
+def train(engine: SingleEngine, way: Way, rows: np.ndarray) -> None:
     """One epoch on some rows."""
     run = engine.run
     run.config, run.tensors, run.rows = way.config, way.source, rows
@@ -213,7 +213,7 @@ def compare(preset: str, setup: Setup) -> None:
     options, encoders = setup.options, setup.encoders
     config = configure(preset, options.precision)
     tensors = cached(setup.folder / preset, setup.lengths, options.device)
-    engine = Solo(Run(config, tensors, RunFolder(setup.folder / preset / "run")))
+    engine = SingleEngine(Run(config, tensors, RunFolder(setup.folder / preset / "run")))
     engine.optimizer.add_param_group({"params": [*encoders.text.parameters(), *encoders.audio.parameters()]})
     work = head_gflop(config, tensors)
     found, rows = ways(preset, setup, tensors, work), np.arange(len(setup.clips[1]))
@@ -235,7 +235,7 @@ def whole_epoch(setup: Setup) -> None:
     config = configure("paper-mosi", "bfloat16", True)
     lengths = {modality: np.resize(values, MOSI_CLIPS) for modality, values in setup.lengths.items()}
     tensors = cached(folder, lengths, device)
-    engine = Solo(Run(config, tensors, RunFolder(folder / "run")))
+    engine = SingleEngine(Run(config, tensors, RunFolder(folder / "run")))
     useful = float(head_gflop(config, tensors)(*(lengths[modality] for modality in FULL)).sum())
     way, rows = Way(config, tensors, useful, 3 * useful), np.arange(MOSI_CLIPS)
     train(engine, way, rows[: 10 * mmml.BATCH])

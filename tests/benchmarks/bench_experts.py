@@ -43,7 +43,7 @@ class Size:
     rank: int
 
     def gflop(self, case: str) -> float:
-        """Work of forward and backward: every product, and its two in the backward pass, what tasks share counted once."""
+        """TrialPack of forward and backward: every product, and its two in the backward pass, what tasks share counted once."""
         tasks = CASES[case]
         first, second = 3 * len(set(tasks)), len(tasks)  # kernels of 3 and of 1
         return 3 * 2 * self.batch * self.steps * self.dim * EXPERTS * self.rank * (first + second) / 1e9
@@ -77,7 +77,7 @@ def packed(experts: Sequence[Sequence[Tensor]]) -> list[Tensor]:
     return [down, torch.cat(down_bias), torch.cat([weight.squeeze(-1) for weight in up], 1), torch.stack(up_bias)]
 
 
-class Work(NamedTuple):
+class TrialPack(NamedTuple):
     """What every way computes."""
 
     inputs: list[Tensor]  # (B, T, d), one a task; the same tensor for tasks that share it
@@ -85,7 +85,7 @@ class Work(NamedTuple):
     cotangents: list[Tensor]  # (B, T, d), one a task
 
     @classmethod
-    def random(cls, size: Size, case: str, device: str) -> "Work":
+    def random(cls, size: Size, case: str, device: str) -> "TrialPack":
         torch.manual_seed(1)
         select, tasks = TopK(EXPERTS, TOP_K), CASES[case]
         streams = [torch.randn(size.batch, size.steps, size.dim, device=device, requires_grad=True) for _ in set(tasks)]
@@ -96,7 +96,7 @@ class Work(NamedTuple):
         return [*{id(inputs): inputs for inputs in self.inputs}.values(), *self.gates]
 
 
-def ways(loop: ExpertLoop, experts: LowRankExperts, work: Work) -> dict[str, Forward]:
+def ways(loop: ExpertLoop, experts: LowRankExperts, work: TrialPack) -> dict[str, Forward]:
     """The forward passes to compare; ours first."""
     mask = torch.ones(work.inputs[0].shape[:2], dtype=torch.bool, device=work.inputs[0].device)
 
@@ -113,7 +113,7 @@ def ways(loop: ExpertLoop, experts: LowRankExperts, work: Work) -> dict[str, For
     return found
 
 
-def step(forward: Forward, work: Work, parameters: Sequence[Tensor], precision: str) -> tuple[list[Tensor], Sequence[Tensor]]:
+def step(forward: Forward, work: TrialPack, parameters: Sequence[Tensor], precision: str) -> tuple[list[Tensor], Sequence[Tensor]]:
     """Outputs, and gradients of inputs, gates and parameters."""
     with autocast(work.inputs[0].device, precision):
         outputs = forward(work.inputs, work.gates)
@@ -154,7 +154,7 @@ def same_experts(size: Size, device: str) -> tuple[ExpertLoop, LowRankExperts]:
 def compare(size: Size, case: str, device: str, precision: str) -> tuple[dict[str, Callable[[], object]], float]:
     """A step of each way, and how far ours is from the loop."""
     loop, experts = same_experts(size, device)
-    work = Work.random(size, case, device)
+    work = TrialPack.random(size, case, device)
     forwards = ways(loop, experts, work)
     if device != "cpu":
         torch.compiler.reset()  # each case compiles anew, instead of falling back after a few

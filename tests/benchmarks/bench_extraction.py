@@ -62,7 +62,7 @@ def ours(loaded: dict[str, Any], root: Path, table: pd.DataFrame) -> dict[str, l
 
 
 def useful_gflop(paths: dict[str, Path], table: pd.DataFrame, features: dict[str, list[np.ndarray]]) -> float:
-    """Work of each utterance alone and unpadded; counted on shapes at four lengths, and quadratic between them."""
+    """TrialPack of each utterance alone and unpadded; counted on shapes at four lengths, and quadratic between them."""
     lengths = {"text": [len(f) for f in features["text"]], "audio": [round(s * SAMPLE_RATE_HZ) for s in table["duration_s"]]}
     total = 0.0
     for modality, values in lengths.items():

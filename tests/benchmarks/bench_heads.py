@@ -6,7 +6,7 @@
 1,284 clips of 52 videos, with random features in float16: text (T, 384) with a mean of 17 rows, audio (T, 768) with a mean of 200, the
 first `--audio-limit` of them read. Training only: batches are made, forward, backward, clipping, step; no evaluation.
 
-Heads learn both tasks unless they have one only, by `heads.training.solo`. A share of the batches of an epoch's plan, evenly
+Heads learn both tasks unless they have one only, by `heads.training.single_engine`. A share of the batches of an epoch's plan, evenly
 spread over their sizes, is trained on twice in each of its stages; the second time is divided by the share. `--share 1` times
 all. Epochs are the second: Self-MM makes no labels in its first. Heads that read whole videos keep the batch of the preset, in
 videos, and at least 4 batches of any epoch are timed.
@@ -49,10 +49,10 @@ from heads.evaluation.predictions import total_lengths
 from heads.models.registry import HEADS
 from heads.runs.config import PRESETS, RunConfig, make_config
 from heads.runs.folder import RunFolder
-from heads.runs.run_data import Materials
+from heads.runs.run_data import LoadedCache
 from heads.training.loop import Run
 from heads.training.plan import Entry, groups, size_of
-from heads.training.solo import Solo
+from heads.training.single_engine import SingleEngine
 
 NAMES = [name for name, entry in HEADS.items() if entry.head]
 MODELS = ["lf_dnn", "tfn", "lmf", "mfn", "graph_mfn", "self_mm"]
@@ -167,7 +167,7 @@ def spread_over_sizes(run: Run, plan: Sequence[Entry], share: float) -> list[Ent
     return [ordered[int((place + 0.5) * len(plan) / count)] for place in range(count)]
 
 
-def train(engine: Solo, plan: Sequence[Entry]) -> None:
+def train(engine: SingleEngine, plan: Sequence[Entry]) -> None:
     """One pass over some batches."""
     run, options = engine.run, engine.run.config.train
     keys = torch.from_numpy(run.keys(len(plan))[:, None]).to(run.tensors.device)
@@ -178,11 +178,11 @@ def train(engine: Solo, plan: Sequence[Entry]) -> None:
         engine.step([options.lr])
 
 
-def time_head(config: RunConfig, materials: Materials, share: float) -> Timed:
+def time_head(config: RunConfig, loaded: LoadedCache, share: float) -> Timed:
     """An epoch of a head, from a share of its batches."""
-    material, device = materials.open(config), materials.device.type
-    run = Run(material.config, material.tensors, RunFolder(materials.cache / config.head))
-    engine, head, plan, seconds = Solo(run), HEADS[config.head].head, run.plan(), 0.0
+    run_data, device = loaded.open(config), loaded.device.type
+    run = Run(run_data.config, run_data.tensors, RunFolder(loaded.cache / config.head))
+    engine, head, plan, seconds = SingleEngine(run), HEADS[config.head].head, run.plan(), 0.0
     length = len(plan) // len(head.stages)
     for stage, part in zip(head.stages, groups(plan, length), strict=True):
         chosen = spread_over_sizes(run, part, share)
@@ -214,9 +214,9 @@ def configure(head: str, settings: argparse.Namespace) -> RunConfig:
 
 def measure(folder: Path, settings: argparse.Namespace) -> Iterator[Timed]:
     """All heads, then all models of MMSA, one after another."""
-    corpus, materials = write_corpus(folder, settings.clips), Materials(folder, torch.device(settings.device))
+    corpus, loaded = write_corpus(folder, settings.clips), LoadedCache(folder, torch.device(settings.device))
     for head in tqdm(settings.heads, disable=None, leave=False):
-        yield time_head(configure(head, settings), materials, settings.share)
+        yield time_head(configure(head, settings), loaded, settings.share)
     if settings.mmsa:
         limits = configure(NAMES[0], settings).data
         export_mmsa(corpus, folder / "mosi.pkl", {"text": limits.text_limit, "audio": limits.audio_limit})
@@ -226,7 +226,9 @@ def measure(folder: Path, settings: argparse.Namespace) -> Iterator[Timed]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--heads", nargs="+", default=NAMES, choices=NAMES, metavar="HEAD", help="default: all but the floors")
+    parser.add_argument(
+        "--heads", nargs="+", default=NAMES, choices=NAMES, metavar="HEAD", help="default: all but the simple baselines"
+    )
     parser.add_argument("--preset", default="common", choices=PRESETS, help="default: %(default)s")
     parser.add_argument("--batch", type=int, default=32, help="clips in a batch (default: %(default)s)")
     parser.add_argument("--share", type=float, default=0.125, help="of the batches of an epoch (default: %(default)s)")

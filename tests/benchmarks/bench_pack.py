@@ -2,7 +2,7 @@
 
     python tests/benchmarks/bench_pack.py [--runs 1 4 8] [--rounds 5] [--device cpu|cuda] [--compiled]
 
-one after another: a module a run. vmap: `torch.func`, what heads.training.pack does. written out: the same block with a run
+one after another: a module a run. vmap: `torch.func`, what heads.training.packed_engine does. written out: the same block with a run
 dimension in every product, by hand. compiled: vmap below torch.compile (minutes to compile). captured: vmap in a CUDA graph, on
 a GPU. All ways have the same parameters and give the same loss, which is checked. Sizes: `light` (batch 32, d 256, 75 steps,
 rank 16) and the paper's (batch 8, d 768, 200 steps, rank 64).

@@ -99,12 +99,13 @@ def encoder_names(table: pd.DataFrame) -> list[str]:
 
 
 def applies(table: pd.DataFrame, column: str) -> pd.Series:
-    """(n,) bool, whether this option does something in a trial: a head's own is missing in others, and floors are not trained."""
+    """(n,) bool, whether this option does something in a trial: a head's own is missing in others, and simple baselines are not
+    trained."""
     known, heads = table["key"].notna(), table["head"]
     if column.startswith("model."):
         return known & heads.isin(heads[table[column].notna()].unique())
     if column.startswith(("train.", "loss.")):
-        return known & ~heads.isin([name for name, entry in HEADS.items() if entry.floor])
+        return known & ~heads.isin([name for name, entry in HEADS.items() if entry.simple])
     return known
 
 

@@ -14,15 +14,15 @@ from data.errors import InputError
 from heads.evaluation.predictions import Predictions, predict
 from heads.models import options
 from heads.runs.build import build_head
-from heads.runs.run_data import Materials
+from heads.runs.run_data import LoadedCache
 from heads.training import loop
 from heads.training.loop import Engine, Run
-from heads.training.pack import Pack, signature
-from heads.training.solo import Solo
+from heads.training.packed_engine import PackedEngine, signature
+from heads.training.single_engine import SingleEngine
 
 
 @pytest.fixture(scope="module")
-def materials(tmp_path_factory):
+def loaded(tmp_path_factory):
     return make_materials(tmp_path_factory.mktemp("cache"))
 
 
@@ -42,7 +42,7 @@ def alone(runs: Sequence[Run]) -> list[Run]:
     """The same runs again, each trained by itself."""
     again = [Run(run.config, run.tensors, run.folder) for run in runs]
     for one in again:
-        assert go([one], Solo(one)) == {}
+        assert go([one], SingleEngine(one)) == {}
     return again
 
 
@@ -77,22 +77,22 @@ def assert_parameters_equal(found: Mapping[str, Tensor], expected: Mapping[str, 
 
 
 @pytest.mark.parametrize("head", TOGETHER)
-def test_a_run_of_a_pack_comes_to_what_it_comes_to_alone(materials, head):
-    runs = [run(materials, head, changes) for changes in unlike(head)]
+def test_a_run_of_a_pack_comes_to_what_it_comes_to_alone(loaded, head):
+    runs = [run(loaded, head, changes) for changes in unlike(head)]
     assert len({signature(one) for one in runs}) == 1
-    pack = Pack(runs)
+    pack = PackedEngine(runs)
     assert any(rate > 0 for name, rate in options.flat(runs[0].config.model) if name.endswith("dropout"))
     assert go(runs, pack) == {}
     assert_equal(runs, alone(runs))
     assert [one.epoch for one in runs] == [1, 2, 2]
 
 
-def test_finished_runs_leave_the_pack(materials):
+def test_finished_runs_leave_the_pack(loaded):
     """One stops for want of patience, one has fewer epochs; what is left of the pack shrinks."""
     stuck = {"train.lr": 1e-12, "train.patience": 1, "train.select": "acc7"}
     points = [{"seed": 1, **stuck}, {"seed": 2, "train.max_epochs": 3}, {"seed": 3, "train.max_epochs": 5}]
-    runs = [run(materials, changes={"train.max_epochs": 5, **point}) for point in points]
-    pack, sizes = Pack(runs), []
+    runs = [run(loaded, changes={"train.max_epochs": 5, **point}) for point in points]
+    pack, sizes = PackedEngine(runs), []
     go(runs, pack, lambda steps, note: sizes.append((len(pack.flat), len(pack.runs), len(pack.emotions))) if steps else None)
     per_epoch = runs[0].steps_per_epoch
     assert [len(one.history) for one in runs] == [2, 3, 5]
@@ -100,18 +100,18 @@ def test_finished_runs_leave_the_pack(materials):
     assert_equal(runs, alone(runs))
 
 
-def test_progress_counts_the_steps_of_all_runs(materials):
-    runs = [run(materials, changes={"seed": seed, "train.max_epochs": epochs}) for seed, epochs in ((1, 1), (2, 3))]
+def test_progress_counts_the_steps_of_all_runs(loaded):
+    runs = [run(loaded, changes={"seed": seed, "train.max_epochs": epochs}) for seed, epochs in ((1, 1), (2, 3))]
     steps = []
-    go(runs, Pack(runs), lambda done, note: steps.append(done))
+    go(runs, PackedEngine(runs), lambda done, note: steps.append(done))
     assert sum(steps) == 4 * runs[0].steps_per_epoch
 
 
-def test_a_share_of_modules_is_kept(materials):
+def test_a_share_of_modules_is_kept(loaded):
     """A module that a head has under two names is one in a pack, too, and has two names in its checkpoint."""
     shared = {"model.share_modalities": True, "model.fusion.share_directions": True, "train.average": 0.5}
-    runs = [run(materials, "mmolre", {**shared, "seed": seed}) for seed in (1, 2)]
-    pack = Pack(runs)
+    runs = [run(loaded, "mmolre", {**shared, "seed": seed}) for seed in (1, 2)]
+    pack = PackedEngine(runs)
     assert len(pack.shapes) < len(build_head(runs[0].config, runs[0].tensors).state_dict())
     go(runs, pack)
     expected = alone(runs)
@@ -123,11 +123,11 @@ def test_a_share_of_modules_is_kept(materials):
         assert all(torch.equal(one.best["loss"][name], one.best["loss"][name.replace(".text.", ".audio.")]) for name in twice)
 
 
-def test_what_all_runs_have_is_what_it_is_alone(materials):
+def test_what_all_runs_have_is_what_it_is_alone(loaded):
     """Over some epochs, in which learning rates fall and patience runs out."""
     same = {"train.accumulate": 2, "train.optimizer": "adam", "data.like_lengths": False, "train.max_epochs": 6, "train.patience": 3}
-    runs = [run(materials, changes={**point, **same, "train.lr": 0.05}) for point in UNLIKE]
-    go(runs, Pack(runs))
+    runs = [run(loaded, changes={**point, **same, "train.lr": 0.05}) for point in UNLIKE]
+    go(runs, PackedEngine(runs))
     assert_equal(runs, alone(runs))
 
 
@@ -145,10 +145,10 @@ def stop_after(epochs: int, runs: Sequence[Run]) -> Callable[[int, str], None]:
     return advance
 
 
-def interrupted(materials: Materials, tmp_path) -> list[Run]:
+def interrupted(loaded: LoadedCache, tmp_path) -> list[Run]:
     """Three unlike runs of mmolre that are to have folders, none of them short."""
     points = [{**point, "train.max_epochs": 3} for point in unlike("mmolre")]
-    return [run(materials, "mmolre", point, tmp_path / str(number)) for number, point in enumerate(points)]
+    return [run(loaded, "mmolre", point, tmp_path / str(number)) for number, point in enumerate(points)]
 
 
 def stopped_after_one_epoch(runs: Sequence[Run], engine: Engine, monkeypatch) -> None:
@@ -160,69 +160,69 @@ def stopped_after_one_epoch(runs: Sequence[Run], engine: Engine, monkeypatch) ->
 
 
 @pytest.fixture(scope="module")
-def undisturbed(materials) -> list[Run]:
+def undisturbed(loaded) -> list[Run]:
     """The same runs, each by itself from its start to its end."""
-    return alone([run(materials, "mmolre", {**point, "train.max_epochs": 3}) for point in unlike("mmolre")])
+    return alone([run(loaded, "mmolre", {**point, "train.max_epochs": 3}) for point in unlike("mmolre")])
 
 
-def test_what_a_pack_saved_goes_on_alone(materials, tmp_path, monkeypatch, undisturbed):
-    runs = interrupted(materials, tmp_path)
-    stopped_after_one_epoch(runs, Pack(runs), monkeypatch)
+def test_what_a_pack_saved_goes_on_alone(loaded, tmp_path, monkeypatch, undisturbed):
+    runs = interrupted(loaded, tmp_path)
+    stopped_after_one_epoch(runs, PackedEngine(runs), monkeypatch)
     again = [Run(one.config, one.tensors, one.folder) for one in runs]
     for one in again:
         seen: list[int] = []
-        go([one], Solo(one), lambda steps, note, seen=seen: seen.append(steps))
+        go([one], SingleEngine(one), lambda steps, note, seen=seen: seen.append(steps))
         assert (seen[0], sum(seen)) == (one.steps_per_epoch, one.epoch * one.steps_per_epoch), "the first epoch was there"
     assert_equal(again, undisturbed)
 
 
-def test_what_was_saved_alone_goes_on_in_a_pack(materials, tmp_path, monkeypatch, undisturbed):
-    runs = interrupted(materials, tmp_path)
+def test_what_was_saved_alone_goes_on_in_a_pack(loaded, tmp_path, monkeypatch, undisturbed):
+    runs = interrupted(loaded, tmp_path)
     for one in runs:
-        stopped_after_one_epoch([one], Solo(one), monkeypatch)
+        stopped_after_one_epoch([one], SingleEngine(one), monkeypatch)
     again = [Run(one.config, one.tensors, one.folder) for one in runs]
     assert [one.folder.saved_epochs for one in again] == [1, 1, 1]
     seen: list[int] = []
-    assert go(again, Pack(again), lambda steps, note: seen.append(steps)) == {}
+    assert go(again, PackedEngine(again), lambda steps, note: seen.append(steps)) == {}
     assert seen[0] == 3 * runs[0].steps_per_epoch
     assert_equal(again, undisturbed)
 
 
-def test_all_runs_of_a_pack_are_saved_after_the_same_epoch(materials, tmp_path):
+def test_all_runs_of_a_pack_are_saved_after_the_same_epoch(loaded, tmp_path):
     """Whichever of them is due."""
-    runs = interrupted(materials, tmp_path)
+    runs = interrupted(loaded, tmp_path)
     runs[1].saved_at -= loop.SAVE_EVERY_S
     with pytest.raises(Stop):
-        go(runs, Pack(runs), stop_after(1, runs))
+        go(runs, PackedEngine(runs), stop_after(1, runs))
     assert [one.folder.saved_epochs for one in runs] == [1, 1, 1]
 
 
-def test_a_run_that_diverges_fails_by_itself(materials):
+def test_a_run_that_diverges_fails_by_itself(loaded):
     points = [{"seed": 1, "train.lr": 0.003}, {"seed": 2, "train.lr": 1e30, "train.average": 0.5}, {"seed": 3, "train.average": 0.5}]
-    runs = [run(materials, changes=point) for point in points]
-    failed = go(runs, Pack(runs))
+    runs = [run(loaded, changes=point) for point in points]
+    failed = go(runs, PackedEngine(runs))
     assert failed.keys() == {2}
     assert re.match(r"^Epoch \d: the validation loss is not finite\. Lower train\.lr \(1e\+30\)", failed[2])
     well = [runs[0], runs[2]]
     assert_equal(well, alone(well))
 
 
-def test_training_a_pack_in_bfloat16_is_near_training_it_in_float32(materials):
+def test_training_a_pack_in_bfloat16_is_near_training_it_in_float32(loaded):
     losses = []
     for precision in ("float32", "bfloat16"):
-        runs = [run(materials, changes={"seed": seed, "train.precision": precision, "train.lr": 0.002}) for seed in (1, 2)]
-        go(runs, Pack(runs))
+        runs = [run(loaded, changes={"seed": seed, "train.precision": precision, "train.lr": 0.002}) for seed in (1, 2)]
+        go(runs, PackedEngine(runs))
         losses.append([[row["valid_loss"] for row in one.history] for one in runs])
         assert {str(value.dtype) for one in runs for value in one.best["loss"].values()} == {"torch.float32"}
     np.testing.assert_allclose(losses[1], losses[0], rtol=0.05)
     assert not np.array_equal(losses[1], losses[0])
 
 
-def test_a_pack_starts_from_the_seeds_of_its_runs(materials):
-    first = run(materials, "mmolre", {"seed": 4})
+def test_a_pack_starts_from_the_seeds_of_its_runs(loaded):
+    first = run(loaded, "mmolre", {"seed": 4})
     runs = [first, Run(replace(first.config, seed=5), first.tensors, first.folder)]
     torch.manual_seed(99)
-    pack = Pack(runs)
+    pack = PackedEngine(runs)
     for number, one in enumerate(runs):
         expected = build_head(one.config, one.tensors).state_dict()
         found = pack.parameters(number)

@@ -1,5 +1,5 @@
 """One run on a device: its head, its optimizer, one step. The loop around it is in `heads.training.loop`, many runs at once in
-`heads.training.pack`."""
+`heads.training.packed_engine`."""
 
 from collections.abc import Mapping, Sequence
 
@@ -19,7 +19,7 @@ from heads.training.loop import Run, below
 OPTIMIZERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
 
 
-class Solo:
+class SingleEngine:
     """The engine of one run; see `heads.training.loop.Engine`."""
 
     def __init__(self, run: Run) -> None:

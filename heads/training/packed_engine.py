@@ -2,7 +2,7 @@
 
 The runs' heads have the same shapes; seeds, learning rates, weight decay, dropout rates, loss weights, top-k, labels, patience and
 whatever else of `FREE` may differ. Each run has its own initialisation, order of the data, dropout masks, clipping, optimizer state
-and end, and its result is that of `heads.training.solo`, to float tolerance. Which runs can stand together is said by
+and end, and its result is that of `heads.training.single_engine`, to float tolerance. Which runs can stand together is said by
 `signature`; how many do, in `heads.sweeps.session`.
 """
 
@@ -26,7 +26,7 @@ from heads.models.registry import HEADS
 from heads.runs.build import build_head
 from heads.runs.devices import watched
 from heads.training.loop import Run, below
-from heads.training.solo import OPTIMIZERS
+from heads.training.single_engine import OPTIMIZERS
 
 _TRAIN = ("lr", "weight_decay", "warmup", "schedule", "plateau_patience", "plateau_factor", "clip_norm", "clip_value", "average")
 _UNTIL = ("max_epochs", "patience", "select", "keep", "reset_optimizer")
@@ -68,7 +68,7 @@ def _shape(name: str, value: Any) -> Any:
     return None if name.startswith("model.") and last in ("top_k", "init_scale") else value
 
 
-class Pack:
+class PackedEngine:
     """The engine of K runs with one signature; see `heads.training.loop.Engine`. Parameters are rows of one (K, P) tensor."""
 
     def __init__(self, runs: Sequence[Run]) -> None:
