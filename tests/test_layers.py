@@ -22,6 +22,8 @@ ONLY_IN = {
     "soxr": {"data/media.py", "data/sample/make.py"},
 }
 TORCH_IN_DATA = {"data/tensors.py"}
+ROOMS = {"heads": ("models", "evaluation", "runs", "training", "sweeps", "tables", "commands", "__main__")}
+"""Layer → its rooms in import order: a room imports only itself and those before it."""
 
 
 def modules(layer: str) -> dict[str, set[str]]:
@@ -38,6 +40,26 @@ def imports(path: Path) -> Iterator[str]:
             yield path.relative_to(CHECKOUT).parts[0] if node.level else node.module.partition(".")[0]
 
 
+def modules_imported(path: Path) -> Iterator[str]:
+    """Modules and packages of the checkout that a module imports, by dotted names."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom):
+            names = [name if is_module(name := f"{node.module}.{alias.name}") else node.module for alias in node.names]
+        yield from (name for name in names if is_module(name))
+
+
+def is_module(name: str) -> bool:
+    path = CHECKOUT / name.replace(".", "/")
+    return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
+
+
+def rooms(layer: str) -> set[str]:
+    """What stands directly below a layer, but for its __init__ and folders without modules."""
+    found = {path.relative_to(CHECKOUT / layer).parts[0].removesuffix(".py") for path in (CHECKOUT / layer).rglob("*.py")}
+    return found - {"__init__"}
+
+
 def interpret(code: str) -> subprocess.CompletedProcess[str]:
     return finish(python("-c", code, cwd=CHECKOUT))
 
@@ -51,6 +73,19 @@ def test_imports_are_found_where_they_are():
 @pytest.mark.parametrize("layer", NEVER)
 def test_a_layer_never_imports_what_is_above_it(layer):
     assert {path: found & NEVER[layer] for path, found in modules(layer).items() if found & NEVER[layer]} == {}
+
+
+@pytest.mark.parametrize("layer", ROOMS)
+def test_rooms_import_only_the_rooms_before_them(layer):
+    order = ROOMS[layer]
+    assert rooms(layer) == set(order)
+    upward = []
+    for path in sorted((CHECKOUT / layer).rglob("*.py")):
+        room = path.relative_to(CHECKOUT / layer).parts[0].removesuffix(".py")
+        for name in modules_imported(path):
+            if name.startswith(f"{layer}.") and room != "__init__" and order.index(name.split(".")[1]) > order.index(room):
+                upward.append(f"{path.relative_to(CHECKOUT)} imports {name}")
+    assert not upward, f"{'; '.join(upward)}. The order of {layer}/: {' < '.join(order)}."
 
 
 @pytest.mark.parametrize("package", ONLY_IN)
