@@ -3,18 +3,23 @@
 Which columns a corpus has is known to its reader; what an utterance table must hold, to `data.schema`.
 """
 
+from __future__ import annotations
+
 import csv
 import difflib
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from data.corpora.base import Finding
 from data.errors import InputError
 from data.files import read_head
+
+if TYPE_CHECKING:
+    from data.corpora.base import Finding
 
 SPLIT_NAMES: Mapping[str, str] = {
     "train": "train",
@@ -172,6 +177,8 @@ def onto_scale(values: pd.Series, scale: tuple[float, float], source: Path, wher
     Raises:
         InputError: A label lies more than `LABEL_TOLERANCE` outside.
     """
+    from data.corpora.base import Finding  # its package imports the readers, and they import this module
+
     low, high = scale
     findings = []
     for place in np.flatnonzero((values < low) | (values > high)):
