@@ -1,11 +1,17 @@
 """`heads.evaluation.metrics` against scikit-learn and SciPy, on random and degenerate predictions, and against figures worked
 out by hand."""
 
+import json
 import math
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from caches import make_cache
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import pearsonr
@@ -13,7 +19,16 @@ from sklearn.metrics import accuracy_score, average_precision_score, balanced_ac
 
 from data.errors import InputError
 from data.labels import EMOTIONS
-from heads.evaluation.metrics import EMOTION_METRICS, HIGHER_IS_BETTER, SENTIMENT_METRICS, emotion_metrics, is_better, sentiment_metrics
+from heads.evaluation.metrics import (
+    EMOTION_METRICS,
+    HIGHER_IS_BETTER,
+    METRICS,
+    SENTIMENT_METRICS,
+    default_metric,
+    emotion_metrics,
+    is_better,
+    sentiment_metrics,
+)
 
 THIRDS = [value / 3 for value in range(-12, 13)] + [-2.5, -1.5, -0.5, 0.5, 1.5, 2.5]
 rows_of_sentiment = st.lists(
@@ -244,6 +259,73 @@ def test_shapes_that_do_not_fit_are_refused_instead_of_broadcast():
         emotion_metrics(np.zeros((3, 5)), np.zeros((3, 6)))
     with pytest.raises(ValueError, match=r"weights \(4,\) for 3 rows"):
         sentiment_metrics(np.zeros(3), np.zeros(3), weights=np.ones(4))
+
+
+def test_a_record_stands_under_its_name_and_says_its_task_and_label():
+    assert all(name == metric.name for name, metric in METRICS.items())
+    assert [*METRICS][:9] == [*SENTIMENT_METRICS, "happiness_acc"]
+    assert {name for name, metric in METRICS.items() if metric.task == "msa"} == set(SENTIMENT_METRICS)
+    assert (METRICS["acc2_has0"].label, METRICS["fear_wf1"].label, METRICS["mean_acc"].label) == ("Has0 Acc2", "fear WF1", "mean Acc")
+    assert len({metric.label for metric in METRICS.values()}) == len(METRICS)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "printed"),
+    [
+        ("acc7", 0.47525, "47.52"),
+        ("mean_wf1", 0.795, "79.5"),
+        ("mae", 0.6664, "0.666"),
+        ("corr", -0.0312, "−0.031"),
+        ("corr", math.nan, "–"),
+    ],
+)
+def test_values_are_printed_as_the_paper_prints_them(name, value, printed):
+    assert METRICS[name].printed(value) == printed
+
+
+@pytest.mark.parametrize(("tasks", "metric"), [(["msa"], "mae"), (["mer"], "mean_wf1"), (["mer", "msa"], "mae"), ([], "mean_wf1")])
+def test_runs_are_compared_by_mae_where_all_learn_sentiment(tasks, metric):
+    assert default_metric(tasks) == metric
+
+
+SOURCE = Path(__file__).parent.parent / "heads" / "evaluation" / "metrics.py"
+RECORD = """\
+    Metric("rmse", "msa", "RMSE", lambda rows: rows.mean((rows.prediction - rows.truth) ** 2) ** 0.5, higher_is_better=False, digits=3),
+)
+\"""The metrics of sentiment, functions"""
+WITH_RECORD = """
+import json, sys, types
+module = types.ModuleType("heads.evaluation.metrics")
+sys.modules[module.__name__] = module
+exec(compile(sys.stdin.read(), "metrics.py", "exec"), module.__dict__)
+from heads.__main__ import main
+sys.exit(max(main(command) for command in json.loads(sys.argv[1])))
+"""
+
+
+def test_a_new_metric_is_one_record(tmp_path):
+    """Tables, reports and options have it, although no other module was touched."""
+    end = ')\n"""The metrics of sentiment, functions'
+    source = SOURCE.read_text(encoding="utf-8")
+    assert source.count(end) == 1
+    cache, tables, sweep = make_cache(tmp_path / "cache"), tmp_path / "tables", tmp_path / "sweep"
+    grid = tmp_path / "grid.yaml"
+    grid.write_text("grid: {head: [ridge], task: [msa]}", encoding="utf-8")
+    commands = [
+        f"tables --only table1 --heads ridge --corpora mosi --cache {cache} --out {tables} --devices cpu",
+        f"sweep {grid} --corpus mosi --cache {cache} --out {sweep} --metric rmse --devices cpu",
+    ]
+    arguments = [sys.executable, "-c", WITH_RECORD, json.dumps([command.split() for command in commands])]
+    result = subprocess.run(
+        arguments, input=source.replace(end, RECORD), capture_output=True, text=True, cwd=SOURCE.parents[2], check=False
+    )
+    assert result.returncode == 0, result.stderr
+    table = pd.read_csv(tables / "table1.csv")
+    means = table[table["head"] == "ridge"].set_index("metric")["mean"]
+    assert list(means.index) == [*SENTIMENT_METRICS, "rmse"]
+    assert means["rmse"] > means["mae"] > 0
+    assert pd.read_parquet(sweep / "trials.parquet")["valid.rmse"].tolist() == [pytest.approx(means["rmse"], rel=1e-12)]
+    assert "Ranked by rmse (lower is better)" in (sweep / "report.html").read_text(encoding="utf-8")
 
 
 def test_every_metric_has_a_direction():

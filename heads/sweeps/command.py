@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from data.errors import InputError
-from data.lookup import expect
-from heads.evaluation.metrics import METRICS, SENTIMENT_METRICS
+from data.lookup import lookup
+from heads.evaluation.metrics import METRICS, default_metric
 from heads.models.base import TASKS
 from heads.runs.config import RunConfig
 from heads.runs.folder import RunFolder
@@ -18,7 +18,7 @@ from heads.sweeps.dry_run import dry_run
 from heads.sweeps.events import summary_writer
 from heads.sweeps.grid import read_grid
 from heads.sweeps.progress import Bar
-from heads.sweeps.results.report import default_metric, write_report
+from heads.sweeps.results.report import learned_tasks, write_report
 from heads.sweeps.results.trials import collect, ranked, remedy, write_trials
 from heads.sweeps.session import Execute, in_process, in_processes, opened, resolved, run
 from heads.sweeps.workers import Sweep, is_over, is_settled
@@ -57,11 +57,10 @@ def check(args: argparse.Namespace) -> None:
 
 
 def _metric(asked: str | None, configs: Sequence[RunConfig]) -> str:
-    """What trials are compared by; unless asked for, mae if all of them learn sentiment, else mean_wf1."""
+    """Returns the metric that trials are compared by; unless asked for, mae if all of them learn sentiment, else mean_wf1."""
     if asked is None:
-        return "mae" if all(config.task != "mer" for config in configs) else "mean_wf1"
-    expect(METRICS, asked, "metric")
-    task = "msa" if asked in SENTIMENT_METRICS else "mer"
+        return default_metric([task for task in TASKS["both"] if all(task in TASKS[config.task] for config in configs)])
+    task = lookup(METRICS, asked, "metric").task
     if not any(task in TASKS[config.task] for config in configs):
         raise InputError(f"--metric is {asked}, a metric of task {task!r}, which no trial learns. Choose another.")
     return asked
@@ -134,7 +133,7 @@ def best_runs(folder: Path, count: int, metric: str | None) -> list[Path]:
     if count < 1:
         raise InputError(f"--top is {count}, expected 1 or more.")
     found = collect(folder)
-    best = ranked(found, metric or default_metric(found)).head(count)
+    best = ranked(found, metric or default_metric(learned_tasks(found))).head(count)
     complete = found[found["status"] == "complete"]
     return [folder / "trials" / name for key in best["key"] for name in complete.loc[complete["key"] == key, "name"]]
 

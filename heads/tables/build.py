@@ -17,6 +17,8 @@ from data.atomic import atomic_path
 from data.cache import read_cache
 from data.errors import InputError
 from data.lookup import lookup
+from heads.evaluation.metrics import default_metric
+from heads.models.base import TASKS
 from heads.models.registry import HEADS, MEDIAN
 from heads.runs.config import RunConfig, change
 from heads.runs.rows import labelled_rows
@@ -185,8 +187,8 @@ def _write_asked(sweep: Sweep, args: argparse.Namespace) -> None:
 
 
 def _metric(runs: Sequence[RunConfig]) -> str:
-    """What the bar shows."""
-    return "mean_wf1" if runs and all(run.task == "mer" for run in runs) else "mae"
+    """Returns the metric that the bar shows: that of sentiment if any run learns it."""
+    return default_metric({task for run in runs for task in TASKS[run.task]})
 
 
 def _names(given: Sequence[str] | None, known: Mapping[str, object], kind: str) -> list[str] | None:

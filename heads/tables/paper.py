@@ -11,7 +11,7 @@ from collections.abc import Hashable, Iterator, Mapping
 from typing import NamedTuple
 
 from data.labels import EMOTIONS
-from heads.evaluation.metrics import SENTIMENT_METRICS
+from heads.evaluation.metrics import METRICS
 
 CORPORA = ("mosi", "mosei")
 """The corpora of Table I in its order, under their names in a cache; all else in the paper is of CMU-MOSEI."""
@@ -22,6 +22,9 @@ SEEDS = (1, 11, 111)
 JOINT = ("mtl", "unimse-head", "mmolre", "pre-fusion", "post-fusion", "moe", "mmoe", "ple", "mod-squad", "mlore", "demt")
 """Heads that learn both tasks at once: the paper's multi-task approaches (IV-A2), its ablations, and the mixtures in UniTSE's place. It
 compares all others as single-task methods."""
+
+SENTIMENT_COLUMNS = ("acc2_has0", "f1_has0", "acc2_non0", "f1_non0", "acc5", "acc7", "mae", "corr")
+"""The columns of Table I for each corpus, and of Table III."""
 
 PER_EMOTION = ("acc", "wf1")
 EMOTION_COLUMNS = tuple(f"{name}_{metric}" for name in (*EMOTIONS, "mean") for metric in PER_EMOTION)
@@ -38,10 +41,7 @@ class Published(NamedTuple):
     values: Mapping[str, float]  # metric → what it prints; without what it does not print
 
 
-PLAIN = ("mae", "corr")
-"""Metrics that are printed as they are; the others are in percent."""
-
-# Method, head; Has0 Acc2 and F1, Non0 Acc2 and F1, Acc5, Acc7, MAE, Corr on CMU-MOSI, and the same on CMU-MOSEI.
+# Method, head; SENTIMENT_COLUMNS on CMU-MOSI, and the same on CMU-MOSEI.
 _TABLE_1 = """
 MTL       mtl          -     -     -     -     -     -     -     -      78.8  80.5  -     -     -     -     -     -
 MulT      mult         81.50 80.60 84.10 83.90 -     -     0.861 0.711  -     -     82.5  82.3  -     -     0.580 0.713
@@ -56,7 +56,7 @@ MMML      mmml         85.57 85.52 87.76 87.76 55.83 47.03 0.663 0.837  85.55 85
 MMoLRE    mmolre       85.96 85.93 88.21 88.23 56.51 47.52 0.666 0.837  86.31 86.19 86.57 86.28 57.96 55.78 0.505 0.797
 """
 
-# Method, head; accuracy and weighted F1 of happiness, sadness, anger, surprise, disgust, fear, and their means.
+# Method, head; EMOTION_COLUMNS: accuracy and weighted F1 of happiness, sadness, anger, surprise, disgust, fear, and their means.
 _TABLE_2 = """
 Multilogue-Net       multilogue-net  -    70.8  -    70.9  -    74.5  -    87.7  -    83.6  -    86.2  -    79.0
 TBJE                 tbje            66.0 65.5  73.9 67.9  81.9 76.0  90.6 86.1  86.5 84.5  89.2 87.2  81.4 77.9
@@ -69,7 +69,7 @@ Post-fusion          post-fusion     67.3 66.8  75.0 71.7  79.0 75.0  91.7 87.8 
 MMoLRE               mmolre          69.4 69.5  75.8 72.5  79.5 75.6  91.7 87.8  86.4 85.4  90.5 86.0  82.2 79.5
 """
 
-# Rank setting, rank; the metrics of Table I on CMU-MOSEI.
+# Rank setting, rank; SENTIMENT_COLUMNS on CMU-MOSEI.
 _TABLE_3 = """
 {16}^15            16     86.18 86.11 86.30 86.06 57.76 55.23 0.512 0.802
 {64}^15            64     86.11 86.03 86.41 86.14 56.73 54.30 0.506 0.803
@@ -85,24 +85,24 @@ def _rows(text: str) -> Iterator[tuple[str, str, list[str]]]:
 
 
 def _values(metrics: tuple[str, ...], cells: list[str]) -> dict[str, float]:
-    printed = {metric: cell for metric, cell in zip(metrics, cells, strict=True) if cell != "-"}
-    return {metric: float(cell) if metric in PLAIN else round(float(cell) / 100, 6) for metric, cell in printed.items()}
+    printed = {metric: float(cell) for metric, cell in zip(metrics, cells, strict=True) if cell != "-"}
+    return {metric: round(number / 100, 6) if METRICS[metric].is_percentage else number for metric, number in printed.items()}
 
 
 def _table_1(first: int) -> dict[Hashable, Published]:
-    columns = slice(first, first + len(SENTIMENT_METRICS))
-    return {head: Published(method, _values(SENTIMENT_METRICS, cells[columns])) for method, head, cells in _rows(_TABLE_1)}
+    columns = slice(first, first + len(SENTIMENT_COLUMNS))
+    return {head: Published(method, _values(SENTIMENT_COLUMNS, cells[columns])) for method, head, cells in _rows(_TABLE_1)}
 
 
 def _table_3() -> dict[Hashable, Published]:
     ranks = {"mixed": MIXED_RANKS}
     return {
-        ranks[rank] if rank in ranks else int(rank): Published(setting, _values(SENTIMENT_METRICS, cells))
+        ranks[rank] if rank in ranks else int(rank): Published(setting, _values(SENTIMENT_COLUMNS, cells))
         for setting, rank, cells in _rows(_TABLE_3)
     }
 
 
-TABLE_1 = {corpus: _table_1(number * len(SENTIMENT_METRICS)) for number, corpus in enumerate(CORPORA)}
+TABLE_1 = {corpus: _table_1(number * len(SENTIMENT_COLUMNS)) for number, corpus in enumerate(CORPORA)}
 """Corpus → head → row."""
 
 TABLE_2: Mapping[Hashable, Published] = {h: Published(method, _values(EMOTION_COLUMNS, cells)) for method, h, cells in _rows(_TABLE_2)}

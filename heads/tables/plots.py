@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from heads.evaluation.metrics import HIGHER_IS_BETTER
+from heads.evaluation.metrics import METRICS
 from heads.tables.results import Result
 
 _OURS, _PAPER, _FLOOR = "#1f5aa8", "#e0522d", "#8a94a2"
@@ -45,7 +45,7 @@ def panels(results: Sequence[Result], metrics: Sequence[str], words: Sequence[st
         grid = figure.subplots(2, len(metrics) // 2, squeeze=False)
         for axes, metric, name in zip(grid.flat, metrics, words, strict=True):
             _panel(axes, rows, simple_baselines, metric)
-            axes.set_title(f"{name} ({'higher' if HIGHER_IS_BETTER[metric] else 'lower'} is better)", fontsize=9)
+            axes.set_title(f"{name} ({METRICS[metric].direction} is better)", fontsize=9)
         handles, labels = grid[0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper right", ncols=len(labels), frameon=False)
         figure.suptitle(title, x=0.01, ha="left")

@@ -15,9 +15,8 @@ import numpy as np
 import pandas as pd
 
 from data.atomic import atomic_path
-from data.labels import EMOTIONS
 from heads.evaluation import console
-from heads.evaluation.metrics import SENTIMENT_METRICS
+from heads.evaluation.metrics import METRICS
 from heads.sweeps.results import page
 from heads.sweeps.results.page import Cell
 from heads.sweeps.results.report import FROZEN
@@ -27,7 +26,6 @@ from heads.tables.plots import panels, save
 from heads.tables.results import Result, long_table
 from heads.tables.rows import GROUPS, TABLES
 
-_SENTIMENT_WORDS = ("Has0 Acc2", "Has0 F1", "Non0 Acc2", "Non0 F1", "Acc5", "Acc7", "MAE", "Corr")
 SPLITS = {
     "valid": "Ours is of the validation split, which chose the epoch of every run, and is optimistic; the paper's is of the test split."
     " --split test opens the test split.",
@@ -87,15 +85,14 @@ def write(out: Path, parts: Sequence[Part], notes: Sequence[str]) -> str:
     return "\n\n".join(printed)
 
 
-def shown(table: str, results: Sequence[Result], metrics: Sequence[str]) -> Shown:
+def shown(results: Sequence[Result], metrics: Sequence[str]) -> Shown:
     """Rows in pairs: ours, or what was imported, and the paper's beneath where it has any of these metrics."""
     rows = []
     for one in results:
         rows.append([one.row.method, one.row.origin, *(ours(metric, one) for metric in metrics)])
         if any(metric in one.row.paper for metric in metrics):
             rows.append(["", "paper", *(theirs(metric, one) for metric in metrics)])
-    names = _words(table)
-    return Shown(["method", "from", *(names[metric] for metric in metrics)], rows, ("method", "from"))
+    return Shown(["method", "from", *(METRICS[metric].label for metric in metrics)], rows, ("method", "from"))
 
 
 def about(part: Part) -> Shown:
@@ -112,26 +109,13 @@ def about(part: Part) -> Shown:
 def ours(metric: str, one: Result) -> str:
     """Mean ± deviation over seeds, as the paper would print it; no deviation of one seed."""
     mean, sd = one.value(metric)
-    return _number(metric, mean) if np.isnan(sd) else f"{_number(metric, mean)} ± {_number(metric, sd)}"
+    printed = METRICS[metric].printed
+    return printed(mean) if np.isnan(sd) else f"{printed(mean)} ± {printed(sd)}"
 
 
 def theirs(metric: str, one: Result) -> str:
     """The paper's number."""
-    return _number(metric, one.row.paper.get(metric, np.nan))
-
-
-def _number(metric: str, value: float) -> str:
-    if np.isnan(value):
-        return "–"
-    digits = 3 if metric in paper.PLAIN else 2 if metric in SENTIMENT_METRICS else 1
-    return f"{value if metric in paper.PLAIN else 100 * value:.{digits}f}".replace("-", "−")
-
-
-def _words(table: str) -> dict[str, str]:
-    if TABLES[table].task == "msa":
-        return dict(zip(SENTIMENT_METRICS, _SENTIMENT_WORDS, strict=True))
-    short = {"acc": "Acc", "wf1": "WF1"}
-    return {f"{name}_{metric}": f"{name} {word}" for name in (*EMOTIONS, "mean") for metric, word in short.items()}
+    return METRICS[metric].printed(one.row.paper.get(metric, np.nan))
 
 
 def _sides(table: str) -> list[tuple[str, ...]]:
@@ -147,7 +131,7 @@ def _printed(parts: Sequence[Part]) -> str:
         for group, results in part.groups.items():
             texts.append(f"{part.title}: {GROUPS[group]}")
             for metrics in _sides(part.table):
-                one = shown(part.table, results, metrics)
+                one = shown(results, metrics)
                 texts.append(console.table(one.rows, one.header, left=2))
         one = about(part)
         texts.append(console.table([row[:-1] for row in one.rows], one.header[:-1], left=4))
@@ -163,7 +147,7 @@ def _markdown(parts: Sequence[Part], notes: Sequence[str]) -> str:
     for part in parts:
         texts.append(f"# {part.title}\n")
         for group, results in part.groups.items():
-            texts += [f"## {GROUPS[group]}\n", markdown(shown(part.table, results, TABLES[part.table].metrics), ())]
+            texts += [f"## {GROUPS[group]}\n", markdown(shown(results, TABLES[part.table].metrics), ())]
         texts += ["## What each row is\n", markdown(about(part), ())]
     said = [in_markdown(note) for note in (*notes, *paper.NOTES[parts[0].table])]
     return "\n".join([*texts, "## Notes\n", _bullets(said), ""])
@@ -174,7 +158,7 @@ def _latex(parts: Sequence[Part], notes: Sequence[str]) -> str:
     for part in parts:
         for group, results in part.groups.items():
             heading = [f"{part.title}: {GROUPS[group]}"]
-            texts.append(latex(shown(part.table, results, TABLES[part.table].metrics), [*heading, *notes, *paper.NOTES[part.table]]))
+            texts.append(latex(shown(results, TABLES[part.table].metrics), [*heading, *notes, *paper.NOTES[part.table]]))
         texts.append(latex(about(part), [f"{part.title}: what each row is"]))
     return "\n".join(texts)
 
@@ -199,11 +183,11 @@ def _page(parts: Sequence[Part], notes: Sequence[str], picture: bytes | None) ->
 
 def _tables(part: Part) -> str:
     """Ours, the paper's below it in small."""
-    names, parts = _words(part.table), []
+    parts = []
     for group, results in part.groups.items():
         for metrics in _sides(part.table):
             rows = [[one.row.method, *(_cell(metric, one) for metric in metrics)] for one in results]
-            parts.append(page.table(["method", *(names[metric] for metric in metrics)], rows, ("method",), GROUPS[group]))
+            parts.append(page.table(["method", *(METRICS[metric].label for metric in metrics)], rows, ("method",), GROUPS[group]))
     return "".join(parts)
 
 
@@ -221,7 +205,7 @@ def _picture(part: Part) -> dict[str, bytes]:
     figure = panels(
         part.results,
         TABLES[part.table].metrics,
-        _SENTIMENT_WORDS,
+        [METRICS[metric].label for metric in TABLES[part.table].metrics],
         part.title,
         "Ours: frozen features. Paper: fine-tuned encoders, test split. Numbers that the paper gives as a picture only are missing.",
     )

@@ -13,7 +13,7 @@ import pandas as pd
 
 from data.atomic import atomic_path
 from data.lookup import expect
-from heads.evaluation.metrics import HIGHER_IS_BETTER, METRICS
+from heads.evaluation.metrics import DEFAULT_METRICS, METRICS, default_metric
 from heads.sweeps.results import page
 from heads.sweeps.results.page import Cell
 from heads.sweeps.results.plots import coordinates, curves, effect
@@ -57,7 +57,7 @@ def write_report(sweep: Path, metric: str | None = None) -> Path:
         InputError: There are no trials, or there is no such metric.
     """
     table = collect(sweep)
-    metric = metric or default_metric(table)
+    metric = metric or default_metric(learned_tasks(table))
     expect(METRICS, metric, "metric")
     corpora = [Corpus(sweep, part, metric) for _, part in table.groupby("corpus") if _has_values(part, metric)]
     _write_tables(sweep, table, corpora)
@@ -71,9 +71,9 @@ def write_report(sweep: Path, metric: str | None = None) -> Path:
     return sweep / "report.html"
 
 
-def default_metric(table: pd.DataFrame) -> str:
-    """mae, or mean_wf1 where no complete trial of `collect` learned sentiment."""
-    return "mae" if _has_values(table, "mae") or not _has_values(table, "mean_wf1") else "mean_wf1"
+def learned_tasks(table: pd.DataFrame) -> list[str]:
+    """Lists the tasks that complete trials of `collect` learned; all tasks where none is complete."""
+    return [task for task, metric in DEFAULT_METRICS.items() if _has_values(table, metric)] or list(DEFAULT_METRICS)
 
 
 class Corpus:
@@ -117,7 +117,7 @@ class Corpus:
         more = (
             f" Of {len(self.ranks):,}, the best {LISTED} are shown; all are in tables/ranked.csv." if len(self.ranks) > LISTED else ""
         )
-        better = "higher" if HIGHER_IS_BETTER[self.metric] else "lower"
+        better = METRICS[self.metric].direction
         text = (
             f"Ranked by {self.metric} ({better} is better), mean over seeds. The interval is of that mean, by Student's t over seeds"
             " (wide where there are two or three), or, of a single seed, by bootstrap over utterances: the column “over” says which;"
@@ -144,7 +144,7 @@ class Corpus:
             return ""
         first = self.complete.drop_duplicates("key")
         applied = pd.DataFrame({name: applies(self.complete, name) for name in self.options}).loc[first.index].set_axis(first["key"])
-        first, higher = first.set_index("key").loc[ranks.index, self.options], HIGHER_IS_BETTER[self.metric]
+        first, higher = first.set_index("key").loc[ranks.index, self.options], METRICS[self.metric].higher_is_better
         ids = f"{self.name}-" if suffix else ""
         svg = coordinates(first, applied.loc[ranks.index], ranks["mean"], self.metric, higher, ids)
         text = "A line is a configuration: red the best, blue in the middle, grey the worst, by rank; the best is thick."
@@ -195,7 +195,7 @@ class Corpus:
         return page.table(["", *(self.names[key] for key in keys)], rows, ("",), caption)
 
     def _cell(self, difference: float, p_value: float) -> Cell:
-        is_better = (difference > 0) == HIGHER_IS_BETTER[self.metric]
+        is_better = (difference > 0) == METRICS[self.metric].higher_is_better
         kind = ("good" if is_better else "bad") if p_value < 0.05 else ""
         return Cell(signed(difference), kind, f"p {p_words(p_value)}")
 
