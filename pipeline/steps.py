@@ -8,7 +8,6 @@ import os
 import platform
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from data.errors import InputError
 from data.feature_store import FeatureStore, FeatureWriter
 from data.manifest import read_manifest, write_manifest, write_table
 from data.media import SAMPLE_RATE_HZ
+from data.packages import installed_version
 from data.probe import probe
 from pipeline.encoding import encoders, extract
 from pipeline.plan import CorpusPlan, FeaturePlan, LedgerPlan, Plan, ShardPlan
@@ -228,16 +228,9 @@ def provenance(plan: Plan, features: FeaturePlan) -> dict[str, Any]:
         "encoder": {"name": features.encoder.name, "revision": features.encoder.revision, "trained": features.encoder.trained},
         "identity": dict(features.identity),
         "key": features.key,
-        "packages": {"python": platform.python_version()} | {name: _version(name) for name in _PACKAGES},
+        "packages": {"python": platform.python_version()} | {name: installed_version(name) or "absent" for name in _PACKAGES},
         "when": _now(),
     }
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "absent"
 
 
 def _device_name(device: str) -> str:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Sequence
-from importlib.metadata import version
 
 import pandas as pd
 
 from data.atomic import atomic_path
 from data.feature_store import FeatureStore
 from data.manifest import read_attributes, read_manifest
-from pipeline.explain import Output
-from pipeline.plan import CorpusPlan, FeaturePlan, LedgerPlan, Plan
+from data.packages import installed_version
+from pipeline.plan import CorpusPlan, FeaturePlan, LedgerPlan, Output, Plan
 from pipeline.report.page import BuildReport, CorpusSummary, FeatureSummary, LedgerSummary, render_report
 
 
@@ -36,7 +35,7 @@ def make_report(plan: Plan, computed: Sequence[Output], reused: Sequence[Output]
         reused=[f"{output.kind} {output.name}" for output in reused],
         cache_dir=str(cache),
         seconds=seconds,
-        version=version("mmolre"),
+        version=installed_version("mmolre") or "not installed",
     )
     with atomic_path(plan.report) as temporary:
         temporary.write_text(render_report(report), encoding="utf-8")
