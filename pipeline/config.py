@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import luigi
 from luigi.configuration import get_config
@@ -17,7 +17,7 @@ from luigi.configuration import get_config
 from data.corpora import CORPORA
 from data.errors import InputError
 from data.lookup import lookup
-from pipeline.pseudo_labels.rule import Rule
+from pipeline.pseudo_labels import Rule
 from pipeline.settings import CHECKOUT, SAMPLE, CorpusSettings, EncoderSettings, Settings
 
 Section = TypeVar("Section", bound=luigi.Config)
@@ -78,7 +78,9 @@ class pseudo_labels(luigi.Config):
     """The corpora that get emotion labels, the corpora that give them, and the rule."""
 
     targets: luigi.OptionalListParameter = luigi.OptionalListParameter(default=None, description="null: mosi, if a donor is configured")
-    donors: luigi.OptionalListParameter = luigi.OptionalListParameter(default=None, description="null: mosei, meld and iemocap, those that are configured")
+    donors: luigi.OptionalListParameter = luigi.OptionalListParameter(
+        default=None, description="null: those of mosei, meld and iemocap that are configured"
+    )
     neighbours: luigi.IntParameter = luigi.IntParameter(default=1)
     minimum_similarity: luigi.FloatParameter = luigi.FloatParameter(default=-1.0)
     donor_splits: luigi.ListParameter = luigi.ListParameter(default=("train",))
@@ -100,7 +102,7 @@ def read_settings() -> Settings:
     """
     _refuse_misspelt()
     where, how, rule = _read(corpora), _read(build), _read(pseudo_labels)
-    encoders = {section.__name__: EncoderSettings(**_read(section).param_kwargs) for section in (text, audio, sentence)}
+    encoders = {section.__name__: _read_encoder(section) for section in (text, audio, sentence)}
     roots = {name: root for name in CORPORA if (root := getattr(where, name, None))}
     if not isinstance(where.folders, Mapping):
         raise InputError(f'luigi.cfg, section [corpora]: folders is {where.folders!r}, expected {{"name": "root", …}}.')
@@ -133,6 +135,11 @@ def read_settings() -> Settings:
         ),
         **encoders,
     )
+
+
+def _read_encoder(section: type[luigi.Config]) -> EncoderSettings:
+    values: dict[str, Any] = _read(section).param_kwargs
+    return EncoderSettings(**values)
 
 
 def _read(section: type[Section]) -> Section:

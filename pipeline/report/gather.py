@@ -1,4 +1,7 @@
-"""Gathers what a build has made for its report and its summary on the console. How the page looks is in `pipeline.report.page`."""
+"""Gathers the results of a build for its report and for its summary on the console.
+
+The look of the page is in `pipeline.report.page`.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +20,12 @@ from pipeline.report.page import BuildReport, CorpusSummary, FeatureSummary, Led
 
 
 def make_report(plan: Plan, computed: Sequence[Output], reused: Sequence[Output], seconds: float) -> None:
-    """Writes the HTML page about everything that the plan names.
+    """Writes the HTML page about all outputs of the plan.
 
     Args:
         computed: The outputs that were missing when the build began.
-        reused: Those that were there.
-        seconds: Since then.
+        reused: The outputs that existed when the build began.
+        seconds: The time since then.
     """
     cache = plan.settings.cache
     report = BuildReport(
@@ -42,12 +45,12 @@ def make_report(plan: Plan, computed: Sequence[Output], reused: Sequence[Output]
 
 
 def settings_shown(plan: Plan) -> dict[str, object]:
-    """The settings of a build as JSON-able values."""
+    """Returns the settings of a build as JSON-able values."""
     return json.loads(json.dumps(dataclasses.asdict(plan.settings), default=str))
 
 
 def summary(plan: Plan, computed: Sequence[Output], reused: Sequence[Output], seconds: float) -> str:
-    """What a person reads when a build has ended: what was computed, what was reused, where everything is."""
+    """Returns the summary at the end of a build: the outputs that were computed, those that were reused, and where they are."""
     lines = ["", f"BuildFeatures: {_counts(computed, 'computed')}; {_counts(reused, 'reused')}; {seconds:.1f} s"]
     for features in plan.features.values():
         with FeatureStore.open(features.path) as store:
