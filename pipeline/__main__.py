@@ -1,19 +1,20 @@
-"""`python -m pipeline explain`: what BuildFeatures would compute, and why, without running it."""
+"""The command `python -m pipeline explain`: what BuildFeatures would compute, and why, without running it."""
 
 import argparse
 import sys
 
-from pipeline import tasks
+from pipeline.build import current_build
 from pipeline.explain import explain
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Runs the command line and returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m pipeline", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    words = "Reads luigi.cfg and the cache that it names, and says what BuildFeatures would compute, and why."
-    commands.add_parser("explain", help="say what would be computed, and why; runs nothing", description=words)
+    words = "Reads luigi.cfg and the cache that it names, and prints what BuildFeatures would compute, and why. Runs nothing."
+    commands.add_parser("explain", help="print what would be computed, and why; run nothing", description=words)
     parser.parse_args(argv)
-    print("\n".join(explain(tasks.current_plan())))
+    print("\n".join(explain(current_build().plan)))
     return 0
 
 

@@ -1,16 +1,15 @@
-"""The settings of luigi.cfg and the command line as typed Luigi config classes, and Luigi's own defaults for a build.
+"""Reads the settings of luigi.cfg and of the command line, as typed Luigi config classes.
 
-What the settings mean for a build is in `pipeline.settings`; every one is explained in the shipped luigi.cfg.
+Their meaning for a build is in `pipeline.settings`; each of them is explained in the shipped luigi.cfg. Luigi's own settings are in
+`pipeline.luigi_setup`.
 """
 
 from __future__ import annotations
 
 import difflib
-import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import luigi
 from luigi.configuration import get_config
@@ -18,76 +17,76 @@ from luigi.configuration import get_config
 from data.corpora import CORPORA
 from data.errors import InputError
 from data.lookup import lookup
-from pipeline.encoding import devices
-from pipeline.pseudo_labels.rule import Rule
+from pipeline.pseudo_labels import Rule
 from pipeline.settings import CHECKOUT, SAMPLE, CorpusSettings, EncoderSettings, Settings
 
-GPU_RESOURCE = f"gpu_{os.uname().nodename}"
-"""The Luigi resource that counts this machine's GPUs."""
+Section = TypeVar("Section", bound=luigi.Config)
 
 
 class corpora(luigi.Config):
-    """Where the corpora are. A corpus without a root is not used; without any root, the bundled sample is."""
+    """The folders of the corpora. A corpus without a root is not used; without any root, the bundled sample is built."""
 
-    mosi = luigi.OptionalStrParameter(default=None)
-    mosei = luigi.OptionalStrParameter(default=None)
-    meld = luigi.OptionalStrParameter(default=None)
-    iemocap = luigi.OptionalStrParameter(default=None)
-    folders = luigi.DictParameter(default={}, description="name → root of corpora in the `folder` layout")
-    features = luigi.ListParameter(default=[], description="corpora that get token features; [] means all")
-    modalities = luigi.ListParameter(default=["text", "audio"], description="of those token features")
+    mosi: luigi.OptionalStrParameter = luigi.OptionalStrParameter(default=None)
+    mosei: luigi.OptionalStrParameter = luigi.OptionalStrParameter(default=None)
+    meld: luigi.OptionalStrParameter = luigi.OptionalStrParameter(default=None)
+    iemocap: luigi.OptionalStrParameter = luigi.OptionalStrParameter(default=None)
+    folders: luigi.DictParameter = luigi.DictParameter(default={}, description="name → root of corpora in the `folder` layout")
+    features: luigi.ListParameter = luigi.ListParameter(default=(), description="corpora that get token features; [] means all")
+    modalities: luigi.ListParameter = luigi.ListParameter(default=("text", "audio"), description="modalities of those token features")
 
 
 class build(luigi.Config):
-    """Where results go and how they are computed."""
+    """The folder of the results, and how they are computed."""
 
-    cache = luigi.Parameter(default=str(CHECKOUT / "cache"))
-    dtype = luigi.Parameter(default="float16")
-    precision = luigi.Parameter(default="float32")
-    on_bad_media = luigi.Parameter(default="stop")
-    device = luigi.Parameter(default="auto")
-    shard_clips = luigi.IntParameter(default=512)
+    cache: luigi.Parameter[str] = luigi.Parameter(default=str(CHECKOUT / "cache"))
+    dtype: luigi.Parameter[str] = luigi.Parameter(default="float16")
+    precision: luigi.Parameter[str] = luigi.Parameter(default="float32")
+    on_bad_media: luigi.Parameter[str] = luigi.Parameter(default="stop")
+    device: luigi.Parameter[str] = luigi.Parameter(default="auto")
+    shard_clips: luigi.IntParameter = luigi.IntParameter(default=512)
 
 
 class text(luigi.Config):
     """The encoder of token features."""
 
-    model = luigi.Parameter(default="minilm")
-    revision = luigi.Parameter(default="")
-    layer = luigi.IntParameter(default=-1)
-    case = luigi.Parameter(default="sentence")
-    max_tokens = luigi.IntParameter(default=0)
+    model: luigi.Parameter[str] = luigi.Parameter(default="minilm")
+    revision: luigi.Parameter[str] = luigi.Parameter(default="")
+    layer: luigi.IntParameter = luigi.IntParameter(default=-1)
+    case: luigi.Parameter[str] = luigi.Parameter(default="sentence")
+    max_tokens: luigi.IntParameter = luigi.IntParameter(default=0)
 
 
 class audio(luigi.Config):
     """The encoder of speech."""
 
-    model = luigi.Parameter(default="tiny-data2vec")
-    revision = luigi.Parameter(default="")
-    layer = luigi.IntParameter(default=-1)
+    model: luigi.Parameter[str] = luigi.Parameter(default="tiny-data2vec")
+    revision: luigi.Parameter[str] = luigi.Parameter(default="")
+    layer: luigi.IntParameter = luigi.IntParameter(default=-1)
 
 
 class sentence(luigi.Config):
-    """The encoder that compares sentences for pseudo labels."""
+    """The encoder that compares sentences for pseudo-labels."""
 
-    model = luigi.Parameter(default="minilm")
-    revision = luigi.Parameter(default="")
-    case = luigi.Parameter(default="sentence")
-    max_tokens = luigi.IntParameter(default=0)
-    pooling = luigi.Parameter(default="auto")
+    model: luigi.Parameter[str] = luigi.Parameter(default="minilm")
+    revision: luigi.Parameter[str] = luigi.Parameter(default="")
+    case: luigi.Parameter[str] = luigi.Parameter(default="sentence")
+    max_tokens: luigi.IntParameter = luigi.IntParameter(default=0)
+    pooling: luigi.Parameter[str] = luigi.Parameter(default="auto")
 
 
 class pseudo_labels(luigi.Config):
-    """Which corpora get emotion labels from which others, and by what rule."""
+    """The corpora that get emotion labels, the corpora that give them, and the rule."""
 
-    targets = luigi.OptionalListParameter(default=None, description="null: mosi, if a donor is configured")
-    donors = luigi.OptionalListParameter(default=None, description="null: mosei, meld and iemocap, those that are configured")
-    neighbours = luigi.IntParameter(default=1)
-    minimum_similarity = luigi.FloatParameter(default=-1.0)
-    donor_splits = luigi.ListParameter(default=["train"])
-    tie_tolerance = luigi.FloatParameter(default=1e-6)
-    surprise_polarity = luigi.Parameter(default="")
-    categories = luigi.DictParameter(default={})
+    targets: luigi.OptionalListParameter = luigi.OptionalListParameter(default=None, description="null: mosi, if a donor is configured")
+    donors: luigi.OptionalListParameter = luigi.OptionalListParameter(
+        default=None, description="null: those of mosei, meld and iemocap that are configured"
+    )
+    neighbours: luigi.IntParameter = luigi.IntParameter(default=1)
+    minimum_similarity: luigi.FloatParameter = luigi.FloatParameter(default=-1.0)
+    donor_splits: luigi.ListParameter = luigi.ListParameter(default=("train",))
+    tie_tolerance: luigi.FloatParameter = luigi.FloatParameter(default=1e-6)
+    surprise_polarity: luigi.Parameter[str] = luigi.Parameter(default="")
+    categories: luigi.DictParameter = luigi.DictParameter(default={})
 
 
 _SECTIONS: Mapping[str, type[luigi.Config]] = {
@@ -95,44 +94,15 @@ _SECTIONS: Mapping[str, type[luigi.Config]] = {
 }
 
 
-def set_defaults() -> None:
-    """Luigi's own settings where the user has set nothing; they are read after this module is imported."""
-    config = get_config()
-    defaults = {
-        "core": {"log_level": "WARNING", "no_lock": "true"},
-        "worker": {"check_complete_on_run": "true"},
-        "retcode": {
-            "missing_data": "20", "not_run": "25", "task_failed": "30", "scheduling_error": "35", "unhandled_exception": "40",
-        },
-    }  # fmt: skip
-    scheduler = (
-        "default-scheduler-host",
-        "default_scheduler_host",
-        "default-scheduler-url",
-        "default_scheduler_url",
-        "scheduler_host",
-    )
-    if not any(argument.startswith("--scheduler") for argument in sys.argv) and not any(
-        config.has_option("core", name) for name in scheduler
-    ):
-        defaults["core"]["local_scheduler"] = "true"
-    if gpus := devices.count_gpus():
-        defaults["resources"] = {GPU_RESOURCE: str(gpus)}
-    for section, values in defaults.items():
-        for name, value in values.items():
-            if not config.has_option(section, name) and not config.has_option(section, name.replace("_", "-")):
-                config.set(section, name, value)
-
-
 def read_settings() -> Settings:
-    """The settings of luigi.cfg and the command line.
+    """Reads the settings of luigi.cfg and of the command line.
 
     Raises:
-        InputError: A section or a key is misspelt, or a value is not what is allowed.
+        InputError: A section or a key is misspelt, or a value is not allowed.
     """
     _refuse_misspelt()
     where, how, rule = _read(corpora), _read(build), _read(pseudo_labels)
-    encoders = {section.__name__: EncoderSettings(**_read(section).param_kwargs) for section in (text, audio, sentence)}
+    encoders = {section.__name__: _read_encoder(section) for section in (text, audio, sentence)}
     roots = {name: root for name in CORPORA if (root := getattr(where, name, None))}
     if not isinstance(where.folders, Mapping):
         raise InputError(f'luigi.cfg, section [corpora]: folders is {where.folders!r}, expected {{"name": "root", …}}.')
@@ -167,7 +137,12 @@ def read_settings() -> Settings:
     )
 
 
-def _read(section: type[luigi.Config]) -> Any:
+def _read_encoder(section: type[luigi.Config]) -> EncoderSettings:
+    values: dict[str, Any] = _read(section).param_kwargs
+    return EncoderSettings(**values)
+
+
+def _read(section: type[Section]) -> Section:
     name = section.__name__
     for setting, parameter in section.get_params():
         try:
@@ -185,4 +160,4 @@ def _refuse_misspelt() -> None:
             for setting in config[name]:
                 lookup(dict(_SECTIONS[name].get_params()), setting.replace("-", "_"), f"setting in section [{name}] of luigi.cfg:")
         elif near := difflib.get_close_matches(name, _SECTIONS, n=1, cutoff=0.75):
-            raise InputError(f"luigi.cfg: unknown section [{name}]. Did you mean [{near[0]}]? Ours are: {', '.join(_SECTIONS)}.")
+            raise InputError(f"luigi.cfg: unknown section [{name}]. Did you mean [{near[0]}]? Available: {', '.join(_SECTIONS)}.")

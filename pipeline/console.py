@@ -1,4 +1,7 @@
-"""What a person sees while a build runs: one bar, one line for an error that they can mend, and a summary."""
+"""Shows a build on the terminal: one progress bar, and one line for each error that the user can mend.
+
+The summary at the end is written by `pipeline.report.gather`.
+"""
 
 import atexit
 import contextlib
@@ -14,58 +17,62 @@ from tqdm import tqdm
 
 from data.errors import InputError
 
-_POLL_S = 0.5
+_REFRESH_S = 0.5
 
 
 class OneLineErrors(logging.Filter):
-    """Logs an `InputError` or an `OSError` (disk full, no permission) as its own text; other exceptions keep their traceback.
+    """A filter that logs an `InputError` or an `OSError` (disk full, no permission) as its own text, without a traceback.
 
-    A mistake that every shard runs into is said once a process.
+    Other exceptions keep their traceback. An error that many shards raise is logged once a process.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._said: set[str] = set()
+        self._logged: set[str] = set()
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
         if not isinstance(error, InputError | OSError):
             return True
-        task = record.args[-1] if record.args else ""
+        task = record.args[-1] if isinstance(record.args, tuple) and record.args else ""  # Luigi names the task last
         record.msg, record.args, record.exc_info = "%s: %s", (task, error), None
-        is_new = str(error) not in self._said
-        self._said.add(str(error))
+        is_new = str(error) not in self._logged
+        self._logged.add(str(error))
         return is_new
 
 
 def install_one_line_errors(logger: str) -> None:
-    """Adds `OneLineErrors` to a logger, once."""
+    """Adds `OneLineErrors` to the logger of this name; a second call changes nothing."""
     if not any(isinstance(known, OneLineErrors) for known in logging.getLogger(logger).filters):
         logging.getLogger(logger).addFilter(OneLineErrors())
 
 
 class BuildBar:
-    """One bar for a whole build, whatever the number of workers and of machines.
+    """One progress bar for a whole build, whatever the number of workers and of machines. It is shown on a terminal only.
 
-    The outputs that were missing at the start count once they exist, whoever made them; what this process and its forks have in hand
-    counts through a shared counter. Shown only on a terminal.
+    The outputs that were missing at the start count once they exist, whoever made them. Utterances of outputs that this process and its
+    forks are computing count through a shared counter.
+
+    Args:
+        pause: Waits until the bar is to be refreshed, or has ended. A test replaces it, so as not to depend on time.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, pause: Callable[[threading.Event], object] = lambda ended: ended.wait(_REFRESH_S)) -> None:
+        self._pause = pause
         self._in_hand = multiprocessing.Value("q", 0)
         self._thread: threading.Thread | None = None
         self._ended = threading.Event()
         self._owner = os.getpid()
 
     def start(self, missing: Mapping[Path, int]) -> None:
-        """Begins to show the progress of outputs, path → utterances; once."""
+        """Shows the bar for these outputs, path → utterances. Later calls change nothing."""
         if self._thread is None and missing and sys.stderr.isatty():
             self._thread = threading.Thread(target=self._watch, args=(dict(missing),), daemon=True)
             self._thread.start()
             atexit.register(self.end)
 
     def end(self) -> None:
-        """Shows where things stand, for the last time; what is printed next has a line of its own."""
+        """Refreshes the bar for the last time and ends its line."""
         if self._thread is not None and os.getpid() == self._owner:  # a fork has the locks of the thread, not the thread
             self._ended.set()
             self._thread.join()
@@ -95,7 +102,8 @@ class BuildBar:
             total=sum(missing.values()), file=sys.stderr, unit=" clips", desc="BuildFeatures", smoothing=0.05, dynamic_ncols=True
         ) as bar:
             while missing:
-                ended = self._ended.wait(_POLL_S)
+                self._pause(self._ended)
+                ended = self._ended.is_set()
                 for path in [path for path in missing if path.exists()]:
                     finished += missing.pop(path)
                 bar.n = min(bar.total, max(bar.n, finished + self._in_hand.value))
@@ -106,17 +114,17 @@ class BuildBar:
 
 @contextlib.contextmanager
 def file_bar() -> Iterator[Callable[[str, int, int], None]]:
-    """Yields a callback (what, files done, files in all) that shows one bar on a terminal while many files are read."""
+    """Yields a callback (name of the step, files done, files in all) that shows a bar on a terminal while many files are read."""
     bar: tqdm | None = None
 
-    def show(what: str, done: int, total: int) -> None:
+    def show(step: str, done: int, total: int) -> None:
         nonlocal bar
         if not total or not sys.stderr.isatty():
             return
-        if bar is None or bar.desc != what:
+        if bar is None or bar.desc != step:
             if bar is not None:
                 bar.close()
-            bar = tqdm(total=total, file=sys.stderr, desc=what, unit=" files", leave=False, dynamic_ncols=True)
+            bar = tqdm(total=total, file=sys.stderr, desc=step, unit=" files", leave=False, dynamic_ncols=True)
         bar.update(done - bar.n)
 
     try:

@@ -1,89 +1,25 @@
-"""What a build would compute, and why: which outputs are missing and which part of their key differs from the one that exists."""
+"""Explains what a build would compute, and why: compares the key of each missing output with that of the newest file of its name.
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
+Which outputs are missing is found out in `pipeline.outputs`. Nothing is written here.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from data.errors import InputError
-from data.feature_store import FeatureStore, is_intact
+from data.feature_store import FeatureStore
 from data.manifest import read_attributes
-from pipeline.plan import FeaturePlan, Plan
-
-
-@dataclass(frozen=True)
-class Output:
-    """One file of a build."""
-
-    kind: str  # "manifest", "shard", "features", "pseudo labels", "report"
-    name: str
-    path: Path
-    utterances: int
-
-
-def outputs(plan: Plan) -> Iterator[Output]:
-    """All outputs that the tasks look for; shards only of feature files that are missing."""
-    for name, corpus in plan.corpora.items():
-        yield Output("manifest", name, corpus.manifest, len(corpus.corpus.utterances))
-    for (name, modality), features in plan.features.items():
-        if not exists(features.path):
-            for shard in features.shards:
-                yield Output("shard", f"{name} {modality} {shard.name or 'all'}", shard.path, len(shard.rows))
-        yield Output("features", f"{name} {modality}", features.path, len(features.rows))
-    for name, ledger in plan.ledgers.items():
-        yield Output("pseudo labels", name, ledger.path, len(ledger.target.corpus.utterances))
-    yield Output("report", "report", plan.report, 0)
-
-
-def survey(plan: Plan) -> tuple[list[Output], list[Output]]:
-    """The outputs that a build has to make, and those that are there."""
-    missing, present = [], []
-    for output in outputs(plan):
-        is_there = (shard_is_sound if output.kind == "shard" else exists)(output.path)
-        (present if is_there else missing).append(output)
-    return missing, present
-
-
-def missing(plan: Plan) -> list[Output]:
-    """The outputs that a build has to make."""
-    return survey(plan)[0]
-
-
-def exists(path: Path) -> bool:
-    """Whether an output is there and whole, judged without reading all of it: a truncated file counts as absent."""
-    if not path.is_file():
-        return False
-    if path.suffix == ".h5":
-        return is_intact(path)
-    if path.suffix == ".parquet":
-        try:
-            read_attributes(path)
-        except InputError:
-            return False
-    return True
-
-
-def shard_is_sound(path: Path) -> bool:
-    """Whether a shard may be merged: its structure and every checksum hold."""
-    if not exists(path):
-        return False
-    state = path.stat()
-    return _checksums_hold(path, state.st_mtime_ns, state.st_size)
-
-
-@cache
-def _checksums_hold(path: Path, _mtime_ns: int, _size: int) -> bool:
-    with FeatureStore.open(path) as store:
-        return not store.verify()
+from pipeline import outputs
+from pipeline.plan import FeaturePlan, Output, Plan
 
 
 def explain(plan: Plan) -> list[str]:
-    """Lines that say what would be computed, with the reason for each feature file and manifest."""
-    absent = missing(plan)
+    """Returns lines that say what would be computed, with the reason for each file but the shards."""
+    absent = outputs.missing(plan)
     if not absent:
         return ["Everything exists; BuildFeatures would run no task."]
-    total = len(list(outputs(plan)))
+    total = len(list(outputs.needed(plan)))
     lines = [f"BuildFeatures would make {len(absent):,} of {total:,} outputs in {plan.settings.cache}:"]
     for output in absent:
         if output.kind != "shard":
@@ -95,10 +31,8 @@ def explain(plan: Plan) -> list[str]:
 
 
 def _shard_lines(plan: Plan, features: Output, absent: Sequence[Output]) -> list[str]:
-    name, modality = features.name.split()
-    shards = plan.features[name, modality].shards
-    paths = {shard.path for shard in shards}
-    to_do = [output for output in absent if output.path in paths]
+    shards = [output for output in plan.outputs() if output.part_of == features.path]
+    to_do = [output for output in absent if output.part_of == features.path]
     if not to_do:
         return [f"    all {len(shards):,} shards exist: merging only"]
     damaged = [output.path.name for output in to_do if output.path.is_file()]
@@ -110,15 +44,12 @@ def _shard_lines(plan: Plan, features: Output, absent: Sequence[Output]) -> list
 def _reason(plan: Plan, output: Output) -> str:
     if output.path.is_file():
         return "the file is damaged"
-    if output.kind == "manifest":
-        corpus = plan.corpora[output.name]
-        return _difference(_newest(output.path, f"{output.name}-*.parquet", _manifest_parts), corpus.parts)
     if output.kind == "features":
         name, modality = output.name.split()
         return _features_reason(plan.features[name, modality], output.path)
-    if output.kind == "pseudo labels":
-        return _difference(_newest(output.path, f"{output.name}-*.parquet", _manifest_parts), plan.ledgers[output.name].parts)
-    return "something that it shows is new"
+    if output.parts:
+        return _difference(_newest(output.path, f"{output.name}-*{output.path.suffix}", _table_parts), output.parts)
+    return "an output that it shows is new"
 
 
 def _features_reason(features: FeaturePlan, path: Path) -> str:
@@ -141,7 +72,7 @@ def _features_reason(features: FeaturePlan, path: Path) -> str:
     return "; ".join(changes) or "the order of the utterances changed"
 
 
-_SAME = "nothing that its key holds"
+_SAME = "no part of its key"
 
 
 def _difference(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> str:
@@ -154,10 +85,10 @@ def _difference(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> str:
 
 
 def _flat(parts: Mapping[str, Any]) -> dict[str, Any]:
-    """{"files": {"config.json": …}} → {"files config.json": …}, so that a difference says which of them."""
+    """Joins nested names, {"files": {"config.json": …}} → {"files config.json": …}, so that a difference names the file."""
     flat: dict[str, Any] = {}
     for name, value in parts.items():
-        flat |= {f"{name} {inner}": of for inner, of in value.items()} if isinstance(value, Mapping) else {name: value}
+        flat |= {f"{name} {inner}": one for inner, one in value.items()} if isinstance(value, Mapping) else {name: value}
     return flat
 
 
@@ -170,7 +101,8 @@ def _short(value: Any) -> str:
     return text if len(text) <= 40 else text[:37] + "…"
 
 
-def _newest(path: Path, pattern: str, read: Any) -> Any:
+def _newest(path: Path, pattern: str, read: Callable[[Path], Any]) -> Any:
+    """Returns what `read` finds in the newest readable file beside `path`, or None."""
     candidates = sorted(path.parent.glob(pattern), key=lambda other: other.stat().st_mtime, reverse=True)
     for candidate in candidates:
         try:
@@ -180,7 +112,7 @@ def _newest(path: Path, pattern: str, read: Any) -> Any:
     return None
 
 
-def _manifest_parts(path: Path) -> Any:
+def _table_parts(path: Path) -> Any:
     return read_attributes(path)["parts"]
 
 

@@ -1,14 +1,15 @@
-"""What a build consists of: every output with its name, computed from the sources before anything runs.
+"""Plans a build: names every output before anything runs.
 
-A name carries a short hash (the key) of exactly what determines the bytes behind it, so an output that exists is up to date. The tasks
-of `pipeline.tasks` make what is missing; `pipeline.explain` says what that is. Nothing here decodes, encodes or imports torch or luigi.
+A name carries a short hash (the key) of exactly the inputs and settings that determine the bytes of the output, so an output that
+exists is up to date. `pipeline.outputs` finds out which outputs exist, the tasks of `pipeline.tasks` make the missing ones, and
+`pipeline.explain` gives the reasons. Nothing here decodes, encodes or imports torch or luigi.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,17 +26,29 @@ from pipeline.encoding.checkpoints import MODALITIES, Source, files, identity, l
 from pipeline.settings import CorpusSettings, Settings
 
 REVISION = 1
-"""Raised when the code computes other bytes from the same input; part of every key."""
+"""Revision of the computations, part of every key. Increase it when the code computes other bytes from the same input."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """One file of a build, as `pipeline.outputs`, `pipeline.explain` and the report see it."""
+
+    kind: str  # "manifest", "shard", "features", "pseudo labels", "report"
+    name: str
+    path: Path
+    utterances: int
+    parts: Mapping[str, Any] = field(default_factory=dict)  # the inputs and settings that its key is made of, if the file holds them
+    part_of: Path | None = None  # for a shard: the feature file that is merged from it
 
 
 @dataclass(frozen=True)
 class CorpusPlan:
-    """A corpus and the manifest it will have."""
+    """A corpus and its manifest."""
 
     settings: CorpusSettings
     corpus: Corpus
-    media_digests: tuple[str, ...]  # (N,) sha256 of each utterance's medium; empty without one
-    parts: Mapping[str, Any]  # what the key is made of
+    media_digests: tuple[str, ...]  # (N,) sha256 of each utterance's medium; "" where there is none
+    parts: Mapping[str, Any]  # the inputs and settings that the key is made of
     manifest: Path
 
     @property
@@ -45,36 +58,37 @@ class CorpusPlan:
 
 @dataclass(frozen=True)
 class ShardPlan:
-    """Some videos of a corpus, one modality: the unit of work and of loss."""
+    """Some videos of a corpus in one modality: the unit of work, and the most that a killed process loses."""
 
-    name: str  # the bits of the hash that its videos have in common
-    rows: tuple[int, ...]  # of the manifest
+    name: str  # the leading hash bits that its videos have in common
+    rows: tuple[int, ...]  # rows of the manifest
     path: Path
     key: str
 
 
 @dataclass(frozen=True)
 class FeaturePlan:
-    """One feature file and the shards that it is merged from."""
+    """One feature file and its shards."""
 
     corpus: CorpusPlan
     modality: str
     encoder: Source
     identity: Mapping[str, Any]
-    rows: tuple[int, ...]  # of the manifest; utterances excluded when their medium is opened drop out later
-    sources: tuple[str, ...]  # (len(rows),) digest of what each utterance's features are computed from
+    rows: tuple[int, ...]  # rows of the manifest; utterances whose medium turns out to be bad drop out later
+    sources: tuple[str, ...]  # (len(rows),) digest of the text, or of medium and times, that each utterance's features come from
     shards: tuple[ShardPlan, ...]
     path: Path
     key: str
 
     @cached_property
     def source_of_row(self) -> Mapping[int, str]:
+        """Row of the manifest → digest in `sources`."""
         return dict(zip(self.rows, self.sources, strict=True))
 
 
 @dataclass(frozen=True)
 class LedgerPlan:
-    """The pseudo labels of one corpus."""
+    """The ledger of one corpus: the table of its pseudo-labels with their donors."""
 
     target: CorpusPlan
     donors: tuple[CorpusPlan, ...]
@@ -97,12 +111,28 @@ class Plan:
     report: Path
 
     @property
+    def report_key(self) -> str:
+        return self.report.stem.rpartition("-")[2]
+
+    @property
     def index(self) -> Path:
-        """The file that says which outputs belong to the last build."""
+        """The file that lists the outputs of the last build."""
         return self.settings.cache / INDEX
 
+    def outputs(self) -> Iterator[Output]:
+        """Yields all outputs in the order in which they are made; shards before their feature file."""
+        for name, corpus in self.corpora.items():
+            yield Output("manifest", name, corpus.manifest, len(corpus.corpus.utterances), corpus.parts)
+        for (name, modality), one in self.features.items():
+            for shard in one.shards:
+                yield Output("shard", f"{name} {modality} {shard.name or 'all'}", shard.path, len(shard.rows), part_of=one.path)
+            yield Output("features", f"{name} {modality}", one.path, len(one.rows))
+        for name, ledger in self.ledgers.items():
+            yield Output("pseudo labels", name, ledger.path, len(ledger.target.corpus.utterances), ledger.parts)
+        yield Output("report", "report", self.report, 0)
+
     def index_content(self) -> dict[str, Any]:
-        """What `index` holds when the build is complete."""
+        """Returns the content of `index` for a complete build."""
         return index_content(self.settings.cache, map(self._cached, self.corpora), self.report)
 
     def _cached(self, name: str) -> CachedCorpus:
@@ -116,7 +146,7 @@ def make_plan(settings: Settings, progress: Callable[[str, int, int], None] = la
 
     Args:
         settings: What to build.
-        progress: Gets (what is being read, files done, files in all).
+        progress: Is called with (name of the step, files done, files in all).
 
     Raises:
         InputError: A corpus, an encoder or a setting cannot be used.
@@ -136,10 +166,10 @@ def make_plan(settings: Settings, progress: Callable[[str, int, int], None] = la
 
 
 def cut_shards(video_ids: Sequence[str], limit: int) -> dict[str, list[int]]:
-    """Rows grouped into shards of whole videos, at most `limit` rows each unless one video has more.
+    """Groups rows into shards of whole videos, at most `limit` rows each unless one video has more.
 
     The shards are the leaves of a binary trie over the videos' hashes: a leaf that grows past the limit splits by the next bit. A new
-    video therefore touches one shard and leaves the others alone, and the number of shards follows the size of the corpus.
+    video therefore changes one shard and leaves the others alone, and the number of shards follows the size of the corpus.
 
     Returns:
         Leading hash bits ("" for a corpus that fits into one shard) → rows in order.
@@ -233,7 +263,7 @@ def _slug(name: str) -> str:
 
 
 def _rows(table: pd.DataFrame, modality: str) -> tuple[int, ...]:
-    if modality != "audio":  # a text is worth encoding whatever has become of the clip
+    if modality != "audio":  # a text can be encoded even if its clip cannot be used
         return tuple(range(len(table)))
     return tuple(np.flatnonzero((table["media"] != "") & (table["excluded"] == "")).tolist())
 

@@ -1,4 +1,7 @@
-"""What a build is asked to do, as plain frozen dataclasses, checked once. `pipeline.tasks` fills them from luigi.cfg."""
+"""The settings of a build as plain frozen dataclasses, checked once.
+
+`pipeline.config` fills them from luigi.cfg. The rule of pseudo-labels has its own settings, in `pipeline.pseudo_labels.rule`.
+"""
 
 import re
 from dataclasses import dataclass, field
@@ -7,21 +10,21 @@ from pathlib import Path
 from data.corpora import CORPORA
 from data.errors import InputError
 from data.lookup import expect, lookup
-from pipeline.pseudo_labels.rule import Rule
+from pipeline.pseudo_labels import Rule
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 SAMPLE = CHECKOUT / "data" / "sample"
 
 CASES = {
-    "sentence": "first character as it is, the rest in lower case (what MMML does; MOSI's transcripts are UPPER CASE)",
-    "lower": "everything in lower case",
-    "keep": "as it stands in the corpus",
+    "sentence": "first character unchanged, the rest in lower case (as MMML does; MOSI's transcripts are UPPER CASE)",
+    "lower": "all characters in lower case",
+    "keep": "as in the corpus",
 }
 POOLINGS = {
     "auto": "pooler for sup-simcse, cls for unsup-simcse, else mean",
-    "mean": "mean over the tokens that are not padding",
+    "mean": "mean over all tokens but the padding",
     "cls": "first token, before any pooler",
-    "pooler": "the checkpoint's own pooler; refused if its weights are not in the checkpoint",
+    "pooler": "the checkpoint's own pooler; refused if the checkpoint lacks its weights",
 }
 DTYPES = {"float16": "stored in half precision", "float32": "stored in single precision"}
 PRECISIONS = {
@@ -34,7 +37,7 @@ DEVICES = {"auto": "a CUDA device if there is one, else the CPU", "cpu": "the CP
 
 @dataclass(frozen=True)
 class CorpusSettings:
-    """One corpus: the name it has in the cache, the reader of its layout (a key of `CORPORA`) and the folder it is in."""
+    """One corpus: its name in the cache, the reader of its layout (a key of `CORPORA`) and its folder."""
 
     name: str
     reader: str
@@ -48,7 +51,7 @@ class CorpusSettings:
 
 @dataclass(frozen=True)
 class EncoderSettings:
-    """One encoder: model (bundled name, hub id or folder) and what of its output is kept."""
+    """One encoder: its model (bundled name, hub id or folder) and the part of its output that is kept."""
 
     model: str
     revision: str = ""
@@ -66,7 +69,7 @@ class EncoderSettings:
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that a build depends on."""
+    """All settings of a build."""
 
     cache: Path
     corpora: tuple[CorpusSettings, ...]
@@ -74,14 +77,14 @@ class Settings:
     audio: EncoderSettings
     sentence: EncoderSettings
     features: tuple[str, ...] = ()  # corpora that get token features; empty: all
-    modalities: tuple[str, ...] = ("text", "audio")  # of those token features
+    modalities: tuple[str, ...] = ("text", "audio")  # modalities of those token features
     dtype: str = "float16"
     precision: str = "float32"
     on_bad_media: str = "stop"
     device: str = "auto"
     shard_clips: int = 512
-    targets: tuple[str, ...] = ()  # corpora that get pseudo labels
-    donors: tuple[str, ...] = ()  # corpora that give them
+    targets: tuple[str, ...] = ()  # corpora that get pseudo-labels
+    donors: tuple[str, ...] = ()  # corpora that give pseudo-labels
     rule: Rule = field(default_factory=Rule)
 
     def __post_init__(self) -> None:
@@ -97,11 +100,11 @@ class Settings:
         if not names:
             raise InputError("No corpus is configured. Give at least one root in the [corpora] section of luigi.cfg.")
         if repeated := sorted({name for name in names if names.count(name) > 1}):
-            raise InputError(f"Corpus name {repeated[0]!r} is used twice; every corpus needs a name of its own.")
+            raise InputError(f"Corpus name {repeated[0]!r} is used twice. Give every corpus a name of its own.")
         for setting in ("features", "targets", "donors"):
             for name in getattr(self, setting):
                 expect(names, name, f"corpus in {setting!r}")
 
     def encoder(self, modality: str) -> EncoderSettings:
-        """The encoder of "text", "audio" or "sentence"."""
+        """Returns the encoder of "text", "audio" or "sentence"."""
         return {"text": self.text, "audio": self.audio, "sentence": self.sentence}[modality]

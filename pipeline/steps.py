@@ -1,4 +1,7 @@
-"""The work behind each task: plain functions from a plan to one file each, complete or absent. Luigi is not known here."""
+"""The work of each task: plain functions that write one file of a plan each, completely or not at all.
+
+Luigi is not known here; the tasks that call these functions are in `pipeline.tasks`.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,6 @@ import os
 import platform
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
@@ -19,11 +21,12 @@ from data.errors import InputError
 from data.feature_store import FeatureStore, FeatureWriter
 from data.manifest import read_manifest, write_manifest, write_table
 from data.media import SAMPLE_RATE_HZ
+from data.packages import installed_version
 from data.probe import probe
 from pipeline.encoding import encoders, extract
 from pipeline.plan import CorpusPlan, FeaturePlan, LedgerPlan, Plan, ShardPlan
-from pipeline.pseudo_labels import audit
-from pipeline.pseudo_labels.rule import donor_pool, transfer
+from pipeline.pseudo_labels import donor_pool, transfer
+from pipeline.pseudo_labels.audit import audit
 
 _PACKAGES = ("torch", "transformers", "tokenizers", "av", "soxr", "h5py", "numpy")
 
@@ -34,7 +37,7 @@ def make_manifest(corpus: CorpusPlan, on_bad_media: str, workers: int, advance: 
     """Opens every medium, fills in durations and writes the manifest.
 
     Raises:
-        InputError: Media cannot be used and `on_bad_media` is "stop"; the message lists them.
+        InputError: `on_bad_media` is "stop" and some media cannot be used; the message lists them.
     """
     table = corpus.corpus.utterances.copy()
     usable = (table["media"] != "") & (table["excluded"] == "")
@@ -59,11 +62,12 @@ def make_manifest(corpus: CorpusPlan, on_bad_media: str, workers: int, advance: 
 
 
 def _bad_media_message(corpus: CorpusPlan, unusable: pd.DataFrame) -> str:
-    lines = [f"  {row.utterance_id}: {row.excluded}" for row in unusable.itertuples()]
+    rows = zip(unusable["utterance_id"], unusable["excluded"], strict=True)
+    lines = [f"  {utterance}: {problem}" for utterance, problem in rows]
     return (
         f"{corpus.corpus.root}: {len(unusable)} of {len(corpus.corpus.utterances)} utterances cannot be used:\n"
         + "\n".join(lines)
-        + "\nRepair them, or set on_bad_media = exclude in luigi.cfg, section [build], to leave them out by name."
+        + "\nRepair them, or set on_bad_media = exclude in luigi.cfg, section [build], to exclude them by name."
     )
 
 
@@ -71,7 +75,7 @@ def make_shard(plan: Plan, features: FeaturePlan, shard: ShardPlan, device: str,
     """Encodes the utterances of one shard and writes them.
 
     Raises:
-        InputError: An utterance cannot be encoded or its features do not fit into the stored type.
+        InputError: An utterance cannot be encoded, or its features do not fit into the stored type.
     """
     import torch
 
@@ -84,7 +88,7 @@ def make_shard(plan: Plan, features: FeaturePlan, shard: ShardPlan, device: str,
     def items() -> Iterator[tuple[int, encoders.Prepared]]:
         return extract.prepare(encoder, _inputs(features, table), ids)
 
-    if features.modality == "audio":
+    if isinstance(encoder, encoders.AudioEncoder):
         prepared, truncated = items, []
         lengths = [encoder.frames(round(seconds * SAMPLE_RATE_HZ)) for seconds in table["duration_s"]]
     else:
@@ -109,7 +113,7 @@ def make_shard(plan: Plan, features: FeaturePlan, shard: ShardPlan, device: str,
 
 
 def _usable(features: FeaturePlan, rows: Sequence[int]) -> pd.DataFrame:
-    """The utterances of a shard; for audio with their durations, and without those whose medium turned out to be bad."""
+    """Returns the utterances of a shard; for audio, with their durations and without those whose medium turned out to be bad."""
     if features.modality != "audio":
         return features.corpus.corpus.utterances.loc[list(rows)]
     manifest = read_manifest(features.corpus.manifest).loc[list(rows)]
@@ -117,7 +121,7 @@ def _usable(features: FeaturePlan, rows: Sequence[int]) -> pd.DataFrame:
 
 
 def _excluded(features: FeaturePlan, shard: ShardPlan, usable: pd.DataFrame) -> dict[str, str]:
-    """Utterance id → source of the rows that are not among the usable ones: what a later plan compares its own rows with."""
+    """Returns utterance id → source of the rows that are not usable, so that `pipeline.explain` can tell them from new ones."""
     ids = features.corpus.corpus.utterances["utterance_id"]
     return {ids[row]: features.source_of_row[row] for row in shard.rows if row not in usable.index}
 
@@ -129,14 +133,15 @@ def _inputs(features: FeaturePlan, table: pd.DataFrame) -> Iterator[tuple[int, A
 
 
 def merge_shards(plan: Plan, features: FeaturePlan) -> None:
-    """Joins the shards into the feature file, rows in manifest order, every checksum compared on the way.
+    """Joins the shards into the feature file, rows in the order of the manifest, and compares every checksum.
 
     Raises:
-        InputError: A shard is damaged; it is named, and rebuilt by the next run.
+        InputError: A shard is damaged; the message names it, and the next run rebuilds it.
     """
     stores = {shard.name: FeatureStore.open(shard.path) for shard in features.shards}
     place = {name: (shard, i) for shard, store in stores.items() for i, name in enumerate(store.ids)}
-    ids = [name for row in features.rows if (name := features.corpus.corpus.utterances.at[row, "utterance_id"]) in place]
+    planned = features.corpus.corpus.utterances["utterance_id"].loc[list(features.rows)]
+    ids = [name for name in planned if name in place]
     lengths = [int(stores[place[name][0]].lengths[place[name][1]]) for name in ids]
     sources = [stores[place[name][0]].sources[place[name][1]] for name in ids]
     first = next(iter(stores.values()))
@@ -156,7 +161,7 @@ def merge_shards(plan: Plan, features: FeaturePlan) -> None:
 
 
 def _runs(places: Sequence[tuple[str, int]]) -> Iterator[tuple[str, int, int, int]]:
-    """(shard, begin, end, target index) of the stretches that are contiguous in a shard and in the result."""
+    """Yields (shard, begin, end, target index) of the rows that are contiguous both in a shard and in the result."""
     begin = 0
     for i in range(1, len(places) + 1):
         if i == len(places) or places[i] != (places[i - 1][0], places[i - 1][1] + 1):
@@ -168,8 +173,8 @@ def _runs(places: Sequence[tuple[str, int]]) -> Iterator[tuple[str, int, int, in
 def _copy(store: FeatureStore, begin: int, end: int, writer: FeatureWriter, target: int) -> None:
     for index in range(begin, end):
         values = store.read(index, index + 1)
-        if zlib.crc32(np.ascontiguousarray(values)) != store.checksums[index]:
-            raise InputError(f"{store.path}: {store.ids[index]} is damaged. Run BuildFeatures again; the shard will be rebuilt.")
+        if zlib.crc32(np.ascontiguousarray(values).data) != store.checksums[index]:
+            raise InputError(f"{store.path}: {store.ids[index]} is damaged. Run BuildFeatures again: it rebuilds the shard.")
         writer.write(target + index - begin, values)
 
 
@@ -182,14 +187,13 @@ def _worst(errors: Sequence[Mapping[str, float] | None]) -> dict[str, float] | N
 
 
 def make_ledger(plan: Plan, ledger: LedgerPlan, device: str) -> None:
-    """Gives the target its pseudo labels, audits the rule where the truth is known, and writes the ledger."""
+    """Transfers pseudo-labels to the target, audits the rule on the labelled donors, and writes the ledger."""
     rule = plan.settings.rule
     target, donors = _embedded(plan, ledger.target), [_embedded(plan, donor) for donor in ledger.donors]
     pool = donor_pool(donors, rule)
     table = transfer(*target, pool, rule, device)
     audits = {
-        donor.settings.name: audit.audit(*embedded, pool, rule, device=device)
-        for donor, embedded in zip(ledger.donors, donors, strict=True)
+        donor.settings.name: audit(*embedded, pool, rule, device=device) for donor, embedded in zip(ledger.donors, donors, strict=True)
     }
     attributes = {
         "key": ledger.key,
@@ -207,13 +211,13 @@ def _embedded(plan: Plan, corpus: CorpusPlan) -> tuple[pd.DataFrame, np.ndarray]
 
 
 def write_index(plan: Plan) -> None:
-    """Writes which outputs belong to the last build."""
+    """Writes the index, the list of the outputs of the last build."""
     with atomic_path(plan.index) as temporary:
         temporary.write_text(json.dumps(plan.index_content(), indent=2) + "\n", encoding="utf-8")
 
 
 def index_is_current(plan: Plan) -> bool:
-    """Whether the index names exactly the outputs of this plan."""
+    """Tells whether the index names exactly the outputs of this plan."""
     try:
         return json.loads(plan.index.read_text(encoding="utf-8")) == plan.index_content()
     except (OSError, ValueError):
@@ -221,23 +225,16 @@ def index_is_current(plan: Plan) -> bool:
 
 
 def provenance(plan: Plan, features: FeaturePlan) -> dict[str, Any]:
-    """What determined the bytes of a feature file and what made it."""
+    """Returns the properties that determined the bytes of a feature file, and the software that made it."""
     return {
         "corpus": features.corpus.settings.name,
         "modality": features.modality,
         "encoder": {"name": features.encoder.name, "revision": features.encoder.revision, "trained": features.encoder.trained},
         "identity": dict(features.identity),
         "key": features.key,
-        "packages": {"python": platform.python_version()} | {name: _version(name) for name in _PACKAGES},
+        "packages": {"python": platform.python_version()} | {name: installed_version(name) or "absent" for name in _PACKAGES},
         "when": _now(),
     }
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "absent"
 
 
 def _device_name(device: str) -> str:

@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from data.feature_store import FeatureWriter
 from data.fingerprint import digest
 from data.interchange.cached import told_splits
 from data.manifest import write_manifest
+from data.packages import installed_version
 
 REVISION = 2
 """Raised when the same files are imported to other bytes."""
@@ -143,7 +143,7 @@ def _provenance(corpus: Corpus, modality: str, features: Features, key: str, enc
         "encoder": {"name": name, "revision": None, "trained": None},
         "identity": {"imported": corpus.layout, "revision": REVISION, **source},
         "key": key,
-        "packages": {"python": platform.python_version(), "numpy": version("numpy")},
+        "packages": {"python": platform.python_version(), "numpy": installed_version("numpy")},
         "device": None,
         "truncated": [],
         "excluded": {},

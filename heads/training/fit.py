@@ -9,11 +9,11 @@ from __future__ import annotations
 import dataclasses
 import platform
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from data.errors import InputError
+from data.packages import installed_version
 from data.tensors import CorpusTensors
 from heads.evaluation import predictions
 from heads.evaluation.predictions import Predictions
@@ -145,13 +145,6 @@ def describe(run_data: RunData) -> dict[str, Any]:
             "cache": str(corpus.manifest.parent.parent.resolve()),
             "device": str(run_data.tensors.device),
             "python": platform.python_version(),
-            "packages": {name: _version(name) for name in ("torch", "numpy", "scikit-learn", "safetensors")},
+            "packages": {name: installed_version(name) for name in ("torch", "numpy", "scikit-learn", "safetensors")},
         },
     }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

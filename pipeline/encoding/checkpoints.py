@@ -1,6 +1,7 @@
-"""The encoders' files: where they are, and what of them determines a feature. What runs them is in `pipeline.encoding.encoders`.
+"""Finds the files of an encoder, and states which of its properties determine a feature.
 
-Planning a build needs only this page, so nothing here imports torch or transformers.
+The encoders themselves are in `pipeline.encoding.encoders`. Planning a build needs only this module, so nothing here imports torch or
+transformers.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _TOKENIZER = (
 
 @dataclass(frozen=True)
 class Profile:
-    """A named encoder: a hub id, or a finder of the folder of a bundled one."""
+    """A named encoder: a hub id or, for a bundled one, a function that finds its folder."""
 
     modalities: tuple[str, ...]
     hub_id: str = ""
@@ -58,16 +59,16 @@ ENCODERS: Mapping[str, Profile] = {
     "unsup-simcse-roberta-base": Profile(_SENTENCE, "princeton-nlp/unsup-simcse-roberta-base"),
     "unsup-simcse-roberta-large": Profile(_SENTENCE, "princeton-nlp/unsup-simcse-roberta-large"),
 }
-"""Encoders that have a name. Any other model is given by its hub id (owner/name) or by a folder."""
+"""Encoders that have a short name. Any other model is given by its hub id (owner/name) or by a folder."""
 
 
 @dataclass(frozen=True)
 class Source:
     """An encoder's files on this machine."""
 
-    name: str  # as shown to people
+    name: str  # shown in reports
     folder: Path
-    revision: str  # the hub's commit, or empty
+    revision: str  # commit on the hub, or empty
     trained: bool
 
 
@@ -75,7 +76,7 @@ def locate(modality: str, settings: EncoderSettings) -> Source:
     """Finds the files of an encoder; a hub model is downloaded once.
 
     Raises:
-        InputError: The name is unknown, the folder holds no checkpoint, or the hub does not answer and has not answered before.
+        InputError: The name is unknown, the folder holds no checkpoint, or the model is neither on this machine nor can be downloaded.
     """
     folder = Path(settings.model).expanduser()
     if folder.is_dir():
@@ -88,7 +89,7 @@ def locate(modality: str, settings: EncoderSettings) -> Source:
         profile = lookup(ENCODERS, settings.model, "encoder (or hub id owner/name, or folder)")
         if modality not in profile.modalities:
             fitting = ", ".join(name for name, other in ENCODERS.items() if modality in other.modalities)
-            raise InputError(f"Encoder {settings.model!r} is no {modality} encoder. For {modality}: {fitting}.")
+            raise InputError(f"Encoder {settings.model!r} is not a {modality} encoder. Available for {modality}: {fitting}.")
         if profile.find is None:
             source = _download(profile.hub_id, settings.revision)
         else:
@@ -121,7 +122,7 @@ def _download(hub_id: str, revision: str) -> Source:
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         raise InputError(
             f"Model {hub_id!r} is not on this machine and could not be downloaded. Give the folder of a copy as the model, "
-            "set HF_HOME to where it is cached, or use the bundled encoders."
+            "set HF_HOME to the folder in which it is cached, or use the bundled encoders."
         ) from error
     return Source(hub_id, folder, folder.name, True)
 
@@ -131,7 +132,7 @@ def _weights_file(folder: Path) -> str:
 
 
 def files(modality: str, source: Source) -> list[Path]:
-    """The files that determine the encoder's output, in a fixed order."""
+    """Returns the files that determine the encoder's output, in a fixed order."""
     weights = source.folder / _weights_file(source.folder)
     found = [source.folder / "config.json", weights]
     if weights.suffix == ".json":
@@ -146,10 +147,10 @@ def files(modality: str, source: Source) -> list[Path]:
 def identity(
     modality: str, settings: EncoderSettings, source: Source, digests: Mapping[str, str], dtype: str, precision: str
 ) -> dict[str, Any]:
-    """Exactly what determines the bytes of a feature besides its utterance; JSON-able, the first part of every key.
+    """Returns exactly the properties that determine the bytes of a feature besides its utterance; JSON-able, first part of every key.
 
     Args:
-        digests: File name → sha256, for all of `files`.
+        digests: File name → sha256 of each of `files`.
     """
     parts: dict[str, Any] = {
         "modality": modality,
@@ -166,7 +167,10 @@ def identity(
 
 
 def pooling(settings: EncoderSettings, source: Source) -> str:
-    """The pooling that "auto" means for this model. Source: the SimCSE authors' own usage, https://github.com/princeton-nlp/SimCSE."""
+    """Returns the pooling, with "auto" resolved for this model.
+
+    Source: the SimCSE authors' own usage, https://github.com/princeton-nlp/SimCSE.
+    """
     if settings.pooling != "auto":
         return settings.pooling
     name = source.name.lower()

@@ -1,25 +1,27 @@
 """Makes a loaded encoder fast on a CPU without changing its arithmetic: float32 stays IEEE float32.
 
-Three things, each measured in tests/benchmarks/bench_extraction.py:
+Three changes, each measured in tests/benchmarks/bench_extraction.py:
 
 * Linear layers run through oneDNN with weights packed once. torch's own float32 path goes through MKL, which uses AVX2-class
   kernels on AMD processors. `torch.set_float32_matmul_precision("medium")` reaches the same kernels, but also allows bfloat16
-  arithmetic on processors with AMX; the operator used here never does, unless that setting is on, and `load` switches it off.
+  arithmetic on processors with AMX. The operator used here never does so unless that setting is on, and
+  `pipeline.encoding.encoders` switches the setting off.
 * The convolutional front end of Data2Vec keeps its channels last, so that its layer norms need no transposes, and each strided
   convolution is one or two matrix products over views of its input.
 * Freed memory stays with the process: returning it costs a page fault for every page of the next clip.
 
-Nothing here knows corpora, batches or devices other than the CPU.
+Corpora, batches and devices other than the CPU are not known here.
 """
 
 import ctypes
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 _MAXIMUM_ERROR = 2e-6
-"""Relative error above which a float32 matrix product of this size is not float32 arithmetic (IEEE: 4e-7; bfloat16: 3e-3)."""
+"""Relative error above which a matrix product of this size is not float32 arithmetic (IEEE float32: 4e-7; bfloat16: 3e-3)."""
 
 _SUMMANDS = 256  # 512 gains nothing
 
@@ -27,8 +29,8 @@ _SUMMANDS = 256  # 512 gains nothing
 class PackedLinear(nn.Module):
     """A linear layer, (…, I) float32 → (…, O), whose weights oneDNN has laid out for its own kernels.
 
-    Long sums are added up in pieces of `_SUMMANDS` inputs: oneDNN accumulates in one register what MKL splits. On a full-size Data2Vec
-    this brings the largest difference to float64 from 8e-6 to 6e-6 (MKL: 5e-6); in time it costs at most 5 %.
+    Long sums are added up in pieces of `_SUMMANDS` inputs, because oneDNN accumulates in one register the sums that MKL splits. On a
+    full-size Data2Vec this reduces the largest difference to float64 from 8e-6 to 6e-6 (MKL: 5e-6); it costs at most 5 % more time.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
@@ -38,19 +40,23 @@ class PackedLinear(nn.Module):
         self.bias = bias
 
     def forward(self, inputs: Tensor) -> Tensor:
-        total = None
-        for piece, part in zip(self.pieces, inputs.split(_SUMMANDS, dim=-1), strict=True):
-            bias = self.bias if total is None else None
-            product = torch.ops.mkldnn._linear_pointwise(part.contiguous(), piece, bias, "none", [], "")
-            total = product if total is None else total.add_(product)
+        first, *others = zip(self.pieces, inputs.split(_SUMMANDS, dim=-1), strict=True)
+        total = _product(*first, self.bias)
+        for piece, part in others:
+            total.add_(_product(piece, part, None))
         return total
+
+
+def _product(weight: Tensor, inputs: Tensor, bias: Tensor | None) -> Tensor:
+    """Multiplies by a weight that oneDNN has laid out."""
+    return torch.ops.mkldnn._linear_pointwise(inputs.contiguous(), weight, bias, "none", [], "")
 
 
 class _StridedConvolution(nn.Module):
     """A 1-d convolution over channels-last input, (B, T, I) → (B, T', O), as matrix products.
 
-    The kernel is cut into pieces as long as the stride; the j-th piece sees the frames j·stride … of every window, which is a
-    view of the input that has been reshaped to (B, T', stride·I).
+    The kernel is cut into pieces as long as the stride. The j-th piece reads the frames from j·stride on of every window: a view of the
+    input, reshaped to (B, T', stride·I).
     """
 
     def __init__(self, convolution: nn.Conv1d) -> None:
@@ -65,24 +71,28 @@ class _StridedConvolution(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         batch, frames, channels = inputs.shape
         windows = (frames - self.kernel) // self.stride + 1
-        total = None
-        for number, piece in enumerate(self.pieces):
+
+        def part(number: int, piece: nn.Module) -> Tensor:
             start = number * self.stride
             width = min(self.stride, self.kernel - start)
             view = inputs[:, start : start + (windows - 1) * self.stride + width]
             if width < self.stride:
                 view = view.unfold(1, width, self.stride).transpose(2, 3)
-            part = piece(view.reshape(batch, windows, width * channels))
-            total = part if total is None else total.add_(part)
+            return piece(view.reshape(batch, windows, width * channels))
+
+        first, *others = enumerate(self.pieces)
+        total = part(*first)
+        for number, piece in others:
+            total.add_(part(number, piece))
         return total
 
 
 class ChannelsLastFrontEnd(nn.Module):
-    """Data2Vec's feature encoder, (B, S) → (B, C, T), computed with the channels last; same weights, same result."""
+    """Data2Vec's feature encoder, (B, S) → (B, C, T), computed with the channels last: same weights, same result."""
 
-    def __init__(self, front_end: nn.Module) -> None:
+    def __init__(self, front_end: Any) -> None:
         super().__init__()
-        self.layers = front_end.conv_layers
+        self.layers: Any = front_end.conv_layers  # layers of transformers, which has no types for them
         self.convolutions = nn.ModuleList(_StridedConvolution(layer.conv) for layer in self.layers[1:])
 
     def forward(self, input_values: Tensor) -> Tensor:
@@ -94,11 +104,11 @@ class ChannelsLastFrontEnd(nn.Module):
         return hidden.transpose(1, 2)
 
 
-def pack(model: nn.Module) -> str:
-    """Replaces the model's linear layers (and Data2Vec's front end) in place; float32 CPU models in evaluation mode only.
+def pack(model: Any) -> str:
+    """Replaces the linear layers (and Data2Vec's front end) of a float32 transformers model on the CPU, in evaluation mode, in place.
 
     Returns:
-        What ran the matrix products, for the provenance of the features, with the error measured on this machine.
+        The library that computes the matrix products and its error measured on this machine, for the provenance of the features.
     """
     if not torch.backends.mkldnn.is_available():
         return "torch default"
@@ -115,7 +125,7 @@ def pack(model: nn.Module) -> str:
 
 
 def product_error() -> float:
-    """Relative error of one packed float32 product against float64: the proof that no shorter arithmetic is in use."""
+    """Measures the relative error of one packed float32 product against float64, which proves that no shorter arithmetic is in use."""
     generator = torch.Generator().manual_seed(0)
     inputs, weight = torch.randn(64, 768, generator=generator), torch.randn(256, 768, generator=generator)
     exact = functional.linear(inputs.double(), weight.double())
@@ -123,7 +133,7 @@ def product_error() -> float:
 
 
 def keep_freed_memory() -> bool:
-    """Tells glibc's allocator to keep what is freed instead of returning it to the kernel; True where that worked.
+    """Tells glibc's allocator to keep freed memory instead of returning it to the kernel. Returns True if that worked.
 
     Source: mallopt(3). Page faults were about 10 % of the time of a clip.
     """

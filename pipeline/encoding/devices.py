@@ -1,7 +1,6 @@
-"""Which device a worker may use: one process a GPU, without torch being imported before the worker has forked."""
+"""Gives each process a device of its own: one process a GPU. Nothing here imports torch before a worker has forked."""
 
 import contextlib
-import fcntl
 import os
 import re
 import tempfile
@@ -9,13 +8,18 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from data.errors import InputError
+
+GPU_RESOURCE = f"gpu_{os.uname().nodename}"
+"""The Luigi resource that counts this machine's GPUs."""
 
 _POLL_S = 0.2
 
 
 def count_gpus() -> int:
-    """NVIDIA GPUs that this process may see, read from the driver's files and CUDA_VISIBLE_DEVICES."""
+    """Counts the NVIDIA GPUs that this process may see, from the driver's files and CUDA_VISIBLE_DEVICES."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return len([device for device in visible.split(",") if device.strip() not in ("", "-1")])
@@ -23,16 +27,16 @@ def count_gpus() -> int:
 
 
 def wants_gpu(setting: str) -> bool:
-    """Whether "auto", "cpu" or "cuda" means a GPU on this machine."""
+    """Tells whether the setting ("auto", "cpu" or "cuda") means a GPU on this machine."""
     return setting == "cuda" or (setting == "auto" and count_gpus() > 0)
 
 
 @contextlib.contextmanager
 def claim(setting: str) -> Iterator[str]:
-    """Yields a torch device, "cpu" or "cuda:0" …, a GPU for one process at a time; waits while all are taken.
+    """Yields a torch device, "cpu" or "cuda:0" …; a GPU serves one process at a time, and while all are taken this waits.
 
     Raises:
-        InputError: "cuda" was asked for, or a GPU is there, but torch cannot use one.
+        InputError: The setting means a GPU, but torch cannot use one.
     """
     if not wants_gpu(setting):
         yield "cpu"
@@ -48,20 +52,16 @@ def claim(setting: str) -> Iterator[str]:
     try:
         yield f"cuda:{number}"
     finally:
-        os.close(lock)
+        lock.release()
 
 
-def _take_lock(count: int) -> tuple[int, int]:
+def _take_lock(count: int) -> tuple[FileLock, int]:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     names = visible.split(",") if visible else [str(number) for number in range(count)]
     while True:
         for number in range(count):
-            path = Path(tempfile.gettempdir()) / f"mmolre-gpu-{names[number].strip()}.lock"
-            lock = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(lock)
-                continue
-            return lock, number
+            lock = FileLock(Path(tempfile.gettempdir()) / f"mmolre-gpu-{names[number].strip()}.lock")
+            with contextlib.suppress(Timeout):
+                lock.acquire(blocking=False)
+                return lock, number
         time.sleep(_POLL_S)

@@ -1,6 +1,6 @@
-"""How an encoder turns one batch into features, each utterance's what the model gives for it alone.
+"""The encoders: each turns a batch into features, and every utterance gets the features that the model gives for it alone.
 
-Checkpoints are found in `pipeline.encoding.checkpoints`, batches composed in `pipeline.encoding.extract`, media decoded in
+Checkpoints are found in `pipeline.encoding.checkpoints`, batches are composed in `pipeline.encoding.extract`, media are decoded in
 `data.media`. torch and transformers are imported on use: Luigi forks its workers, which must not inherit a torch that has already run.
 """
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     import torch
 
 _BATCHED_AUDIO = "data2vec-audio"
-"""The audio architecture whose padded batches can be made exact (by zeroing padding after each positional convolution). Others
-run one at a time: wav2vec 2.0's group norm, say, mixes padding into every frame of the front end."""
+"""The audio architecture whose padded batches can be made exact, by zeroing the padding after each positional convolution. The others
+run one clip at a time: wav2vec 2.0's group norm, for example, mixes padding into every frame of the front end."""
 
 _FEW_FRAMES = 4
-"""Data2Vec's clips below this many frames run in float64. The layer norm behind each positional convolution divides by the small
-spread that so few frames leave: of 400 clips with one frame of noise, float32 took about 1 % further than 1e-5 away from float64, in
-transformers' own arithmetic as in ours; of 1,500 with four frames, none."""
+"""Clips with fewer frames than this run in float64 in Data2Vec. The layer norm behind each positional convolution divides by the small
+spread of so few frames: among 400 clips with one frame of noise, float32 differed from float64 by more than 1e-5 in about 1 %, in
+transformers' own arithmetic as well as in ours; among 1,500 clips with four frames, in none."""
 
 
 @dataclass(frozen=True)
@@ -36,16 +36,16 @@ class Prepared:
     """One utterance, ready for the encoder."""
 
     values: np.ndarray  # (S,) float32 samples, normalised; or (T,) int64 token ids
-    length: int  # rows that its features will have
-    cost: int  # what it adds to a batch: frames or tokens
+    length: int  # rows of its features
+    cost: int  # frames or tokens that it adds to a batch
     truncated: bool = False
 
 
 class _Encoder:
-    """What text and audio encoders share. `encode` gives, for each utterance, what the model gives for it alone."""
+    """The common part of text and audio encoders."""
 
     dim: int
-    budget: int  # cost that one batch may have; 0: one utterance at a time
+    budget: int  # largest cost of one batch; 0: one utterance at a time
 
     def __init__(self, source: Source, settings: EncoderSettings, device: str, precision: str, needs_pooler: bool = False) -> None:
         import torch
@@ -57,7 +57,7 @@ class _Encoder:
         model = _load(source, needs_pooler)
         blocks = model.config.num_hidden_layers
         if not -1 <= settings.layer <= blocks:
-            raise InputError(f"layer is {settings.layer}, {source.name} has 0 (embeddings) to {blocks}, or -1 for the last.")
+            raise InputError(f"layer is {settings.layer}, expected 0 (embeddings) to {blocks} for {source.name}, or -1 for the last.")
         self.products = f"torch {precision} on {device}"
         self.dtype = getattr(torch, precision)
         if device == "cpu" and precision == "float32":
@@ -111,7 +111,7 @@ class TextEncoder(_Encoder):
         self.budget = 1024 if device == "cpu" else 32768  # on two cores, larger batches fall out of the cache
 
     def prepare(self, text: str) -> Prepared:
-        """Tokenises a text; what exceeds `max_tokens` is cut and marked."""
+        """Tokenises a text. A text longer than `max_tokens` is cut and marked as truncated."""
         if self.case == "lower":
             text = text.lower()
         elif self.case == "sentence":
@@ -126,7 +126,7 @@ class TextEncoder(_Encoder):
         return Prepared(ids, len(ids), len(ids), truncated)
 
     def encode(self, batch: Sequence[Prepared]) -> list[np.ndarray]:
-        """Features of each utterance, (T, D) float32."""
+        """Computes the features of each utterance, (T, D) float32."""
         import torch
 
         with torch.inference_mode():
@@ -158,7 +158,7 @@ class SentenceEncoder(TextEncoder):
         return Prepared(ids, 1, len(ids), truncated)
 
     def encode(self, batch: Sequence[Prepared]) -> list[np.ndarray]:
-        """The embedding of each utterance, (1, D) float32."""
+        """Computes the embedding of each utterance, (1, D) float32."""
         import torch
 
         with torch.inference_mode():
@@ -181,7 +181,9 @@ class AudioEncoder(_Encoder):
         self.source, self.precision = source, precision
         self.extractor = transformers.AutoFeatureExtractor.from_pretrained(source.folder, local_files_only=True)
         if self.extractor.sampling_rate != SAMPLE_RATE_HZ:
-            raise InputError(f"{source.name}: wants {self.extractor.sampling_rate} Hz, the pipeline gives {SAMPLE_RATE_HZ} Hz.")
+            raise InputError(
+                f"{source.name}: expects {self.extractor.sampling_rate} Hz, but the pipeline decodes to {SAMPLE_RATE_HZ} Hz."
+            )
         self.batched = self.config.model_type == _BATCHED_AUDIO
         self.budget = 30_000 if self.batched and device != "cpu" else 0  # on a CPU batches of audio gain nothing
         self._padding: torch.Tensor | None = None
@@ -190,11 +192,11 @@ class AudioEncoder(_Encoder):
                 layer.register_forward_hook(self._zero_padding)
 
     def _zero_padding(self, _module: Any, _inputs: Any, output: torch.Tensor) -> torch.Tensor:
-        # Each positional convolution would read what the one before has made of the padding: bias, layer norm, GELU, not zeros.
+        # Without this, each positional convolution reads the padding as the one before left it: bias, layer norm, GELU, not zeros.
         return output if self._padding is None else output.masked_fill(self._padding[:, None, :], 0)
 
     def frames(self, num_samples: int) -> int:
-        """Frames that the front end makes of `num_samples`: 96,000 → 299 for Data2Vec; 0 or less if it is too short."""
+        """Returns the frames that the front end makes of `num_samples`: 96,000 → 299 for Data2Vec; 0 or less for too few samples."""
         for kernel, stride in zip(self.config.conv_kernel, self.config.conv_stride, strict=True):
             num_samples = (num_samples - kernel) // stride + 1
         return num_samples
@@ -203,7 +205,7 @@ class AudioEncoder(_Encoder):
         """Normalises a waveform (S,) as the model's own feature extractor does.
 
         Raises:
-            InputError: It is shorter than one frame.
+            InputError: The waveform is shorter than one frame.
         """
         frames = self.frames(len(waveform))
         if frames < 1:
@@ -212,7 +214,7 @@ class AudioEncoder(_Encoder):
         return Prepared(np.asarray(values, dtype=np.float32), frames, frames)
 
     def encode(self, batch: Sequence[Prepared]) -> list[np.ndarray]:
-        """Features of each utterance, (T, D) float32. Clips of one to three frames are computed in float64, see `_FEW_FRAMES`."""
+        """Computes the features of each utterance, (T, D) float32; clips of one to three frames in float64, see `_FEW_FRAMES`."""
         import torch
 
         exact = [self.batched and self.precision == "float32" and item.length < _FEW_FRAMES for item in batch]
@@ -260,5 +262,5 @@ _CLASSES = {"text": TextEncoder, "audio": AudioEncoder, "sentence": SentenceEnco
 
 @lru_cache(maxsize=4)
 def load(modality: str, settings: EncoderSettings, device: str, precision: str) -> TextEncoder | AudioEncoder | SentenceEncoder:
-    """The encoder of a modality, ready on its device; kept for the next call in the same process."""
+    """Loads the encoder of a modality onto its device and keeps it for the next call in the same process."""
     return _CLASSES[modality](locate(modality, settings), settings, device, precision)

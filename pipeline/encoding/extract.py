@@ -1,6 +1,6 @@
-"""From utterances to features: decoding beside the encoder, batches of like lengths, nothing held longer than needed.
+"""Turns utterances into features: decodes beside the encoder, batches similar lengths, and holds a bounded amount in memory.
 
-What an encoder does with one batch is in `pipeline.encoding.encoders`; which utterances make a shard is decided in `pipeline.plan`.
+The encoders are in `pipeline.encoding.encoders`; `pipeline.plan` decides which utterances make a shard.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from pipeline.encoding.encoders import Prepared
 T = TypeVar("T")
 
 WINDOW_BYTES = 128 << 20
-"""Prepared input that is held at a time. Batches are composed inside this window, so memory does not grow with the corpus."""
+"""Prepared input held at a time. Batches are composed inside this window, so memory does not grow with the corpus."""
 _LOOK_AHEAD = 64
-"""Utterances that may lie decoded before the encoder has asked for them."""
+"""Largest number of utterances that are decoded ahead of the encoder."""
 _ERROR_SAMPLE = 8
-"""Utterances of a shard on which the error of bfloat16 is measured."""
+"""Number of utterances of a shard on which the error of bfloat16 is measured."""
 
 
 def extract(
@@ -35,16 +35,16 @@ def extract(
     write: Callable[[int, np.ndarray], None],
     progress: Callable[[int], None] = lambda count: None,
 ) -> None:
-    """Encodes utterances and hands each one's features to `write`, in the order in which they come about.
+    """Encodes utterances and passes the features of each to `write`, in the order in which they are computed.
 
     Args:
         encoder: One of `pipeline.encoding.encoders`.
-        items: (index, utterance), see `prepare`; consumed in a thread of its own, so that decoding never keeps the encoder waiting.
-        write: Gets (index, (T, D) float32).
-        progress: Gets the number of utterances finished since the last call.
+        items: (index, utterance), see `prepare`; consumed in a thread of its own, so that the encoder does not wait for decoding.
+        write: Is called with (index, (T, D) float32).
+        progress: Is called with the number of utterances finished since the last call.
 
     Raises:
-        InputError: What `items` raises, or the device has not the memory for an utterance.
+        InputError: `items` raises it, or the device has too little memory for an utterance.
     """
     for window in _windows(_prefetch(items, _LOOK_AHEAD)):
         for batch in batches([item.cost for _, item in window], encoder.budget):
@@ -54,10 +54,10 @@ def extract(
 
 
 def prepare(encoder: Any, inputs: Iterable[tuple[int, Any]], names: Sequence[str]) -> Iterator[tuple[int, Prepared]]:
-    """(index, text or waveform) → (index, what the encoder takes), one at a time.
+    """Prepares (index, text or waveform) for the encoder, one utterance at a time.
 
     Raises:
-        InputError: An utterance cannot be encoded; it is named by `names[index]`.
+        InputError: An utterance cannot be encoded; the message names it, `names[index]`.
     """
     for index, value in inputs:
         try:
@@ -68,24 +68,26 @@ def prepare(encoder: Any, inputs: Iterable[tuple[int, Any]], names: Sequence[str
 
 
 def encode(encoder: Any, batch: Sequence[Prepared]) -> list[np.ndarray]:
-    """`encoder.encode`, with the batch halved for as long as the device has not the memory for it."""
+    """Calls `encoder.encode`, and halves the batch as long as the device has too little memory for it."""
     import torch
 
     try:
         return encoder.encode(batch)
     except torch.OutOfMemoryError:
         if len(batch) == 1:
-            raise InputError(f"The {encoder.device} device has not the memory for one utterance of {batch[0].cost} tokens.") from None
+            raise InputError(
+                f"The {encoder.device} device has too little memory for one utterance of {batch[0].cost} tokens."
+            ) from None
     half = len(batch) // 2
     return encode(encoder, batch[:half]) + encode(encoder, batch[half:])
 
 
 def batches(costs: Sequence[int], budget: int) -> list[list[int]]:
-    """Indexes grouped by like cost, so that little is padded: count × largest ≤ `budget`; longest first.
+    """Groups indexes of similar cost, so that little is padded: count × largest ≤ `budget`; largest first.
 
     Args:
         costs: Tokens or frames of each utterance.
-        budget: What a padded batch may hold; an utterance above it, or any if it is 0, is a batch of its own.
+        budget: Largest cost of a padded batch. An utterance above it is a batch of its own; if it is 0, every utterance is.
     """
     groups: list[list[int]] = []
     for index in sorted(range(len(costs)), key=lambda i: (-costs[i], i)):
@@ -97,26 +99,27 @@ def batches(costs: Sequence[int], budget: int) -> list[list[int]]:
 
 
 def waveforms(root: Path, table: pd.DataFrame) -> Iterator[tuple[int, np.ndarray]]:
-    """(row, samples (S,) float32 at 16 kHz) of each utterance of a manifest; a recording is decoded once for all its clips.
+    """Yields (row, samples (S,) float32 at 16 kHz) of each utterance of a manifest. A recording is decoded once for all its clips.
 
     Raises:
-        InputError: A medium is not what it was when the manifest was made.
+        InputError: A medium has changed since the manifest was made.
     """
     media, recording = None, np.zeros(0, np.float32)
-    for row, utterance in enumerate(table.itertuples()):
+    rows: Any = table.itertuples()  # pandas-stubs have no type for the fields of a row
+    for row, utterance in enumerate(rows):
         if utterance.media != media:
             media, recording = utterance.media, decode(root / utterance.media)
         samples = cut(recording, utterance.start_s, utterance.end_s, utterance.utterance_id)
         if len(samples) != round(utterance.duration_s * SAMPLE_RATE_HZ):
             raise InputError(
                 f"{root / utterance.media}: {utterance.utterance_id} has {len(samples)} samples, the manifest says "
-                f"{utterance.duration_s:g} s: the file has changed while the build ran. Run it again."
+                f"{utterance.duration_s:g} s: the file has changed during the build. Run BuildFeatures again."
             )
         yield row, samples
 
 
 def precision_error(encoder: Any, reference: Any, items: Iterable[tuple[int, Prepared]]) -> dict[str, float]:
-    """Error of an encoder in short arithmetic against the same one in float32, on the first utterances of `items`."""
+    """Measures the error of an encoder in short arithmetic against the same encoder in float32, on the first utterances of `items`."""
     worst, squares, total, count = 0.0, 0.0, 0.0, 0
     for _, item in itertools.islice(items, _ERROR_SAMPLE):
         exact, short = reference.encode([item])[0].astype(np.float64), encoder.encode([item])[0]
@@ -138,7 +141,7 @@ def _windows(items: Iterable[tuple[int, Prepared]]) -> Iterator[list[tuple[int, 
 
 
 def _prefetch(items: Iterable[T], depth: int) -> Iterator[T]:
-    """Runs an iterator in a thread, at most `depth` items ahead; its exception is raised here."""
+    """Runs an iterator in a thread, at most `depth` items ahead, and raises its exception here."""
     ready: queue.Queue[tuple[str, Any]] = queue.Queue(depth)
     stop = threading.Event()
 
@@ -155,7 +158,7 @@ def _prefetch(items: Iterable[T], depth: int) -> Iterator[T]:
                 offer("item", item)
                 if stop.is_set():
                     return
-        except BaseException as error:  # handed to the consumer, whatever it is
+        except BaseException as error:  # of any kind: the consumer raises it
             offer("error", error)
         else:
             offer("end", None)

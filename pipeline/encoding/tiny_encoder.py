@@ -1,8 +1,8 @@
-"""Makes the bundled audio encoder: a Data2Vec in miniature, its weights seeded and untrained.
+"""Makes the bundled audio encoder: a small Data2Vec whose weights are seeded and untrained.
 
-Run by a developer, never by a build: `python -m pipeline.encoding.tiny_encoder` writes `data/sample/tiny-data2vec/`, which is in the
-repository. Its front end has the kernels and strides of facebook/data2vec-audio-base and so makes as many frames of a clip
-(96,000 samples: 299). Its features follow the signal, but nobody taught them what speech is.
+A developer runs `python -m pipeline.encoding.tiny_encoder`, a build never does. It writes `data/sample/tiny-data2vec/`, which is in the
+repository. The front end has the kernels and strides of facebook/data2vec-audio-base and therefore gives the same number of frames
+(96,000 samples: 299). The features follow the signal, but the weights have never been trained on speech.
 """
 
 from pathlib import Path
@@ -21,9 +21,9 @@ SIZES = {
     "num_hidden_layers": 2,
     "num_attention_heads": 2,
     "intermediate_size": 64,
-    "initializer_range": 0.1,  # features of neighbouring frames are then more alike than at the usual 0.02: 0.7, not 0.55
+    "initializer_range": 0.1,  # makes neighbouring frames more alike than the usual 0.02 does: 0.7, not 0.55
 }
-"""What differs from the real model; 94,592 weights, so that the folder stays below 400 KB."""
+"""Sizes that differ from the real model. They give 94,592 weights, so that the folder stays below 400 KB."""
 
 
 def write_tiny_encoder(folder: Path) -> None:

@@ -1,8 +1,8 @@
-"""How good pseudo labels are where the truth is known: a labelled corpus is treated as if it had no emotions.
+"""Audits pseudo-labels where the truth is known: a labelled corpus is treated as if it had no emotions.
 
-The same rule as in `pipeline.pseudo_labels.rule` runs from the other corpora to its test split, and is set beside two things that know
-nothing of a sentence: a random donor of the same polarity, and the class that most of the targets have. Polarity is the corpus's
-own: the rule is given it for its real targets too. No file is read or written here.
+The rule of `pipeline.pseudo_labels.rule` transfers labels from the other corpora to the test split of this one. Two methods that ignore
+the sentence stand beside it: a random donor of the same polarity, and the majority class of the targets. The polarity is the corpus's
+own, because the rule knows the polarity of its real targets too. No file is read or written here.
 """
 
 from typing import Any
@@ -14,26 +14,26 @@ from data.labels import EMOTIONS, POLARITIES
 from pipeline.pseudo_labels.rule import Pool, Rule, emotions, polarities, transfer
 
 METRICS = ("accuracy", "f1", "weighted_f1")
-"""Of "present" (intensity > 0): accuracy, F1 of the class "present", and the F1 of both classes weighted by how many targets are
-of each. A class that is neither there nor predicted has F1 0, as in scikit-learn."""
+"""Metrics of "present" (intensity > 0): accuracy, F1 of the class "present", and the F1 of both classes weighted by their number of
+targets. A class that neither occurs nor is predicted has F1 0, as in scikit-learn."""
 
 
 def audit(
     corpus: pd.DataFrame, embeddings: np.ndarray, pool: Pool, rule: Rule, seed: int = 0, device: str = "cpu", block: int = 1024
 ) -> dict[str, Any]:
-    """Runs the rule on a held-out corpus and compares with its labels.
+    """Runs the rule on a held-out corpus and compares the result with its labels.
 
-    Utterances on which the rule abstains are left out of all three methods and counted, so that these see the same targets. The
-    majority class is that of the targets themselves, which nobody could know beforehand: the strictest constant.
+    Utterances on which the rule abstains are counted and left out of all three methods, so that all see the same targets. The majority
+    class is that of the targets themselves, which nobody can know in advance: the strongest constant prediction.
 
     Args:
-        corpus: Manifest of the corpus to hold out; its utterances of the split "test" that have all six emotions are targets.
+        corpus: Manifest of the corpus to hold out. The targets are its utterances of the split "test" with all six emotions.
         embeddings: (N, D) float32 sentence embeddings of its rows.
         pool: All donors. Those of the held-out corpus itself are not used.
         rule: The same rule as for the pool.
-        seed: Of the random donors.
-        device: Torch's name of the device to search on.
-        block: Utterances and donors compared at once.
+        seed: The seed of the random donors.
+        device: Torch's name of the device that searches.
+        block: Number of utterances, and of donors, compared at once.
 
     Returns:
         JSON-able: `corpus`, `rule`, `seed`, `possible` and, if not, `reason`; else `num_utterances` (compared), `abstained`,
@@ -71,7 +71,7 @@ def audit(
 
 
 def _random_donors(pool: Pool, polarity: np.ndarray, seed: int) -> np.ndarray:
-    """(N, 6) intensities of one donor of the same polarity each; a target that did not abstain has at least one."""
+    """Draws a donor of the same polarity for each target, which exists if it did not abstain, and returns their intensities (N, 6)."""
     rng = np.random.default_rng(seed)
     intensities, drawn = pool.table[list(EMOTIONS)].to_numpy(np.float64), np.empty((len(polarity), len(EMOTIONS)))
     for name in POLARITIES:
@@ -82,7 +82,7 @@ def _random_donors(pool: Pool, polarity: np.ndarray, seed: int) -> np.ndarray:
 
 
 def _scores(present: np.ndarray, guess: np.ndarray) -> dict[str, dict[str, float]]:
-    """Emotion, then "mean" → `METRICS` of two (N, 6) boolean arrays."""
+    """Returns each emotion, then "mean" → `METRICS` of two (N, 6) boolean arrays."""
     positive, negative = _f1(present, guess), _f1(~present, ~guess)
     share = present.mean(axis=0)
     values = np.stack([(present == guess).mean(axis=0), positive, share * positive + (1 - share) * negative])

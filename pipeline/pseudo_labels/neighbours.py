@@ -1,20 +1,20 @@
-"""Exact nearest neighbours by cosine: blocked, on any device, with ties decided the same way everywhere.
+"""Finds exact nearest neighbours by cosine: in blocks, on any device, with ties decided the same way everywhere.
 
-The float32 products of the device only propose candidates: everything that rounding could put among the nearest. Those few are
-scored again in float64 on the CPU, always with the same order of additions, and only that score decides. So neither the device,
-the block size nor the order in which blocks arrive changes a neighbour. What a neighbour is used for is in
-`pipeline.pseudo_labels.rule`.
+The float32 products of the device only propose candidates: all donors that rounding could put among the nearest. Those few are scored
+again in float64 on the CPU, always with the same order of additions, and only that score decides. So neither the device, nor the block
+size, nor the order of the blocks changes a neighbour. The use of the neighbours is in `pipeline.pseudo_labels.rule`.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
-_GROUP = 32  # similarities per group maximum: one pass over all of them, and later steps read only groups that can matter
-_BELOW_ANY_COSINE = -2.0  # and above the -inf of the clip itself and of padding
+_GROUP = 32  # similarities per group maximum: one pass reads all of them, later steps read only groups that can matter
+_BELOW_ANY_COSINE = -2.0  # but above -inf, the mark of the clip itself and of padding
 _RESCORED_AT_ONCE = 8192
 
 
@@ -38,16 +38,16 @@ def nearest(
 ) -> Neighbours:
     """Finds the k donors of the highest cosine for every target.
 
-    They are chosen one after the other: of the donors left, among those within `tolerance` of the highest similarity, the one of
-    the smallest row. Memory besides the arguments: the targets at length 1, one block × block of similarities, and the
-    candidates, a few per target unless very many donors are the same sentence.
+    They are chosen one after the other: among the remaining donors within `tolerance` of the highest similarity, the one with the
+    smallest row. Memory besides the arguments: the normalised targets, one block × block of similarities, and the candidates, a few per
+    target unless very many donors are the same sentence.
 
     Args:
         targets: (N, D) float32, finite, no row all zero.
         donors: (M, D) float32, likewise, in the order in which ties are decided.
-        own: (N,) int64, the donor that is the target itself and must not be taken, or -1.
-        device: Torch's name of the device that multiplies.
-        block: Targets and donors multiplied at once.
+        own: (N,) int64, the row of the donor that is the target itself and must not be taken, or -1.
+        device: Torch's name of the device that computes the products.
+        block: Number of targets, and of donors, multiplied at once.
     """
     row, column = _candidates(targets, donors, k, tolerance, own, device, block)
     return _choose(row, column, _cosine(targets, donors, row, column), len(targets), k, tolerance)
@@ -56,7 +56,7 @@ def nearest(
 def _candidates(
     targets: np.ndarray, donors: np.ndarray, k: int, tolerance: float, own: np.ndarray | None, device: str, block: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs (target, donor), sorted, with all that can be among the k nearest or tied with the last of them."""
+    """Returns sorted pairs (target, donor): all that can be among the k nearest or tied with the last of them."""
     if not len(targets) or not len(donors):
         return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
     slack = tolerance + _rounding(targets.shape[1])
@@ -82,10 +82,10 @@ def _candidates(
 
 
 def _multiply(targets: torch.Tensor, donors: torch.Tensor, page: torch.Tensor) -> torch.Tensor:
-    """Similarities (n, m) of one block, padded with -inf to whole groups, in `page`.
+    """Computes the similarities (n, m) of one block in `page`, padded with -inf to whole groups.
 
-    All blocks share one page: a new one each time cannot go where the last one was, because what was kept of that block lies
-    behind it, and 8 MiB became 380 (4,000 × 60,000 pairs, glibc).
+    All blocks share one page. A new page for each block cannot reuse the memory of the last one, because the candidates kept from that
+    block lie behind it: 8 MiB became 380 MiB (4,000 × 60,000 pairs, glibc).
     """
     similarity = page[: len(targets), : _whole_groups(len(donors))]
     torch.mm(targets, donors.T, out=similarity[:, : len(donors)])
@@ -98,7 +98,7 @@ def _whole_groups(count: int) -> int:
 
 
 def _above_bar(similarity: torch.Tensor, top: torch.Tensor, slack: float) -> tuple[torch.Tensor, ...]:
-    """Merges one block of similarities (n, m) into the lower bounds `top` (n, k) and picks what comes near the k-th.
+    """Merges one block of similarities (n, m) into the lower bounds `top` (n, k) and picks the similarities close to the k-th.
 
     The maxima of k different groups are k similarities, so the k-th largest maximum never exceeds the k-th largest similarity.
     """
@@ -113,7 +113,7 @@ def _above_bar(similarity: torch.Tensor, top: torch.Tensor, slack: float) -> tup
 
 
 def _forbid(similarity: torch.Tensor, column: np.ndarray) -> None:
-    """Takes each row's own donor out of the comparison where it is in this block."""
+    """Excludes each row's own donor from the comparison if it is in this block."""
     (row,) = np.nonzero((column >= 0) & (column < similarity.shape[1]))
     if len(row):
         similarity[torch.from_numpy(row).to(similarity.device), torch.from_numpy(column[row]).to(similarity.device)] = -torch.inf
@@ -138,7 +138,7 @@ def _choose(row: np.ndarray, column: np.ndarray, similarity: np.ndarray, targets
 
 
 def _cosine(targets: np.ndarray, donors: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.ndarray:
-    """Float64 cosine of each pair: NumPy sums along a row in an order that depends on D alone, unlike a matrix product."""
+    """Computes the float64 cosine of each pair. Unlike a matrix product, NumPy sums along a row in an order that depends on D alone."""
     cosine = np.empty(len(row))
     for first in range(0, len(row), _RESCORED_AT_ONCE):
         part = slice(first, first + _RESCORED_AT_ONCE)
@@ -149,15 +149,15 @@ def _cosine(targets: np.ndarray, donors: np.ndarray, row: np.ndarray, column: np
 
 
 def _unit(embeddings: np.ndarray) -> np.ndarray:
-    """Rows at length 1, float32; the length in float64, where no square of a float32 overflows or vanishes."""
+    """Normalises rows to length 1, float32. The length is computed in float64, where no square of a float32 overflows or vanishes."""
     wide = embeddings.astype(np.float64)
     return (wide / np.sqrt((wide * wide).sum(axis=1, keepdims=True))).astype(np.float32)
 
 
 def _rounding(dim: int) -> float:
-    """How far two float32 cosines of `_unit` rows can together be from the true ones, whatever the order of additions.
+    """Bounds the joint error of two float32 cosines of `_unit` rows, whatever the order of additions.
 
-    With u = 2⁻²⁴, each is off by at most (D + 4) u: D u of the sum, 2 u of rounding both rows, and room for second-order terms.
+    With u = 2⁻²⁴, each is off by at most (D + 4) u: D u for the sum, 2 u for rounding both rows, and room for second-order terms.
     Source: Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., section 3.1.
     """
     return (dim + 4) * float(np.finfo(np.float32).eps)
@@ -165,8 +165,9 @@ def _rounding(dim: int) -> float:
 
 @contextmanager
 def _plain_float32() -> Iterator[None]:
-    """Matrix products without TF32 or bfloat16 inside, whatever the process allowed itself elsewhere."""
-    backends = (torch.backends.mkldnn.matmul, torch.backends.cuda.matmul)
+    """Forbids TF32 and bfloat16 in matrix products inside, whatever the process allows elsewhere."""
+    mkldnn: Any = torch.backends.mkldnn  # torch declares no type for its `matmul`
+    backends = (mkldnn.matmul, torch.backends.cuda.matmul)
     before = [backend.fp32_precision for backend in backends]
     try:
         for backend in backends:

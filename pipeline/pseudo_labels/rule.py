@@ -1,12 +1,12 @@
-"""Pseudo emotion labels: each utterance takes the emotions of the most similar donor sentence of the same polarity.
+"""Pseudo-labels for emotions: each utterance takes the emotions of the most similar donor sentence of the same polarity.
 
-Here are the rule and its settings, the pool of donors, and the transfer, whose result is a ledger: who gave what to whom, how
-similar, and how close the next one was. Labels of a manifest are never touched. The search is in
-`pipeline.pseudo_labels.neighbours`, the test of the rule where the truth is known in `pipeline.pseudo_labels.audit`. No file is
-read or written here, and torch is imported only when a search runs: the scheduler's process makes keys of rules, then forks.
+This module holds the rule and its settings, the pool of donors, and the transfer. The result of a transfer is a ledger: a table with
+the donor of each utterance, their similarity, and the runner-up. Labels of a manifest are never changed. The search is in
+`pipeline.pseudo_labels.neighbours`; `pipeline.pseudo_labels.audit` tests the rule where the truth is known. No file is read or written
+here, and torch is imported only when a search runs, because the process of the scheduler makes keys of rules and forks afterwards.
 
-Polarity is the corpus's own where it has one (MELD), else the sign of the sentiment (MOSI, MOSEI: exactly 0 is neutral), else
-that of the emotion category (IEMOCAP), where surprise has none unless the rule gives it one.
+The polarity of an utterance is the corpus's own if it has one (MELD), else the sign of the sentiment (MOSI, MOSEI: exactly 0 is
+neutral), else the polarity of the emotion category (IEMOCAP), where surprise has none unless the rule gives it one.
 """
 
 import json
@@ -23,8 +23,8 @@ from data.schema import SPLITS
 
 LEDGER_COLUMNS = (
     "utterance_id",
-    "polarity",  # of the target; empty if it has none
-    "donor_id",  # the nearest donor, also where the target abstained; empty if there is none
+    "polarity",  # polarity of the target; empty if it has none
+    "donor_id",  # the nearest donor, even if the target abstained; empty if there is none
     "donor_corpus",
     "donor_split",
     "donor_text",
@@ -33,10 +33,10 @@ LEDGER_COLUMNS = (
     "runner_up_corpus",
     "runner_up_similarity",
     "margin",  # similarity − runner_up_similarity; in a tie it may be below 0, by no more than the tolerance
-    "tied",  # donors within the tolerance of the highest similarity; 1 is no tie, 0 no donor
-    "neighbours",  # JSON list of "corpus/utterance_id" of all who voted; empty for one neighbour
+    "tied",  # number of donors within the tolerance of the highest similarity; 1 is no tie, 0 no donor
+    "neighbours",  # JSON list of "corpus/utterance_id" of all that voted; empty if the rule has one neighbour
     "rule",
-    "abstained",  # why there are no labels; empty if there are
+    "abstained",  # reason why there are no labels; empty if there are
     *EMOTIONS,  # intensity on the donor's scale (present = > 0); NaN if abstained
 )
 
@@ -45,19 +45,19 @@ _POOL_COLUMNS = ("corpus", "utterance_id", "split", "text", "polarity", *EMOTION
 
 @dataclass(frozen=True)
 class Rule:
-    """How labels pass from donors to an utterance; everything here changes them.
+    """The settings of the transfer; each of them changes labels.
 
-    With several neighbours an emotion is present if more than half of the voters have it, with the mean intensity of those that
-    do. Every neighbour has one vote, if it reaches `minimum_similarity`. Where the pool has fewer donors of the polarity, those
-    vote.
+    With several neighbours, an emotion is present if more than half of the voters have it; its intensity is the mean of those voters.
+    Every neighbour has one vote if it reaches `minimum_similarity`. If the pool has fewer donors of the polarity than neighbours, those
+    donors vote.
     """
 
     neighbours: int = 1
-    minimum_similarity: float = -1.0  # of the nearest donor; below it the utterance abstains
+    minimum_similarity: float = -1.0  # similarity to the nearest donor below which the utterance abstains
     donor_splits: tuple[str, ...] = ("train",)
     tie_tolerance: float = 1e-6  # cosines closer than this are equal, and the smaller (corpus, utterance_id) goes first
-    surprise_polarity: str = ""  # where only the category tells (IEMOCAP); empty: such an utterance is no donor
-    categories: Mapping[str, str] = field(default_factory=dict)  # over `labels.CATEGORIES`, e.g. {"fru": "anger"}
+    surprise_polarity: str = ""  # used where only the category gives a polarity (IEMOCAP); empty: such an utterance is no donor
+    categories: Mapping[str, str] = field(default_factory=dict)  # overrides `labels.CATEGORIES`, e.g. {"fru": "anger"}
 
     def __post_init__(self) -> None:
         splits, labels = set(self.donor_splits), set(self.categories.values())
@@ -77,7 +77,7 @@ class Rule:
                 raise InputError(f"Pseudo labels: {name} is {getattr(self, name)!r}, expected {expected}.")
 
     def to_dict(self) -> dict[str, Any]:
-        """All settings, JSON-able; equal rules give equal dictionaries."""
+        """Returns all settings, JSON-able; equal rules give equal dictionaries."""
         return {
             **asdict(self),
             "donor_splits": sorted(set(self.donor_splits)),
@@ -96,35 +96,35 @@ class Rule:
 
 @dataclass(frozen=True)
 class Pool:
-    """All donors, in the order of (corpus, utterance_id), which is the order that decides ties."""
+    """All donors in the order of (corpus, utterance_id), which decides ties."""
 
     table: pd.DataFrame  # corpus, utterance_id, split, text, polarity, six emotions; index 0 … M-1
     embeddings: np.ndarray  # (M, D) float32
-    skipped: Mapping[str, Mapping[str, int]]  # corpus → why an utterance of it is no donor → how many
+    skipped: Mapping[str, Mapping[str, int]]  # corpus → reason why utterances of it are no donors → their number
 
     def without(self, corpus: str) -> "Pool":
-        """The pool less the donors of one corpus."""
+        """Returns the pool without the donors of one corpus."""
         kept = (self.table["corpus"] != corpus).to_numpy()
         skipped = {name: counts for name, counts in self.skipped.items() if name != corpus}
         return Pool(self.table[kept].reset_index(drop=True), self.embeddings[kept], skipped)
 
 
 def polarities(table: pd.DataFrame, rule: Rule) -> np.ndarray:
-    """(N,) polarity of every utterance of a manifest, as the head of this page says; empty where it has none."""
-    surprise = {"surprise": rule.surprise_polarity or None}
+    """Returns the polarity (N,) of every utterance of a manifest, see the top of this module; empty if it has none."""
+    of_emotion = {**CATEGORY_POLARITY, "surprise": rule.surprise_polarity or None}
 
     def of(row: Any) -> str:
         if row.polarity or not np.isnan(row.sentiment):
             return row.polarity or polarity_of_sentiment(row.sentiment)
         emotion = rule.categories.get(row.category, CATEGORIES.get(row.category))
-        return (CATEGORY_POLARITY | surprise).get(emotion) or ""
+        return of_emotion.get(emotion or "") or ""
 
     rows = table[["polarity", "sentiment", "category"]].itertuples(index=False)
     return np.array([of(row) for row in rows], dtype=object)
 
 
 def emotions(table: pd.DataFrame, rule: Rule) -> np.ndarray:
-    """(N, 6) float64 intensities of a manifest, with the categories that the rule maps; NaN where unlabelled."""
+    """Returns the intensities (N, 6) float64 of a manifest, with the categories that the rule maps; NaN where unlabelled."""
     values = table[list(EMOTIONS)].to_numpy(np.float64, copy=True)
     for category in rule.categories:
         values[(table["category"] == category).to_numpy()] = list(emotions_of_category(category, rule.categories).values())
@@ -132,16 +132,16 @@ def emotions(table: pd.DataFrame, rule: Rule) -> np.ndarray:
 
 
 def donor_pool(corpora: Sequence[tuple[pd.DataFrame, np.ndarray]], rule: Rule) -> Pool:
-    """Gathers the utterances that can give labels: in a wanted split, labelled with all six emotions, of known polarity.
+    """Gathers the donors: utterances of the rule's splits with all six emotion labels and a polarity.
 
-    An utterance whose medium is excluded stays: its sentence and its labels are as good as any.
+    An utterance whose medium is excluded can be a donor, because only its sentence and its labels are used.
 
     Args:
         corpora: Manifests (`schema.COLUMNS`), each with the (N, D) float32 sentence embeddings of its rows.
-        rule: Which splits, and what categories count as.
+        rule: The rule with the splits and the meaning of categories.
 
     Raises:
-        InputError: An utterance is there twice, or the embedding of a donor is all zero or not finite.
+        InputError: An utterance occurs twice, or the embedding of a donor is all zero or not finite.
     """
     tables, embeddings, skipped = [], [], {}
     for manifest, embedded in corpora:
@@ -163,36 +163,36 @@ def donor_pool(corpora: Sequence[tuple[pd.DataFrame, np.ndarray]], rule: Rule) -
     twice = table[table.duplicated(["corpus", "utterance_id"])]
     if len(twice):
         corpus, utterance = twice.iloc[0][["corpus", "utterance_id"]]
-        raise InputError(f"Donors of pseudo labels: {corpus} utterance {utterance!r} is there twice. Name each corpus once.")
+        raise InputError(f"Donors of pseudo labels: {corpus} utterance {utterance!r} occurs twice. Name each corpus once.")
     return Pool(table.reset_index(drop=True), np.concatenate(embeddings)[table.index], skipped)
 
 
 def transfer(
     targets: pd.DataFrame, embeddings: np.ndarray, pool: Pool, rule: Rule, device: str = "cpu", block: int = 1024
 ) -> pd.DataFrame:
-    """Finds a donor for every utterance and takes its emotions.
+    """Finds a donor for every utterance and transfers its emotions.
 
-    An utterance never gives to itself: the donor of the same corpus and id is left out.
+    An utterance is never its own donor: the donor with the same corpus and id is left out.
 
     Args:
         targets: A manifest.
-        embeddings: (N, D) float32 sentence embeddings of its rows, by the encoder of the pool.
-        pool: From `donor_pool`.
+        embeddings: (N, D) float32 sentence embeddings of its rows, from the encoder of the pool.
+        pool: The result of `donor_pool`.
         rule: The same rule as for the pool.
-        device: Torch's name of the device to search on; the ledger does not depend on it.
-        block: Utterances and donors compared at once; the ledger does not depend on it.
+        device: Torch's name of the device that searches; the ledger does not depend on it.
+        block: Number of utterances, and of donors, compared at once; the ledger does not depend on it.
 
     Returns:
         The ledger: `LEDGER_COLUMNS`, one row per target in the order of the manifest.
 
     Raises:
-        InputError: There is no donor at all, or the embedding of an utterance is all zero or not finite.
+        InputError: There is no donor, or the embedding of an utterance is all zero or not finite.
     """
     if pool.table.empty:
         found = "; ".join(f"{corpus}: {reason} {count}" for corpus, why in pool.skipped.items() for reason, count in why.items())
         raise InputError(
             f"Pseudo labels have no donor ({found or 'no corpus given'}). Give a corpus with emotion labels and a polarity in the"
-            f" split {' or '.join(rule.donor_splits)}, or switch pseudo labels off."
+            f" split {' or '.join(rule.donor_splits)}, or set targets = [] in luigi.cfg, section [pseudo_labels]."
         )
     polarity = polarities(targets, rule)
     index, similarity, tied = _search(targets, _aligned(targets, embeddings), polarity, pool, rule, device, block)
@@ -225,8 +225,8 @@ _DONOR_COLUMNS = {"id": "utterance_id", "corpus": "corpus", "split": "split", "t
 def _search(
     targets: pd.DataFrame, embeddings: np.ndarray, polarity: np.ndarray, pool: Pool, rule: Rule, device: str, block: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Donors (N, k) as rows of the pool, their similarity (N, k) and the number of ties (N,): one search per polarity."""
-    from pipeline.pseudo_labels.neighbours import nearest  # imports torch: see the head of this page
+    """Returns donors (N, k) as rows of the pool, their similarity (N, k) and the number of ties (N,). Searches once per polarity."""
+    from pipeline.pseudo_labels.neighbours import nearest  # imports torch: see the top of this module
 
     k = max(rule.neighbours, 2)  # the runner-up is in the ledger
     index, similarity, tied = np.full((len(targets), k), -1), np.full((len(targets), k), np.nan), np.zeros(len(targets), int)
@@ -235,7 +235,7 @@ def _search(
     )
     for name in POLARITIES:
         rows, donors = np.flatnonzero(polarity == name), np.flatnonzero((pool.table["polarity"] == name).to_numpy())
-        place = np.full(len(pool.table) + 1, -1)  # of a row of the pool among these donors; the last is for -1
+        place = np.full(len(pool.table) + 1, -1)  # row of the pool → its place among these donors; the last is for -1
         place[donors] = np.arange(len(donors))
         wanted = _checked(targets.iloc[rows], embeddings[rows])
         found = nearest(wanted, pool.embeddings[donors], k, rule.tie_tolerance, place[own[rows]], device, block)
@@ -250,7 +250,7 @@ def _abstention(polarity: np.ndarray, donor: np.ndarray, similarity: np.ndarray,
 
 
 def _vote(intensities: np.ndarray, index: np.ndarray, voters: np.ndarray) -> np.ndarray:
-    """(N, 6) intensities from the (M, 6) of donors `index` (N, k), of whom `voters` (N, k) count."""
+    """Returns the intensities (N, 6) that the donors `index` (N, k) vote for, of all donors' (M, 6); only `voters` (N, k) count."""
     having = (intensities[index] > 0) & voters[:, :, None]
     votes = having.sum(axis=1)
     mean = (intensities[index] * having).sum(axis=1) / np.maximum(votes, 1)
@@ -270,12 +270,12 @@ def _aligned(table: pd.DataFrame, embeddings: np.ndarray) -> np.ndarray:
 
 
 def _checked(table: pd.DataFrame, embeddings: np.ndarray) -> np.ndarray:
-    bad = ~np.isfinite(embeddings).all(axis=1) | ~embeddings.any(axis=1)
+    bad = np.asarray(~np.isfinite(embeddings).all(axis=1) | ~embeddings.any(axis=1))
     if bad.any():
         first = table.iloc[int(np.argmax(bad))]
         raise InputError(
-            f"{first['corpus']} utterance {first['utterance_id']!r}: its sentence embedding is all zero or not finite"
-            f" ({int(bad.sum())} of {len(bad)} like it), so it has no cosine. Delete the sentence embeddings of {first['corpus']}"
-            " and run BuildFeatures again."
+            f"{first['corpus']} utterance {first['utterance_id']!r}: its sentence embedding is all zero or not finite, so it has no"
+            f" cosine ({int(bad.sum())} of {len(bad)} utterances). Delete the sentence embeddings of {first['corpus']} and run"
+            " BuildFeatures again."
         )
     return embeddings

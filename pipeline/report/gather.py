@@ -1,29 +1,31 @@
-"""Gathers what a build has made for its report and its summary on the console. How the page looks is in `pipeline.report.page`."""
+"""Gathers the results of a build for its report and for its summary on the console.
+
+The look of the page is in `pipeline.report.page`.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 from collections.abc import Sequence
-from importlib.metadata import version
 
 import pandas as pd
 
 from data.atomic import atomic_path
 from data.feature_store import FeatureStore
 from data.manifest import read_attributes, read_manifest
-from pipeline.explain import Output
-from pipeline.plan import CorpusPlan, FeaturePlan, LedgerPlan, Plan
+from data.packages import installed_version
+from pipeline.plan import CorpusPlan, FeaturePlan, LedgerPlan, Output, Plan
 from pipeline.report.page import BuildReport, CorpusSummary, FeatureSummary, LedgerSummary, render_report
 
 
 def make_report(plan: Plan, computed: Sequence[Output], reused: Sequence[Output], seconds: float) -> None:
-    """Writes the HTML page about everything that the plan names.
+    """Writes the HTML page about all outputs of the plan.
 
     Args:
         computed: The outputs that were missing when the build began.
-        reused: Those that were there.
-        seconds: Since then.
+        reused: The outputs that existed when the build began.
+        seconds: The time since then.
     """
     cache = plan.settings.cache
     report = BuildReport(
@@ -36,19 +38,19 @@ def make_report(plan: Plan, computed: Sequence[Output], reused: Sequence[Output]
         reused=[f"{output.kind} {output.name}" for output in reused],
         cache_dir=str(cache),
         seconds=seconds,
-        version=version("mmolre"),
+        version=installed_version("mmolre") or "not installed",
     )
     with atomic_path(plan.report) as temporary:
         temporary.write_text(render_report(report), encoding="utf-8")
 
 
 def settings_shown(plan: Plan) -> dict[str, object]:
-    """The settings of a build as JSON-able values."""
+    """Returns the settings of a build as JSON-able values."""
     return json.loads(json.dumps(dataclasses.asdict(plan.settings), default=str))
 
 
 def summary(plan: Plan, computed: Sequence[Output], reused: Sequence[Output], seconds: float) -> str:
-    """What a person reads when a build has ended: what was computed, what was reused, where everything is."""
+    """Returns the summary at the end of a build: the outputs that were computed, those that were reused, and where they are."""
     lines = ["", f"BuildFeatures: {_counts(computed, 'computed')}; {_counts(reused, 'reused')}; {seconds:.1f} s"]
     for features in plan.features.values():
         with FeatureStore.open(features.path) as store:

@@ -1,0 +1,11 @@
+"""Versions of installed packages, as files and run folders record them."""
+
+from importlib.metadata import PackageNotFoundError, version
+
+
+def installed_version(package: str) -> str | None:
+    """Returns the version of an installed package, or None if the package is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,44 @@
+"""The build of this process: its plan, the outputs that existed when it began, its progress bar and its clock.
+
+It is made once and inherited by the processes that Luigi forks. The tasks are in `pipeline.tasks`, the plan in `pipeline.plan`.
+"""
+
+from __future__ import annotations
+
+import time
+from functools import cached_property, lru_cache
+
+from data.atomic import remove_strays
+from data.errors import InputError
+from pipeline import config, console, outputs
+from pipeline.plan import Output, Plan, make_plan
+
+
+class Build:
+    """A build, planned from luigi.cfg and the command line."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        settings = config.read_settings()
+        remove_strays(settings.cache)
+        with console.file_bar() as progress:
+            self.plan: Plan = make_plan(settings, progress)
+        self.bar = console.BuildBar()
+
+    @cached_property
+    def at_start(self) -> tuple[list[Output], list[Output]]:
+        """The outputs that were missing and those that existed when this was first read: before the first task runs."""
+        return outputs.survey(self.plan)
+
+    def seconds(self) -> float:
+        """Returns the seconds since the build began."""
+        return time.monotonic() - self._began
+
+
+@lru_cache(maxsize=1)
+def current_build() -> Build:
+    """Returns the build of this process. A mistake in the settings ends the process with one line."""
+    try:
+        return Build()
+    except (InputError, OSError) as error:
+        raise SystemExit(f"error: {error}") from None

@@ -1,0 +1,75 @@
+"""Luigi as a build needs it: defaults for its own settings, a worker that waits for the others, errors of one line, quiet threads.
+
+`install` changes the process. The `luigi` command gets it through `pipeline/__init__.py`. A program that starts a build by itself, with
+`luigi.build`, calls it first. The settings of a build are in `pipeline.config`, its tasks in `pipeline.tasks`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import luigi.worker
+from luigi.configuration import get_config
+
+from pipeline import console
+from pipeline.encoding import devices
+
+_SCHEDULER_KEYS = (
+    "default-scheduler-host", "default_scheduler_host", "default-scheduler-url", "default_scheduler_url", "scheduler_host",
+)  # fmt: skip
+"""Keys of the section [core] that name a central scheduler."""
+
+
+def install() -> None:
+    """Prepares Luigi in this process for a build; a second call changes nothing.
+
+    Must run before Luigi reads the sections [retcode] and [core], and before torch is imported.
+    """
+    _set_defaults()
+    luigi.worker.Worker = PatientWorker  # the class that the command line instantiates; Luigi has no setting for it
+    console.install_one_line_errors("luigi-interface")
+    # Threads that wait by spinning take the cores from whoever else computes on this machine, and from each other: beside one busy
+    # process, encoding was 3 times slower; on a quiet machine it costs 5 %. libgomp reads this once, when torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+class PatientWorker(luigi.worker.Worker):
+    """A worker that stays until the other workers have finished their tasks, and counts their outputs as done.
+
+    Luigi's own worker leaves when no task is left to take, with an exit status that says that the build failed.
+    """
+
+    def _keep_alive(self, response: Any) -> bool:
+        return bool(response.running_tasks)
+
+    def run(self) -> bool:
+        succeeded = super().run()
+        main = self._add_task_history[0][0]
+        if main.complete():
+            self._add_task_history += [(task, "DONE", True) for task in self._scheduled_tasks.values()]
+        else:
+            print(f"error: {main.task_family} has not finished. The next run continues from the files that exist.", file=sys.stderr)
+        return succeeded
+
+
+def _set_defaults() -> None:
+    """Sets Luigi's own settings where the user has set nothing."""
+    config = get_config()
+    defaults = {
+        "core": {"log_level": "WARNING", "no_lock": "true"},
+        "worker": {"check_complete_on_run": "true"},
+        "retcode": {
+            "missing_data": "20", "not_run": "25", "task_failed": "30", "scheduling_error": "35", "unhandled_exception": "40",
+        },
+    }  # fmt: skip
+    asked = any(argument.startswith("--scheduler") for argument in sys.argv)
+    if not asked and not any(config.has_option("core", name) for name in _SCHEDULER_KEYS):
+        defaults["core"]["local_scheduler"] = "true"  # otherwise a build without a central scheduler hangs for a minute, then fails
+    if gpus := devices.count_gpus():
+        defaults["resources"] = {devices.GPU_RESOURCE: str(gpus)}
+    for section, values in defaults.items():
+        for name, value in values.items():
+            if not config.has_option(section, name) and not config.has_option(section, name.replace("_", "-")):
+                config.set(section, name, value)

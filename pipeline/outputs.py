@@ -1,0 +1,62 @@
+"""Finds out which outputs of a plan exist and are whole. A truncated file or a damaged shard counts as missing.
+
+The outputs themselves are listed by `pipeline.plan.Plan.outputs`. Why an output is missing is in `pipeline.explain`.
+"""
+
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+from data.errors import InputError
+from data.feature_store import FeatureStore, is_intact
+from data.manifest import read_attributes
+from pipeline.plan import Output, Plan
+
+
+def needed(plan: Plan) -> Iterator[Output]:
+    """Yields all outputs that a build looks for: shards are needed only while their feature file is missing."""
+    for output in plan.outputs():
+        if output.part_of is None or not exists(output.part_of):
+            yield output
+
+
+def survey(plan: Plan) -> tuple[list[Output], list[Output]]:
+    """Returns the outputs that a build has to make and those that exist."""
+    absent, present = [], []
+    for output in needed(plan):
+        is_there = exists(output.path) if output.part_of is None else shard_is_sound(output.path)
+        (present if is_there else absent).append(output)
+    return absent, present
+
+
+def missing(plan: Plan) -> list[Output]:
+    """Returns the outputs that a build has to make."""
+    return survey(plan)[0]
+
+
+def exists(path: Path) -> bool:
+    """Tells whether an output exists and is whole, without reading all of it."""
+    if not path.is_file():
+        return False
+    if path.suffix == ".h5":
+        return is_intact(path)
+    if path.suffix == ".parquet":
+        try:
+            read_attributes(path)
+        except InputError:
+            return False
+    return True
+
+
+def shard_is_sound(path: Path) -> bool:
+    """Tells whether a shard may be merged: it exists, is whole, and all its checksums match."""
+    if not exists(path):
+        return False
+    state = path.stat()
+    return _checksums_match(path, state.st_mtime_ns, state.st_size)
+
+
+@cache
+def _checksums_match(path: Path, _mtime_ns: int, _size: int) -> bool:
+    with FeatureStore.open(path) as store:
+        return not store.verify()
