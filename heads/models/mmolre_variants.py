@@ -1,95 +1,43 @@
-"""Other mixture designs in UniTSE's place: MMoLRE's family of heads, one subclass each. The designs are in `heads.models.mixtures`."""
+"""Heads of MMoLRE's family with another mixture in UniTSE's place: one head per mixture of `heads.models.mixtures`, all else equal.
 
-from dataclasses import dataclass, field
+The family itself, MMoLRE and the ablations without a mixture are in `heads.models.mmolre`. A new mixture needs one line here and one in
+`heads.models.registry`.
+"""
 
-from heads.models.mixtures.demt import DeMT, DeMTOptions
-from heads.models.mixtures.mlore import MLoRE, MLoREOptions
-from heads.models.mixtures.mmoe import MMoE, MMoEOptions
-from heads.models.mixtures.mod_squad import ModSquad, ModSquadOptions
-from heads.models.mixtures.ple import PLE, PLEOptions
-from heads.models.mixtures.standard import StandardMoE, StandardMoEOptions
+from dataclasses import field, make_dataclass
+
+from heads.models.mixtures.base import Mixture
+from heads.models.mixtures.demt import DeMT
+from heads.models.mixtures.mlore import MLoRE
+from heads.models.mixtures.mmoe import MMoE
+from heads.models.mixtures.mod_squad import ModSquad
+from heads.models.mixtures.ple import PLE
+from heads.models.mixtures.standard import StandardMoE
 from heads.models.mmolre import FamilyOptions, FusionHead
 
 
-@dataclass(frozen=True, kw_only=True)
-class StandardMoEHeadOptions(FamilyOptions):
-    """Options of `StandardMoEHead`."""
+def mixture_head(mixture: type[Mixture]) -> type[FusionHead]:
+    """Make the head of MMoLRE's family that has `mixture` in UniTSE's place.
 
-    mixture: StandardMoEOptions = field(default_factory=StandardMoEOptions)
-
-
-class StandardMoEHead(FusionHead):
-    """The standard MoE: full-rank experts in UniTSE's place."""
-
-    Options = StandardMoEHeadOptions
-    mixture = StandardMoE
-
-
-@dataclass(frozen=True, kw_only=True)
-class MMoEHeadOptions(FamilyOptions):
-    """Options of `MMoEHead`."""
-
-    mixture: MMoEOptions = field(default_factory=MMoEOptions)
+    The head is named after the mixture, `<mixture>Head`, and has to be assigned to that name here: pickle finds it and its options by
+    name. Its options are those of the family and, under `mixture`, those of the mixture.
+    """
+    name = f"{mixture.__name__}Head"
+    options = make_dataclass(
+        "Options",
+        [("mixture", mixture.Options, field(default_factory=mixture.Options))],
+        bases=(FamilyOptions,),
+        namespace={"__doc__": f"Options of `{name}`.", "__module__": __name__, "__qualname__": f"{name}.Options"},
+        frozen=True,
+        kw_only=True,
+    )
+    body = {"__doc__": f"{mixture.__name__} in UniTSE's place.", "__module__": __name__, "Options": options, "mixture": mixture}
+    return type(name, (FusionHead,), body)
 
 
-class MMoEHead(FusionHead):
-    """MMoE in UniTSE's place."""
-
-    Options = MMoEHeadOptions
-    mixture = MMoE
-
-
-@dataclass(frozen=True, kw_only=True)
-class PLEHeadOptions(FamilyOptions):
-    """Options of `PLEHead`."""
-
-    mixture: PLEOptions = field(default_factory=PLEOptions)
-
-
-class PLEHead(FusionHead):
-    """PLE in UniTSE's place."""
-
-    Options = PLEHeadOptions
-    mixture = PLE
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModSquadHeadOptions(FamilyOptions):
-    """Options of `ModSquadHead`."""
-
-    mixture: ModSquadOptions = field(default_factory=ModSquadOptions)
-
-
-class ModSquadHead(FusionHead):
-    """Mod-Squad in UniTSE's place."""
-
-    Options = ModSquadHeadOptions
-    mixture = ModSquad
-
-
-@dataclass(frozen=True, kw_only=True)
-class MLoREHeadOptions(FamilyOptions):
-    """Options of `MLoREHead`."""
-
-    mixture: MLoREOptions = field(default_factory=MLoREOptions)
-
-
-class MLoREHead(FusionHead):
-    """MLoRE in UniTSE's place."""
-
-    Options = MLoREHeadOptions
-    mixture = MLoRE
-
-
-@dataclass(frozen=True, kw_only=True)
-class DeMTHeadOptions(FamilyOptions):
-    """Options of `DeMTHead`."""
-
-    mixture: DeMTOptions = field(default_factory=DeMTOptions)
-
-
-class DeMTHead(FusionHead):
-    """DeMT's cross-task attention in UniTSE's place."""
-
-    Options = DeMTHeadOptions
-    mixture = DeMT
+StandardMoEHead = mixture_head(StandardMoE)
+MMoEHead = mixture_head(MMoE)
+PLEHead = mixture_head(PLE)
+ModSquadHead = mixture_head(ModSquad)
+MLoREHead = mixture_head(MLoRE)
+DeMTHead = mixture_head(DeMT)

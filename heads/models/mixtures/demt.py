@@ -30,6 +30,8 @@ class DeMTOptions:
 class DeMT(Mixture):
     """Blocks of a mixer per task and attention between the tasks."""
 
+    Options = DeMTOptions
+
     def __init__(self, options: DeMTOptions, dim: int, tasks: tuple[str, ...]) -> None:
         """Raises InputError when options do not fit together."""
         super().__init__()

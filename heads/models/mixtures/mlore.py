@@ -38,6 +38,8 @@ class MLoREOptions:
 class MLoRE(Mixture):
     """Blocks of low-rank experts on task-specific inputs."""
 
+    Options = MLoREOptions
+
     def __init__(self, options: MLoREOptions, dim: int, tasks: tuple[str, ...]) -> None:
         """Raises InputError when options do not fit together."""
         super().__init__()

@@ -30,6 +30,8 @@ class MMoEOptions:
 class MMoE(Mixture):
     """h^τ = Σ_n softmax(g^τ(x))_n f_n(x) for each task τ."""
 
+    Options = MMoEOptions
+
     def __init__(self, options: MMoEOptions, dim: int, tasks: tuple[str, ...]) -> None:
         """Raises InputError when options do not fit together."""
         super().__init__()

@@ -35,6 +35,8 @@ class ModSquadOptions:
 class ModSquad(Mixture):
     """Blocks of LayerNorm and a mixture of feed-forward experts, added to their input."""
 
+    Options = ModSquadOptions
+
     def __init__(self, options: ModSquadOptions, dim: int, tasks: tuple[str, ...]) -> None:
         """Raises InputError when options do not fit together."""
         super().__init__()

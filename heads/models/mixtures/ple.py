@@ -34,6 +34,8 @@ class PLE(Mixture):
     The routing has a task's gates of the shared experts; what is left to 1 is for its own.
     """
 
+    Options = PLEOptions
+
     def __init__(self, options: PLEOptions, dim: int, tasks: tuple[str, ...]) -> None:
         """Raises InputError when options do not fit together."""
         super().__init__()

@@ -25,6 +25,8 @@ class StandardMoEOptions(BlockOptions):
 class StandardMoE(UniTSE):
     """UniTSE with experts of full rank."""
 
+    Options = StandardMoEOptions
+
     def __init__(self, options: StandardMoEOptions, dim: int, tasks: tuple[str, ...]) -> None:
         """Raises InputError when options do not fit together."""
         super().__init__(options.unitse(dim), dim, tasks)

@@ -50,6 +50,8 @@ class UniTSEOptions(BlockOptions):
 class UniTSE(Mixture):
     """Blocks of shared experts that each task weighs in its own way, plus one expert of its own."""
 
+    Options = UniTSEOptions
+
     def __init__(self, options: UniTSEOptions, dim: int, tasks: tuple[str, ...]) -> None:
         super().__init__()
         self.tasks, self.balance = tasks, options.balance
