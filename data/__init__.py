@@ -1,5 +1,13 @@
-"""What an utterance is, on disk and in memory.
+"""Utterances on disk and in memory: labels, manifests, feature files, and the tensors that are made of them.
 
-Here live the schema and labels of utterances, the corpus readers, the decoding of their media, the manifest and the HDF5 feature
-store. What computes features lives in `pipeline`, what learns from them in `heads`; nothing here imports either.
+The modules of this folder hold the schema and the labels of utterances, the decoding of media, and the files of a cache (manifest,
+feature file, index). `data.corpora` reads public corpora, `data.interchange` reads and writes the files of other tools,
+`data.sample` holds the bundled corpora, and `python -m data` shows and checks all of them.
+
+Not here: `pipeline` computes features, `heads` trains on them. Nothing here imports either of them.
 """
+
+from data.errors import InputError
+from data.labels import EMOTIONS, POLARITIES, SENTIMENT_RANGE
+
+__all__ = ["EMOTIONS", "POLARITIES", "SENTIMENT_RANGE", "InputError"]

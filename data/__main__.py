@@ -1,6 +1,7 @@
-"""`python -m data`: look at a corpus before it is encoded and at feature files and tables after; exchange features with other tools.
+"""The command line `python -m data`: examine corpora, feature files and tables, and exchange features with other tools.
 
-Each command is one function here; what it finds out comes from the modules of this package.
+Each command is one function here that prints what other modules of this package find out. The commands `doctor`, `export` and
+`import` declare their own arguments, in `data.doctor` and `data.interchange.commands`.
 """
 
 import argparse
@@ -19,26 +20,26 @@ from data.interchange import commands as interchange
 from data.manifest import PARQUET_SIGNATURE, summarise
 
 _EXAMPLES = """examples:
-  python -m data doctor ~/corpora/MOSI      what is in a corpus, and what is wrong with it, before any encoder runs
-  python -m data info cache/features/X.h5   how many utterances, how wide, made by what
-  python -m data verify cache               read every feature file below cache/ and compare its checksums
+  python -m data doctor ~/corpora/MOSI      check a corpus before any encoder runs
+  python -m data info cache/features/X.h5   show the number of utterances, the width and the encoder of a feature file
+  python -m data verify cache               compare the checksums of every feature file below cache/
   python -m data export cache mosi --format mmsa --out mosi.pkl
-                                            the features and labels of a corpus as a file for MMSA
+                                            write the features and labels of a corpus as a file for MMSA
   python -m data import mosi.pkl --format mmsa --cache cache-mmsa --corpus mosi-mmsa
-                                            the other way: heads train on features of MMSA
+                                            read such a file into a cache, so that heads can train on it
 
-exit status: 0 all is well, 1 something is damaged or cannot be used, 2 the command could not be carried out, 130 interrupted
+exit status: 0 no problem, 1 something is damaged or cannot be used, 2 the command failed, 130 interrupted
 """
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs one command and returns the exit status."""
+    """Run one command and return the exit status."""
     args = _parser().parse_args(argv)
     try:
         status = args.run(args)
         sys.stdout.flush()
         return status
-    except BrokenPipeError:  # the reader, `head` for one, has seen enough; Python's own flush at exit must not find the pipe
+    except BrokenPipeError:  # the reader (such as `head`) closed the pipe; Python's flush at exit must not write to it again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (InputError, OSError) as error:
@@ -48,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: not enough memory. {error}".rstrip(), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("Interrupted. Nothing half-written is left.", file=sys.stderr)
+        print("Interrupted. No incomplete file is left behind.", file=sys.stderr)
         return 130
 
 
@@ -56,29 +57,32 @@ def _parser() -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
         prog="python -m data",
-        description="Look at corpora, feature files and tables; exchange features with other tools.",
+        description="Examine corpora, feature files and tables; exchange features with other tools.",
         epilog=_EXAMPLES,
         formatter_class=raw,
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    words = "Prints utterances, rows, width, type and provenance of a feature file, or columns and facts of a table. Reads no values."
-    info = commands.add_parser("info", help="say what a feature file, manifest or ledger holds; reads no values", description=words)
-    info.add_argument("file", type=Path, metavar="FILE", help="a feature file (.h5), or a manifest or ledger (.parquet)")
+    words = (
+        "Print the number of utterances and rows, the width, type and provenance of a feature file, or the columns and attributes of"
+        " a table. The values are not read."
+    )
+    info = commands.add_parser("info", help="show what a feature file or a table holds, without reading its values", description=words)
+    info.add_argument(
+        "file", type=Path, metavar="FILE", help="a feature file (.h5), or a manifest or a table of pseudo-labels (.parquet)"
+    )
     info.add_argument("--json", action="store_true", help="print one JSON object")
     info.set_defaults(run=_info)
 
-    words = "Reads feature files as a whole and names the utterances whose values are not those that were written (exit status 1)."
-    verify = commands.add_parser(
-        "verify", help="read feature files as a whole and name the utterances that are damaged", description=words
+    words = "Read whole feature files and list the utterances whose values differ from those that were written (exit status 1)."
+    verify = commands.add_parser("verify", help="read whole feature files and list the damaged utterances", description=words)
+    verify.add_argument(
+        "path", type=Path, metavar="FILE|CACHE", help="a feature file, or a folder with feature files (.h5) at any depth"
     )
-    verify.add_argument("path", type=Path, metavar="FILE|CACHE", help="a feature file, or a folder with feature files (.h5) below it")
     verify.set_defaults(run=_verify)
 
-    words = "Reads a corpus as a build would, but for the encoders: what is in it, what is wrong with it, and what is left out."
-    examine = commands.add_parser(
-        "doctor", help="say what is in a corpus and what is wrong with it, before any encoder runs", description=words
-    )
+    words = "Read a corpus and decode its media as a build would, without running an encoder, and print its contents and its problems."
+    examine = commands.add_parser("doctor", help="check a corpus before any encoder runs", description=words)
     doctor.add_arguments(examine)
     examine.set_defaults(run=doctor.run)
 
@@ -154,7 +158,7 @@ def _is_hidden(path: Path) -> bool:
 
 
 def _report(path: Path, problems: Iterator[str]) -> bool:
-    """Prints the problems of one file as they are found; whether there were any."""
+    """Print the problems of one file as they are found, and return True if there were any."""
     first = next(problems, None)
     if first is None:
         print(f"ok       {path}", flush=True)
@@ -177,7 +181,7 @@ def _problems(path: Path) -> Iterator[str]:
 
 
 def _problems_in_folder(path: Path) -> Iterator[str]:
-    """Like `_problems`; in a cache, a file that is no feature file is damage too."""
+    """Yield the problems of a file in a cache, where a file of another kind counts as damaged, too."""
     try:
         yield from _problems(path)
     except InputError as error:

@@ -1,7 +1,7 @@
-"""Files and folders appear complete or not at all: written under a temporary name, flushed to disk, renamed.
+"""Files and folders that appear complete or not at all: written under a temporary name, flushed to disk, then renamed.
 
-Temporary names say which process of which machine writes them, so that the next run can tell the stray files of a killed process
-from those of a living one.
+A temporary name holds the machine and the process that writes it, so that a later run can tell the files of a killed process from
+those of a running one.
 """
 
 import contextlib
@@ -15,14 +15,14 @@ from pathlib import Path
 
 _STRAY = re.compile(r"^\..+\.tmp~(?P<host>[^~]+)~(?P<pid>\d+)$")
 _FOREIGN_AGE_S = 24 * 3600
-"""After this long without a write, another machine's temporary file counts as abandoned: its process cannot be asked."""
+"""Age in seconds from which another machine's temporary file counts as abandoned. Its process cannot be checked from here."""
 
 
 @contextlib.contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
-    """Yields a temporary path beside `target`; on success it is flushed and renamed to `target`, on failure removed.
+    """Yield a temporary path beside `target`. On success it is flushed and renamed to `target`; on failure it is removed.
 
-    The parent folder is made if need be. A reader sees the old file or the new one, never a part.
+    The parent folder is created if it is missing. A reader sees the old file or the new one, never a part of it.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary(target)
@@ -39,19 +39,22 @@ def atomic_path(target: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def atomic_folder(target: Path) -> Iterator[Path]:
-    """Like `atomic_path`, for a folder that is not there yet, or is empty: yields an empty one beside it to be filled."""
+    """Yield an empty folder beside `target` to be filled, and rename it to `target`, which must be missing or empty.
+
+    Failures are handled as in `atomic_path`.
+    """
     with temporary_folder(target) as temporary, _named(target):
         yield temporary
-        os.sync()  # one call for all files that are in it
+        os.sync()  # one call flushes all files of the folder
         os.replace(temporary, target)
     _flush(target.parent)
 
 
 @contextlib.contextmanager
 def temporary_folder(target: Path) -> Iterator[Path]:
-    """Yields a new folder beside `target`, and removes it in the end with what is in it."""
+    """Yield a new folder beside `target`, and remove it with its content at the end."""
     temporary = _temporary(target)
-    shutil.rmtree(temporary, ignore_errors=True)  # of a killed process that had our number
+    shutil.rmtree(temporary, ignore_errors=True)  # left by a killed process that had this process's id
     temporary.mkdir(parents=True)
     try:
         yield temporary
@@ -60,8 +63,10 @@ def temporary_folder(target: Path) -> Iterator[Path]:
 
 
 def remove_strays(folder: Path) -> list[Path]:
-    """Removes temporary files and folders below `folder` whose writer is gone, and returns them."""
-    found = (Path(place, name) for place, folders, files in os.walk(folder) for name in (*folders, *files))  # passes over what is gone
+    """Remove the temporary files and folders below `folder` whose writing process has ended, and return their paths."""
+    found = (
+        Path(place, name) for place, folders, files in os.walk(folder) for name in (*folders, *files)
+    )  # skips files that vanish meanwhile
     strays = [path for path in found if _is_stray(path)]
     for path in strays:
         if path.is_dir():
@@ -77,7 +82,7 @@ def _temporary(target: Path) -> Path:
 
 @contextlib.contextmanager
 def _named(target: Path) -> Iterator[None]:
-    """An OSError that names no file, as that of a full disk, names `target`."""
+    """Add the name `target` to an OSError that names no file, such as that of a full disk."""
     try:
         yield
     except OSError as error:
@@ -102,14 +107,14 @@ def _is_stray(path: Path) -> bool:
         return not _alive(int(match["pid"]))
     try:
         return time.time() - path.stat().st_mtime > _FOREIGN_AGE_S
-    except FileNotFoundError:  # its writer has just finished
+    except FileNotFoundError:  # its writer has just renamed it
         return False
 
 
 def _alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):  # a number that no process can have
+    except (ProcessLookupError, OverflowError):  # OverflowError: no process can have this id
         return False
     except PermissionError:
         return True

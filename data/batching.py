@@ -1,8 +1,8 @@
-"""Plans of an epoch: which utterances stand together in which batch, as lists of rows. `data.tensors` makes the batches.
+"""Batch plans of an epoch: lists of rows, one list for each batch. `data.tensors` turns them into tensors.
 
-Every plan has each row that it was given exactly once. `smallest` is for heads whose losses need company (batch statistics, pairs):
-a last batch of fewer is merged into the one before, so that nothing is dropped; a plan of one batch stays as small as it is. It is at
-most the batch size.
+Every plan contains each given row exactly once. `smallest` is for heads whose losses need other clips in the batch (batch statistics,
+pairs): a last batch with fewer rows is merged into the one before it, so that no row is dropped. A plan of a single batch stays as
+small as it is. `smallest` must not exceed the batch size.
 """
 
 from collections.abc import Sequence
@@ -14,20 +14,20 @@ T = TypeVar("T", np.ndarray, Sequence)
 
 
 class DialogueRows(NamedTuple):
-    """A batch of whole videos."""
+    """The rows of a batch of whole videos."""
 
     rows: np.ndarray  # (B,) int64, video by video, clips in the order of their position
     layout: np.ndarray  # (V, L) int64, positions in `rows`; -1 = padding
 
 
 def shuffled(rows: np.ndarray, batch_size: int, generator: np.random.Generator, smallest: int = 1) -> list[np.ndarray]:
-    """Random batches.
+    """Return random batches.
 
     Args:
         rows: (n,) int64.
-        batch_size: Rows of a batch; the last one may have fewer or, with `smallest`, more.
-        generator: Decides the order.
-        smallest: See the head of this page.
+        batch_size: Rows in a batch. The last one may have fewer or, with `smallest`, more.
+        generator: Random numbers for the order.
+        smallest: See the module's docstring.
     """
     return _cut(generator.permutation(rows), batch_size, smallest)
 
@@ -41,19 +41,19 @@ def of_like_lengths(
     window: int = 16,
     smallest: int = 1,
 ) -> list[np.ndarray]:
-    """Random batches of rows that are about as long, so that little is padding.
+    """Return random batches of rows of similar length, which need little padding.
 
-    The rows are shuffled, sorted by length within windows of so many batches, and cut; the batches are shuffled in turn.
+    The rows are shuffled, sorted by length within windows of several batches, and cut into batches, which are shuffled in turn.
 
     Args:
         rows: (n,) int64.
-        lengths: (N,) cost of every row of the corpus, e.g. its frames; indexed by row.
+        lengths: (N,) cost of every row of the corpus, e.g. its number of frames; indexed by row.
         batch_size: As in `shuffled`.
-        generator: Decides which rows stand together.
-        schedule: Decides when short and when long batches come. Runs that have it in common have batches of about the same length
-            at the same time, whatever is in them.
-        window: Batches in a window: 1 is `shuffled`, more is less random and less padding.
-        smallest: See the head of this page.
+        generator: Random numbers that decide which rows share a batch.
+        schedule: Random numbers for the order of the batches. Runs that share it have batches of about the same length at the same
+            time, whatever rows these hold.
+        window: Batches in a window. 1 is the same as `shuffled`; larger windows are less random and need less padding.
+        smallest: See the module's docstring.
     """
     windows = _cut(generator.permutation(rows), batch_size * window)
     ordered = [part[np.argsort(lengths[part], kind="stable")] for part in windows]
@@ -62,9 +62,9 @@ def of_like_lengths(
 
 
 def in_order(rows: np.ndarray, lengths: np.ndarray, batch_size: int, smallest: int = 1) -> list[np.ndarray]:
-    """Batches for evaluation, the longest rows first: little padding, and what does not fit into memory fails at once.
+    """Return batches for evaluation, the longest rows first: they need little padding, and a lack of memory shows at once.
 
-    Args: as in `of_like_lengths`.
+    The arguments are those of `of_like_lengths`.
     """
     return _cut(rows[np.argsort(-lengths[rows], kind="stable")], batch_size, smallest)
 
@@ -77,15 +77,15 @@ def dialogues(
     generator: np.random.Generator | None = None,
     smallest: int = 1,
 ) -> list[DialogueRows]:
-    """Batches of whole videos. Clips that are not among `rows` are left out, and their neighbours become adjacent.
+    """Return batches of whole videos. Clips that are not among `rows` are left out, and their neighbours become adjacent.
 
     Args:
         videos: (N,) video of every row of the corpus, such as `data.targets.Targets.dialogue`.
         positions: (N,) int64 order inside the video.
         rows: (n,) int64.
         videos_per_batch: V.
-        generator: Decides the order of the videos; None leaves them in the order in which `rows` has them.
-        smallest: See the head of this page; counts videos.
+        generator: Random numbers for the order of the videos; None keeps the order in which `rows` has them.
+        smallest: See the module's docstring; counts videos here.
     """
     _, first, video = np.unique(videos[rows], return_index=True, return_inverse=True)
     ordered = np.lexsort((positions[rows], video))

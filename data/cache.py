@@ -1,11 +1,12 @@
-"""The index of a cache: which manifest, feature files and ledger the last build left for each corpus.
+"""The index of a cache: the manifest, the feature files and the pseudo-labels of each corpus.
 
-What is in those files is for their own readers: `data.manifest`, `data.feature_store`, `data.targets`. The index is JSON, its paths
-are relative to the cache, so that a cache can be moved or copied:
+The index is a JSON file. Its paths are relative to the cache, so that a cache can be moved or copied:
 
     {"version": 1,
      "corpora": {"mosi": {"manifest": "…", "features": {"text": "…", "audio": "…"}, "pseudo_labels": "…" (if there are any)}},
      "report": "…" (if a build made one)}
+
+The files themselves are read by `data.manifest`, `data.feature_store` and `data.targets`. `pipeline` writes the index of a build.
 """
 
 import json
@@ -34,10 +35,10 @@ class CachedCorpus:
     name: str
     manifest: Path
     features: Mapping[str, Path]  # modality → feature file
-    pseudo_labels: Path | None  # the ledger; None if none was asked for
+    pseudo_labels: Path | None  # the ledger: a table of pseudo-labels with their donors; None if the corpus has none
 
     def files(self) -> Iterator[tuple[str, Path]]:
-        """What each file is, and its path."""
+        """Yield a description and the path of each file."""
         yield "manifest", self.manifest
         yield from ((f"{modality} features", path) for modality, path in self.features.items())
         if self.pseudo_labels is not None:
@@ -45,19 +46,19 @@ class CachedCorpus:
 
 
 def read_cache(folder: Path) -> dict[str, CachedCorpus]:
-    """Reads the index of a cache; the files that it names are not looked at.
+    """Read the index of a cache. The files that it names are not opened.
 
     Returns:
-        Name → corpus, in the order of the index.
+        Name of a corpus → its files, in the order of the index.
 
     Raises:
         InputError: The folder or its index is missing, or the index is damaged or of a newer version.
     """
     path = folder / INDEX
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder, expected a cache. Run BuildFeatures, or give the folder in which it wrote.")
+        raise InputError(f"{folder}: no such folder, expected a cache. Run BuildFeatures, or give the folder that it wrote to.")
     if not path.is_file():
-        raise InputError(f"{folder}: not a cache: it has no {INDEX}. Run BuildFeatures, which writes it when a build is complete.")
+        raise InputError(f"{folder}: not a cache: it has no {INDEX}. Run BuildFeatures, which writes this file at the end of a build.")
     try:
         index = json.loads(path.read_text(encoding="utf-8"))
         version = index["version"]
@@ -65,15 +66,17 @@ def read_cache(folder: Path) -> dict[str, CachedCorpus]:
             return {name: _corpus(folder, name, entry) for name, entry in index["corpora"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f"{type(error).__name__}: {error}"
-        raise InputError(f"{path}: damaged ({reason}). Run BuildFeatures again: it rewrites the index and keeps the rest.") from error
+        raise InputError(
+            f"{path}: damaged ({reason}). Run BuildFeatures again: it rewrites the index and keeps all other files."
+        ) from error
     raise InputError(f"{path}: index of version {version}; this program reads up to {VERSION}. Install a newer one.")
 
 
 def open_corpus(folder: Path, name: str) -> CachedCorpus:
-    """Finds one corpus in a cache. The files of the others may be absent, as where only a part of a cache was copied.
+    """Find one corpus in a cache. The files of other corpora may be missing, because a part of a cache can be copied.
 
     Raises:
-        InputError: As `read_cache`; there is no such corpus; one of its files is missing.
+        InputError: The index cannot be read (see `read_cache`), it has no such corpus, or a file of the corpus is missing.
     """
     corpus = lookup(read_cache(folder), name, "corpus")
     for kind, path in corpus.files():
@@ -85,24 +88,24 @@ def open_corpus(folder: Path, name: str) -> CachedCorpus:
 
 
 def index_content(folder: Path, corpora: Iterable[CachedCorpus], report: Path) -> dict[str, Any]:
-    """What the index of the cache `folder` holds for these corpora."""
+    """Return the content of the index of the cache `folder` for these corpora."""
     entries = {corpus.name: _entry(folder, corpus) for corpus in corpora}
     return {"version": VERSION, "corpora": entries, "report": report.relative_to(folder).as_posix()}
 
 
 def add_corpus(folder: Path, corpus: CachedCorpus, staging: Path | None = None) -> None:
-    """Adds a corpus that no build has made to the index of a cache; the index is made if need be.
+    """Add a corpus that was not built here to the index of a cache, which is created if it is missing.
 
-    Several processes may add theirs at the same time.
+    Several processes may add corpora at the same time.
 
     Args:
         folder: The cache.
-        corpus: Its files lie below `folder`.
-        staging: Where the files are until now, if not there: a folder of the same file system, of which they take the place that
-            they are to have in `folder`.
+        corpus: A corpus whose paths lie below `folder`.
+        staging: A folder of the same file system that holds the files until now, at the same relative paths; they are moved into
+            `folder`. None if they are there already.
 
     Raises:
-        InputError: As `expect_no_corpus`.
+        InputError: The cache has a corpus of this name, or its index is damaged.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / _LOCK):
@@ -117,9 +120,9 @@ def add_corpus(folder: Path, corpus: CachedCorpus, staging: Path | None = None) 
 
 
 def expect_no_corpus(folder: Path, name: str) -> None:
-    """Raises InputError if the cache `folder`, which may not exist yet, has a corpus of this name or a damaged index."""
+    """Raise InputError if the cache `folder`, which may not exist yet, has a corpus of this name or a damaged index."""
     if (folder / INDEX).is_file() and name in read_cache(folder):
-        raise InputError(f"{folder}: there is a corpus {name!r} in this cache already. Choose another name or another cache.")
+        raise InputError(f"{folder}: this cache already has a corpus {name!r}. Choose another name or another cache.")
 
 
 def _move(corpus: CachedCorpus, staging: Path, folder: Path) -> None:

@@ -1,17 +1,18 @@
-"""Whether a media file was cut off, told from the structure of its container. Decoding is in `data.media`.
+"""Truncated media files, detected from the structure of their container. `data.media` decodes media.
 
-ffmpeg decodes what is left of a cut file without a word, so the sizes that the container writes down are compared with the file:
+ffmpeg decodes the rest of a truncated file without an error. The sizes that the container states are therefore compared with the file:
 
-| container | is cut if the file ends inside |
+| container | is truncated if the file ends inside |
 |---|---|
 | wav, avi | the `data` chunk or the `movi` list |
 | mp4, m4a, mov | a `moov`, `mdat` or `moof` box |
 | mkv, webm | the segment |
 | ogg, opus | the last page |
 
-Where a header counts samples (flac, ogg, mp3 with a Xing or VBRI frame), `data.media` also compares that with what was decoded.
-Not told, because nothing in the file says how long it was: cut mp3 without such a frame, aac, ac3 and mpeg-ts (unless cut inside
-a frame, which does not decode); sizes left open by a program that wrote into a pipe; an ogg cut exactly between two pages.
+Where a header counts samples (flac, ogg, mp3 with a Xing or VBRI frame), `data.media` also compares that count with the decoded
+samples. Some truncated files cannot be detected, because nothing in them states their length: mp3 without such a frame, aac, ac3 and
+mpeg-ts (unless they end inside a frame, which does not decode); files whose sizes were left open by a program that wrote into a pipe;
+and ogg files that end exactly between two pages.
 
 Sources: RIFF (Microsoft/IBM 1991), ISO/IEC 14496-12, RFC 8794 and 9559 (Matroska), RFC 3533 (Ogg), RFC 9639 (FLAC).
 """
@@ -21,23 +22,23 @@ from pathlib import Path
 from typing import BinaryIO
 
 _SLACK_BYTES = 64
-"""Writers that count their header into the chunk are off by up to this; it is 2 ms of 16 kHz."""
+"""Largest error of writers that count their header as part of the chunk: 2 ms of audio at 16 kHz."""
 
 _OPEN_RIFF_BYTES = 0x7FFF0000
-"""From this size on (0x7ffff000, 0x7fffffff, 0xffffffff) a RIFF size stands for "not known yet"."""
+"""Smallest RIFF size that means "not known yet" (0x7ffff000, 0x7fffffff, 0xffffffff)."""
 
 _OGG_PAGE_BYTES = 65_307
 
 
 def cut_short(path: Path, head: bytes) -> str:
-    """Says what is missing at the end of a media file.
+    """Describe what is missing at the end of a media file.
 
     Args:
         path: The file.
-        head: Its first bytes, at least 64 if it has as many.
+        head: Its first bytes, at least 64 of them unless the file is shorter.
 
     Returns:
-        "its data chunk ends 5120 bytes after the file" and the like; empty if nothing is known to be missing.
+        A phrase such as "its data chunk ends 5120 bytes after the file"; empty if nothing is known to be missing.
     """
     size = os.path.getsize(path)
     with path.open("rb") as file:
@@ -56,15 +57,15 @@ def cut_short(path: Path, head: bytes) -> str:
 
 
 def is_riff(head: bytes) -> bool:
-    """Whether these first bytes of a file are those of a wav or avi."""
+    """Return True if the first bytes of a file are those of a wav or avi file."""
     return head.startswith(b"RIFF") and head[8:12] in (b"WAVE", b"AVI ")
 
 
 def counts_samples(head: bytes) -> bool:
-    """Whether the duration that ffmpeg reports was counted by whoever wrote the file, not estimated from its size.
+    """Return True if the duration that ffmpeg reports was counted by the file's writer, not estimated from the file's size.
 
     Args:
-        head: The first bytes of the file, after an ID3 tag if it has one.
+        head: The first bytes of the file, after its ID3 tag if it has one.
     """
     if head.startswith(b"fLaC"):
         return int.from_bytes(head[21:26], "big") & 0xF_FFFF_FFFF > 0  # 36 bits of STREAMINFO
@@ -72,7 +73,7 @@ def counts_samples(head: bytes) -> bool:
 
 
 def after_id3(path: Path, head: bytes) -> bytes:
-    """The first bytes behind an ID3v2 tag; `head` itself if the file does not begin with one."""
+    """Return the first bytes after an ID3v2 tag; `head` itself if the file does not begin with one."""
     if not head.startswith(b"ID3") or len(head) < 10:
         return head
     size = sum((byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
@@ -104,7 +105,7 @@ def _iso_end(file: BinaryIO, size: int) -> tuple[str, int]:
         length, name = int.from_bytes(header[:4], "big"), header[4:8]
         if length == 1:
             length = int.from_bytes(header[8:16], "big")
-        if length < 8:  # 0: to the end of the file, whatever that is
+        if length < 8:  # 0 means: to the end of the file
             break
         at += length
         if at > size and name in (b"moov", b"mdat", b"moof"):
@@ -113,7 +114,7 @@ def _iso_end(file: BinaryIO, size: int) -> tuple[str, int]:
 
 
 def _matroska_end(head: bytes) -> int:
-    """Where the segment behind the EBML header ends; 0 if that is left open."""
+    """Return the end of the segment after the EBML header; 0 if its size is left open."""
     length, at = _ebml_size(head, 4)
     at += length
     if head[at : at + 4] != b"\x18\x53\x80\x67":
@@ -124,7 +125,7 @@ def _matroska_end(head: bytes) -> int:
 
 
 def _ebml_size(head: bytes, at: int) -> tuple[int, int]:
-    """A number of variable width at `at`, and where it ends."""
+    """Read a number of variable width at `at`; return it and the position after it."""
     if at >= len(head) or head[at] == 0:
         return 0, at + 1
     width = 9 - head[at].bit_length()

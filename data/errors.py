@@ -1,9 +1,9 @@
-"""The one exception for whatever a user can cause: a wrong path, a broken file, a misspelt setting."""
+"""The exception for all mistakes that a user can make: a wrong path, a broken file, a misspelt setting."""
 
 
 class InputError(ValueError):
-    """Something the user gave cannot be used.
+    """A file, a path or a setting of the user cannot be used.
 
-    The text is the whole message: what, which value, what is allowed, what to do. Command lines print it without a traceback
-    and end with a status that is not 0. Mistakes in our own code are never reported with it.
+    The text is the whole message: the thing, its value, the allowed values, and what to do. Command lines print it without a
+    traceback and end with a status other than 0. Bugs in this program are never reported with it.
     """

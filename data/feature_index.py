@@ -1,6 +1,6 @@
-"""Everything in a feature file but the values themselves: its rules, its checksum, reading and writing it.
+"""The index of a feature file: everything but the values. Its rules, its checksum, and how it is read and written.
 
-The format is specified in `data.feature_store`, which is what other modules use.
+`data.feature_store` specifies the format and reads the values; other modules use that module.
 """
 
 import json
@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import h5py
 import numpy as np
@@ -24,12 +24,12 @@ _OWN_ATTRIBUTES = ("format", "version", "index_checksum")
 
 
 class DamagedFileError(InputError):
-    """A feature file that was whole once: truncated, or its structure does not hold."""
+    """A feature file is truncated, or its parts contradict each other."""
 
 
 @dataclass(frozen=True)
 class FeatureIndex:
-    """What a feature file says about its N utterances."""
+    """The ids, positions and checksums of the N utterances of a feature file, and its attributes."""
 
     ids: tuple[str, ...]
     offsets: np.ndarray  # (N + 1,) int64
@@ -39,11 +39,11 @@ class FeatureIndex:
 
     @classmethod
     def of(cls, path: Path, ids: Sequence[str], lengths: Sequence[int], sources: Sequence[str], attributes: Mapping[str, Any]) -> Self:
-        """An index for a new file, its checksums still 0.
+        """Return the index of a new file, in which all checksums are still 0.
 
         Raises:
-            InputError: An id is empty, repeated or cannot be stored; a length is below 1.
-            ValueError: The arguments do not fit together, or an attribute has a name of the format's own.
+            InputError: An id is empty, repeated or cannot be stored, or a length is below 1.
+            ValueError: The arguments differ in length, or an attribute has a name that the format reserves.
         """
         if not len(ids) == len(lengths) == len(sources):
             raise ValueError(f"{path}: {len(ids)} ids, {len(lengths)} lengths, {len(sources)} sources")
@@ -60,25 +60,26 @@ class FeatureIndex:
 
     @classmethod
     def read(cls, file: h5py.File, path: Path) -> Self:
-        """Reads and checks the index of an open file; damage may also show as any error of HDF5.
+        """Read and check the index of an open file. A damaged file may also raise any error of HDF5.
 
         Raises:
-            DamagedFileError: Its parts contradict each other or their checksum.
-            InputError: Not a feature file, or one of a newer version.
+            DamagedFileError: The parts of the index contradict each other or their checksum.
+            InputError: The file is not a feature file, or has a newer version.
         """
-        name, version = file.attrs.get("format"), file.attrs.get("version")
+        attributes: Any = file.attrs
+        name, version = attributes.get("format"), attributes.get("version")
         if not isinstance(name, bytes) or name.decode() != FORMAT:
             raise InputError(f"{path}: HDF5, but not a feature file: its attribute 'format' is {name!r}, expected {FORMAT!r}.")
         if version > VERSION:
             raise InputError(f"{path}: feature file of version {version}; this program reads up to {VERSION}. Install a newer one.")
         index = cls(
-            ids=_texts(file["utterance_id"]),
-            offsets=file["offsets"][()],
-            sources=_texts(file["source"]),
-            checksums=file["checksum"][()],
-            facts={name: file.attrs[name].decode() for name in sorted(file.attrs) if name not in _OWN_ATTRIBUTES},
+            ids=_texts(dataset(file, "utterance_id")),
+            offsets=dataset(file, "offsets")[()],
+            sources=_texts(dataset(file, "source")),
+            checksums=dataset(file, "checksum")[()],
+            facts={name: attributes[name].decode() for name in sorted(attributes) if name not in _OWN_ATTRIBUTES},
         )
-        if file.attrs["index_checksum"] != index.checksum():
+        if attributes["index_checksum"] != index.checksum():
             raise DamagedFileError(f"{path}: its ids, offsets, sources, checksums or attributes are damaged. {REBUILD}")
         steps, count = np.diff(index.offsets), len(index.ids)
         if not count == len(steps) == len(index.sources) == len(index.checksums) or index.offsets[0] != 0 or (steps < 1).any():
@@ -86,10 +87,10 @@ class FeatureIndex:
         return index
 
     def locate(self, values: h5py.Dataset, path: Path) -> int:
-        """Where the values begin in the file, in bytes; 0 if there are none.
+        """Return the position of the values in the file, in bytes; 0 if there are none.
 
         Raises:
-            DamagedFileError: They are not what the index and the format say.
+            DamagedFileError: The values differ from the index or from the format.
         """
         rows = int(self.offsets[-1])
         position = values.id.get_offset() if values.size else 0
@@ -99,7 +100,7 @@ class FeatureIndex:
         return position
 
     def write(self, file: h5py.File) -> None:
-        """Writes the index into the root group of an open file."""
+        """Write the index into the root group of an open file."""
         file["offsets"] = self.offsets
         file["utterance_id"] = _fixed_length(self.ids, "utf-8")
         file["checksum"] = self.checksums
@@ -111,14 +112,19 @@ class FeatureIndex:
             file.attrs[name] = np.bytes_(text)
 
     def checksum(self) -> np.uint32:
-        """`index_checksum` of the format."""
+        """Compute the `index_checksum` of the format."""
         texts = [part for name, text in self.facts.items() if name != "when" for part in (name, text)]
         checksum = zlib.crc32("\0".join([*texts, *self.ids, *self.sources]).encode())
-        return np.uint32(zlib.crc32(self.checksums, zlib.crc32(self.offsets, checksum)))
+        return np.uint32(zlib.crc32(self.checksums.data, zlib.crc32(self.offsets.data, checksum)))
+
+
+def dataset(file: h5py.File, name: str) -> h5py.Dataset:
+    """Return a dataset of a feature file. Anything else of this name fails when it is read."""
+    return cast(h5py.Dataset, file[name])
 
 
 def is_finite(values: np.ndarray) -> bool:
-    """Whether all stored values are finite. For float16 by the exponent's bits: NumPy's own test takes 13 times as long."""
+    """Return True if all values are finite. float16 is tested by the bits of its exponent: NumPy's test takes 13 times as long."""
     if values.dtype.name == "float16":
         return bool((values.view("<u2") & 0x7C00 < 0x7C00).all())
     return bool(np.isfinite(values).all())
@@ -129,8 +135,8 @@ def _fixed_length(texts: Sequence[str], encoding: str) -> np.ndarray:
     return np.array(encoded, h5py.string_dtype(encoding, max(map(len, encoded), default=1) or 1))
 
 
-def _texts(dataset: h5py.Dataset) -> tuple[str, ...]:
-    return tuple(text.decode() for text in dataset[()].tolist())
+def _texts(stored: h5py.Dataset) -> tuple[str, ...]:
+    return tuple(text.decode() for text in stored[()].tolist())
 
 
 def _expect_utterances(path: Path, ids: Sequence[str], lengths: Sequence[int]) -> None:
@@ -147,7 +153,7 @@ def _expect_utterances(path: Path, ids: Sequence[str], lengths: Sequence[int]) -
 
 
 def is_unicode(text: str) -> bool:
-    """Whether a text can be stored: it has no half of a surrogate pair."""
+    """Return True if a text can be stored as UTF-8, which excludes lone surrogates."""
     try:
         text.encode()
     except UnicodeEncodeError:

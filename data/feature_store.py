@@ -1,27 +1,27 @@
 """Feature files: the (T, D) features of every utterance of a corpus for one modality and encoder setting, in one HDF5 file.
 
-What computes features is in `pipeline`; what makes padded tensors of them is in `data.tensors`.
+`pipeline` computes features; `data.tensors` makes padded tensors of them; `data.feature_index` handles everything but the values.
 
-Format "mmolre-features", version 1. All is in the root group; N utterances, T rows in the i-th, D columns:
+Format "mmolre-features", version 1. Everything is in the root group. N utterances, T rows in the i-th, D columns:
 
     values        (ΣT, D)  float16 or float32, little-endian, contiguous: the utterances one after the other, T ≥ 1 rows each
     offsets       (N + 1)  int64; utterance i is values[offsets[i]:offsets[i + 1]], offsets[0] = 0, offsets[N] = ΣT
     utterance_id  (N)      fixed-length UTF-8, padded with NUL, unique, in manifest order
-    checksum      (N)      uint32: CRC-32 (as in zlib) of the utterance's bytes as they lie in `values`
-    source        (N)      fixed-length ASCII, padded with NUL: a digest of what the utterance's features were computed from
+    checksum      (N)      uint32: CRC-32 (as in zlib) of the utterance's bytes in `values`
+    source        (N)      fixed-length ASCII, padded with NUL: a digest of the input that the utterance's features were computed from
 
-Attributes of the root group: `format` (the name above), `version` (integer), `index_checksum` (uint32), and facts about the
-whole, one JSON text each (ASCII); in files of the pipeline at least those of `PROVENANCE`. `index_checksum` is one CRC-32 over, in
-this order: names and texts of the facts but "when" (n₁, t₁, n₂, t₂, …, sorted by name), the ids and the sources, all in UTF-8 and
-joined by NUL, and the bytes of `offsets` and `checksum`. So opening a file checks all but the values, and `checksum` those.
-Two files of the same input hold the same bytes, but for the fact "when" and HDF5's own checksum of it.
-Text is of fixed length because HDF5 keeps text of variable length without a checksum, and one bit flipped there can hang it.
+Attributes of the root group: `format` (the name above), `version` (integer), `index_checksum` (uint32), and facts about the file,
+one JSON text each (ASCII). Files of the pipeline have at least the facts of `PROVENANCE`. `index_checksum` is one CRC-32 over, in
+this order: names and texts of all facts except "when" (n₁, t₁, n₂, t₂, …, sorted by name), the ids and the sources, all in UTF-8 and
+joined by NUL, then the bytes of `offsets` and `checksum`. Opening a file therefore checks everything but the values, and `checksum`
+checks the values. Two files of the same input have the same bytes, except for the fact "when" and HDF5's own checksum of it.
+Text has a fixed length because HDF5 stores text of variable length without a checksum, and a flipped bit there can make HDF5 hang.
 
-Any change that a reader of version 1 would misread raises `version`; a reader refuses newer versions and keeps reading older
-ones. Further datasets are no such change and are ignored.
+A change that a reader of version 1 would misread raises `version`. A reader refuses newer versions and still reads older ones.
+Additional datasets are not such a change; they are ignored.
 
-The values are contiguous and uncompressed because compressing them saves at most 14 % and takes 6 to 26 times as long to write;
-HDF5 gives their place in the file, and a read is one system call there, without the 0.1 ms that HDF5 takes to select rows.
+The values are contiguous and uncompressed, because compression saves at most 14 % and takes 6 to 26 times as long to write. HDF5
+states their position in the file, so that a read is one system call and avoids the 0.1 ms that HDF5 needs to select rows.
 """
 
 import contextlib
@@ -39,34 +39,34 @@ import h5py
 import numpy as np
 
 from data.errors import InputError
-from data.feature_index import DTYPES, REBUILD, DamagedFileError, FeatureIndex, is_finite
+from data.feature_index import DTYPES, REBUILD, DamagedFileError, FeatureIndex, dataset, is_finite
 from data.files import read_head
 from data.hdf5 import new_hdf5
 
 PROVENANCE = ("corpus", "modality", "encoder", "identity", "packages", "device", "when")
-"""The attributes that every feature file of the pipeline has. `identity` holds all that determined the bytes besides the
-utterances (weights, text normalisation or decoder, truncation, layer, dtype, padding); the last three: what made it, and when."""
+"""Attributes of every feature file of the pipeline. `identity` holds everything but the utterances that determined the bytes (weights,
+text normalisation or decoder, truncation, layer, dtype, padding). The last three tell what made the file, and when."""
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _BLOCK_BYTES = 4 << 20
 
 
 class Damage(NamedTuple):
-    """What is wrong with one utterance's values."""
+    """A problem with the values of one utterance."""
 
     utterance_id: str
     problem: str
 
 
 class FeatureStore:
-    """A feature file, open for reading. Made by `open`; holds one file descriptor and everything but the values.
+    """A feature file that is open for reading. Created by `open`; holds one file descriptor and everything but the values.
 
-    May be used from several threads, after a fork, and in another process to which it was pickled (it opens its path again).
-    A file that is replaced while it is open stays readable as it was.
+    It may be used from several threads, after a fork, and in a process that unpickles it (which opens the path again).
+    If the file is replaced while it is open, the old content stays readable.
     """
 
     def __init__(self, path: Path, index: FeatureIndex, dim: int, dtype: np.dtype, position: int, descriptor: int) -> None:
-        """Use `open`."""
+        """Hold an open file. Call `open` instead."""
         self._finalizer = weakref.finalize(self, os.close, descriptor)
         self._descriptor = descriptor
         self._position = position  # of the values in the file, in bytes
@@ -81,29 +81,29 @@ class FeatureStore:
 
     @classmethod
     def open(cls, path: Path | str) -> Self:
-        """Opens a feature file and checks all of it but the values, which are not read.
+        """Open a feature file and check everything but the values, which are not read.
 
         Raises:
-            DamagedFileError: The file is truncated, or what it says about its values is damaged.
-            InputError: The file is missing, is no feature file (but a git-lfs pointer, an HTML page, …) or of a newer version.
+            DamagedFileError: The file is truncated, or its index is damaged.
+            InputError: The file is missing, has a newer version, or is not a feature file (but a git-lfs pointer, an HTML page, …).
         """
         path = Path(path)
         if not read_head(path).startswith(_SIGNATURE):
-            raise InputError(f"{path}: not an HDF5 file, so no feature file. If it should be one: {REBUILD}")
+            raise InputError(f"{path}: not an HDF5 file, and so not a feature file. If it should be one: {REBUILD}")
         try:
-            with h5py.File(path, "r", locking=False) as file:  # never changed in place, and locks fail on some network shares
+            with h5py.File(path, "r", locking=False) as file:  # files never change in place, and locks fail on some network shares
                 index = FeatureIndex.read(file, path)
-                values = file["values"]
+                values = dataset(file, "values")
                 position = index.locate(values, path)
-                descriptor = os.dup(file.id.get_vfd_handle())  # of the file just checked, whatever the path names by now
+                descriptor = os.dup(file.id.get_vfd_handle())  # refers to the checked file, even if another one has the path by now
                 return cls(path, index, values.shape[1], values.dtype, position, descriptor)
         except InputError:
             raise
-        except Exception as error:  # HDF5 raises anything, from KeyError to RuntimeError, on damaged structures
+        except Exception as error:  # damaged structures raise any error, from KeyError to RuntimeError
             raise DamagedFileError(f"{path}: truncated or damaged ({error}). {REBUILD}") from error
 
     def close(self) -> None:
-        """Closes the file; a store that is no longer referred to closes by itself."""
+        """Close the file. A store without references closes by itself."""
         self._finalizer()
 
     def __enter__(self) -> Self:
@@ -125,10 +125,10 @@ class FeatureStore:
         return utterance_id in self._index_of
 
     def __getitem__(self, utterance_id: str) -> np.ndarray:
-        """(T, D) features of one utterance, a copy.
+        """Return a copy of the features of one utterance, (T, D).
 
         Raises:
-            InputError: There is no such utterance; the message names the nearest id.
+            InputError: There is no such utterance. The message suggests the nearest id.
         """
         index = self._index_of.get(utterance_id)
         if index is None:
@@ -138,24 +138,24 @@ class FeatureStore:
         return self.read(index, index + 1)
 
     def checked(self, utterance_id: str) -> np.ndarray:
-        """Like `store[utterance_id]`, compared with its checksum.
+        """Return the features of one utterance, (T, D), after comparing them with their checksum.
 
         Raises:
             InputError: There is no such utterance.
-            DamagedFileError: The values are not those that were written.
+            DamagedFileError: The values differ from those that were written.
         """
         values = self[utterance_id]
-        found, written = zlib.crc32(values), self.checksums[self._index_of[utterance_id]]
+        found, written = zlib.crc32(values.data), self.checksums[self._index_of[utterance_id]]
         if found != written:
             raise DamagedFileError(
                 f"{self.path}: the values of {utterance_id!r} are damaged (checksum {found:08x}, {written:08x} when they were written)."
-                f" See what else is with: python -m data verify {self.path}"
+                f" List all damaged utterances with: python -m data verify {self.path}"
             )
         return values
 
     @cached_property
     def lengths(self) -> np.ndarray:
-        """(N,) int64, rows of each utterance."""
+        """Number of rows of each utterance, (N,) int64."""
         return np.diff(self.offsets)
 
     @cached_property
@@ -163,22 +163,22 @@ class FeatureStore:
         return {utterance_id: index for index, utterance_id in enumerate(self.ids)}
 
     def read_all(self) -> np.ndarray:
-        """(ΣT, D) features of all utterances, one after the other."""
+        """Return the features of all utterances, one after the other, (ΣT, D)."""
         return self.read(0, len(self))
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        """(ΣT, D) features of the utterances start, …, stop - 1, one after the other.
+        """Return the features of the utterances start, …, stop - 1, one after the other, (ΣT, D).
 
         Raises:
             IndexError: Not 0 ≤ start ≤ stop ≤ N.
-            DamagedFileError: The file became shorter since it was opened.
+            DamagedFileError: The file has become shorter since it was opened.
         """
         if not 0 <= start <= stop <= len(self):
             raise IndexError(f"{self.path}: utterances {start} to {stop} of {len(self)}")
         return self._read_rows(int(self.offsets[start]), int(self.offsets[stop]))
 
     def verify(self) -> list[Damage]:
-        """Reads all values, a few megabytes at a time, and returns what is wrong with them, in order of the utterances."""
+        """Read all values, a few megabytes at a time, and return their problems in the order of the utterances."""
         return [Damage(self.ids[index], problem) for index in range(len(self)) for problem in self._problems(index)]
 
     def _problems(self, index: int) -> Iterator[str]:
@@ -187,7 +187,7 @@ class FeatureStore:
         step = max(1, _BLOCK_BYTES // (self.dim * self.dtype.itemsize))
         for first in range(start, stop, step):
             rows = self._read_rows(first, min(first + step, stop))
-            checksum = zlib.crc32(rows, checksum)
+            checksum = zlib.crc32(rows.data, checksum)
             all_finite = all_finite and is_finite(rows)
         if checksum != self.checksums[index]:
             yield f"checksum {checksum:08x} of the values, {self.checksums[index]:08x} when they were written"
@@ -202,7 +202,7 @@ class FeatureStore:
         position = self._position + first * self.dim * self.dtype.itemsize
         while target.size:  # one call reads at most 2 GiB
             try:
-                count = os.preadv(self._descriptor, [target], position)
+                count = os.preadv(self._descriptor, [target.data], position)
             except OSError as error:
                 raise DamagedFileError(f"{self.path}: byte {position:,} cannot be read ({error.strerror}).") from error
             if count == 0:
@@ -212,7 +212,7 @@ class FeatureStore:
 
 
 class FeatureWriter:
-    """A feature file in the making, as a context manager; it appears, complete, when the block ends without an error.
+    """A new feature file, as a context manager. The complete file appears when the block ends without an error.
 
     Example:
         with FeatureWriter(path, ids, lengths, 768, "float16", attributes, sources) as writer:
@@ -230,19 +230,19 @@ class FeatureWriter:
         attributes: Mapping[str, Any],
         sources: Sequence[str],
     ) -> None:
-        """Checks its arguments; the file is begun when the block is entered.
+        """Check the arguments. The file is created when the block is entered.
 
         Args:
-            path: Where to.
+            path: The file.
             ids: (N,) utterance ids, in manifest order.
-            lengths: (N,) rows of each, ≥ 1.
+            lengths: (N,) number of rows of each, ≥ 1.
             dim: D.
-            dtype: One of `DTYPES`; what is written is rounded to it.
-            attributes: JSON-able facts about the whole, see `PROVENANCE`.
-            sources: (N,) ASCII, a digest of what each utterance's features are computed from.
+            dtype: One of `DTYPES`. Written values are rounded to it.
+            attributes: JSON-able facts about the file, see `PROVENANCE`.
+            sources: (N,) ASCII, a digest of the input that each utterance's features are computed from.
 
         Raises:
-            InputError: An id is empty, repeated or cannot be stored; a length is below 1.
+            InputError: An id is empty, repeated or cannot be stored, or a length is below 1.
             ValueError: The arguments do not fit together.
         """
         if dim < 1 or dtype not in DTYPES:
@@ -262,14 +262,14 @@ class FeatureWriter:
         return self._block.__exit__(*error)
 
     def write(self, index: int, values: np.ndarray) -> None:
-        """Writes the features of utterance `index`, once.
+        """Write the features of utterance `index`, which is allowed once.
 
         Args:
             index: 0 ≤ index < N.
-            values: (T, D), any float type; T as promised in `lengths`.
+            values: (T, D), any float type; T as given in `lengths`.
 
         Raises:
-            InputError: A value is not finite, or too large for the type of the file.
+            InputError: A value is not finite, or is too large for the type of the file.
             ValueError: The shape is not (T, D), or the utterance has been written before.
         """
         first, stop = self._index.offsets[index : index + 2].tolist()
@@ -278,21 +278,21 @@ class FeatureWriter:
             raise ValueError(f"{name} is written twice")
         if values.shape != (stop - first, self._shape[1]):
             raise ValueError(f"{name}: values {values.shape}, expected {(stop - first, self._shape[1])}")
-        with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused
+        with np.errstate(over="ignore"):  # values that are too large become infinite and are refused
             stored = np.ascontiguousarray(values, self._dtype)
         if not is_finite(stored):
             largest, limit = np.abs(values).max(), np.finfo(self._dtype).max
             raise InputError(f"{name}: largest value {largest}, expected finite ones up to {limit:g} ({self._dtype.name}).")
         with self._file.change():
             self._values[first:stop] = stored
-        self._index.checksums[index] = zlib.crc32(stored)
+        self._index.checksums[index] = zlib.crc32(stored.data)
         self._written[index] = True
 
     @contextlib.contextmanager
     def _begin(self) -> Iterator[None]:
-        # Since version 1.8, HDF5 can give its structures checksums of their own; older layouts are misread when damaged.
+        # From version 1.8 on, HDF5 adds checksums to its structures; damage in older layouts is not detected.
         layout = ("v108", "v108")
-        page = {"alignment_threshold": 4096, "alignment_interval": 4096}  # for the values to begin where a page does
+        page = {"alignment_threshold": 4096, "alignment_interval": 4096}  # the values begin at a page boundary
         with new_hdf5(self.path, libver=layout, locking=False, **page) as made:
             self._file = made
             with made.change() as file:
@@ -306,9 +306,9 @@ class FeatureWriter:
 
 
 def is_intact(path: Path) -> bool:
-    """Whether `path` is a feature file that can be opened: there, complete, of a known version, its index undamaged.
+    """Return True if `path` is a feature file that can be opened: complete, of a known version, with an undamaged index.
 
-    Fast, because no values are read: `FeatureStore.verify` does that. `FeatureStore.open` says why a file is not intact.
+    This is fast, because no values are read (`FeatureStore.verify` reads them). `FeatureStore.open` tells why a file is not intact.
     """
     try:
         FeatureStore.open(path).close()

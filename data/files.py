@@ -1,4 +1,7 @@
-"""Tells a real file from what a failed download leaves in its place. What is in the file is for the reader of its format."""
+"""The first bytes of a file, checked for what a failed download leaves behind: nothing, a git-lfs pointer or an HTML page.
+
+The content of a file is read by the module of its format.
+"""
 
 from pathlib import Path
 
@@ -8,7 +11,7 @@ _HEAD_BYTES = 1024
 
 
 def read_head(path: Path) -> bytes:
-    """Returns the first bytes of `path`.
+    """Return the first bytes of `path`, at most 1,024.
 
     Raises:
         InputError: There is no such file, it is empty, or it is a git-lfs pointer or an HTML page instead of the file itself.

@@ -1,6 +1,6 @@
-"""Short names for contents: digests of settings and of files, and a memory of the files' digests.
+"""Digests of settings and of files, and a file that remembers the digests of files.
 
-A digest names what determined a result and nothing else. Which parts make up a key is decided where the result is made; nothing
+A digest identifies exactly what determined a result. The modules that make a result decide which parts its key consists of; nothing
 here knows a corpus or an encoder.
 """
 
@@ -19,18 +19,18 @@ from data.atomic import atomic_path
 from data.errors import InputError
 
 KEY_LENGTH = 12
-"""Hex digits of a key: 48 bits, so among a million keys two collide with a chance of 1 in 560."""
+"""Hex digits of a key. With 48 bits, the probability that two of a million keys collide is 1 in 560."""
 
 _RACY_NS = 2_000_000_000
-"""A file this young when it was read may change again and keep its time: the coarsest clock of common file systems (FAT) ticks
-in 2 s. Source: https://git-scm.com/docs/racy-git"""
+"""Age in nanoseconds below which a file can change without a change of its time: the coarsest clock of common file systems (FAT)
+ticks every 2 s. Source: https://git-scm.com/docs/racy-git"""
 
 
 def digest(value: Any) -> str:
-    """The first `KEY_LENGTH` hex digits of the SHA-256 of `value` as canonical JSON.
+    """Return the first `KEY_LENGTH` hex digits of the SHA-256 of `value` as canonical JSON.
 
-    Canonical is: keys sorted, no spaces, ASCII, floats as Python writes them, `NaN` and `Infinity` by these words. A tuple counts
-    as a list; 1, 1.0 and true differ.
+    Canonical JSON has sorted keys, no spaces, ASCII only, floats as Python writes them, and the words `NaN` and `Infinity`. A tuple
+    counts as a list; 1, 1.0 and true differ.
 
     Raises:
         TypeError: `value` holds something that is not JSON, or a key that is not text.
@@ -41,7 +41,7 @@ def digest(value: Any) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """All 64 hex digits of the SHA-256 of a file's content, read in pieces.
+    """Return all 64 hex digits of the SHA-256 of a file's content, which is read in pieces.
 
     Raises:
         InputError: The file is missing or cannot be read.
@@ -54,16 +54,16 @@ def file_digest(path: Path) -> str:
 
 
 class FileDigests:
-    """Digests of files, remembered between runs, so that an unchanged corpus of gigabytes is not read again.
+    """Digests of files, remembered between runs, so that an unchanged corpus of many gigabytes is not read again.
 
-    A file counts as unchanged when its size, its time of modification and its time of change (which, unlike the former, cannot be
-    set back by unpacking an archive) are what they were. One whose modification was less than 2 s ago when it was read is not
-    remembered. Several processes may share a memo: it is replaced as a whole, entries of others are kept, and what is lost in a
-    race or in a damaged memo is only computed again.
+    A file counts as unchanged if its size, its modification time and its change time are the same. (Unpacking an archive can set back
+    the modification time, but not the change time.) A file that was modified less than 2 s before it was read is not remembered.
+    Several processes may share a memo file: it is replaced as a whole and keeps the entries of others. Entries lost in a race or in a
+    damaged memo are computed again.
     """
 
     def __init__(self, memo_path: Path) -> None:
-        """Remembers in `memo_path`, a JSON file: {absolute path: [size, mtime_ns, ctime_ns, SHA-256]}."""
+        """Use the memo file `memo_path`, JSON: {absolute path: [size, mtime_ns, ctime_ns, SHA-256]}."""
         self.memo_path = memo_path
 
     def digests(
@@ -72,12 +72,12 @@ class FileDigests:
         workers: int = min(8, os.cpu_count() or 1),
         progress: Callable[[int], None] | None = None,
     ) -> list[str]:
-        """The `file_digest` of each path, in order.
+        """Return the `file_digest` of each path, in order.
 
         Args:
-            paths: Files; one that occurs several times is read once.
-            workers: Threads that read.
-            progress: Called from this thread with the number of paths that are newly done, as `tqdm.update` wants it.
+            paths: Files. A file that occurs several times is read once.
+            workers: Number of reading threads.
+            progress: Called from this thread with the number of newly finished paths, which suits `tqdm.update`.
 
         Raises:
             InputError: A file is missing or cannot be read.
@@ -114,7 +114,10 @@ class FileDigests:
     def _save(self, entries: dict[str, list[Any]]) -> None:
         if not entries:
             return
-        with contextlib.suppress(OSError), atomic_path(self.memo_path) as temporary:  # a lost memo costs time, not truth
+        with (
+            contextlib.suppress(OSError),
+            atomic_path(self.memo_path) as temporary,
+        ):  # without the memo, digests are only computed again
             temporary.write_text(json.dumps(self._load() | entries, indent=0, sort_keys=True))
 
 

@@ -1,8 +1,11 @@
-"""HDF5 files in the making: complete or not at all, also where the disk fills up or the user interrupts.
+"""New HDF5 files that appear complete or not at all, even if the disk fills up or the user interrupts.
 
-Where HDF5 2.0 fails to write in the middle of a flush, its structures no longer hold: closing raises, or crashes the interpreter. So it
-never comes to know: it writes through a file of ours that keeps the first failure for us and drops what comes after, and an
-interruption, which Python would raise in that file or lose in a callback of h5py, waits until the change at hand is over.
+If a write fails in the middle of a flush, the internal structures of HDF5 2.0 become invalid: closing the file then raises an error or
+crashes the interpreter. HDF5 is therefore never told of a failure. It writes through a file object of this module, which keeps the
+first failure and drops all later writes. An interruption, which Python would raise in that object or lose in a callback of h5py, is
+delayed until the current change is complete.
+
+`data.feature_store` and `data.csd` define formats that are written this way.
 """
 
 import contextlib
@@ -19,38 +22,38 @@ from data.atomic import atomic_path
 
 
 class NewFile:
-    """An HDF5 file open for writing. Made by `new_hdf5`."""
+    """An HDF5 file that is open for writing. Created by `new_hdf5`."""
 
     def __init__(self, file: h5py.File, output: "_Output") -> None:
-        """Use `new_hdf5`."""
+        """Wrap a file and its output. Call `new_hdf5` instead."""
         self._file = file
         self._output = output
 
     @contextlib.contextmanager
     def change(self) -> Iterator[h5py.File]:
-        """Yields the file for a change that is not interrupted; an interruption comes at its end.
+        """Yield the file for a change. An interruption is delayed until the end of the change.
 
         Raises:
-            OSError: The change cannot be written, for one because the disk is full.
+            OSError: The change cannot be written, for example because the disk is full.
         """
         try:
             with _uninterrupted():
                 yield self._file
         finally:
-            if self._output.failure is not None:  # whatever HDF5 says of a file of which a part was dropped
+            if self._output.failure is not None:  # HDF5's own error, if any, only follows from the dropped writes
                 raise self._output.failure
 
 
 @contextlib.contextmanager
 def new_hdf5(path: Path, **options: Any) -> Iterator[NewFile]:
-    """Yields an HDF5 file to be changed, which appears at `path` when the block ends without an error.
+    """Yield a new HDF5 file, which appears at `path` when the block ends without an error.
 
     Args:
-        path: Where to; its folder is made if need be.
-        options: Of `h5py.File`.
+        path: The file. Its folder is created if it is missing.
+        options: Options of `h5py.File`.
 
     Raises:
-        OSError: It cannot be written; there is no file then.
+        OSError: The file cannot be written. No file is left behind.
     """
     with atomic_path(path) as temporary, _Output(temporary) as output:
         with _uninterrupted():
@@ -63,7 +66,7 @@ def new_hdf5(path: Path, **options: Any) -> Iterator[NewFile]:
 
 
 class _Output(io.FileIO):
-    """A new file that keeps the first failure to write, and from then on drops what it is given."""
+    """A new file that keeps its first write failure and drops everything that is written after it."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, "w+")
@@ -89,7 +92,7 @@ class _Output(io.FileIO):
 
 @contextlib.contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Lets an interruption wait for the end of the block; only the main thread has any."""
+    """Delay an interruption until the end of the block. Only the main thread is ever interrupted."""
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is None:
         yield
         return

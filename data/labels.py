@@ -1,16 +1,15 @@
-"""Sentiment and emotion labels: their names, order, ranges and the one table that maps other corpora's categories.
+"""Sentiment and emotion labels: names, order, ranges, and the table that maps the categories of MELD and IEMOCAP.
 
-Nothing here reads a file.
+The label files of corpora are read in `data.corpora`; the label columns of a manifest are in `data.schema`.
 """
 
+import math
 from collections.abc import Mapping
-
-import numpy as np
 
 from data.lookup import lookup
 
 EMOTIONS = ("happiness", "sadness", "anger", "surprise", "disgust", "fear")
-"""The six emotions of CMU-MOSEI, in the order used everywhere. An intensity above 0 means "present"."""
+"""The six emotions of CMU-MOSEI, in the order that all files and arrays use. An intensity above 0 means "present"."""
 
 SENTIMENT_RANGE = (-3.0, 3.0)
 
@@ -35,7 +34,7 @@ CATEGORIES: Mapping[str, str | None] = {
     "oth": None,
     "xxx": None,
 }
-"""Categories of MELD and IEMOCAP → our emotion. "neutral" is all six at zero; None has no counterpart and gives no labels."""
+"""Category of MELD or IEMOCAP → emotion. "neutral" sets all six emotions to zero. None: no counterpart, so no emotion labels."""
 
 POLARITIES = ("negative", "neutral", "positive")
 
@@ -48,16 +47,16 @@ CATEGORY_POLARITY: Mapping[str, str | None] = {
     "fear": "negative",
     "surprise": None,
 }
-"""Polarity of an emotion category where a corpus (IEMOCAP) has no sentiment of its own. Surprise can be either: None, so that
-such an utterance is no donor of pseudo labels unless a setting says what surprise is."""
+"""Emotion → polarity, for corpora without sentiment (IEMOCAP). Surprise can be positive or negative and has None: a surprised
+utterance is not a donor of pseudo-labels unless a setting gives surprise a polarity."""
 
 
 def emotions_of_category(category: str, extra: Mapping[str, str] | None = None) -> dict[str, float]:
-    """Six intensities (0 or 1) of a category; all NaN when it has no counterpart.
+    """Return the six intensities (0 or 1) of a category; all NaN if it has no counterpart.
 
     Args:
         category: A key of `CATEGORIES`.
-        extra: Overrides, e.g. `{"fru": "anger"}`.
+        extra: Entries that replace those of `CATEGORIES`, e.g. `{"fru": "anger"}`.
 
     Raises:
         InputError: The category is unknown, or an override names no emotion.
@@ -65,13 +64,13 @@ def emotions_of_category(category: str, extra: Mapping[str, str] | None = None) 
     known = lookup(CATEGORIES, category, "emotion category")
     emotion = (extra or {}).get(category, known)
     if emotion is None:
-        return dict.fromkeys(EMOTIONS, np.nan)
+        return dict.fromkeys(EMOTIONS, math.nan)
     lookup(CATEGORY_POLARITY, emotion, "emotion")
     return {name: float(name == emotion) for name in EMOTIONS}
 
 
 def polarity_of_sentiment(sentiment: float) -> str:
-    """ "negative", "neutral" (exactly 0) or "positive"; empty for NaN."""
-    if np.isnan(sentiment):
+    """Return "negative", "neutral" (exactly 0) or "positive"; empty for NaN."""
+    if math.isnan(sentiment):
         return ""
-    return POLARITIES[int(np.sign(sentiment)) + 1]
+    return POLARITIES[int(sentiment > 0) - int(sentiment < 0) + 1]

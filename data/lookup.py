@@ -1,4 +1,4 @@
-"""Finds a name in a table, or among choices; a miss names the nearest one and lists them all."""
+"""Names looked up in a table or in a list of choices. The error for an unknown name suggests the nearest one and lists all."""
 
 import difflib
 from collections.abc import Iterable, Mapping
@@ -10,12 +10,12 @@ T = TypeVar("T")
 
 
 def lookup(table: Mapping[str, T], name: str, kind: str) -> T:
-    """Returns `table[name]`.
+    """Return `table[name]`.
 
     Args:
-        table: One of the plain tables of the project (`CORPORA`, `ENCODERS`, …).
-        name: What the user asked for.
-        kind: What the table holds, in the singular, for the message ("corpus").
+        table: A plain table of the project (`CORPORA`, `ENCODERS`, …).
+        name: The name that the user gave.
+        kind: The kind of the table's entries, in the singular, for the message ("corpus").
 
     Raises:
         InputError: `name` is not in the table.
@@ -25,7 +25,7 @@ def lookup(table: Mapping[str, T], name: str, kind: str) -> T:
 
 
 def expect(names: Iterable[str], name: str, kind: str) -> None:
-    """Raises InputError if `name` is not one of `names`; `kind` as in `lookup`."""
+    """Raise InputError if `name` is not one of `names`; `kind` as in `lookup`."""
     names = list(names)
     if name in names:
         return

@@ -1,6 +1,6 @@
-"""The manifest on disk: Parquet, one row an utterance, with what its reader found in the file's metadata.
+"""Manifests and other tables on disk: Parquet, one row per utterance, with attributes in the file's metadata.
 
-The columns and their rules are in `data.schema`; what a corpus looks like before it is a manifest is in `data.corpora`.
+`data.schema` defines the columns of a manifest and their rules; `data.corpora` reads the corpora that manifests are made of.
 """
 
 import contextlib
@@ -24,12 +24,12 @@ _ATTRIBUTES = b"mmolre"
 
 
 def write_manifest(path: Path, table: pd.DataFrame, attributes: dict[str, Any]) -> None:
-    """Validates and writes a manifest.
+    """Validate and write a manifest.
 
     Args:
-        path: Where to; appears complete or not at all.
-        table: `schema.COLUMNS`, one row an utterance, in the order that feature files follow.
-        attributes: JSON-able facts about the whole (corpus, layout, findings, key parts).
+        path: The file, which appears complete or not at all.
+        table: A table of `schema.COLUMNS`, one row per utterance, in the order that feature files follow.
+        attributes: JSON-able facts about the corpus (its name, layout, findings, parts of its key).
 
     Raises:
         InputError: The table is not valid (see `data.schema.validate`).
@@ -38,7 +38,7 @@ def write_manifest(path: Path, table: pd.DataFrame, attributes: dict[str, Any]) 
 
 
 def write_table(path: Path, table: pd.DataFrame, attributes: dict[str, Any]) -> None:
-    """Writes any table of ours (a manifest, a ledger of pseudo labels) with its attributes; complete or not at all."""
+    """Write a table (a manifest or a ledger, the table of pseudo-labels) with its attributes; it appears complete or not at all."""
     frame = pa.Table.from_pandas(table, preserve_index=False)
     frame = frame.replace_schema_metadata({_ATTRIBUTES: json.dumps(attributes, sort_keys=True)})
     with atomic_path(path) as temporary:
@@ -46,7 +46,7 @@ def write_table(path: Path, table: pd.DataFrame, attributes: dict[str, Any]) -> 
 
 
 def read_manifest(path: Path) -> pd.DataFrame:
-    """Reads and validates a manifest.
+    """Read and validate a manifest.
 
     Raises:
         InputError: The file is missing, is not a manifest or is damaged.
@@ -55,7 +55,7 @@ def read_manifest(path: Path) -> pd.DataFrame:
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
-    """Reads any table that `write_table` wrote, or some of its columns.
+    """Read a table that `write_table` wrote, or some of its columns.
 
     Raises:
         InputError: The file is missing, is not Parquet, is damaged or lacks a column.
@@ -68,15 +68,15 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame
 
 
 class Summary(NamedTuple):
-    """What a table on disk says about itself."""
+    """Size, columns and attributes of a table on disk."""
 
     rows: int
     columns: tuple[str, ...]
-    attributes: dict[str, Any]  # empty if the table is not ours
+    attributes: dict[str, Any]  # empty if another program wrote the table
 
 
 def summarise(path: Path) -> Summary:
-    """Reads only the head of a manifest or of another Parquet table.
+    """Read only the metadata of a manifest or of another Parquet table.
 
     Raises:
         InputError: The file is missing, is not Parquet or is damaged.
@@ -87,7 +87,7 @@ def summarise(path: Path) -> Summary:
 
 
 def read_attributes(path: Path) -> dict[str, Any]:
-    """Reads only the attributes of a manifest or of another Parquet file of ours; empty if it has none.
+    """Read only the attributes of a table that `write_table` wrote; empty if another program wrote it.
 
     Raises:
         InputError: The file is missing, is not Parquet or is damaged.

@@ -1,12 +1,11 @@
-"""Media to waveforms: any container, codec, sample rate and channel count → mono float32 at 16 kHz, and segments of it.
+"""Decoding of media files: any container, codec, sample rate and channel count to mono float32 at 16 kHz, and segments of it.
 
-ffmpeg (through PyAV) decodes, soxr resamples; both are imported when the first file is decoded. What ffmpeg knows of encoder
-delay (mp3, aac, opus) is left out; gaps in the timestamps are not filled; where a stream changes its rate or channels, each part
-is taken as what it is. The same file gives the same bits, whatever the number of threads; both libraries leave the GIL while they
-work.
+ffmpeg (through PyAV) decodes and soxr resamples; both are imported when the first file is decoded. Encoder delay that ffmpeg knows
+about (mp3, aac, opus) is removed. Gaps in the timestamps are not filled. Where a stream changes its rate or its channels, each part
+is converted from its own format. The same file gives the same bits with any number of threads; both libraries release the GIL.
 
-Everything that makes a medium unusable is a `MediaError`. Which cut files can be told is said in `data.containers`; `data.probe`
-looks at all media of a corpus, and for silence.
+A medium that cannot be used raises `MediaError`. `data.containers` detects truncated files; `data.probe` examines all media of a
+corpus and detects silence.
 """
 
 import itertools
@@ -31,24 +30,24 @@ DECODER: Mapping[str, str | int] = {
     "resampler": "soxr HQ",
     "sample_rate_hz": SAMPLE_RATE_HZ,
 }
-"""What determines the samples of a file: part of a feature's key."""
+"""Facts that determine the decoded samples of a file. They are part of the key of features."""
 
 END_TOLERANCE_S = 0.5
-"""A segment may end this much after its recording and is then what there is: the times of MOSEI are off by up to 0.49 s."""
+"""Seconds by which a segment may end after its recording; it is then shortened. The times of MOSEI are off by up to 0.49 s."""
 
 _SHORTER_S = 0.1
-"""A file that decodes to this much less than its header counts is truncated; encoder delay and padding are under it."""
+"""A file is truncated if it decodes to so many seconds less than its header states. Encoder delay and padding are shorter."""
 
 _OPTIONS = {
     "format_whitelist": "wav,w64,flac,mp3,ogg,mov,matroska,avi,aac,ac3,mpegts,asf,aiff,au,amr,flv",
     "protocol_whitelist": "file",
     "skip_frame": "all",
 }
-"""A file is one of these containers, and nothing that makes ffmpeg open others: it follows playlists (ffconcat, m3u8) otherwise.
-Opening a file would decode some of its pictures, half the time of a video clip: `skip_frame` leaves that, and no sound."""
+"""Only these containers are opened, because ffmpeg would otherwise follow playlists (ffconcat, m3u8) to other files. `skip_frame`
+keeps it from decoding pictures when it opens a file, which takes half the time of a video clip; audio is not affected."""
 
 _RIFF_OPTIONS = {"probesize": "4096"}
-"""The header of a wav says everything; ffmpeg would decode on to see whether it hides DTS, 3 to 5 ms a clip instead of 0.2."""
+"""The header of a wav file is sufficient. ffmpeg would also search it for hidden DTS audio, which takes 3 to 5 ms a clip, not 0.2."""
 
 _SCALES = {"u8": 2**7, "s16": 2**15, "s32": 2**31, "s64": 2**63, "flt": 1, "dbl": 1}
 _DTYPES = {"u8": "u1", "s16": "i2", "s32": "i4", "s64": "i8", "flt": "f4", "dbl": "f8"}
@@ -58,7 +57,7 @@ class MediaError(InputError):
     """A medium that cannot be used.
 
     Attributes:
-        kind: Which of `data.corpora.base.FINDING_KINDS`: "missing", "unreadable", "truncated" or "silent".
+        kind: A key of `data.findings.FINDING_KINDS`: "missing", "unreadable", "truncated" or "silent".
     """
 
     def __init__(self, kind: str, message: str) -> None:
@@ -67,18 +66,18 @@ class MediaError(InputError):
 
 
 def decode(path: Path) -> np.ndarray:
-    """Decodes the first audio stream of a file.
+    """Decode the first audio stream of a file.
 
-    Streams: besides its result it holds about a second of the file.
+    The file is streamed: apart from the result, about a second of it is in memory.
 
     Args:
-        path: The file; its suffix does not matter.
+        path: The file. Its suffix does not matter.
 
     Returns:
         (S,) float32 at `SAMPLE_RATE_HZ`, mean of the channels, full scale ±1.
 
     Raises:
-        MediaError: The file is missing, empty, no medium, has no sound, does not decode or is cut off.
+        MediaError: The file is missing, empty, truncated or not a media file, has no audio, or does not decode.
     """
     head = _head(path)
     container = _open(path, head)
@@ -101,19 +100,19 @@ def decode(path: Path) -> np.ndarray:
 
 
 def cut(waveform: np.ndarray, start_s: float, end_s: float, where: str) -> np.ndarray:
-    """Cuts a segment out of a recording.
+    """Cut a segment out of a recording.
 
     Args:
         waveform: (S,) at `SAMPLE_RATE_HZ`.
-        start_s: NaN for the beginning.
-        end_s: NaN for the end; at most `END_TOLERANCE_S` after it.
+        start_s: Start in seconds; NaN means the start of the recording.
+        end_s: End in seconds, at most `END_TOLERANCE_S` after the end of the recording; NaN means that end.
         where: The utterance, for the message.
 
     Returns:
         (S',) view of `waveform`, at least one sample.
 
     Raises:
-        MediaError: The segment does not lie in the recording ("truncated").
+        MediaError: The segment does not lie inside the recording (kind "truncated").
     """
     length_s = len(waveform) / SAMPLE_RATE_HZ
     start_s = 0.0 if np.isnan(start_s) else start_s
@@ -141,37 +140,38 @@ def _head(path: Path) -> bytes:
 
 def _open(path: Path, head: bytes) -> Any:
     import av
+    from av.error import FFmpegError
 
     options = _OPTIONS | (_RIFF_OPTIONS if is_riff(head) else {})
     try:
         return av.open(f"file:{path}", options=options, metadata_errors="replace")
-    except av.FFmpegError as error:
+    except FFmpegError as error:
         raise MediaError("unreadable", f"{path}: not a media file that ffmpeg can read ({error.strerror}).") from error
 
 
 def _frames(container: Any, stream: Any, path: Path) -> Iterator[Any]:
-    """Yields decoded frames; an error at the last packet is a cut file, before it a damaged one."""
-    import av
+    """Yield decoded frames. An error at the last packet means a truncated file, an earlier error a damaged one."""
+    from av.error import FFmpegError
 
     decoded_s = 0.0
     try:
         for frame in container.decode(stream):
             yield frame
             decoded_s += frame.samples / frame.sample_rate
-    except av.FFmpegError as error:
+    except FFmpegError as error:
         try:
             goes_on = any(packet.size for packet in container.demux(stream))
-        except av.FFmpegError:
+        except FFmpegError:
             goes_on = True
         kind, what = ("unreadable", "damaged") if goes_on else ("truncated", "cut off")
         raise MediaError(kind, f"{path}: {what} after {decoded_s:.2f} s ({error.strerror}). Get the file again.") from error
 
 
 def _waveform(frames: Iterable[Any]) -> np.ndarray:
-    samples = bytearray()  # grows in place; a list of arrays would be there twice when joined
+    samples = bytearray()  # grows in place; joining a list of arrays needs twice the memory
     for (name, rate_hz, channels), alike in itertools.groupby(frames, key=_form):
         for block in _resample(_blocks(alike, name, rate_hz, channels), rate_hz):
-            samples += memoryview(block)
+            samples += block.data
     return np.frombuffer(samples, dtype=np.float32)
 
 
@@ -180,7 +180,7 @@ def _form(frame: Any) -> tuple[str, int, int]:
 
 
 def _blocks(frames: Iterable[Any], name: str, rate_hz: int, channels: int) -> Iterator[np.ndarray]:
-    """Joins frames of one form to mono blocks of about a second: a call of numpy or soxr costs more than a frame."""
+    """Join frames of one format to mono blocks of about a second, because a call of numpy or soxr takes longer than one frame."""
     planar = name.endswith("p")
     kind = name.removesuffix("p")
     width = np.dtype(_DTYPES[kind]).itemsize * (1 if planar else channels)
@@ -195,7 +195,7 @@ def _blocks(frames: Iterable[Any], name: str, rate_hz: int, channels: int) -> It
 
 
 def _downmix(planes: list[bytearray], kind: str, channels: int) -> np.ndarray:
-    """Mean of the channels as float32, full scale ±1; `planes` holds one channel each, or all of them interleaved."""
+    """Return the mean of the channels as float32, full scale ±1; `planes` holds one channel each, or all channels interleaved."""
     parts = [np.frombuffer(plane, _DTYPES[kind]) for plane in planes]
     if len(parts) < channels:
         parts = [parts[0][channel::channels] for channel in range(channels)]

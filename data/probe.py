@@ -1,6 +1,6 @@
-"""Decodes every medium of an utterance table once, in threads, and says what is wrong with it.
+"""The media of an utterance table, each decoded once in threads, with their durations and problems.
 
-The one place that judges media: the doctor and the pipeline's manifest both use it. How a file is decoded is in `data.media`.
+All judgements about media are made here, both for the doctor and for the manifests of a build. `data.media` decodes a single file.
 """
 
 import hashlib
@@ -15,15 +15,15 @@ import pandas as pd
 from data.media import SAMPLE_RATE_HZ, MediaError, cut, decode
 
 SILENT_DBFS = -70.0
-"""Root mean square, relative to full scale, under which an utterance has no sound: quiet speech is at -45, the noise of a room
+"""Root mean square relative to full scale below which an utterance counts as silent. Quiet speech is at -45, the noise of a room
 at -60, dithered 16-bit silence at -96."""
 
 SHORTEST_S = 0.025
-"""One frame of a speech encoder (400 samples, the receptive field of wav2vec 2.0 and Data2Vec); less has no features."""
+"""Shortest usable audio in seconds: one frame of a speech encoder (400 samples, the receptive field of wav2vec 2.0 and Data2Vec)."""
 
 
 class Segment(NamedTuple):
-    """An utterance as its medium holds it."""
+    """The part of a medium that belongs to an utterance; NaN as a time means the start or the end of the medium."""
 
     row: int  # its position in the utterance table
     start_s: float
@@ -31,24 +31,24 @@ class Segment(NamedTuple):
 
 
 class Sound(NamedTuple):
-    """What an utterance's medium holds for it; the columns of `probe`'s result beside `utterance_id`."""
+    """The decoded audio of an utterance in numbers. The fields are the columns that `probe` returns beside `utterance_id`."""
 
-    duration_s: float = np.nan  # decoded; NaN if it has no medium or that does not decode
-    problem: str = ""  # one of FINDING_KINDS; empty if it can be used
+    duration_s: float = np.nan  # decoded; NaN if there is no medium or it does not decode
+    problem: str = ""  # a key of FINDING_KINDS; empty if the audio can be used
     message: str = ""  # the problem in a sentence
     content: str = ""  # hash of the samples; empty if there are none
 
 
 def probe(root: Path, utterances: pd.DataFrame, workers: int, progress: Callable[[int], object] | None = None) -> pd.DataFrame:
-    """Decodes the media of utterances, a whole recording once for all its segments.
+    """Decode the media of utterances. A recording with several segments is decoded once.
 
-    Utterances without medium, or excluded, are not looked at. At any time one recording per worker is in memory.
+    Utterances that have no medium or are excluded are skipped. At any time, one recording per worker is in memory.
 
     Args:
         root: The folder that `media` is relative to.
         utterances: `schema.COLUMNS`.
         workers: Number of threads.
-        progress: Called with the number of utterances done since its last call, in all as many as are looked at.
+        progress: Called with the number of utterances finished since the last call; skipped utterances are not counted.
 
     Returns:
         `utterance_id`, `duration_s`, `problem`, `message`, `content` (see `Sound`), in the order of `utterances`.
@@ -73,7 +73,7 @@ def probe(root: Path, utterances: pd.DataFrame, workers: int, progress: Callable
 
 
 def by_medium(utterances: pd.DataFrame) -> dict[str, list[Segment]]:
-    """The utterances that have a medium and are not excluded, by medium."""
+    """Group the utterances that have a medium and are not excluded by their medium."""
     usable = (utterances["media"] != "") & (utterances["excluded"] == "")
     columns = (utterances.loc[usable, name] for name in ("media", "start_s", "end_s"))
     media: dict[str, list[Segment]] = {}
@@ -98,12 +98,12 @@ def _sounds(path: Path, waveform: np.ndarray, segments: Sequence[Segment]) -> It
             yield row, Sound(problem=error.kind, message=str(error))
             continue
         kind, said = _judge(piece)
-        content = hashlib.blake2b(piece, digest_size=16).hexdigest()
+        content = hashlib.blake2b(piece.data, digest_size=16).hexdigest()
         yield row, Sound(len(piece) / SAMPLE_RATE_HZ, kind, f"{path}: {said}" if kind else "", content)
 
 
 def _judge(piece: np.ndarray) -> tuple[str, str]:
-    """The problem of samples that did decode, and what is to be said about it; empty if there is none."""
+    """Return the kind and a description of the problem of decoded samples; both are empty if there is none."""
     if len(piece) < SHORTEST_S * SAMPLE_RATE_HZ:
         return "truncated", f"{len(piece) / SAMPLE_RATE_HZ:.4f} s, expected at least {SHORTEST_S} s, one frame of a speech encoder."
     level_dbfs = 10 * np.log10(max(float(np.dot(piece, piece)) / len(piece), 1e-20))

@@ -1,4 +1,6 @@
-"""The columns of an utterance table and what makes one valid. Reading and writing the table on disk is in `data.manifest`."""
+"""The columns of an utterance table and the rules of a valid one. `data.manifest` reads and writes the table on disk."""
+
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,7 +11,7 @@ from data.labels import EMOTIONS, POLARITIES, SENTIMENT_RANGE
 SPLITS = ("train", "valid", "test")
 
 MODALITIES = ("text", "audio")
-"""Of token features: one row a token or frame."""
+"""Modalities that have token features: one row per token (text) or frame (audio)."""
 
 TEXT_COLUMNS = (
     "utterance_id",  # unique in the corpus; carries the split where the corpus needs it (MELD)
@@ -22,12 +24,12 @@ TEXT_COLUMNS = (
     "media",  # POSIX path below the corpus root; empty for a text-only utterance
     "category",  # the corpus's own emotion category (MELD, IEMOCAP), as written there; else empty
     "polarity",  # the corpus's own polarity (MELD), one of POLARITIES; else empty
-    "label_source",  # where labels come from, e.g. "label.csv", "label.csv + CMU_MOSEI_Labels.csd"; empty if unlabelled
+    "label_source",  # source of the labels, e.g. "label.csv", "label.csv + CMU_MOSEI_Labels.csd"; empty if unlabelled
     "excluded",  # why this utterance cannot be used; empty if it can
 )
 FLOAT_COLUMNS = ("start_s", "end_s", "duration_s", "sentiment", *EMOTIONS)
-"""`start_s`/`end_s` cut the utterance out of `media`; both NaN if `media` is the utterance. `duration_s` is NaN until decoded.
-Sentiment and emotions are NaN where unlabelled."""
+"""`start_s` and `end_s` cut the utterance out of `media`; both are NaN if `media` holds just the utterance. `duration_s` is NaN until
+the medium is decoded. Sentiment and emotions are NaN where unlabelled."""
 
 COLUMNS = (
     "utterance_id", "corpus", "video_id", "clip_id", "position", "speaker", "split", "text", "media",
@@ -37,17 +39,18 @@ COLUMNS = (
 
 
 def validate(table: pd.DataFrame, where: str) -> pd.DataFrame:
-    """Returns the table with exactly `COLUMNS`, in order, text as str, numbers as float64, a fresh index.
+    """Return the table with exactly `COLUMNS` in their order, text as str, numbers as float64, and a new index from 0.
 
     Args:
-        table: One row an utterance. Rows stay in their order.
+        table: A table with one row per utterance. The rows keep their order.
         where: The file or folder to name in a message.
 
     Raises:
         InputError: A column is missing or unknown; a value has the wrong type; an id is empty or repeated; a split, sentiment,
-            emotion or time is out of its range. The message names `where`, the first offending row, the value and what was expected.
+            emotion or time is out of its range. The message names `where`, the first such row, the value and the expected values.
     """
-    missing, unknown = set(COLUMNS) - set(table), set(table) - set(COLUMNS)
+    found: set[Any] = set(table)
+    missing, unknown = set(COLUMNS) - found, found - set(COLUMNS)
     if missing or unknown:
         raise InputError(f"{where}: columns missing {sorted(missing)}, unknown {sorted(unknown)}.")
     table = table.loc[:, list(COLUMNS)].reset_index(drop=True)

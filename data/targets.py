@@ -1,7 +1,7 @@
-"""What heads learn to predict: sentiment and emotions of the utterances that can be used, and what orders and splits them.
+"""Prediction targets of heads: sentiment and emotions of the usable utterances, with their splits, videos and order.
 
-Emotions are those of the manifest (`annotated`) or those of the ledger of pseudo labels (`pseudo`), never a mixture. The features of
-the same utterances are in `data.tensors`; how pseudo labels come about is in `pipeline.pseudo_labels.rule`.
+Emotions come either from the manifest (`annotated`) or from the ledger, the table of pseudo-labels with their donors (`pseudo`),
+never from both. `data.tensors` loads the features of the same utterances; `pipeline.pseudo_labels.rule` makes pseudo-labels.
 """
 
 from collections.abc import Callable, Mapping
@@ -39,7 +39,7 @@ class Targets:
         return len(self.ids)
 
     def rows(self, split: str) -> np.ndarray:
-        """(n,) int64 rows of one split, ascending.
+        """Return the rows of one split, (n,) int64, ascending.
 
         Raises:
             InputError: There is no split of this name.
@@ -48,32 +48,32 @@ class Targets:
         return np.flatnonzero(self.split == split)
 
     def without_labels(self, split: str) -> Self:
-        """The same with NaN for the labels of one split."""
+        """Return a copy in which the labels of one split are NaN."""
         kept = self.split != split
         emotions = np.where(kept[:, None], self.emotions, np.float32(np.nan))
         return replace(self, sentiment=np.where(kept, self.sentiment, np.float32(np.nan)), emotions=emotions)
 
     @cached_property
     def dialogue(self) -> np.ndarray:
-        """(N,) int64, one number for the utterances of a video in a split: two splits may use one name for different videos."""
+        """Number of the dialogue of each utterance, (N,) int64: one for each video and split, as splits may share a video's name."""
         return np.unique(np.char.add(np.char.add(self.split, "/"), self.video), return_inverse=True)[1]
 
     def with_neighbours(self, rows: np.ndarray) -> np.ndarray:
-        """(m,) int64, ascending: all utterances of the dialogues that these rows (n,) are in, labelled or not."""
+        """Return all rows of the dialogues that contain the given rows (n,), labelled or not: (m,) int64, ascending."""
         return np.flatnonzero(np.isin(self.dialogue, self.dialogue[rows]))
 
 
 def load_targets(corpus: CachedCorpus, emotions: str = "annotated", minimum_similarity: float = 0.0) -> Targets:
-    """Reads the labels of a corpus.
+    """Read the labels of a corpus.
 
     Args:
-        corpus: Of a cache.
+        corpus: A corpus of a cache.
         emotions: A key of `EMOTION_SOURCES`.
-        minimum_similarity: Pseudo emotions count only from this cosine of utterance and donor on; below, the utterance is unlabelled.
+        minimum_similarity: Smallest cosine between utterance and donor; below it, an utterance has no pseudo-emotions.
 
     Raises:
-        InputError: The manifest or the ledger cannot be read; there is no such source of emotions, or this corpus lacks it; the
-            ledger does not have each utterance once.
+        InputError: The manifest or the ledger cannot be read; there is no such source of emotions, or the corpus does not have it;
+            the ledger does not contain each utterance exactly once.
     """
     source = lookup(EMOTION_SOURCES, emotions, "source of emotions")
     table = read_manifest(corpus.manifest)
@@ -94,12 +94,12 @@ def _annotated(corpus: CachedCorpus, table: pd.DataFrame, minimum_similarity: fl
 
 
 def _pseudo(corpus: CachedCorpus, table: pd.DataFrame, minimum_similarity: float) -> np.ndarray:
-    """(N, 6) float32 emotions of the ledger; NaN where the utterance abstained or its donor is not similar enough."""
+    """Return the emotions of the ledger, (N, 6) float32; NaN where there is no donor, or none that is similar enough."""
     if not -1 <= minimum_similarity <= 1:
-        raise InputError(f"Pseudo labels: the minimum similarity is {minimum_similarity!r}, expected a cosine from -1 to 1.")
+        raise InputError(f"Pseudo-labels: the minimum similarity is {minimum_similarity!r}, expected a cosine from -1 to 1.")
     if corpus.pseudo_labels is None:
         raise InputError(
-            f"{corpus.name}: the cache has no pseudo labels of it. Name {corpus.name} in luigi.cfg, section [pseudo_labels], targets,"
+            f"{corpus.name}: the cache has no pseudo-labels for it. Name {corpus.name} in luigi.cfg, section [pseudo_labels], targets,"
             " and run BuildFeatures, or use annotated emotions."
         )
     ledger = _read_ledger(corpus.pseudo_labels)
@@ -115,7 +115,7 @@ def _pseudo(corpus: CachedCorpus, table: pd.DataFrame, minimum_similarity: float
 
 
 def _read_ledger(path: Path) -> pd.DataFrame:
-    """`_LEDGER_COLUMNS`, by utterance_id."""
+    """Read `_LEDGER_COLUMNS` of a ledger, indexed by utterance_id."""
     ledger = read_table(path, _LEDGER_COLUMNS)
     ledger = ledger.set_index("utterance_id")
     if not ledger.index.is_unique:
@@ -128,4 +128,4 @@ EMOTION_SOURCES: Mapping[str, Callable[[CachedCorpus, pd.DataFrame, float], np.n
     "annotated": _annotated,
     "pseudo": _pseudo,
 }
-"""Where emotions come from → (corpus, manifest, minimum similarity) to their (N, 6) float32 intensities."""
+"""Source of emotions → function of (corpus, manifest, minimum similarity) that returns intensities, (N, 6) float32."""

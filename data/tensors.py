@@ -1,12 +1,12 @@
-"""Cached features as padded batches on a device, made there without a loop over utterances.
+"""Cached features as padded batches on a device, made without a loop over utterances.
 
-A modality lies packed on the device, its utterances one after the other, as in its feature file and in the type stored there, with one
-row of zeros behind them. A batch is one gather: real steps read their row, padding reads the row of zeros. What does not fit into
-memory streams: a thread reads the utterances of the next few batches into such packed values, and the same gather pads them, so that
-the batches are the same bit for bit. Which utterances stand together is decided in `data.batching`, their labels are from
-`data.targets`.
+The features of a modality lie packed on the device: the utterances follow each other in the order and the type of their feature file,
+with one row of zeros at the end. A batch is one gather operation: real steps read their row, padding reads the row of zeros. Features
+that do not fit into memory are streamed: a thread reads the utterances of the next few batches into packed values of the same kind,
+and the same gather operation pads them, so that the batches are equal bit for bit.
 
-Nothing here waits for the device: lengths are known on the host, and what a batch sends there is pinned memory.
+`data.batching` decides which utterances share a batch; `data.targets` provides the labels; `data.feature_store` reads the files.
+Nothing here waits for the device: the host knows all lengths and sends batches from pinned memory.
 """
 
 import copy
@@ -30,17 +30,17 @@ from data.schema import MODALITIES
 from data.targets import Targets
 
 _AHEAD = 4
-"""Batches read before they are asked for."""
+"""Number of batches that are read in advance."""
 
 _SHARE = 0.8
-"""Of the free memory, for features; the rest is for whoever computes on them."""
+"""Fraction of the free memory that features may take. The rest is for the computation."""
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
 class Batch(NamedTuple):
-    """B utterances, padded to the longest of them. Shapes: see `heads.models.base`."""
+    """B utterances, padded to the longest of them. `heads.models.base` explains the letters of shapes."""
 
     features: Mapping[str, Tensor]  # modality → (B, T, D) in the chosen dtype; zeros in the padding
     masks: Mapping[str, Tensor]  # modality → (B, T) bool, True = real
@@ -51,17 +51,17 @@ class Batch(NamedTuple):
 
 
 class _Packed(NamedTuple):
-    """The utterances of a batch among others, one after the other."""
+    """Packed values that contain the utterances of a batch, and their positions."""
 
     values: Tensor  # (ΣT + 1, D) in the stored type; the last row is zero
-    starts: np.ndarray  # (B,) int64, where each begins
-    lengths: np.ndarray  # (B,) int64, rows of each, ≥ 1
+    starts: np.ndarray  # (B,) int64, first row of each
+    lengths: np.ndarray  # (B,) int64, number of rows of each, ≥ 1
 
 
 class _Prepared(NamedTuple):
-    """All of a batch that the host knows."""
+    """The parts of a batch that are prepared on the host."""
 
-    index: Tensor  # (1 + 2 M, B) int64: its rows, then starts and lengths of each of M modalities
+    index: Tensor  # (1 + 2 M, B) int64: rows of the batch, then starts and lengths for each of M modalities
     values: dict[str, Tensor]  # modality → `_Packed.values`
     longest: dict[str, int]  # modality → T
     layout: Tensor | None
@@ -69,11 +69,11 @@ class _Prepared(NamedTuple):
 
 @dataclass(frozen=True)
 class _Features:
-    """One modality of the N utterances of the targets, in a feature file."""
+    """The features of the N target utterances for one modality, in their file."""
 
     store: FeatureStore
-    places: np.ndarray  # (N,) int64, of each utterance in the file
-    lengths: np.ndarray  # (N,) int64, rows of each that are used, from its first
+    places: np.ndarray  # (N,) int64, position of each utterance in the file
+    lengths: np.ndarray  # (N,) int64, number of rows used of each, from the first
 
     @classmethod
     def open(cls, path: Path, manifest: Path, ids: Sequence[str], limit: int | None) -> Self:
@@ -92,7 +92,7 @@ class _Features:
         return (int(self.lengths.sum()) + 1) * self.store.dim * self.store.dtype.itemsize
 
     def pack(self, rows: np.ndarray, **where: Any) -> _Packed:
-        """Reads utterances into a tensor of their own, made with the options `where` (device, pin_memory)."""
+        """Read utterances into a new tensor, which is created with the options `where` (device, pin_memory)."""
         lengths = self.lengths[rows]
         starts = np.cumsum(lengths) - lengths
         dtype = getattr(torch, self.store.dtype.name)
@@ -104,7 +104,7 @@ class _Features:
 
 
 class _Resident:
-    """Features that are all on the device."""
+    """Features that are on the device as a whole."""
 
     def __init__(self, features: _Features, device: torch.device) -> None:
         self._all = features.pack(np.arange(len(features.lengths)), device=device)
@@ -115,7 +115,7 @@ class _Resident:
 
 
 class _Streamed:
-    """Features that stay in their file."""
+    """Features that are read from their file batch by batch."""
 
     def __init__(self, features: _Features, device: torch.device) -> None:
         self._features, self._pins = features, device.type == "cuda"
@@ -125,22 +125,22 @@ class _Streamed:
 
 
 class CorpusTensors:
-    """Features and labels of a corpus, as batches on a device. Made by `load`.
+    """Features and labels of a corpus, as batches on a device. Created by `load`.
 
     Attributes:
-        targets: The labels; their N rows are the rows of everything here.
+        targets: The labels. All rows here are numbered as their N rows.
         dims: Modality → D.
-        lengths: Modality → (N,) int64 rows of each utterance, limits applied; on the host.
+        lengths: Modality → number of rows of each utterance after limits, (N,) int64, on the host.
         sentiment: (N,) float32 on the device, NaN where unlabelled.
         emotions: (N, 6) float32 on the device, as in `Batch`.
-        device: Where batches are.
-        is_streamed: Whether features are read for each batch, because they do not fit into memory.
+        device: The device of the batches.
+        is_streamed: True if features are read for each batch because they do not fit into memory.
     """
 
     def __init__(
         self, targets: Targets, features: Mapping[str, _Features], device: torch.device, dtype: torch.dtype, is_streamed: bool
     ) -> None:
-        """Use `load`."""
+        """Create the tensors. Call `load` instead."""
         self.device, self.is_streamed = device, is_streamed
         self.dims = {modality: one.store.dim for modality, one in features.items()}
         self.lengths = {modality: one.lengths for modality, one in features.items()}
@@ -155,7 +155,7 @@ class CorpusTensors:
         self.emotions = torch.tensor(present, dtype=torch.float32, device=self.device)
 
     def relabelled(self, targets: Targets) -> Self:
-        """The same features, not copied, with other labels of the same utterances."""
+        """Return the same features, not copied, with other labels for the same utterances."""
         other = copy.copy(self)
         other._label(targets)
         return other
@@ -172,19 +172,20 @@ class CorpusTensors:
         limits: Mapping[str, int] | None = None,
         memory_bytes: int | None = None,
     ) -> Self:
-        """Opens the feature files of a corpus and, if they fit, puts their features on the device.
+        """Open the feature files of a corpus and load their features onto the device if they fit.
 
         Args:
-            corpus: Of a cache.
-            targets: Its labels; only their utterances are read.
-            modalities: Which feature files.
-            device: Where batches are wanted.
-            dtype: Of the features in a batch; on the device they lie in the type of their file.
-            limits: Modality → rows to use of an utterance, from its first; what is not named has no limit.
-            memory_bytes: Features larger than this, all modalities together, stream; by default 80 % of what is free on the device.
+            corpus: A corpus of a cache.
+            targets: The labels of the corpus. Only their utterances are read.
+            modalities: The modalities to load.
+            device: The device of the batches.
+            dtype: Type of the features in a batch. On the device, they are stored in the type of their file.
+            limits: Modality → number of rows to use of each utterance, from the first. Other modalities have no limit.
+            memory_bytes: Largest size of the features of all modalities on the device; larger ones are streamed. The default is
+                80 % of the device's free memory.
 
         Raises:
-            InputError: The corpus has no such modality; a limit is below 1; a feature file cannot be used or lacks an utterance.
+            InputError: The corpus has no such modality, a limit is below 1, or a feature file cannot be used or lacks an utterance.
         """
         device, limits = torch.device(device), limits or {}
         for modality, limit in limits.items():
@@ -197,19 +198,19 @@ class CorpusTensors:
         return cls(targets, features, device, dtype, is_streamed)
 
     def batch(self, rows: np.ndarray, dialogue: np.ndarray | None = None) -> Batch:
-        """Makes one batch.
+        """Return one batch.
 
         Args:
-            rows: (B,) int64, B ≥ 1, in any order; repeated ones are allowed.
+            rows: (B,) int64, B ≥ 1, in any order. Rows may be repeated.
             dialogue: (V, L) int64, positions in `rows`, -1 = padding.
         """
         return self._finish(self._prepare(rows if dialogue is None else DialogueRows(rows, dialogue)))
 
     def batches(self, plan: Iterable[np.ndarray | DialogueRows]) -> Iterator[Batch]:
-        """Makes the batches of a plan (see `data.batching`), one at a time.
+        """Yield the batches of a plan (see `data.batching`), one at a time.
 
-        Streamed features are read a few batches ahead by a thread, which ends with the iteration, early or not; an error in it is
-        raised here, at the batch that it is about.
+        A thread reads streamed features a few batches ahead. It ends with the iteration, also if that ends early. An error in the
+        thread is raised here, at the batch that it concerns.
         """
         prepared = _ahead(self._prepare, plan) if self.is_streamed else map(self._prepare, plan)
         for one in prepared:
@@ -244,7 +245,7 @@ class CorpusTensors:
 
 
 def _pad(values: Tensor, starts: Tensor, lengths: Tensor, longest: int) -> tuple[Tensor, Tensor]:
-    """(B, T, D) utterances of packed values and their (B, T) mask."""
+    """Return the utterances of packed values, (B, T, D), and their mask, (B, T)."""
     steps = torch.arange(longest, device=values.device)
     mask = steps < lengths[:, None]
     rows = (starts[:, None] + steps).masked_fill_(~mask, len(values) - 1)
@@ -252,7 +253,7 @@ def _pad(values: Tensor, starts: Tensor, lengths: Tensor, longest: int) -> tuple
 
 
 def _ahead(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """Like `map`, in one thread that works up to `_AHEAD` items ahead."""
+    """Yield `work(item)` for each item, computed in one thread that is up to `_AHEAD` items ahead."""
     pending: deque[Future[R]] = deque()
     pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="features")
     try:
@@ -263,7 +264,7 @@ def _ahead(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
         while pending:
             yield pending.popleft().result()
     finally:
-        pool.shutdown(cancel_futures=True)  # waits for the batch in the making
+        pool.shutdown(cancel_futures=True)  # waits for the batch that is being read
 
 
 def _free_bytes(device: torch.device) -> int:
