@@ -14,6 +14,7 @@ from heads.runs.config import make_config
 from heads.runs.folder import RunFolder
 from heads.runs.run_data import LoadedCache
 from heads.training.loop import Run
+from heads.training.packed_engine import signature
 
 TOGETHER = [name for name in TRAINED if HEADS[name].packs]
 """Heads that can be trained together."""
@@ -69,8 +70,8 @@ Changes = Mapping[str, object]
 """Dotted name → value."""
 
 
-def make_materials(folder: Path) -> LoadedCache:
-    """Of two corpora with emotions and a ledger."""
+def make_cache_for_packs(folder: Path) -> LoadedCache:
+    """Make and open a cache of two corpora with emotions and a ledger."""
     for corpus in ("mosi", "mosei"):
         make_cache(folder, corpus=corpus, utterances=30, ledger=True)
     return LoadedCache(folder, torch.device("cpu"))
@@ -87,6 +88,11 @@ def run(loaded: LoadedCache, head: str = "pre-fusion", changes: Changes = {}, fo
     corpus, preset = str(given.pop("corpus", "mosi")), str(given.pop("preset", "light"))
     run_data = loaded.open(make_config(head, corpus, preset, options.nested(given)))
     return Run(run_data.config, run_data.tensors, RunFolder(folder or loaded.cache / "no run"))
+
+
+def signature_of(run: Run) -> object:
+    """Return the signature of a run."""
+    return signature(run.config, run.tensors)
 
 
 def unlike(head: str) -> list[Changes]:

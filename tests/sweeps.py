@@ -10,9 +10,11 @@ import yaml
 
 from heads.runs.folder import RunFolder
 from heads.runs.run_data import LoadedCache
+from heads.sweeps.executors import Execute, in_process
 from heads.sweeps.grid import Grid, read_grid
-from heads.sweeps.session import Execute, in_process, opened, resolved, run
-from heads.sweeps.workers import Sweep, Watcher
+from heads.sweeps.session import train_remaining
+from heads.sweeps.sweep import Sweep, opened, resolved
+from heads.sweeps.workers import Watcher
 from heads.training.fit import fit, run_folder
 
 SHORT = small_runs.SMALL | {"train.max_epochs": 2, "train.keep": []}
@@ -25,13 +27,13 @@ class Seen(Watcher):
     def __init__(self) -> None:
         self.count, self.share, self.over = 0, 0.0, []
 
-    def begun(self, count: int) -> None:
+    def on_start(self, count: int) -> None:
         self.count += count
 
-    def advanced(self, share: float) -> None:
+    def on_progress(self, share: float) -> None:
         self.share += share
 
-    def ended(self, folder: RunFolder) -> None:
+    def on_end(self, folder: RunFolder) -> None:
         self.over.append(folder.path.name)
 
 
@@ -55,7 +57,7 @@ def swept(made: Sweep, size: int | None = 3, execute: Execute | None = None, dev
     """Trains what is left of a sweep in its folder."""
     seen = Seen()
     with opened(made):
-        run(made, devices, execute or in_process("cpu"), seen, size)
+        train_remaining(made, devices, execute or in_process("cpu"), seen, size)
     return seen
 
 

@@ -11,7 +11,7 @@ from small_heads import small_options
 from heads.runs.config import make_config
 from heads.runs.folder import RunFolder
 from heads.runs.run_data import open_run_data
-from heads.training.loop import Run, train
+from heads.training.loop import Run, train_runs
 from heads.training.single_engine import SingleEngine
 
 
@@ -26,7 +26,7 @@ def trained(cache, tmp_path, name: str, epochs: int, spy: Callable[[SingleEngine
     made = open_run_data(make_config(name, "mosi", "native", changes), cache, torch.device("cpu"))
     engine = SingleEngine(Run(made.config, made.tensors, RunFolder(tmp_path)))
     spy(engine)
-    train([engine.run], engine, lambda run, error: None)
+    train_runs([engine.run], engine, lambda run, error: None)
     return engine
 
 

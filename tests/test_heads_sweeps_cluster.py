@@ -21,9 +21,10 @@ from sweeps import Seen, a_grid, folders, history, swept, times, write_grid
 
 from data.errors import InputError
 from heads.sweeps import cluster
-from heads.sweeps.cluster import Flight, Worker, locked, on_ray
-from heads.sweeps.session import opened, resolved, run
-from heads.sweeps.workers import Sweep, TrialPack
+from heads.sweeps.cluster import SentPack, Worker, locked, on_ray
+from heads.sweeps.session import train_remaining
+from heads.sweeps.sweep import Sweep, opened, resolved
+from heads.sweeps.workers import TrialPack
 from heads.training.fit import run_folder
 
 CHECKOUT = Path(__file__).parents[1]
@@ -67,7 +68,7 @@ def on(nodes: RayCluster, made: Sweep, size: int = 1) -> Seen:
     """Trains what is left of a sweep on a cluster."""
     seen = Seen()
     with opened(made), on_ray(nodes.address, ["auto"]) as there:
-        run(made, there.devices, there.execute, seen, size, there.free_bytes)
+        train_remaining(made, there.devices, there.execute, seen, size, there.free_bytes)
     return seen
 
 
@@ -219,8 +220,8 @@ def test_a_worker_waits_for_trials_that_another_one_trains(cache, tmp_path):
 def test_what_is_not_to_be_seen_here_is_not_on_a_shared_disk(cache, tmp_path, monkeypatch):
     made = sweep(cache, tmp_path)
     monkeypatch.setattr(cluster, "SHARED_S", 0)
-    with pytest.raises(InputError, match=r"a worker has ended this trial, but .* must be on a disk that all machines"):
-        Flight(TrialPack(made, (made.grid.configs()[0],))).land(Seen())
+    with pytest.raises(InputError, match=r"has ended this trial, but its results are not visible here. .* must be on a disk"):
+        SentPack(TrialPack(made, (made.grid.configs()[0],))).wait_for_files(Seen())
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere", "ray://127.0.0.1:1"])

@@ -4,11 +4,11 @@ import sys
 
 import pandas as pd
 import pytest
+from heads.sweeps.events import summary_writer, write_events
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from data.errors import InputError
 from heads.runs.folder import RunFolder
-from heads.sweeps.events import summary_writer, write_events
 
 
 @pytest.fixture

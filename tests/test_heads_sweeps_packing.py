@@ -1,4 +1,4 @@
-"""Which trials are trained together, how many at a time, and whether their memory is what was estimated."""
+"""Packs: trials that can be trained together, how many at a time, and the memory that one takes."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,11 +14,14 @@ from torch.autograd.graph import saved_tensors_hooks
 from heads.models.losses import total_loss
 from heads.models.parts.randomness import drawing_from
 from heads.runs.build import build_head
-from heads.runs.config import make_config
+from heads.runs.config import RunConfig, make_config
 from heads.runs.folder import RunFolder
+from heads.runs.rows import labelled_rows
 from heads.runs.run_data import LoadedCache
-from heads.sweeps.packing import PackGroup, group, halves, trial_bytes
-from heads.training.loop import Run
+from heads.sweeps import packing
+from heads.sweeps.packing import PackGroup, group, halves
+from heads.sweeps.sweep import Trial
+from heads.training.plan import epoch_plan
 
 
 @pytest.fixture(scope="module")
@@ -26,22 +29,28 @@ def loaded(tmp_path_factory):
     return LoadedCache(make_cache(tmp_path_factory.mktemp("cache"), utterances=48), torch.device("cpu"), memory_bytes=0)
 
 
-def run(loaded: LoadedCache, head: str = "pre-fusion", **changes: object) -> Run:
-    """A small run; "__" in a name for its dot."""
-    given = {name.replace("__", "."): value for name, value in changes.items()}
-    run_data = loaded.open(small_runs.config(head, given))
-    return Run(run_data.config, run_data.tensors, RunFolder(loaded.cache / "no run"))
+def trial(loaded: LoadedCache, head: str = "pre-fusion", **changes: object) -> Trial:
+    """Open a small trial; "__" in a name stands for its dot."""
+    return opened(loaded, small_runs.config(head, {name.replace("__", "."): value for name, value in changes.items()}))
 
 
-def seeds(first: Run, count: int) -> list[Run]:
-    return [Run(replace(first.config, seed=seed), first.tensors, first.folder) for seed in range(count)]
+def opened(loaded: LoadedCache, config: RunConfig) -> Trial:
+    return Trial(loaded.open(config), RunFolder(loaded.cache / "no run"))
+
+
+def seeds(first: Trial, count: int) -> list[Trial]:
+    return [Trial(replace(first.run_data, config=replace(first.config, seed=seed)), first.folder) for seed in range(count)]
+
+
+def trial_bytes(one: Trial) -> int:
+    return packing.trial_bytes(one.config, one.run_data.tensors)
 
 
 @given(st.integers(1, 40), st.integers(1, 45))
 def test_packs_hold_every_trial_once_and_are_as_even_as_can_be(count, size):
-    runs: Sequence[object] = tuple(range(count))
-    packs = PackGroup(runs, 1, size).packs
-    assert [run for pack in packs for run in pack] == list(runs)
+    trials: Sequence[object] = tuple(range(count))
+    packs = PackGroup(trials, 1, size).packs
+    assert [trial for pack in packs for trial in pack] == list(trials)
     sizes = [len(pack) for pack in packs]
     assert max(sizes) <= size
     assert max(sizes) - min(sizes) <= 1
@@ -57,53 +66,52 @@ def test_halves_are_two_packs_of_all(count):
 
 
 def test_trials_are_grouped_by_what_they_share_in_the_order_they_come(loaded):
-    small, wide = run(loaded), run(loaded, model__dim=16)
+    small, wide = trial(loaded), trial(loaded, model__dim=16)
     a, b, c, d = *seeds(small, 2), *seeds(wide, 2)
     groups = group([a, c, b, d], None, 8)
-    assert [one.runs for one in groups] == [(a, b), (c, d)]
+    assert [one.trials for one in groups] == [(a, b), (c, d)]
     assert [len(one.packs) for one in groups] == [1, 1]
 
 
 def test_heads_that_cannot_be_batched_are_one_at_a_time_and_apart(loaded):
-    run_data = loaded.open(make_config("self-mm", "mosi"))
-    runs = seeds(Run(run_data.config, run_data.tensors, RunFolder(loaded.cache / "no run")), 3)
-    groups = group(runs, 10**12, 8)
-    assert [(one.runs, one.trial_bytes, one.size) for one in groups] == [((each,), None, 1) for each in runs]
+    trials = seeds(opened(loaded, make_config("self-mm", "mosi")), 3)
+    groups = group(trials, 10**12, 8)
+    assert [(one.trials, one.trial_bytes, one.size) for one in groups] == [((each,), None, 1) for each in trials]
 
 
 def test_on_a_cpu_trials_are_one_at_a_time_unless_asked_otherwise(loaded):
-    runs = seeds(run(loaded), 5)
-    assert [one.size for one in group(runs, None)] == [1]
-    assert [len(pack) for pack in group(runs, None, 4)[0].packs] == [2, 3]
+    trials = seeds(trial(loaded), 5)
+    assert [one.size for one in group(trials, None)] == [1]
+    assert [len(pack) for pack in group(trials, None, 4)[0].packs] == [2, 3]
 
 
 def test_the_memory_of_a_device_says_how_many(loaded):
-    runs = seeds(run(loaded), 5)
-    (one,) = group(runs, 10**12)
+    trials = seeds(trial(loaded), 5)
+    (one,) = group(trials, 10**12)
     needed = one.trial_bytes
     assert one.size > 5
-    assert group(runs, 4 * needed)[0].size == 3, "four fifths of the memory"
-    assert group(runs, needed // 2)[0].size == 1, "at least one, whatever the estimate says"
-    assert group(runs, 4 * needed, 2)[0].size == 2
+    assert group(trials, 4 * needed)[0].size == 3, "four fifths of the memory"
+    assert group(trials, needed // 2)[0].size == 1, "at least one, whatever the estimate says"
+    assert group(trials, 4 * needed, 2)[0].size == 2
 
 
 @pytest.mark.parametrize(
     "change", [{"train__batch_size": 24}, {"model__dim": 32}, {"model__fusion__layers": 3}, {"model__fusion__ffn": 500}]
 )
 def test_larger_trials_are_estimated_larger(loaded, change):
-    assert trial_bytes(run(loaded, **change)) > 1.2 * trial_bytes(run(loaded))
+    assert trial_bytes(trial(loaded, **change)) > 1.2 * trial_bytes(trial(loaded))
 
 
 def test_ranks_take_memory(loaded):
-    few, many = (trial_bytes(run(loaded, "mmolre", model__mixture__rank=rank)) for rank in (2, 64))
+    few, many = (trial_bytes(trial(loaded, "mmolre", model__mixture__rank=rank)) for rank in (2, 64))
     assert many > 1.2 * few
 
 
 def test_an_estimate_makes_no_head_and_no_batch(loaded, monkeypatch):
     """Features are not read: here there are none in memory."""
-    one = run(loaded)
-    assert one.tensors.is_streamed
-    monkeypatch.setattr(type(one.tensors), "batches", None)
+    one = trial(loaded)
+    assert one.run_data.tensors.is_streamed
+    monkeypatch.setattr(type(one.run_data.tensors), "batches", None)
     assert trial_bytes(one) > 0
 
 
@@ -112,11 +120,12 @@ def test_an_estimate_makes_no_head_and_no_batch(loaded, monkeypatch):
 )
 def test_an_estimate_is_within_a_factor_of_two_of_what_a_step_keeps(loaded, head, changes):
     """Of what one real step keeps for its backward pass and of the parameters, gradients and moments, whatever else comes and goes."""
-    one = run(loaded, head, **changes)
-    trained = build_head(one.config, one.tensors).train()
+    one = trial(loaded, head, **changes)
+    tensors = one.run_data.tensors
+    trained = build_head(one.config, tensors).train()
     parameters = {parameter.data_ptr() for parameter in trained.parameters()}
     largest = 0
-    for batch in one.tensors.batches(one.plan()):
+    for batch in tensors.batches(epoch_plan(one.config, tensors, labelled_rows(one.config, tensors, "train"), 1)):
         kept: dict[int, int] = {}
 
         def remember(tensor: torch.Tensor, kept=kept) -> torch.Tensor:

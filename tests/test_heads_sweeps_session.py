@@ -12,11 +12,13 @@ from filelock import FileLock
 from sweeps import a_grid, assert_equal_to_fit, folders, swept, times
 
 from data.errors import InputError
+from heads.sweeps.executors import in_process
 from heads.sweeps.grid import read_grid
 from heads.sweeps.results.trials import collect
 from heads.sweeps.search import Search
-from heads.sweeps.session import in_process, opened, plan, remaining, resolved
-from heads.sweeps.workers import Sweep, end, loaded_cache
+from heads.sweeps.session import pack_trials
+from heads.sweeps.sweep import Sweep, loaded_cache, open_trials, opened, remaining
+from heads.sweeps.workers import end
 from heads.training.fit import describe, run_folder
 from heads.training.loop import Run
 from heads.training.packed_engine import PackedEngine
@@ -57,7 +59,7 @@ def test_a_sweep_that_is_over_trains_nothing(sweep):
     before = times(made)
     assert swept(made).over == []
     assert times(made) == before
-    assert remaining(made, [resolved(made, config) for config in made.grid.configs()]) == []
+    assert remaining(open_trials(made, made.grid.configs())) == []
 
 
 def test_trials_of_another_cache_are_refused(sweep, tmp_path):
@@ -180,9 +182,9 @@ def test_a_trial_that_cannot_be_is_refused_before_any_is_trained(sweep, changes,
 def test_a_plan_loads_no_features(sweep, monkeypatch):
     made = sweep(grid={"train.lr": LR, "model.fusion.ffn": [8, 9]}, seeds=[1, 2])
     monkeypatch.setattr(PackedEngine, "__init__", None)
-    groups = plan(made, made.grid.configs(), None, 4)
-    assert [(len(one.runs), one.size) for one in groups] == [(4, 4), (4, 4)]
-    assert all(run.tensors.is_streamed for one in groups for run in one.runs)
+    groups = pack_trials(open_trials(made, made.grid.configs()), None, 4)
+    assert [(len(one.trials), one.size) for one in groups] == [(4, 4), (4, 4)]
+    assert all(trial.run_data.tensors.is_streamed for one in groups for trial in one.trials)
     assert not made.folder.exists()
 
 

@@ -10,8 +10,8 @@ import pytest
 from caches import make_cache
 from sweeps import a_grid, assert_equal_to_fit, swept, times
 
-from heads.sweeps.session import in_processes
-from heads.sweeps.workers import Sweep
+from heads.sweeps.executors import in_processes
+from heads.sweeps.sweep import Sweep
 from pipeline.settings import CHECKOUT
 
 
@@ -73,15 +73,17 @@ STARTED = """
 import sys
 from pathlib import Path
 
+from heads.sweeps.executors import in_processes
 from heads.sweeps.grid import read_grid
-from heads.sweeps.session import in_processes, opened, run
-from heads.sweeps.workers import Sweep, Watcher
+from heads.sweeps.session import train_remaining
+from heads.sweeps.sweep import Sweep, opened
+from heads.sweeps.workers import Watcher
 
 if __name__ == "__main__":
     grid, cache, out = map(Path, sys.argv[1:])
     made = Sweep(read_grid(grid, None), cache, out, "mae")
     with opened(made):
-        run(made, ["cpu"], in_processes(["cpu"]), Watcher())
+        train_remaining(made, ["cpu"], in_processes(["cpu"]), Watcher())
 """
 
 

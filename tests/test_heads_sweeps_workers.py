@@ -13,7 +13,8 @@ from heads.runs.config import RunConfig, make_config
 from heads.runs.folder import RunFolder
 from heads.runs.run_data import LoadedCache
 from heads.sweeps.grid import read_grid
-from heads.sweeps.workers import Sweep, TrialPack, train_remote, train_work
+from heads.sweeps.sweep import Sweep
+from heads.sweeps.workers import TrialPack, train_pack, train_pack_alone
 from heads.training import loop
 from heads.training.fit import describe, fit, run_folder
 from heads.training.loop import Run
@@ -41,7 +42,7 @@ def work(loaded: LoadedCache, folder, **sections) -> TrialPack:
 
 def done(loaded: LoadedCache, one: TrialPack) -> Seen:
     seen = Seen()
-    train_work(one, loaded, seen)
+    train_pack(one, loaded, seen)
     return seen
 
 
@@ -235,11 +236,11 @@ def save_after(loaded: LoadedCache, one: TrialPack, config: RunConfig, epochs: i
     with monkeypatch.context() as patch:
         patch.setattr(loop, "SAVE_EVERY_S", 0.0)
         with pytest.raises(KeyboardInterrupt):
-            loop.train([run], SingleEngine(run), lambda run, error: None, advance=advance)
+            loop.train_runs([run], SingleEngine(run), lambda run, error: None, advance=advance)
     assert folder.saved_epochs == epochs
 
 
 def test_a_process_of_its_own_is_told_the_same_and_returns_the_folders(loaded, tmp_path):
     one = work(loaded, tmp_path, seeds=[1, 2])
-    assert sorted(train_remote(one, "cpu")) == [folder.path for folder in folders(one.sweep)]
+    assert sorted(train_pack_alone(one, "cpu")) == [folder.path for folder in folders(one.sweep)]
     assert all(folder.is_complete for folder in folders(one.sweep))

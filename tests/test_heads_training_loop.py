@@ -62,7 +62,7 @@ def engine(made: RunData, path) -> SingleEngine:
 
 def go(one: SingleEngine, advance: Callable[[int, str], None] = lambda steps, note: None) -> None:
     """Trains a run to its end and writes nothing."""
-    loop.train([one.run], one, lambda run, error: None, advance=advance)
+    loop.train_runs([one.run], one, lambda run, error: None, advance=advance)
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from small_packs import TOGETHER, UNLIKE, make_materials, run, unlike
+from small_packs import TOGETHER, UNLIKE, make_cache_for_packs, run, signature_of, unlike
 from torch import Tensor
 
 from data.errors import InputError
@@ -17,24 +17,24 @@ from heads.runs.build import build_head
 from heads.runs.run_data import LoadedCache
 from heads.training import loop
 from heads.training.loop import Engine, Run
-from heads.training.packed_engine import PackedEngine, signature
+from heads.training.packed_engine import PackedEngine
 from heads.training.single_engine import SingleEngine
 
 
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory):
-    return make_materials(tmp_path_factory.mktemp("cache"))
+    return make_cache_for_packs(tmp_path_factory.mktemp("cache"))
 
 
 def go(runs: Sequence[Run], engine: Engine, advance: Callable[[int, str], None] = lambda steps, note: None) -> dict[int, str]:
     """Trains runs to their ends; the seeds and errors of those that failed."""
     failed = {}
 
-    def ended(run: Run, error: InputError | None) -> None:
+    def on_end(run: Run, error: InputError | None) -> None:
         if error is not None:
             failed[run.config.seed] = str(error)
 
-    loop.train(runs, engine, ended, advance=advance)
+    loop.train_runs(runs, engine, on_end, advance=advance)
     return failed
 
 
@@ -79,7 +79,7 @@ def assert_parameters_equal(found: Mapping[str, Tensor], expected: Mapping[str, 
 @pytest.mark.parametrize("head", TOGETHER)
 def test_a_run_of_a_pack_comes_to_what_it_comes_to_alone(loaded, head):
     runs = [run(loaded, head, changes) for changes in unlike(head)]
-    assert len({signature(one) for one in runs}) == 1
+    assert len({signature_of(one) for one in runs}) == 1
     pack = PackedEngine(runs)
     assert any(rate > 0 for name, rate in options.flat(runs[0].config.model) if name.endswith("dropout"))
     assert go(runs, pack) == {}

@@ -6,7 +6,7 @@ import pytest
 import torch
 from batches import pad, random_batch
 from small_heads import TRAINED
-from small_packs import TOGETHER, make_materials, run, unlike
+from small_packs import TOGETHER, make_cache_for_packs, run, signature_of, unlike
 
 from data.errors import InputError
 from heads.models import options
@@ -14,7 +14,6 @@ from heads.models.parts.randomness import drawing_from
 from heads.models.registry import HEADS
 from heads.runs.config import make_config
 from heads.training.loop import Run
-from heads.training.packed_engine import signature
 
 OTHER = {
     "preset": ("paper-mosi", True),
@@ -87,7 +86,7 @@ ON = {name: 0.1 for name in OTHER if name.endswith("dropout")}
 
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory):
-    return make_materials(tmp_path_factory.mktemp("cache"))
+    return make_cache_for_packs(tmp_path_factory.mktemp("cache"))
 
 
 @pytest.mark.parametrize("name", [name for name, _ in options.flat(make_config("mmolre", "mosi")) if name != "head"])
@@ -100,24 +99,24 @@ def test_options_that_may_differ_in_a_pack(loaded, name):
     else:
         other = run(loaded, "mmolre", ON | {"data.emotions": "annotated", name: value})
     assert dict(options.flat(usual.config))[name] != dict(options.flat(other.config))[name]
-    assert (signature(usual) == signature(other)) == may
+    assert (signature_of(usual) == signature_of(other)) == may
 
 
 def test_only_runs_of_one_head_stand_together(loaded):
-    assert signature(run(loaded, "pre-fusion")) != signature(run(loaded, "mmml"))
-    assert signature(run(loaded, "pre-fusion")) == signature(run(loaded, "pre-fusion", {"seed": 3}))
+    assert signature_of(run(loaded, "pre-fusion")) != signature_of(run(loaded, "mmml"))
+    assert signature_of(run(loaded, "pre-fusion")) == signature_of(run(loaded, "pre-fusion", {"seed": 3}))
 
 
 @pytest.mark.parametrize("name", sorted(ON))
 def test_a_run_without_dropout_does_not_stand_beside_one_with_it(loaded, name):
     """What has no dropout draws no numbers: the numbers of the other draws would be others."""
-    assert signature(run(loaded, "mmolre", ON)) != signature(run(loaded, "mmolre", ON | {name: 0.0}))
+    assert signature_of(run(loaded, "mmolre", ON)) != signature_of(run(loaded, "mmolre", ON | {name: 0.0}))
 
 
 def test_runs_on_other_rows_do_not_stand_together(loaded):
     """A head for emotions alone is trained on labelled emotions alone."""
     points = [{"task": "mer", "data.emotions": "pseudo", "data.minimum_similarity": least} for least in (-1.0, -1.0, 0.5)]
-    found = [signature(run(loaded, changes=point)) for point in points]
+    found = [signature_of(run(loaded, changes=point)) for point in points]
     assert found[0] == found[1] != found[2]
 
 
@@ -125,7 +124,7 @@ def test_top_k_that_decides_widths_may_not_differ(loaded):
     """An expert of Mod-Squad is as wide as its share of a transformer's layer, unless its width is given."""
 
     def of(top_k: int, hidden: int | None) -> object:
-        return signature(run(loaded, "mod-squad", {"model.mixture.top_k": top_k, "model.mixture.hidden": hidden}))
+        return signature_of(run(loaded, "mod-squad", {"model.mixture.top_k": top_k, "model.mixture.hidden": hidden}))
 
     assert of(1, 4) == of(2, 4)
     assert of(1, None) != of(2, None)
@@ -133,14 +132,14 @@ def test_top_k_that_decides_widths_may_not_differ(loaded):
 
 @pytest.mark.parametrize("head", [name for name in TRAINED if name not in TOGETHER])
 def test_heads_that_keep_something_between_batches_or_read_videos_are_trained_alone(loaded, head):
-    assert signature(run(loaded, head)) is None
+    assert signature_of(run(loaded, head)) is None
 
 
 @pytest.mark.parametrize("head", ["mmolre", "self-mm"])
 def test_an_option_out_of_its_range_is_refused_before_anything_is_trained(loaded, head):
     name = "model.output_dropout" if head == "mmolre" else "model.dropout"
     with pytest.raises(InputError, match=r"^A dropout rate is 1\.5, expected 0 to below 1\.$"):
-        signature(run(loaded, head, {name: 1.5}))
+        signature_of(run(loaded, head, {name: 1.5}))
 
 
 @pytest.mark.parametrize("head", TOGETHER)

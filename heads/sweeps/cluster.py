@@ -1,20 +1,20 @@
-"""Sweeps on a Ray cluster: one worker for each of its devices, which trains one pack at a time.
+"""The executor of a Ray cluster: one worker for each of its devices, which trains one pack at a time.
 
     python -m heads sweep GRID.yaml --cache CACHE --out DIR --executor ray                # this machine, all of its devices
     ray start --head --port 6379                                                          # or: on the first machine,
     ray start --address FIRST:6379                                                        # on all others,
     python -m heads sweep GRID.yaml --cache CACHE --out DIR --executor ray --ray-address FIRST:6379
 
-Devices are the GPUs of the cluster or, if it has none, its CPUs, one thread each. `ray start --num-gpus N` and `--num-cpus N` say how
-many of a machine are used; with OMP_NUM_THREADS=T in its environment a worker has T threads. CACHE and DIR must be on a disk that all
-machines share, under the same path, and this program and its environment must be installed on all of them.
+Devices are the GPUs of the cluster or, if it has none, its CPUs, one thread each. `ray start --num-gpus N` and `--num-cpus N` limit
+how many of a machine are used; with OMP_NUM_THREADS=T in its environment a worker has T threads. CACHE and DIR must be on a disk that
+all machines share, under the same path, and this program and its environment must be installed on all of them.
 
-A worker is a Ray actor, not a task, because it keeps the features on its device from one pack to the next. When it dies, or its
-machine, another one trains what is left of its pack, from where each trial was saved. When the driver, this process, is killed, Ray
-ends its workers, and the same command goes on. A machine that is out of reach may end its workers later than Ray believes: a worker
-therefore locks the trials that it trains (DIR/locks), and another one waits for them. Studies are files below DIR
-(`heads.sweeps.search`), so that workers prune by ASHA as processes of one machine do. How a pack is trained is in
-`heads.sweeps.workers`.
+A worker is a Ray actor, not a task, because it keeps the features on its device from one pack to the next. When a worker or its machine
+dies, another worker trains what is left of its pack, from the point where each trial was saved. When the driver (this process) is
+killed, Ray ends its workers, and the same command goes on. A machine that is out of reach may end its workers later than Ray believes:
+a worker therefore locks the trials that it trains (DIR/locks), and another one waits for them. Studies are files below DIR
+(`heads.sweeps.search`), so workers prune by ASHA as processes of one machine do. The training of a pack is in `heads.sweeps.workers`,
+executors for this machine alone are in `heads.sweeps.executors`.
 """
 
 from __future__ import annotations
@@ -34,126 +34,132 @@ from filelock import FileLock
 
 from data.errors import InputError
 from heads.runs.folder import RunFolder
-from heads.sweeps.session import free_bytes
-from heads.sweeps.workers import Sweep, TrialPack, Watcher, is_over, train_remote
+from heads.sweeps.packing import free_memory
+from heads.sweeps.status import is_over
+from heads.sweeps.sweep import Sweep
+from heads.sweeps.workers import TrialPack, Watcher, train_pack_alone
 from heads.training.fit import run_folder
 
 TRIES = 5
-"""How often a pack is given to a worker, or a worker is started, before whoever dies is thought to die of it."""
+"""Attempts to train a pack, or to start a worker, before the deaths of workers are blamed on the pack or the machine."""
 
 CONNECT_S = 10.0
+"""Seconds that the first machine of a cluster has to accept a connection."""
 
 POLL_S = 1.0
-"""How often it is looked which trials are over."""
+"""Seconds between two looks at the trials in progress."""
+
+LOCK_POLL_S = 0.5
+"""Seconds between two attempts to lock a trial that another worker trains."""
 
 SHARED_S = 90.0
-"""How long a file of another machine may take to be seen here: network file systems keep what they know for up to 60 s."""
+"""Seconds until a file written by another machine must be visible here: network file systems cache directories for up to 60 s."""
 
-_SHARE = 0.8
-"""Of the memory of a machine, for features."""
+_HOST_SHARE = 0.8
+"""Share of the memory of a machine that features may take."""
 
 
 class Worker:
-    """Trains packs on one device; a process of its own, on any machine of the cluster."""
+    """A process on any machine of the cluster that trains packs on one device."""
 
     def __init__(self, device: str) -> None:
         self.device = device
 
-    def free_bytes(self) -> int | None:
-        """Memory of the device; None for a CPU. Says that the worker is ready."""
-        return free_bytes(torch.device(self.device))
+    def free_memory(self) -> int | None:
+        """Return the free bytes of the device, None for a CPU. The answer shows that the worker is ready."""
+        return free_memory(torch.device(self.device))
 
-    def train(self, work: TrialPack) -> None:
-        """Trains one pack, when nobody else does."""
-        if self.device == "cpu" and work.sweep.memory_bytes is None:
-            work = dataclasses.replace(work, sweep=dataclasses.replace(work.sweep, memory_bytes=_memory_share()))
+    def train(self, pack: TrialPack) -> None:
+        """Train one pack as soon as no other worker trains any of its trials."""
+        if self.device == "cpu" and pack.sweep.memory_bytes is None:
+            pack = dataclasses.replace(pack, sweep=dataclasses.replace(pack.sweep, memory_bytes=_memory_share()))
         with contextlib.ExitStack() as held:
-            for folder in sorted(folders(work), key=lambda folder: folder.path):
-                held.enter_context(locked(work.sweep, folder))
-            train_remote(work, self.device)
+            for folder in sorted(folders(pack), key=lambda folder: folder.path):
+                held.enter_context(locked(pack.sweep, folder))
+            train_pack_alone(pack, self.device)
 
 
-def folders(work: TrialPack) -> list[RunFolder]:
-    """Of the trials of a pack."""
-    return [run_folder(config, work.sweep.trials) for config in work.configs]
+def folders(pack: TrialPack) -> list[RunFolder]:
+    """List the run folders of a pack."""
+    return [run_folder(config, pack.sweep.trials) for config in pack.configs]
 
 
 @contextlib.contextmanager
 def locked(sweep: Sweep, folder: RunFolder) -> Iterator[None]:
-    """One trial, for this process alone."""
+    """Lock one trial for this process."""
     lock = sweep.folder / "locks" / f"{folder.path.name}.lock"
     lock.parent.mkdir(exist_ok=True)
-    with FileLock(lock, poll_interval=0.5):
+    with FileLock(lock, poll_interval=LOCK_POLL_S):
         for stray in folder.path.glob(".*.tmp~*"):  # nobody writes here now: they are of a process that was killed, on whatever machine
             stray.unlink(missing_ok=True)
         yield
 
 
 def _memory_share() -> int:
-    """Bytes for the features of one of the workers of this machine, which has one for each CPU that Ray has been told of."""
+    """Return the bytes that the features of one worker may take. This machine has one worker for each CPU that Ray may use."""
     import ray
 
     own = ray.get_runtime_context().get_node_id()
     [resources] = [node["Resources"] for node in ray.nodes() if node["NodeID"] == own]
-    return int(_SHARE * resources["memory"] / resources["CPU"])
+    return int(_HOST_SHARE * resources["memory"] / resources["CPU"])
 
 
-class Flight:
-    """A pack on its way: how often it was tried, and which of its trials are not known to be over."""
+class SentPack:
+    """A pack that workers train: how often it was tried, and which of its trials are not known to be over."""
 
-    def __init__(self, work: TrialPack) -> None:
-        sweep = work.sweep
-        there = dataclasses.replace(sweep, cache=sweep.cache.resolve(), folder=sweep.folder.resolve())  # workers are elsewhere
-        self.work, self.tries = dataclasses.replace(work, sweep=there), 0
-        self.left = folders(self.work)
+    def __init__(self, pack: TrialPack) -> None:
+        sweep = pack.sweep
+        there = dataclasses.replace(sweep, cache=sweep.cache.resolve(), folder=sweep.folder.resolve())  # workers run in other folders
+        self.pack, self.tries = dataclasses.replace(pack, sweep=there), 0
+        self.left = folders(self.pack)
 
     def look(self, watcher: Watcher) -> list[RunFolder]:
-        """Tells of trials that have ended since the last look, and returns those that have not."""
+        """Report the trials that have ended since the last look, and return those that have not."""
         for folder in [folder for folder in self.left if is_over(folder)]:
             self.left.remove(folder)
-            watcher.advanced(1)
-            watcher.ended(folder)
+            watcher.on_progress(1)
+            watcher.on_end(folder)
         return self.left
 
-    def land(self, watcher: Watcher) -> None:
-        """A worker has ended all trials.
+    def wait_for_files(self, watcher: Watcher) -> None:
+        """Report the other trials once their files are visible here, after a worker has ended all trials.
 
         Raises:
-            InputError: That cannot be seen here.
+            InputError: The files do not become visible.
         """
         until = time.monotonic() + SHARED_S
         while self.look(watcher):
             if time.monotonic() > until:
                 raise InputError(
-                    f"{self.left[0].path}: a worker has ended this trial, but here it is not to be seen."
-                    f" {self.work.sweep.folder} must be on a disk that all machines of the cluster share."
+                    f"{self.left[0].path}: a worker has ended this trial, but its results are not visible here."
+                    f" {self.pack.sweep.folder} must be on a disk that all machines of the cluster share."
                 )
             time.sleep(POLL_S)
 
 
 class Cluster:
-    """The devices of a Ray cluster, as an executor of sweeps; made by `on_ray`.
+    """The executor on the devices of a Ray cluster; `on_ray` makes it.
 
     Attributes:
-        devices: One for each worker that there can be, by its name there.
-        free_bytes: Memory of one of them; None for CPUs.
+        devices: One name for each worker that the cluster has room for.
+        free_bytes: Free memory of one device; None for CPUs.
     """
 
     def __init__(self, ray: Any, device: str) -> None:
-        """Starts the first worker.
+        """Start the first worker.
 
         Args:
-            ray: The module, connected.
+            ray: The Ray module, connected to a cluster.
             device: "auto", "cuda" or "cpu".
 
         Raises:
-            InputError: There are no such devices, or this program does not run there.
+            InputError: The cluster has no such devices, or this program does not run there.
         """
         self._ray = ray
         self._device = device if device != "auto" else "cuda" if ray.cluster_resources().get("GPU") else "cpu"
-        self._starting: dict[Any, Any] = {}  # what ends when the worker is ready → worker
+        self._starting: dict[Any, Any] = {}  # Ray's reference to the first answer of a worker → worker
         self._idle: list[Any] = []
-        self._busy: dict[Any, tuple[Any, Flight]] = {}  # what ends when the pack does → its worker, and the pack
+        self._busy: dict[Any, tuple[Any, SentPack]] = {}  # Ray's reference to the end of a pack → its worker, and the pack
         self._failed_starts = 0
         self.free_bytes: int | None = None
         self.devices = [self._device] * self._count()
@@ -163,51 +169,56 @@ class Cluster:
         while not self._idle:
             self._wait()
 
-    def execute(self, works: Sequence[TrialPack], watcher: Watcher) -> None:
-        """Trains packs to their ends; an `Execute`.
+    def execute(self, packs: Sequence[TrialPack], watcher: Watcher) -> None:
+        """Train packs to their ends; see `heads.sweeps.executors.Execute`.
 
         Raises:
-            InputError: A trial cannot be trained as it is asked for, or workers die of it again and again.
+            InputError: A trial cannot be trained as it is asked for, or its workers die again and again.
         """
-        waiting, given_up = deque(Flight(work) for work in works), []
+        waiting: deque[SentPack] = deque(map(SentPack, packs))
+        given_up: list[RunFolder] = []
         while waiting or self._busy:
             self._assign(waiting, watcher)
-            for flight, has_landed in self._wait():
-                if has_landed:
-                    flight.land(watcher)
-                elif flight.look(watcher) and flight.tries < TRIES:
-                    waiting.append(flight)
+            for sent, was_trained in self._wait():
+                if was_trained:
+                    sent.wait_for_files(watcher)
+                elif sent.look(watcher) and sent.tries < TRIES:
+                    waiting.append(sent)
                 else:
-                    given_up += flight.left
-            for _, flight in self._busy.values():
-                flight.look(watcher)
+                    given_up += sent.left
+            for _, sent in self._busy.values():
+                sent.look(watcher)
         if given_up:
             names = ", ".join(folder.path.name for folder in given_up)
             raise InputError(f"{TRIES} workers died with these trials (out of memory?): {names}. The same command tries them again.")
 
-    def _assign(self, waiting: deque[Flight], watcher: Watcher) -> None:
-        """Gives packs to workers that are idle, and starts more workers if there are devices for them."""
+    def _assign(self, waiting: deque[SentPack], watcher: Watcher) -> None:
+        """Give packs to idle workers, and start more workers if there are devices for them."""
         while waiting and self._idle:
-            flight, worker = waiting.popleft(), self._idle.pop()
-            if not flight.tries:
-                watcher.begun(len(flight.left))
-            flight.tries += 1
-            self._busy[worker.train.remote(flight.work)] = (worker, flight)
+            sent, worker = waiting.popleft(), self._idle.pop()
+            if not sent.tries:
+                watcher.on_start(len(sent.left))
+            sent.tries += 1
+            self._busy[worker.train.remote(sent.pack)] = (worker, sent)
         free = self._count() - len(self._busy) - len(self._starting)
         for _ in range(min(free, len(waiting) - len(self._starting))):
             self._start()
 
-    def _wait(self) -> list[tuple[Flight, bool]]:
-        """Waits a moment for workers to be ready, to be done or to die; the packs that have left one, and whether it trained them."""
+    def _wait(self) -> list[tuple[SentPack, bool]]:
+        """Wait a moment for workers to get ready, to finish or to die.
+
+        Returns:
+            The packs that no worker has any more, and True if the worker trained them, False if it died.
+        """
         done, _ = self._ray.wait([*self._starting, *self._busy], timeout=POLL_S)
         left = []
         for reference in done:
             if reference in self._starting:
                 self._begin(self._starting.pop(reference), reference)
                 continue
-            worker, flight = self._busy.pop(reference)
+            worker, sent = self._busy.pop(reference)
             error = self._result(reference, worker)[1]
-            left.append((flight, error is None))
+            left.append((sent, error is None))
             if error is None:
                 self._idle.append(worker)
         return left
@@ -215,10 +226,10 @@ class Cluster:
     def _start(self) -> None:
         needs = {"num_gpus": 1, "num_cpus": 0} if self._device == "cuda" else {"num_cpus": 1}
         worker = self._ray.remote(**needs)(Worker).remote(self._device)
-        self._starting[worker.free_bytes.remote()] = worker
+        self._starting[worker.free_memory.remote()] = worker
 
     def _begin(self, worker: Any, reference: Any) -> None:
-        """A worker is ready, or has died before; then another one is started."""
+        """Take in a worker that is ready; start another one if it died while it started."""
         found, error = self._result(reference, worker)
         if error is None:
             self.free_bytes, self._failed_starts = found, 0
@@ -230,7 +241,7 @@ class Cluster:
         self._start()
 
     def _result(self, reference: Any, worker: Any) -> tuple[Any, Exception | None]:
-        """What a worker returned, or of what it died."""
+        """Return the worker's answer, or the error that it died of."""
         errors = self._ray.exceptions
         try:
             return self._ray.get(reference), None
@@ -252,10 +263,11 @@ class Cluster:
 
 @contextlib.contextmanager
 def on_ray(address: str | None, devices: Sequence[str]) -> Iterator[Cluster]:
-    """Connects to a Ray cluster, or starts one of this machine alone, for as long as the context lasts.
+    """Connect to a Ray cluster, or start one on this machine alone, until the context ends.
 
     Args:
-        address: HOST:PORT, or auto for a cluster that this machine is part of; None: RAY_ADDRESS, or one of this machine alone.
+        address: HOST:PORT, or auto for a cluster that this machine is part of. None: the value of RAY_ADDRESS, or a cluster of this
+            machine alone.
         devices: One of auto, cuda, cpu.
 
     Raises:
@@ -267,7 +279,7 @@ def on_ray(address: str | None, devices: Sequence[str]) -> Iterator[Cluster]:
     try:
         yield Cluster(ray, devices[0])
     finally:
-        ray.shutdown()  # ends the workers, and the packs that they have
+        ray.shutdown()  # ends the workers in the middle of their packs
 
 
 def _connected(address: str) -> Any:

@@ -12,17 +12,15 @@ from data.lookup import lookup
 from heads.evaluation.metrics import METRICS, default_metric
 from heads.models.base import TASKS
 from heads.runs.config import RunConfig
-from heads.runs.folder import RunFolder
 from heads.runs.run_data import choose_device, memory_bytes
 from heads.sweeps.dry_run import dry_run
-from heads.sweeps.events import summary_writer
+from heads.sweeps.executors import Execute, in_process, in_processes
 from heads.sweeps.grid import read_grid
-from heads.sweeps.progress import Bar
+from heads.sweeps.progress import Bar, summary_writer
 from heads.sweeps.results.report import learned_tasks, write_report
 from heads.sweeps.results.trials import collect, ranked, remedy, write_trials
-from heads.sweeps.session import Execute, in_process, in_processes, opened, resolved, run
-from heads.sweeps.workers import Sweep, is_over, is_settled
-from heads.training.fit import run_folder
+from heads.sweeps.session import train_remaining
+from heads.sweeps.sweep import Sweep, count_trials, opened
 
 
 def sweep(args: argparse.Namespace) -> int:
@@ -38,7 +36,7 @@ def sweep(args: argparse.Namespace) -> int:
         return 0
     with opened(sweep):
         found = train(sweep, configs, devices, args)
-        report = write_report(sweep.folder, metric)
+        report = write_report(sweep.folder, metric, found)
     status = print_failed(sweep.folder, found)
     if (found["status"] == "complete").any():
         print(ranked(found, metric).head(5).to_string(index=False))
@@ -71,11 +69,11 @@ def train(sweep: Sweep, configs: Sequence[RunConfig], devices: Sequence[str], ar
 
     Of the flags, `executor`, `ray_address`, `pack_size` and `tensorboard` count.
     """
-    total, over = _state(sweep, configs)
+    total, over = count_trials(sweep, configs)
     print(f"{sweep.folder}: {total} trials, {len(over)} of them over", flush=True)
     try:
         with _executor(devices, args) as (found, execute, free), Bar(total, over, sweep.metric, args.tensorboard) as bar:
-            run(sweep, found, execute, bar, args.pack_size, free)
+            train_remaining(sweep, found, execute, bar, args.pack_size, free)
     finally:
         trials = write_trials(sweep.folder) if any(sweep.trials.iterdir()) else pd.DataFrame()
     return trials
@@ -94,15 +92,6 @@ def _executor(devices: Sequence[str], args: argparse.Namespace) -> Iterator[tupl
     for name in devices:
         choose_device(name)
     yield devices, in_process(devices[0]) if len(devices) == 1 else in_processes(devices), None
-
-
-def _state(sweep: Sweep, configs: Sequence[RunConfig]) -> tuple[int, list[RunFolder]]:
-    """How many trials there are in the end, and those that are over."""
-    if sweep.search:
-        with sweep.study() as study:
-            return study.total, [folder for folder in map(RunFolder, sorted(sweep.trials.iterdir())) if is_over(folder)]
-    paths = {run_folder(resolved(sweep, config), sweep.trials).path for config in configs}
-    return len(paths), [folder for folder in map(RunFolder, sorted(paths)) if is_settled(folder)]
 
 
 def print_failed(folder: Path, trials: pd.DataFrame) -> int:
@@ -140,5 +129,4 @@ def best_runs(folder: Path, count: int, metric: str | None) -> list[Path]:
 
 def write_results(folder: Path, metric: str | None) -> Path:
     """Writes trials.parquet, tables and the page of a sweep, and returns the page."""
-    write_trials(folder)
-    return write_report(folder, metric)
+    return write_report(folder, metric, write_trials(folder))

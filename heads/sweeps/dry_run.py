@@ -11,10 +11,9 @@ from heads.models.registry import HEADS
 from heads.runs.config import RunConfig
 from heads.runs.devices import watched
 from heads.runs.run_data import choose_device
-from heads.sweeps.packing import PackGroup
-from heads.sweeps.session import free_bytes, plan, remaining, resolved
-from heads.sweeps.workers import Sweep, loaded_cache
-from heads.training.fit import run_folder
+from heads.sweeps.packing import PackGroup, free_memory
+from heads.sweeps.session import pack_trials
+from heads.sweeps.sweep import Sweep, Trial, loaded_cache, open_trials, remaining
 from heads.training.loop import Run, together
 from heads.training.packed_engine import PackedEngine
 from heads.training.single_engine import SingleEngine
@@ -32,19 +31,19 @@ def dry_run(sweep: Sweep, configs: Sequence[RunConfig], devices: Sequence[str], 
     Raises:
         InputError: The cache lacks what a trial reads, an option is out of its range, or memory runs out.
     """
-    trials = {run_folder(one, sweep.trials).path: one for one in (resolved(sweep, config) for config in configs)}
-    left = remaining(sweep, trials.values())
+    trials = open_trials(sweep, configs)
+    left = remaining(trials)
     device = choose_device(devices[0])
     print(f"{len(trials)} trials, {len(trials) - len(left)} of them over")
     rows, total = [], 0.0
-    for one in plan(sweep, left, free_bytes(device), size):
+    for one in pack_trials(left, free_memory(device), size):
         with watched(device):
             seconds = _seconds(sweep, one, str(device))
         total += seconds
         memory = "alone" if one.trial_bytes is None else f"{one.trial_bytes / 1e6:,.0f} MB"
-        config, counts = one.runs[0].config, (len(one.runs), len(one.packs), one.size)
+        config, counts = one.trials[0].config, (len(one.trials), len(one.packs), one.size)
         rows.append([config.head, config.corpus, config.task, config.preset, *map(str, counts), memory, _duration(seconds)])
-    simple_baselines = [config for config in left if HEADS[config.head].simple]
+    simple_baselines = [trial for trial in left if HEADS[trial.config.head].simple]
     if simple_baselines:
         print(f"{len(simple_baselines)} simple baselines, seconds each")
     if rows:
@@ -55,7 +54,7 @@ def dry_run(sweep: Sweep, configs: Sequence[RunConfig], devices: Sequence[str], 
 def _seconds(sweep: Sweep, one: PackGroup, device: str) -> float:
     """All steps of all epochs at the speed of a few: trials stop earlier, but are evaluated, too."""
     pack = one.packs[0]
-    runs = [_on_device(sweep, run, device) for run in pack]
+    runs = [_on_device(sweep, trial, device) for trial in pack]
     engine = PackedEngine(runs) if len(runs) > 1 else SingleEngine(runs[0])
     plans = [run.plan() for run in runs]
     times = []
@@ -67,9 +66,9 @@ def _seconds(sweep: Sweep, one: PackGroup, device: str) -> float:
     return sorted(times[1:] or times)[len(times[1:]) // 2] * batches * len(one.packs)
 
 
-def _on_device(sweep: Sweep, run: Run, device: str) -> Run:
-    run_data = loaded_cache(sweep.cache, device, sweep.memory_bytes).open(run.config)
-    return Run(run_data.config, run_data.tensors, run.folder)
+def _on_device(sweep: Sweep, trial: Trial, device: str) -> Run:
+    run_data = loaded_cache(sweep.cache, device, sweep.memory_bytes).open(trial.config)
+    return Run(run_data.config, run_data.tensors, trial.folder)
 
 
 def _step(engine: Any, runs: Sequence[Run], entries: Sequence[Any]) -> None:

@@ -1,86 +1,106 @@
-"""Which trials are trained together, and how many at a time: by their signatures, and by the memory that one of them takes."""
+"""Packs: trials with one signature are trained together, as many at a time as the memory of the device allows.
+
+Signatures are in `heads.training.packed_engine`; packs are trained in `heads.sweeps.workers`.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
-from data.tensors import Batch
+from data.tensors import Batch, CorpusTensors
 from heads.models.base import Head
 from heads.models.losses import total_loss
 from heads.models.parts.randomness import drawing_from
 from heads.models.registry import HEADS
-from heads.training.loop import Run
+from heads.runs.config import RunConfig
+from heads.runs.rows import labelled_rows
+from heads.sweeps.sweep import Trial
 from heads.training.packed_engine import signature
-from heads.training.plan import Entry
+from heads.training.plan import epoch_plan, rows_of
 
 _COPIES = 7
-"""Of the parameters while they are trained: themselves, gradients, two moments, the average, and two that come and go in a step."""
+"""Copies of the parameters during training: themselves, gradients, two moments, the average, and two temporary ones within a step."""
 
 _SLACK = 1.5
-"""Of what is kept for the backward pass: what comes and goes beside it."""
+"""Factor on the activations kept for the backward pass, for temporary tensors beside them."""
 
 CPU_PACK = 1
-"""Trials at a time on a CPU: it is as busy with one (tests/benchmarks/bench_sweep.py)."""
+"""Trials at a time on a CPU, which one trial keeps busy (tests/benchmarks/bench_sweep.py)."""
 
-_SHARE = 0.8
-"""Of the free memory of a GPU."""
+_GPU_SHARE = 0.8
+"""Share of the free memory of a GPU that a pack may take."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class PackGroup:
     """Trials that can be trained together."""
 
-    runs: tuple[Run, ...]
+    trials: tuple[Trial, ...]
     trial_bytes: int | None  # of memory that each takes; None if the head can only be trained alone
     size: int  # trials at a time
 
     @property
-    def packs(self) -> list[tuple[Run, ...]]:
-        """The trials in packs as even as can be."""
-        count = -(-len(self.runs) // self.size)
-        bounds = [len(self.runs) * number // count for number in range(count + 1)]
-        return [self.runs[start:stop] for start, stop in pairwise(bounds)]
+    def packs(self) -> list[tuple[Trial, ...]]:
+        """The trials in packs of sizes as equal as possible."""
+        count = -(-len(self.trials) // self.size)
+        bounds = [len(self.trials) * number // count for number in range(count + 1)]
+        return [self.trials[start:stop] for start, stop in pairwise(bounds)]
 
 
-def group(runs: Sequence[Run], free_bytes: int | None, size: int | None = None) -> list[PackGroup]:
-    """Puts trials together that can be, in the order in which the first of each kind comes.
+def group(trials: Sequence[Trial], free_bytes: int | None, size: int | None = None) -> list[PackGroup]:
+    """Group the trials that can be trained together, in the order of the first trial of each group.
 
     Args:
-        runs: Not begun.
+        trials: Trials of heads that are trained by gradients.
         free_bytes: Memory of a GPU; None on a CPU.
-        size: Trials at a time, instead of what the memory allows.
+        size: Trials at a time, instead of as many as the memory allows.
+
+    Raises:
+        InputError: A trial cannot be trained: an option is out of its range, a label is missing, ….
     """
-    alike: dict[object, list[Run]] = {}
-    for run in runs:
-        found = signature(run)
-        alike.setdefault(run if found is None else found, []).append(run)
-    return [_group(tuple(part), free_bytes, size) for part in alike.values()]
+    groups: dict[object, list[Trial]] = {}
+    for trial in trials:
+        found = signature(trial.config, trial.run_data.tensors)
+        groups.setdefault(object() if found is None else found, []).append(trial)
+    return [_group(tuple(alike), free_bytes, size) for alike in groups.values()]
 
 
-def _group(runs: tuple[Run, ...], free_bytes: int | None, size: int | None) -> PackGroup:
-    if signature(runs[0]) is None:
-        return PackGroup(runs, None, 1)
-    needed = trial_bytes(runs[0])
+def _group(trials: tuple[Trial, ...], free_bytes: int | None, size: int | None) -> PackGroup:
+    first = trials[0]
+    if not HEADS[first.config.head].packs:
+        return PackGroup(trials, None, 1)
+    needed = trial_bytes(first.config, first.run_data.tensors)
     if size is None:
-        size = CPU_PACK if free_bytes is None else max(1, int(_SHARE * free_bytes / needed))
-    return PackGroup(runs, needed, size)
+        size = CPU_PACK if free_bytes is None else max(1, int(_GPU_SHARE * free_bytes / needed))
+    return PackGroup(trials, needed, size)
 
 
-def trial_bytes(run: Run) -> int:
-    """Memory that one trial takes in a pack, estimated on a head without memory: its parameters, and what one step on its largest
-    batch keeps for the backward pass."""
-    config, tensors = run.config, run.tensors
+def trial_bytes(config: RunConfig, tensors: CorpusTensors) -> int:
+    """Estimate the memory that one trial takes in a pack.
+
+    It is 7 times its parameters plus 1.5 times the activations that one step on its largest batch keeps for the backward pass. The
+    estimate is made on torch's meta device, which allocates no memory.
+
+    Args:
+        config: Configuration of the trial.
+        tensors: The corpus that it reads. Its features are not looked at.
+    """
+    kind: Any = HEADS[config.head].head  # a subclass of Head, which takes its options too
     with torch.device("meta"):
-        head = HEADS[config.head].head(config.model, tensors.dims, config.task)
+        head = kind(config.model, tensors.dims, config.task)
     parameters = sum(parameter.numel() * parameter.element_size() for parameter in head.parameters())
-    return int(_COPIES * parameters + _SLACK * _activations(head.train(), run))
+    return int(_COPIES * parameters + _SLACK * _activations(head.train(), config, tensors))
 
 
-def _activations(head: Head, run: Run) -> int:
+def _activations(head: Head, config: RunConfig, tensors: CorpusTensors) -> int:
+    """Sum up the bytes that a step on the largest batch keeps for the backward pass, besides parameters and buffers."""
     own = {parameter.untyped_storage()._cdata for parameter in (*head.parameters(), *head.buffers())}
     kept: dict[int, int] = {}
 
@@ -90,17 +110,18 @@ def _activations(head: Head, run: Run) -> int:
             kept[storage._cdata] = storage.nbytes()
         return tensor
 
-    batch = _largest_batch(run)
+    batch = _largest_batch(config, tensors)
     with saved_tensors_hooks(remember, lambda tensor: tensor), drawing_from(torch.zeros((), dtype=torch.int64, device="meta")):
-        loss = total_loss(head(batch), batch, run.config.loss, run.config.loss.weights())
+        loss = total_loss(head(batch), batch, config.loss, config.loss.weights())
     del loss
     return sum(kept.values())
 
 
-def _largest_batch(run: Run) -> Batch:
-    """A batch without memory, of the shapes of the largest that an epoch has."""
-    lengths, dims = run.tensors.lengths, run.tensors.dims
-    sizes = [(len(rows), {m: int(lengths[m][rows].max()) for m in dims}) for rows in map(_rows, run.plan())]
+def _largest_batch(config: RunConfig, tensors: CorpusTensors) -> Batch:
+    """Return a batch without memory that has the shapes of the largest batch of an epoch."""
+    lengths, dims = tensors.lengths, tensors.dims
+    plan = map(rows_of, epoch_plan(config, tensors, labelled_rows(config, tensors, "train"), 1))
+    sizes = [(len(rows), {m: int(lengths[m][rows].max()) for m in dims}) for rows in plan]
     count, steps = max(sizes, key=lambda size: size[0] * sum(size[1].values()))
     with torch.device("meta"):
         features = {m: torch.empty(count, steps[m], dim) for m, dim in dims.items()}
@@ -108,12 +129,13 @@ def _largest_batch(run: Run) -> Batch:
         return Batch(features, masks, torch.empty(count), torch.empty(count, 6), torch.empty(count, dtype=torch.int64))
 
 
-def _rows(entry: Entry) -> object:
-    return getattr(entry, "rows", entry)
+def halves(items: Sequence[T]) -> Iterator[tuple[T, ...]]:
+    """Cut a pack that was too large into two."""
+    middle = len(items) // 2
+    yield tuple(items[:middle])
+    yield tuple(items[middle:])
 
 
-def halves(runs: Sequence[Run]) -> Iterator[tuple[Run, ...]]:
-    """Two packs instead of one that was too large."""
-    middle = len(runs) // 2
-    yield tuple(runs[:middle])
-    yield tuple(runs[middle:])
+def free_memory(device: torch.device) -> int | None:
+    """Return the bytes of memory that are free on a GPU; None for a CPU."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None

@@ -1,23 +1,37 @@
-"""The progress bar of a sweep. What a sweep tells it is in `heads.sweeps.workers.Watcher`; the bar of a single run is in
-`heads.evaluation.console`."""
+"""Progress of a sweep: one bar in the terminal, and TensorBoard event files of the trials that are over.
+
+`Bar` receives the news that `heads.sweeps.workers.Watcher` describes. TensorBoard is optional, so it is imported only when it is
+used. The bar of a single run is in `heads.evaluation.console`.
+"""
 
 import sys
 from collections.abc import Sequence
-from typing import Self
+from typing import Any, Self
 
+import pandas as pd
 from tqdm import tqdm
 
+from data.errors import InputError
 from heads.evaluation.metrics import is_better
 from heads.runs.folder import RunFolder
-from heads.sweeps.events import write_events
+from heads.sweeps.status import status_of
 from heads.sweeps.workers import Watcher
+
+_NOT_SHOWN = ("epoch",)
 
 
 class Bar(Watcher):
-    """One bar for a sweep: trials that are over, in flight, the best so far, and the time left."""
+    """The bar of a sweep: trials that are over and in progress, the best value so far, and the time left."""
 
     def __init__(self, total: int, over: Sequence[RunFolder], metric: str, events: bool = False) -> None:
-        """`events`: whether each trial that ends gets an event file of TensorBoard."""
+        """Show the bar.
+
+        Args:
+            total: Trials in the end.
+            over: Trials that are over already.
+            metric: Validation metric of the best value.
+            events: True writes a TensorBoard event file for each trial that ends.
+        """
         self.total, self.metric, self.over, self.in_flight, self.events = total, metric, 0, 0, events
         self.best: float | None = None
         layout = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
@@ -34,14 +48,14 @@ class Bar(Watcher):
     def __exit__(self, *_: object) -> None:
         self._bar.close()
 
-    def begun(self, count: int) -> None:
+    def on_start(self, count: int) -> None:
         self.in_flight += count
         self._show()
 
-    def advanced(self, share: float) -> None:
+    def on_progress(self, share: float) -> None:
         self._bar.update(min(share, self.total - self._bar.n))
 
-    def ended(self, folder: RunFolder) -> None:
+    def on_end(self, folder: RunFolder) -> None:
         self.in_flight = max(0, self.in_flight - 1)
         self._count(folder)
         self._show()
@@ -50,10 +64,38 @@ class Bar(Watcher):
 
     def _count(self, folder: RunFolder) -> None:
         self.over += 1
-        value = None if folder.failure is not None else folder.metrics()["valid"].get(self.metric)
+        value = None if status_of(folder) == "failed" else folder.metrics()["valid"].get(self.metric)
         if value is not None and (self.best is None or is_better(self.metric, value, self.best)):
             self.best = value
 
     def _show(self) -> None:
         best = "" if self.best is None else f", best {self.metric} {self.best:.4f}"
         self._bar.set_postfix_str(f"{self.over} of {self.total} trials, {self.in_flight} in flight{best}")
+
+
+def summary_writer() -> Any:
+    """Return TensorBoard's writer.
+
+    Raises:
+        InputError: TensorBoard is not installed.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise InputError("--tensorboard needs TensorBoard, which is not installed. Install it: pip install '.[tensorboard]'") from error
+    return SummaryWriter
+
+
+def write_events(folder: RunFolder) -> None:
+    """Write every column of history.csv as a scalar by epoch, "valid/mae" and so on.
+
+    Nothing is written if the folder has event files already, or the run has no epochs.
+    """
+    history = folder.path / "history.csv"
+    if not history.is_file() or any(folder.path.glob("events.out.tfevents.*")):
+        return
+    with summary_writer()(str(folder.path)) as writer:
+        for row in pd.read_csv(history).to_dict("records"):
+            for column, value in row.items():
+                if column not in _NOT_SHOWN and not pd.isna(value):
+                    writer.add_scalar(str(column).replace("valid_", "valid/", 1), value, int(row["epoch"]))

@@ -1,13 +1,12 @@
-"""Trains one pack of a sweep's trials, in this process, whatever stops it: memory that runs out, a failing trial, a pruned one.
+"""Training of one pack of trials in this process, through everything that can stop it: no memory left, failed and pruned trials.
 
-A trial is a run folder below DIR/trials, as `fit` leaves it. One that is over is not trained again, an interrupted one goes on where it
-was saved. Who trains which packs is in `heads.sweeps.session`.
+A trial is a run folder below DIR/trials, the same as `fit` leaves. A trial that is over is not trained again; an interrupted one goes
+on from where it was saved. Packs are given to processes and devices in `heads.sweeps.executors` and `heads.sweeps.cluster`.
 """
 
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import torch
@@ -17,46 +16,20 @@ from heads.models.registry import HEADS
 from heads.runs.config import RunConfig
 from heads.runs.devices import OutOfMemory, watched
 from heads.runs.folder import RunFolder
-from heads.runs.run_data import LoadedCache, choose_device
-from heads.sweeps.grid import Grid
+from heads.runs.run_data import LoadedCache
 from heads.sweeps.packing import halves
 from heads.sweeps.search import Search
+from heads.sweeps.status import is_over
+from heads.sweeps.sweep import Sweep, loaded_cache
 from heads.training.fit import describe, finish, fit, run_folder
-from heads.training.loop import Run, train
-from heads.training.packed_engine import PackedEngine, signature
+from heads.training.loop import Run, train_runs
+from heads.training.packed_engine import PackedEngine
 from heads.training.single_engine import SingleEngine
 
 
 @dataclass(frozen=True)
-class Sweep:
-    """What a sweep is made of."""
-
-    grid: Grid
-    cache: Path
-    folder: Path
-    metric: str  # of the validation split; told to a search and shown
-    search: str | None = None
-    prune: str | None = None
-    memory_bytes: int | None = None  # of features on a device; more are streamed
-
-    @property
-    def trials(self) -> Path:
-        """Where run folders are."""
-        return self.folder / "trials"
-
-    @property
-    def is_asked(self) -> bool:
-        """Whether a study says what comes next, instead of the grid alone."""
-        return bool(self.search or self.prune)
-
-    def study(self) -> Search:
-        """The study of a sweep that is asked."""
-        return Search(self.folder, self.grid, self.metric, search=self.search, prune=self.prune)
-
-
-@dataclass(frozen=True)
 class TrialPack:
-    """One pack: what a worker is told."""
+    """Trials that are trained together, as they are sent to a worker."""
 
     sweep: Sweep
     configs: tuple[RunConfig, ...]
@@ -64,88 +37,79 @@ class TrialPack:
 
 
 class Watcher:
-    """Is told what happens to trials; does nothing with it."""
+    """Receives news about trials; this one ignores them."""
 
-    def begun(self, count: int) -> None:
-        """So many trials are being trained."""
+    def on_start(self, count: int) -> None:
+        """Learn that training of this many trials starts."""
 
-    def advanced(self, share: float) -> None:
-        """Training got ahead by this part of a trial."""
+    def on_progress(self, share: float) -> None:
+        """Learn that training got ahead by this part of one trial."""
 
-    def ended(self, folder: RunFolder) -> None:
-        """A trial is complete, pruned or failed."""
-
-
-def is_over(folder: RunFolder) -> bool:
-    """Whether a trial is complete, pruned or failed."""
-    return folder.is_complete or folder.failure is not None
+    def on_end(self, folder: RunFolder) -> None:
+        """Learn that a trial is complete, pruned or failed."""
 
 
-def is_settled(folder: RunFolder) -> bool:
-    """Whether a trial is over and another command would not try it again, as one for which memory ran out."""
-    return is_over(folder) and not folder.lacked_memory
-
-
-def train_work(work: TrialPack, loaded: LoadedCache, watcher: Watcher) -> None:
-    """Trains one pack, whatever its trials are: complete, begun, simple baselines, or not to be batched."""
-    opened = [loaded.open(config) for config in work.configs]
+def train_pack(pack: TrialPack, cache: LoadedCache, watcher: Watcher) -> None:
+    """Train one pack, whatever its trials are: over, interrupted, simple baselines, or heads that can only be trained alone."""
+    opened = [cache.open(config) for config in pack.configs]
     runs = []
     for run_data in opened:
-        folder = run_folder(run_data.config, work.sweep.trials)
+        folder = run_folder(run_data.config, pack.sweep.trials)
         if is_over(folder):
-            watcher.ended(folder)
+            watcher.on_end(folder)
         elif HEADS[run_data.config.head].simple:
             fit(run_data, folder)
-            watcher.ended(folder)
+            watcher.on_end(folder)
         else:
             folder.begin(describe(run_data))
             runs.append(Run(run_data.config, run_data.tensors, folder))
-    watcher.begun(len(runs))
+    watcher.on_start(len(runs))
     with contextlib.ExitStack() as stack:
-        is_pruned = _pruning(stack.enter_context(work.sweep.study()), work) if work.sweep.prune else lambda run: False
-        _train(runs, is_pruned, watcher)
+        is_pruned = _pruning(stack.enter_context(pack.sweep.study()), pack) if pack.sweep.prune else lambda run: False
+        _train_in_parts(runs, is_pruned, watcher)
 
 
-def _train(runs: Sequence[Run], is_pruned: Callable[[Run], bool], watcher: Watcher) -> None:
-    """Trains runs together if they can be and were last saved after the same epoch; if they do not fit into memory, in two halves."""
-    apart: dict[object, list[Run]] = {}
+def _train_in_parts(runs: Sequence[Run], is_pruned: Callable[[Run], bool], watcher: Watcher) -> None:
+    """Train together the runs that can be and were last saved after the same epoch."""
+    parts: dict[object, list[Run]] = {}
     for run in runs:
-        apart.setdefault(run if signature(run) is None else run.folder.saved_epochs, []).append(run)
-    for part in apart.values():
-        _train_together(part, is_pruned, watcher)
+        parts.setdefault(run.folder.saved_epochs if HEADS[run.config.head].packs else run, []).append(run)
+    for part in parts.values():
+        _train_or_halve(part, is_pruned, watcher)
 
 
-def _train_together(runs: Sequence[Run], is_pruned: Callable[[Run], bool], watcher: Watcher) -> None:
+def _train_or_halve(runs: Sequence[Run], is_pruned: Callable[[Run], bool], watcher: Watcher) -> None:
+    """Train runs together; if they do not fit into memory, train those that are left in two halves."""
     if not _fits(runs, is_pruned, watcher):
         torch.cuda.empty_cache()
         again = [Run(run.config, run.tensors, run.folder) for run in runs if not is_over(run.folder)]
         for part in halves(again) if len(again) > 1 else [again]:
-            _train(part, is_pruned, watcher)
+            _train_in_parts(part, is_pruned, watcher)
 
 
 def _fits(runs: Sequence[Run], is_pruned: Callable[[Run], bool], watcher: Watcher) -> bool:
-    """Trains runs to their ends; False if memory ran out."""
-    known = {run: run.config.train.max_epochs * run.steps_per_epoch for run in runs}
-    share = 1 / (sum(known.values()) / len(known))
+    """Train runs to their ends, and return False if memory ran out. A run that does not fit even alone has failed."""
+    steps_of = {run: run.config.train.max_epochs * run.steps_per_epoch for run in runs}
+    share = 1 / (sum(steps_of.values()) / len(steps_of))
 
-    def ended(run: Run, error: InputError | None) -> None:
+    def on_end(run: Run, error: InputError | None) -> None:
         end(run, error)
-        watcher.advanced((known[run] - run.epoch * run.steps_per_epoch) * share)
-        watcher.ended(run.folder)
+        watcher.on_progress((steps_of[run] - run.epoch * run.steps_per_epoch) * share)
+        watcher.on_end(run.folder)
 
     try:
         with watched(runs[0].tensors.device):
             engine = PackedEngine(runs) if len(runs) > 1 else SingleEngine(runs[0])
-            train(runs, engine, ended, is_pruned, lambda steps, note: watcher.advanced(steps * share))
+            train_runs(runs, engine, on_end, is_pruned, lambda steps, note: watcher.on_progress(steps * share))
     except OutOfMemory as error:
         if len(runs) > 1:
             return False
-        ended(runs[0], error)
+        on_end(runs[0], error)
     return True
 
 
 def end(run: Run, error: InputError | None) -> None:
-    """Writes the results of a trial that is over, or why it failed."""
+    """Write the results of a trial that is over, or the error that it failed with."""
     if error is None and run.config.train.select not in run.selection.best:
         error = InputError(f"Pruned after {run.epoch} epochs, in none of which train.select, {run.config.train.select}, was a number.")
     if error is None:
@@ -154,10 +118,10 @@ def end(run: Run, error: InputError | None) -> None:
         run.folder.write_failure(str(error), isinstance(error, OutOfMemory))
 
 
-def _pruning(study: Search, work: TrialPack) -> Callable[[Run], bool]:
-    """Reports every epoch to the study, and says whether it stops the run."""
-    numbers = {(config.key(), config.seed): number for config, number in zip(work.configs, work.numbers, strict=True)}
-    metric = work.sweep.metric
+def _pruning(study: Search, pack: TrialPack) -> Callable[[Run], bool]:
+    """Return a function that reports an epoch of a run to the study and returns True if the study stops the run."""
+    numbers = {(config.key(), config.seed): number for config, number in zip(pack.configs, pack.numbers, strict=True)}
+    metric = pack.sweep.metric
 
     def is_pruned(run: Run) -> bool:
         value = run.history[-1].get(f"valid_{metric}", float("nan"))
@@ -166,19 +130,13 @@ def _pruning(study: Search, work: TrialPack) -> Callable[[Run], bool]:
     return is_pruned
 
 
-@cache
-def loaded_cache(folder: Path, device: str, memory_bytes: int | None) -> LoadedCache:
-    """The features of a cache on a device, loaded once in a process."""
-    return LoadedCache(folder, choose_device(device), memory_bytes)
-
-
-def train_remote(work: TrialPack, device: str) -> list[Path]:
-    """Trains one pack in a process of its own and returns the folders of its trials."""
+def train_pack_alone(pack: TrialPack, device: str) -> list[Path]:
+    """Train one pack in a process of its own, and return the folders of its trials that are over."""
     over: list[Path] = []
 
     class Collector(Watcher):
-        def ended(self, folder: RunFolder) -> None:
+        def on_end(self, folder: RunFolder) -> None:
             over.append(folder.path)
 
-    train_work(work, loaded_cache(work.sweep.cache, device, work.sweep.memory_bytes), Collector())
+    train_pack(pack, loaded_cache(pack.sweep.cache, device, pack.sweep.memory_bytes), Collector())
     return over

@@ -26,15 +26,13 @@ from heads.runs.run_data import choose_device, memory_bytes
 from heads.sweeps.command import check, print_failed, train
 from heads.sweeps.dry_run import dry_run
 from heads.sweeps.results.trials import encoder_names
-from heads.sweeps.session import opened, resolved
-from heads.sweeps.workers import Sweep, loaded_cache
+from heads.sweeps.sweep import Sweep, loaded_cache, opened, resolved
 from heads.tables import paper
 from heads.tables.imports import imported
 from heads.tables.report import Part, write
 from heads.tables.results import Result, never, result
 from heads.tables.rows import TABLES, Row, TableSection, rows
 from heads.training.fit import run_folder
-from heads.training.loop import Run
 from heads.training.packed_engine import signature
 
 _HEADER = "# What `python -m heads tables` was last asked for here. No grid of `heads sweep`.\n"
@@ -100,7 +98,7 @@ def tables(args: argparse.Namespace) -> int:
 def _plan(args: argparse.Namespace, seeds: Sequence[int]) -> Planned:
     groups, left_out = _groups(args, _names(args.only, TABLES, "table") or list(TABLES))
     every = [row for group in groups for row in group.rows]
-    problems = {row: problem for row in every if (problem := _problem(row, args.cache, args.out))}
+    problems = {row: problem for row in every if (problem := _problem(row, args.cache))}
     _check_some(every, problems)
     return Planned(groups, left_out, problems, {row: _runs(row, seeds) for row in every if row not in problems})
 
@@ -151,7 +149,7 @@ def _groups(args: argparse.Namespace, names: Sequence[str]) -> tuple[list[TableS
     return groups, left_out
 
 
-def _problem(row: Row, cache: Path, out: Path) -> str | None:
+def _problem(row: Row, cache: Path) -> str | None:
     """Why a row cannot be trained on this cache; None if it can."""
     try:
         run_data = loaded_cache(cache, "cpu", 0).open(row.config)
@@ -159,7 +157,7 @@ def _problem(row: Row, cache: Path, out: Path) -> str | None:
             for split in ("train", "valid"):
                 labelled_rows(run_data.config, run_data.tensors, split)
         else:
-            signature(Run(run_data.config, run_data.tensors, run_folder(run_data.config, out)))
+            signature(run_data.config, run_data.tensors)
     except InputError as error:
         return str(error)
     return None

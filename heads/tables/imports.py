@@ -12,7 +12,7 @@ from data.errors import InputError
 from heads.evaluation.predictions import scores
 from heads.models.base import TASKS
 from heads.runs.external import PredictionFile, read_predictions
-from heads.sweeps.workers import loaded_cache
+from heads.sweeps.sweep import loaded_cache
 from heads.tables import paper
 from heads.tables.results import Result, Seed
 from heads.tables.rows import TABLES, ImportedRow, NeverRow, TableSection

@@ -17,8 +17,7 @@ from heads.runs.config import RunConfig
 from heads.runs.evaluate import evaluate
 from heads.runs.folder import RunFolder
 from heads.sweeps.results.trials import remedy
-from heads.sweeps.session import resolved
-from heads.sweeps.workers import Sweep, loaded_cache
+from heads.sweeps.sweep import Sweep, loaded_cache, resolved
 from heads.tables.rows import TABLES, ImportedRow, NeverRow, Row
 from heads.training.fit import describe, run_folder
 

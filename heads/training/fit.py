@@ -1,7 +1,7 @@
-"""From a configuration and a cache to a run folder.
+"""Training of one run, from a configuration and a cache to a complete run folder.
 
-The loop of training is in `heads.training.loop`, the simple baselines of scikit-learn in `heads.models.simple`, what is made of
-a finished run in `heads.runs.evaluate`, what is printed in `heads.evaluation.console`.
+The training loop is in `heads.training.loop`, the simple baselines of scikit-learn in `heads.models.simple`, the evaluation of
+finished runs in `heads.runs.evaluate`, terminal output in `heads.evaluation.console`.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from heads.runs.evaluate import assess, draw_routing, write_routing
 from heads.runs.folder import VERSION, RunFolder, predictions_table
 from heads.runs.rows import labelled_rows
 from heads.runs.run_data import RunData, encoders
-from heads.training.loop import Advance, Run, train
+from heads.training.loop import Advance, Run, train_runs
 from heads.training.plan import epoch_plan, steps_per_epoch
 from heads.training.single_engine import SingleEngine
 
 
 def with_seed(run_data: RunData, seed: int) -> RunData:
-    """The same with another seed, 0 or more."""
+    """Return the same run with another seed, 0 or more."""
     return dataclasses.replace(run_data, config=configs.change(run_data.config, {"seed": seed}, "--seed"))
 
 
 def facts(run_data: RunData) -> str:
-    """One line on what a run reads and makes."""
+    """Describe in one line what a run reads."""
     config, tensors = run_data.config, run_data.tensors
     counts = " + ".join(f"{len(labelled_rows(config, tensors, split)):,} {split}" for split in ("train", "valid"))
     emotions = f", {config.data.emotions} emotions" if "mer" in TASKS[config.task] else ""
@@ -48,7 +48,7 @@ def facts(run_data: RunData) -> str:
 
 
 def steps(run_data: RunData) -> int:
-    """Steps of all epochs of a run; 0 for a simple baseline."""
+    """Count the optimizer steps of all epochs of a run; 0 for a simple baseline."""
     config = run_data.config
     if HEADS[config.head].simple:
         return 0
@@ -57,38 +57,43 @@ def steps(run_data: RunData) -> int:
 
 
 def run_folder(config: RunConfig, out: Path) -> RunFolder:
-    """Where a run of this configuration goes below `out`."""
+    """Return the run folder of this configuration below `out`."""
     preset = Path(config.preset).stem
     return RunFolder(out / f"{config.corpus}-{config.head}-{preset}-{config.key()}-seed{config.seed}")
 
 
 def fit(run_data: RunData, folder: RunFolder, advance: Advance = lambda steps, note: None) -> dict[str, Any]:
-    """Trains a run, or goes on with it, and writes its results; a complete one is left as it is.
+    """Train a run, or go on with it, and write its results; a complete run is left as it is.
+
+    Args:
+        run_data: Data and configuration of the run.
+        folder: Its run folder.
+        advance: Called with the steps done since the last call, and a note.
 
     Returns:
-        What is in metrics.json.
+        The content of metrics.json.
 
     Raises:
         InputError: The folder holds another run, the configuration does not fit the data, or memory runs out.
     """
-    simple = HEADS[run_data.config.head].simple
+    baseline = HEADS[run_data.config.head].simple
     with watched(run_data.tensors.device):
         # made before anything is written, because it may refuse
-        engine = None if folder.is_complete or simple else SingleEngine(Run(run_data.config, run_data.tensors, folder))
+        engine = None if folder.is_complete or baseline else SingleEngine(Run(run_data.config, run_data.tensors, folder))
         folder.begin(describe(run_data))
         if engine:
-            train([engine.run], engine, finish, advance=advance)
+            train_runs([engine.run], engine, finish, advance=advance)
             draw_routing(folder, "xray")
-        elif not folder.is_complete:
-            _fit_simple(run_data, folder, simple)
+        elif baseline and not folder.is_complete:
+            _fit_simple_baseline(run_data, folder, baseline)
     return folder.metrics()
 
 
 def finish(run: Run, error: InputError | None = None) -> None:
-    """Writes checkpoints, history, predictions and metrics of a run that is over.
+    """Write checkpoints, history, predictions and metrics of a run that is over.
 
     Raises:
-        InputError: The run failed, with that error.
+        InputError: The run failed; this is its error.
     """
     if error:
         raise error
@@ -114,9 +119,9 @@ def finish(run: Run, error: InputError | None = None) -> None:
     )
 
 
-def _fit_simple(run_data: RunData, folder: RunFolder, simple: str) -> None:
+def _fit_simple_baseline(run_data: RunData, folder: RunFolder, baseline: str) -> None:
     config, tensors = run_data.config, run_data.tensors
-    found, chosen = predictions.predict_simple(simple, config.task, tensors, labelled_rows(config, tensors, "valid"), tensors)
+    found, chosen = predictions.predict_simple(baseline, config.task, tensors, labelled_rows(config, tensors, "valid"), tensors)
     _write_results(config, tensors, folder, found, {"chosen": chosen})
 
 
@@ -130,7 +135,7 @@ def _write_results(config: RunConfig, tensors: CorpusTensors, folder: RunFolder,
 
 
 def describe(run_data: RunData) -> dict[str, Any]:
-    """What config.json holds. "made" is for the reader; the rest identifies the run."""
+    """Return the content of config.json. Its part "made" is for the reader; the rest identifies the run."""
     config, corpus = run_data.config, run_data.corpus
     files = {modality: corpus.features[modality].name for modality in config.data.modalities}
     ledger = corpus.pseudo_labels.name if config.data.emotions == "pseudo" and corpus.pseudo_labels else None

@@ -1,8 +1,8 @@
-"""The loop of training: one run, or several that are trained together, epoch by epoch, from wherever they are.
+"""The training loop: one run, or several runs together, epoch by epoch, from the point where they were saved.
 
-What one step does to parameters is in `heads.training.single_engine` (one run) and `heads.training.packed_engine` (several);
-what a run is going to do in `heads.training.plan`; which epoch is chosen in `heads.training.selection`; what is written in
-`heads.runs.folder`.
+An engine holds the parameters and changes them: `heads.training.single_engine` for one run, `heads.training.packed_engine` for
+several. The batches and learning rates of an epoch are in `heads.training.plan`, the choice of the best epoch in
+`heads.training.selection`, the files of a run in `heads.runs.folder`.
 """
 
 import time
@@ -17,24 +17,47 @@ from data.batching import DialogueRows
 from data.errors import InputError
 from data.tensors import Batch, CorpusTensors
 from heads.evaluation.predictions import Predictions, scores
-from heads.models.registry import HEADS
 from heads.runs.config import RunConfig
 from heads.runs.folder import RunFolder
 from heads.runs.rows import labelled_rows
-from heads.training.plan import Entry, batch_keys, epoch_plan, groups, learning_rates, size_of, steps_per_epoch, steps_per_pass
+from heads.training.plan import (
+    BatchRows,
+    batch_keys,
+    epoch_plan,
+    groups,
+    head_class,
+    learning_rates,
+    rows_of,
+    size_of,
+    steps_per_epoch,
+    steps_per_pass,
+)
 from heads.training.selection import Selection
 
 SAVE_EVERY_S = 60.0
-"""How much work an interruption may cost at most, besides the epoch in flight."""
+"""Seconds of work that an interruption may cost at most, besides the epoch in progress."""
 
 Advance = Callable[[int, str], None]
+"""Progress report: called with the steps done since the last call and a note in words."""
+
+OnEnd = Callable[["Run", InputError | None], None]
+"""Called with a run that is over, and with its error if it failed."""
 
 
 class Run:
-    """One configuration on its way: how far it is, and what was best."""
+    """A configuration in training: its progress so far and its best epochs."""
 
     def __init__(self, config: RunConfig, tensors: CorpusTensors, folder: RunFolder) -> None:
-        """Raises InputError when there is nothing to train on."""
+        """Start a run at its first epoch; `resume` goes on from a saved one.
+
+        Args:
+            config: Configuration with the source of emotions settled.
+            tensors: The corpus, with the features that the configuration reads.
+            folder: Where the run is saved.
+
+        Raises:
+            InputError: A split has no utterance, or a task no label, to train on.
+        """
         self.config, self.tensors, self.folder = config, tensors, folder
         self.rows = labelled_rows(config, tensors, "train")
         self.valid_rows = labelled_rows(config, tensors, "valid")
@@ -46,32 +69,38 @@ class Run:
 
     @property
     def epoch(self) -> int:
-        """How many epochs are complete."""
+        """Number of complete epochs."""
         return len(self.history)
 
     @property
     def is_over(self) -> bool:
-        """Whether patience or epochs have run out."""
+        """True when patience or epochs have run out."""
         return self.epoch >= self.config.train.max_epochs or self.selection.is_exhausted
 
-    def plan(self) -> list[Entry]:
-        """The batches of the epoch to come."""
+    def plan(self) -> list[BatchRows]:
+        """List the batches of the next epoch."""
         return epoch_plan(self.config, self.tensors, self.rows, self.epoch + 1)
 
     def keys(self, count: int) -> np.ndarray:
-        """(count,) int64 random keys of its batches."""
+        """Draw the (count,) int64 random keys of the next epoch's batches."""
         return batch_keys(self.config, self.epoch + 1, count)
 
     def rates(self) -> list[float]:
-        """The learning rate of each of its steps."""
+        """List the learning rate of each step of the next epoch."""
         losses = [row["valid_loss"] for row in self.history]
         return learning_rates(self.config.train, self.epoch + 1, self.steps_per_epoch, losses)
 
     def record(self, train_loss: float, seconds: float, found: Predictions, parameters: Callable[[], dict[str, Tensor]]) -> None:
-        """Takes what an epoch gave; `parameters` is asked for those that were evaluated if the epoch is the best by any criterion.
+        """Record an epoch, and keep its parameters if it is the best by any criterion.
+
+        Args:
+            train_loss: Mean loss of its steps.
+            seconds: Time that it took.
+            found: Predictions of the validation split.
+            parameters: Returns the parameters that made these predictions; called only if they are kept.
 
         Raises:
-            InputError: The validation loss is not finite, or it is all over without a value of the criterion that chooses.
+            InputError: The validation loss is not finite, or the run is over and the criterion that chooses never had a value.
         """
         options, epoch = self.config.train, self.epoch + 1
         values = scores(found, self.tensors, self.config.loss)
@@ -88,7 +117,7 @@ class Run:
             )
 
     def note(self) -> str:
-        """The best epoch so far, in words."""
+        """Describe the best epoch so far in a few words."""
         name = self.selection.criteria[0]
         if name not in self.selection.best:
             return ""
@@ -96,13 +125,13 @@ class Run:
         return f"best {name} {value:.4f} (epoch {epoch})"
 
     def save(self, tensors: Mapping[str, Tensor]) -> None:
-        """Writes where the run stands; `tensors` are the engine's part."""
+        """Save the progress of the run; `tensors` is the engine's part of it."""
         best = {f"best/{criterion}/{name}": value for criterion, part in self.best.items() for name, value in part.items()}
         self.folder.save_state({**tensors, **best}, {"history": self.history, "selection": self.selection.state()})
         self.saved_at = time.monotonic()
 
     def resume(self) -> dict[str, Tensor] | None:
-        """Goes on from what was saved, if anything was, and returns the engine's part."""
+        """Go on from the saved progress and return the engine's part of it; None if nothing was saved."""
         state = self.folder.load_state()
         if state is None:
             return None
@@ -114,85 +143,93 @@ class Run:
 
 
 class Engine(Protocol):
-    """What holds the parameters of K runs and changes them. Runs are numbered from 0, in the order in which they were given."""
+    """The parameters of K runs and the steps that change them. Runs are numbered from 0, in the order they were given."""
 
     def begin(self, stage: str, epochs: Sequence[int]) -> None:
-        """Starts a pass of training; `epochs` are the runs' numbers of the epoch, from 1."""
+        """Start a pass of training; `epochs` has each run's number of the epoch, from 1."""
+        ...
 
     def accumulate(self, batch: Batch, keys: Tensor, share: float) -> Tensor:
-        """Adds gradients.
+        """Add the gradients of a batch.
 
         Args:
             batch: (K · B) utterances, those of the first run first.
             keys: (K,) int64 random keys.
-            share: What the losses are multiplied with.
+            share: Factor of the losses.
 
         Returns:
-            (K,) losses, multiplied with the share.
+            (K,) losses, multiplied by the share.
         """
+        ...
 
     def step(self, rates: Sequence[float]) -> None:
-        """Changes the parameters, each run's at its learning rate, and forgets the gradients."""
+        """Change the parameters of each run at its learning rate, and clear the gradients."""
+        ...
 
     def evaluate(self) -> list[Predictions]:
-        """For the validation rows of each run."""
+        """Predict each run's validation rows."""
+        ...
 
     def parameters(self, number: int) -> dict[str, Tensor]:
-        """Of one run, as they are evaluated, by their names in the head's state_dict, on the host."""
+        """Return one run's evaluated parameters by their names in the head's state_dict, on the host."""
+        ...
 
     def state(self, number: int) -> dict[str, Tensor]:
-        """All that one run needs to go on."""
+        """Return everything that one run needs to go on."""
+        ...
 
     def load(self, number: int, state: Mapping[str, Tensor]) -> None:
-        """What `state` gave, of whichever engine, and more."""
+        """Restore one run from what `state` of either engine returned; other entries are ignored."""
+        ...
 
     def keep(self, numbers: Sequence[int]) -> None:
-        """Drops all other runs; those that stay are numbered anew."""
+        """Drop all other runs, and number those that stay from 0 again."""
+        ...
 
 
-def train(
+def train_runs(
     runs: Sequence[Run],
     engine: Engine,
-    ended: Callable[[Run, InputError | None], None],
+    on_end: OnEnd,
     is_pruned: Callable[[Run], bool] = lambda run: False,
     advance: Advance = lambda steps, note: None,
 ) -> None:
-    """Trains runs to their ends. What is complete on disk is not computed again.
+    """Train runs to their ends. Epochs that were saved are not computed again.
 
     Args:
-        runs: With one number of steps in an epoch, and last saved after the same one: a short batch comes at another place in each.
-        engine: Of these runs.
-        ended: Called with each run when it is over, and with the error if it failed.
-        is_pruned: FixedGrid after every epoch of a run; one that is pruned is over.
+        runs: Runs with the same number of steps in an epoch, last saved after the same epoch (the place of the short batch differs
+            between epochs).
+        engine: The engine that holds these runs.
+        on_end: Called with each run when it is over, and with the error if it failed.
+        is_pruned: Asked after every epoch of a run; a pruned run is over.
         advance: Called with the steps done since the last call, of all runs together, and a note.
     """
     for number, run in enumerate(runs):
         if state := run.resume():
             engine.load(number, state)
     advance(sum(run.epoch * run.steps_per_epoch for run in runs), _note(runs))
-    going = _without(runs, engine, {run: None for run in runs if run.is_over}, ended)
-    while going:
-        failed = _epoch(going, engine, advance)
-        over = {run: failed.get(run) for run in going if run in failed or run.is_over or is_pruned(run)}
-        if any(time.monotonic() - run.saved_at > SAVE_EVERY_S for run in going):  # all of them, so that they can go on together
-            for number, run in enumerate(going):
+    active = _without(runs, engine, {run: None for run in runs if run.is_over}, on_end)
+    while active:
+        failed = _train_and_evaluate(active, engine, advance)
+        over = {run: failed.get(run) for run in active if run in failed or run.is_over or is_pruned(run)}
+        if any(time.monotonic() - run.saved_at > SAVE_EVERY_S for run in active):  # all of them, so that they can go on together
+            for number, run in enumerate(active):
                 if run not in over:
                     run.save(engine.state(number))
-        going = _without(going, engine, over, ended)
+        active = _without(active, engine, over, on_end)
 
 
-def _without(
-    runs: Sequence[Run], engine: Engine, over: Mapping[Run, InputError | None], ended: Callable[[Run, InputError | None], None]
-) -> list[Run]:
+def _without(runs: Sequence[Run], engine: Engine, over: Mapping[Run, InputError | None], on_end: OnEnd) -> list[Run]:
+    """Return the runs that are not over, after the engine has dropped the others and `on_end` has been told."""
     if over:
         engine.keep([number for number, run in enumerate(runs) if run not in over])
     for run, error in over.items():
-        ended(run, error)
+        on_end(run, error)
     return [run for run in runs if run not in over]
 
 
-def _epoch(runs: Sequence[Run], engine: Engine, advance: Advance) -> dict[Run, InputError]:
-    """One epoch of every run, with its evaluation; the errors of those that failed."""
+def _train_and_evaluate(runs: Sequence[Run], engine: Engine, advance: Advance) -> dict[Run, InputError]:
+    """Train and evaluate one epoch of every run; return the errors of the runs that failed."""
     began = time.perf_counter()
     losses = train_epoch(runs, engine, advance)
     seconds = (time.perf_counter() - began) / len(runs)
@@ -207,20 +244,20 @@ def _epoch(runs: Sequence[Run], engine: Engine, advance: Advance) -> dict[Run, I
 
 
 def train_epoch(runs: Sequence[Run], engine: Engine, advance: Advance = lambda steps, note: None) -> list[float]:
-    """Every pass of an epoch over the training rows, without evaluation; the mean loss of each run's steps."""
+    """Train every pass of one epoch without evaluating it; return the mean loss of each run's steps."""
     first = runs[0]
-    stages, accumulate, device = HEADS[first.config.head].head.stages, first.config.train.accumulate, first.tensors.device
+    stages, accumulate, device = head_class(first.config).stages, first.config.train.accumulate, first.tensors.device
     plans = [run.plan() for run in runs]
     keys = iter(torch.from_numpy(np.stack([run.keys(len(plans[0])) for run in runs], 1)).to(device))
     rates = iter(zip(*(run.rates() for run in runs), strict=True))
-    plan = [together(entries) for entries in zip(*plans, strict=True)]
+    plan = [together(parts) for parts in zip(*plans, strict=True)]
     batches = first.tensors.batches(plan)
     total = torch.zeros(len(runs), device=device)
     length = len(plan) // len(stages)
     for stage, part in zip(stages, groups(plan, length), strict=True):
         engine.begin(stage, [run.epoch + 1 for run in runs])
         for group in groups(part, accumulate):
-            sizes = [size_of(entry) for entry in group]
+            sizes = [size_of(batch) for batch in group]
             for size in sizes:
                 total += engine.accumulate(next(batches), next(keys), size / sum(sizes))
             engine.step(next(rates))
@@ -228,13 +265,13 @@ def train_epoch(runs: Sequence[Run], engine: Engine, advance: Advance = lambda s
     return (total / (len(stages) * steps_per_pass(first.config, length))).tolist()
 
 
-def together(entries: Iterable[Entry]) -> Entry:
-    """The batches that several runs have at the same time as one, one after the other."""
-    entries = list(entries)
-    if isinstance(entries[0], DialogueRows):
-        (only,) = entries
+def together(parts: Iterable[BatchRows]) -> BatchRows:
+    """Concatenate the batches that several runs have at the same time; a batch of whole videos stands alone."""
+    parts = list(parts)
+    if isinstance(parts[0], DialogueRows):
+        (only,) = parts
         return only
-    return np.concatenate(entries)
+    return np.concatenate([rows_of(part) for part in parts])
 
 
 def _note(runs: Sequence[Run]) -> str:
@@ -242,5 +279,5 @@ def _note(runs: Sequence[Run]) -> str:
 
 
 def below(tensors: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    """{"a/b": 1} below "a" → {"b": 1}"""
+    """Select the entries below a prefix and drop it: {"a/b": 1} below "a" → {"b": 1}."""
     return {name[len(prefix) + 1 :]: value for name, value in tensors.items() if name.startswith(f"{prefix}/")}

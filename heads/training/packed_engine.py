@@ -1,9 +1,9 @@
-"""Many runs on a device as one batched model: their parameters are stacked, and one step of all is one forward and one backward pass.
+"""The engine of several runs: one batched model whose parameters are stacked, so one step of all is one forward and backward pass.
 
 The runs' heads have the same shapes; seeds, learning rates, weight decay, dropout rates, loss weights, top-k, labels, patience and
-whatever else of `FREE` may differ. Each run has its own initialisation, order of the data, dropout masks, clipping, optimizer state
-and end, and its result is that of `heads.training.single_engine`, to float tolerance. Which runs can stand together is said by
-`signature`; how many do, in `heads.sweeps.session`.
+the other options in `FREE` may differ. Each run has its own initialisation, order of the data, dropout masks, clipping, optimizer
+state and end, and gives the result of `heads.training.single_engine`, to float tolerance. `signature` decides which runs can be
+trained together; `heads.sweeps.packing` decides how many.
 """
 
 import copy
@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.func import functional_call, stack_module_state, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from data.tensors import Batch
+from data.tensors import Batch, CorpusTensors
 from heads.evaluation.predictions import Predictions, autocast, evaluation_plan, gathered
 from heads.models import options
 from heads.models.base import Aux, HeadOutput
@@ -24,7 +24,9 @@ from heads.models.losses import total_loss
 from heads.models.parts.randomness import drawing_from
 from heads.models.registry import HEADS
 from heads.runs.build import build_head
+from heads.runs.config import RunConfig
 from heads.runs.devices import watched
+from heads.runs.rows import labelled_rows
 from heads.training.loop import Run, below
 from heads.training.single_engine import OPTIMIZERS
 
@@ -34,34 +36,43 @@ FREE = {
     *("preset", "seed", "data.emotions", "data.minimum_similarity", "loss.sentiment_weight", "loss.emotion_weight"),
     *(f"train.{name}" for name in _TRAIN + _UNTIL),
 }
-"""Options that may differ in a pack, besides those of the head that are buffers of it, `top_k` and the dropout rates, and `init_scale`,
-which says where it starts."""
+"""Options that may differ in a pack. Some options of the head may differ too: `top_k` and the dropout rates, which are buffers of it,
+and `init_scale`, which sets its initial values."""
 
 
-def signature(run: Run) -> tuple[Any, ...] | None:
-    """Runs with equal signatures can be trained together; None if the head can only be trained alone: it
-    says so, or reads whole videos, of which batches have different numbers of utterances.
+def signature(config: RunConfig, tensors: CorpusTensors) -> tuple[Any, ...] | None:
+    """Return the signature of a run: runs with equal signatures can be trained together.
+
+    Args:
+        config: Configuration with the source of emotions settled.
+        tensors: The corpus that the run reads. Its features are not looked at.
+
+    Returns:
+        None if the head can only be trained alone: it says so, or it reads whole videos, and batches of videos differ in their numbers
+        of utterances.
 
     Raises:
-        InputError: An option of the head is out of its range, or its parameters are more than any memory has.
+        InputError: An option of the head is out of its range, its parameters are more than any memory has, or there is nothing to train
+            on.
     """
-    config = run.config
-    shapes = _shapes(config.head, config.model, tuple(run.tensors.dims.items()), config.task)
+    rows, valid_rows = (labelled_rows(config, tensors, split) for split in ("train", "valid"))
+    shapes = _shapes(config.head, config.model, tuple(tensors.dims.items()), config.task)
     if not HEADS[config.head].packs:
         return None
     kept = {name: value for name, value in options.flat(config) if name not in FREE}
-    return (*((name, _shape(name, value)) for name, value in kept.items()), shapes, len(run.rows), tuple(run.valid_rows.tolist()))
+    return (*((name, _shape(name, value)) for name, value in kept.items()), shapes, len(rows), tuple(valid_rows.tolist()))
 
 
 @cache
 def _shapes(head: str, model: Any, dims: tuple[tuple[str, int], ...], task: str) -> tuple[torch.Size, ...]:
-    """Of a head's parameters: where top-k decides the width of experts, too, it says something about shapes."""
-    with torch.device("meta") as meta, watched(meta):  # sizes that no number of bytes can be of
-        return tuple(parameter.shape for parameter in HEADS[head].head(model, dict(dims), task).parameters())
+    """List the shapes of all parameters. They are needed because `top_k` sets the width of the experts in some heads."""
+    kind: Any = HEADS[head].head  # a subclass of Head, which takes its options too
+    with torch.device("meta") as meta, watched(meta):  # refuses sizes that no number of bytes can be of
+        return tuple(parameter.shape for parameter in kind(model, dict(dims), task).parameters())
 
 
 def _shape(name: str, value: Any) -> Any:
-    """What an option says about shapes: a dropout rate whether there is any, top-k and the start nothing."""
+    """Reduce an option to its effect on shapes: a dropout rate to True or False, `top_k` and `init_scale` to None."""
     last = name.rpartition(".")[2]
     if name.startswith("model.") and last.endswith("dropout"):
         return value > 0
@@ -72,7 +83,11 @@ class PackedEngine:
     """The engine of K runs with one signature; see `heads.training.loop.Engine`. Parameters are rows of one (K, P) tensor."""
 
     def __init__(self, runs: Sequence[Run]) -> None:
-        """Raises InputError when an option is out of its range."""
+        """Build the heads of all runs and stack their parameters.
+
+        Raises:
+            InputError: An option is out of its range.
+        """
         heads = [build_head(run.config, run.tensors) for run in runs]
         self.shapes = {name: value.shape for name, value in heads[0].named_parameters()}
         self.buffers = stack_module_state(heads)[1]
@@ -83,7 +98,7 @@ class PackedEngine:
         self._hold(list(runs), flat, flat.clone() if averages else None, [{} for _ in runs])
 
     def _hold(self, runs: list[Run], flat: Tensor, average: Tensor | None, states: Sequence[dict[str, Tensor]]) -> None:
-        """Takes runs with their parameters (K, P), the moving average of those, and the optimizer's state of each."""
+        """Take runs with their parameters (K, P), the moving average of those, and the optimizer's state of each."""
         self.runs, self.flat, self.average = runs, flat.requires_grad_(), average
         self.rows = flat.detach().unbind()  # torch's optimizers have a learning rate per tensor
         groups = [{"params": [row], "weight_decay": run.config.train.weight_decay} for row, run in zip(self.rows, runs, strict=True)]
@@ -96,7 +111,7 @@ class PackedEngine:
         self.emotions = torch.stack([run.tensors.emotions for run in runs])
 
     def _column(self, option: str, otherwise: float) -> Tensor:
-        """(K, 1) values of an option of training."""
+        """Return the (K, 1) values of a training option."""
         values = [getattr(run.config.train, option) for run in self.runs]
         return torch.tensor([[otherwise if value is None else value] for value in values], device=self.flat.device)
 
@@ -128,6 +143,8 @@ class PackedEngine:
         for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
             group["lr"] = rate
         gradient = self.flat.grad
+        if gradient is None:
+            raise RuntimeError("step() needs gradients: call accumulate() first.")
         if any(run.config.train.clip_value for run in self.runs):
             gradient.clamp_(-self.clip_value, self.clip_value)
         norms = torch.linalg.vector_norm(gradient, dim=1, keepdim=True)
@@ -149,7 +166,11 @@ class PackedEngine:
         state = self._views(self._shown), self.buffers
         with torch.no_grad(), autocast(self.flat.device, first.config.train.precision), sdpa_kernel(SDPBackend.MATH):
             for batch in first.tensors.batches(plan):
-                outputs = vmap(lambda *one, batch=batch: _tensors(functional_call(self.template, one, (batch,))))(*state)
+
+                def predict(parameters: Any, buffers: Any, batch: Batch = batch) -> dict[str, Tensor]:
+                    return _tensors(functional_call(self.template, (parameters, buffers), (batch,)))
+
+                outputs = vmap(predict)(*state)
                 for number, parts in enumerate(found):
                     parts.append((batch.index, _output({name: value[number] for name, value in outputs.items()})))
         return [gathered(parts) for parts in found]
@@ -187,7 +208,7 @@ class PackedEngine:
 
     def keep(self, numbers: Sequence[int]) -> None:
         if not numbers:
-            return  # whoever made the pack lets go of it
+            return  # the caller drops the empty engine
         picked = torch.tensor(numbers, device=self.flat.device)
         states = [self.optimizer.state.get(self.rows[number], {}) for number in numbers]
         self.buffers = {name: value[picked] for name, value in self.buffers.items()}
@@ -200,21 +221,21 @@ class PackedEngine:
         return self.flat.detach() if self.average is None else self.average
 
     def _views(self, flat: Tensor) -> dict[str, Tensor]:
-        """(K, P) → name → (K, …)"""
+        """Split (K, P) numbers into named (K, …) tensors."""
         parts = flat.split([shape.numel() for shape in self.shapes.values()], 1)
         return {name: part.unflatten(1, shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
 
     def _named(self, flat: Tensor, number: int) -> dict[str, Tensor]:
-        """(K, P) → name → the tensor of one run."""
+        """Split one run's row of (K, P) numbers into its named tensors."""
         return {name: value[0] for name, value in self._views(flat[number : number + 1]).items()}
 
     def _joined(self, named: Mapping[str, Tensor]) -> Tensor:
-        """Name → tensor, of one run → (P,)"""
+        """Join one run's named tensors into (P,) numbers."""
         return torch.cat([named[name].flatten() for name in self.shapes]).to(self.flat.device)
 
 
 def _tensors(output: HeadOutput) -> dict[str, Tensor]:
-    """The predictions and gates of an output: what a function below vmap may return."""
+    """Return the predictions and gates of an output as plain tensors, the only values that vmap can return."""
     found = {"sentiment": output.sentiment, "emotion_logits": output.emotion_logits}
     found |= {f"routing/{name}": gates for name, gates in output.aux.routing.items()}
     return {name: value for name, value in found.items() if value is not None}

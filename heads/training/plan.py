@@ -1,8 +1,11 @@
-"""What a run is going to do, from its configuration and the data alone: which rows, in which batches, with which random keys, at which
-learning rate. Nothing here depends on how far a run is but the number of the epoch, so that going on needs nothing else."""
+"""The plan of a run's epochs: their batches, random keys and learning rates.
+
+All of it follows from the configuration, the data and the number of the epoch, so an interrupted run needs nothing else to go on.
+The loop that carries the plan out is in `heads.training.loop`; the rows a run may use are in `heads.runs.rows`.
+"""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 
@@ -14,28 +17,36 @@ from heads.models.registry import HEADS
 from heads.runs.config import RunConfig, TrainOptions
 from heads.runs.seeds import stream
 
-Entry = np.ndarray | DialogueRows
-"""One batch of a plan."""
+BatchRows = np.ndarray | DialogueRows
+"""The rows of one batch: (B,) int64, or whole videos for heads that read context."""
+
+T = TypeVar("T")
 
 
-def epoch_plan(config: RunConfig, tensors: CorpusTensors, rows: np.ndarray, epoch: int) -> list[Entry]:
-    """The batches of one epoch of training, of all its passes one after the other.
+def epoch_plan(config: RunConfig, tensors: CorpusTensors, rows: np.ndarray, epoch: int) -> list[BatchRows]:
+    """List the batches of one training epoch, all its passes one after the other.
 
-    With context, the videos of these rows are whole: unlabelled utterances are read, and count in no loss.
+    For heads that read context, the videos of these rows are whole: their unlabelled utterances are read, and count in no loss.
 
-    What is in them is the run's own; when long ones come is the same for all seeds, so that runs that are trained together pad little.
+    The order of the rows follows from the run's seed. The places of long batches follow from the epoch alone and are the same for
+    all seeds, so runs that are trained together need little padding.
+
+    Args:
+        config: Configuration of the run.
+        tensors: The corpus.
+        rows: (n,) int64 training rows.
+        epoch: Number of the epoch, from 1.
     """
-    head = _head(config)
-    seeds = stream(config.seed, "order", epoch, len(head.stages))
+    seeds = stream(config.seed, "order", epoch, len(head_class(config).stages))
     return [
-        entry for seed in seeds for entry in _pass(config, tensors, rows, np.random.default_rng(seed), np.random.default_rng(epoch))
+        batch for seed in seeds for batch in _pass(config, tensors, rows, np.random.default_rng(seed), np.random.default_rng(epoch))
     ]
 
 
 def _pass(
     config: RunConfig, tensors: CorpusTensors, rows: np.ndarray, order: np.random.Generator, schedule: np.random.Generator
-) -> list[Entry]:
-    head, size = _head(config), config.train.batch_size
+) -> Sequence[BatchRows]:
+    head, size = head_class(config), config.train.batch_size
     if head.context:
         targets = tensors.targets
         return dialogues(targets.dialogue, targets.position, targets.with_neighbours(rows), size, order, smallest=head.smallest_batch)
@@ -45,31 +56,31 @@ def _pass(
 
 
 def batch_keys(config: RunConfig, epoch: int, count: int) -> np.ndarray:
-    """(count,) int64 keys of `heads.models.parts.randomness`, one for each batch of an epoch."""
+    """Draw the (count,) int64 keys of `heads.models.parts.randomness`, one for each batch of an epoch."""
     return stream(config.seed, "dropout", epoch, count).view(np.int64)
 
 
 def steps_per_pass(config: RunConfig, batches: int) -> int:
-    """Steps of the optimizer in one pass over so many batches."""
+    """Count the optimizer steps of one pass over this number of batches."""
     return -(-batches // config.train.accumulate)
 
 
-def steps_per_epoch(config: RunConfig, plan: Sequence[Entry]) -> int:
-    """Steps of the optimizer in an epoch of this plan."""
-    stages = len(_head(config).stages)
+def steps_per_epoch(config: RunConfig, plan: Sequence[BatchRows]) -> int:
+    """Count the optimizer steps of an epoch with this plan."""
+    stages = len(head_class(config).stages)
     return stages * steps_per_pass(config, len(plan) // stages)
 
 
 def learning_rates(options: TrainOptions, epoch: int, steps: int, losses: Sequence[float]) -> list[float]:
-    """The learning rate of each step of an epoch.
+    """List the learning rate of each step of an epoch.
 
-    Linear warm-up in the first part of all steps that there can be; then constant, falling linearly to zero, or, on a plateau of the
-    validation loss, lowered by a factor.
+    The rate rises linearly during the warm-up, which is a share of all steps the run may take. Then it stays constant, falls linearly
+    to zero, or is lowered by a factor whenever the validation loss is on a plateau.
 
     Args:
-        options: Of the run.
-        epoch: From 1.
-        steps: In an epoch.
+        options: Training options of the run.
+        epoch: Number of the epoch, from 1.
+        steps: Steps of an epoch.
         losses: Validation losses of the epochs before.
     """
     total = options.max_epochs * steps
@@ -85,8 +96,11 @@ def _factor(step: int, total: int, options: TrainOptions) -> float:
 
 
 def plateau_factor(losses: Sequence[float], patience: int, factor: float) -> float:
-    """`factor` to the power of how often more than `patience` epochs in a row brought no lower loss, as torch's ReduceLROnPlateau
-    counts with its default threshold of 1e-4."""
+    """Return `factor` to the power of the number of plateaus so far.
+
+    A plateau is more than `patience` epochs in a row without a lower loss, counted as torch's ReduceLROnPlateau does with its default
+    threshold of 1e-4.
+    """
     best, waited, lowered = float("inf"), 0, 1.0
     for loss in losses:
         if loss < best * (1 - 1e-4):
@@ -98,16 +112,29 @@ def plateau_factor(losses: Sequence[float], patience: int, factor: float) -> flo
     return lowered
 
 
-def size_of(entry: Entry) -> int:
-    """Utterances of a batch."""
-    return len(getattr(entry, "rows", entry))
+def rows_of(batch: BatchRows) -> np.ndarray:
+    """Return the (B,) int64 rows of a batch."""
+    return batch.rows if isinstance(batch, DialogueRows) else batch
 
 
-def groups(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
-    """Consecutive parts of `size` items; the last may be shorter."""
+def size_of(batch: BatchRows) -> int:
+    """Count the utterances of a batch."""
+    return len(rows_of(batch))
+
+
+def groups(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """Cut a sequence into consecutive parts of `size` items; the last may be shorter."""
     for start in range(0, len(items), size):
         yield items[start : start + size]
 
 
-def _head(config: RunConfig) -> type[Head]:
-    return HEADS[config.head].head
+def head_class(config: RunConfig) -> type[Head]:
+    """Return the class of a run's head.
+
+    Raises:
+        ValueError: The run is of a simple baseline, which has no epochs.
+    """
+    head = HEADS[config.head].head
+    if head is None:
+        raise ValueError(f"{config.head} is a simple baseline: it has no epochs to plan.")
+    return head

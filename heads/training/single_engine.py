@@ -1,7 +1,10 @@
-"""One run on a device: its head, its optimizer, one step. The loop around it is in `heads.training.loop`, many runs at once in
-`heads.training.packed_engine`."""
+"""The engine of one run: its head, its optimizer and one training step on a device.
+
+The loop around it is in `heads.training.loop`, the engine of several runs in `heads.training.packed_engine`.
+"""
 
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +26,11 @@ class SingleEngine:
     """The engine of one run; see `heads.training.loop.Engine`."""
 
     def __init__(self, run: Run) -> None:
-        """Raises InputError when an option is out of its range."""
+        """Build the head of a run and its optimizer.
+
+        Raises:
+            InputError: An option is out of its range.
+        """
         self.run, options = run, run.config.train
         self.head = build_head(run.config, run.tensors)
         self.head.prepare(run.tensors.sentiment, run.tensors.emotions, _mask(run))
@@ -40,8 +47,8 @@ class SingleEngine:
 
     @property
     def shown(self) -> Head:
-        """The head that is evaluated and kept: the one that is trained, or the moving average of its parameters."""
-        return self.average.module if self.average else self.head
+        """Head that is evaluated and kept: the trained one, or the moving average of its parameters."""
+        return cast(Head, self.average.module) if self.average else self.head
 
     def begin(self, stage: str, epochs: Sequence[int]) -> None:
         self.head.train()
@@ -98,16 +105,16 @@ class SingleEngine:
         self.optimizer.load_state_dict(content)
 
     def keep(self, numbers: Sequence[int]) -> None:
-        """One run is kept as it is, or is over."""
+        """Do nothing: the only run is either kept or over."""
 
 
 def averaged(head: Head, decay: float) -> AveragedModel | None:
-    """The moving average of a head's parameters over its steps; None without a decay."""
+    """Return the moving average of a head's parameters over its steps; None without a decay."""
     return AveragedModel(head, multi_avg_fn=get_ema_multi_avg_fn(decay)) if decay else None
 
 
 def clip(head: nn.Module, options: TrainOptions) -> None:
-    """Limits each number of the gradient and then its norm, as far as the options ask for it."""
+    """Clip each element of the gradient and then its norm, if the options ask for it."""
     if options.clip_value is not None:
         nn.utils.clip_grad_value_(head.parameters(), options.clip_value, foreach=True)
     if options.clip_norm is not None:
@@ -121,7 +128,7 @@ def _mask(run: Run) -> Tensor:
 
 
 def _tensors(head: nn.Module) -> dict[str, Tensor]:
-    """All parameters and buffers, those that are no part of checkpoints included."""
+    """Return all parameters and buffers, including those that checkpoints leave out."""
     return dict(head.named_parameters()) | dict(head.named_buffers())
 
 

@@ -51,7 +51,7 @@ from heads.runs.config import PRESETS, RunConfig, make_config
 from heads.runs.folder import RunFolder
 from heads.runs.run_data import LoadedCache
 from heads.training.loop import Run
-from heads.training.plan import Entry, groups, size_of
+from heads.training.plan import BatchRows, groups, rows_of, size_of
 from heads.training.single_engine import SingleEngine
 
 NAMES = [name for name, entry in HEADS.items() if entry.head]
@@ -158,16 +158,16 @@ def write_features(path: Path, ids: Sequence[str], modality: str, rng: np.random
             writer.write(place, rng.standard_normal((length, dim), "f4"))
 
 
-def spread_over_sizes(run: Run, plan: Sequence[Entry], share: float) -> list[Entry]:
+def spread_over_sizes(run: Run, plan: Sequence[BatchRows], share: float) -> list[BatchRows]:
     """A share of the batches of a pass, at even distances among all of them in the order of what they hold, padding included."""
     lengths, accumulate = total_lengths(run.tensors), run.config.train.accumulate
-    ordered = sorted(plan, key=lambda entry: size_of(entry) * lengths[getattr(entry, "rows", entry)].max())
+    ordered = sorted(plan, key=lambda batch: size_of(batch) * lengths[rows_of(batch)].max())
     wanted = max(share * len(plan), LEAST_BATCHES)
     count = min(math.ceil(wanted / accumulate) * accumulate, len(plan))
     return [ordered[int((place + 0.5) * len(plan) / count)] for place in range(count)]
 
 
-def train(engine: SingleEngine, plan: Sequence[Entry]) -> None:
+def train(engine: SingleEngine, plan: Sequence[BatchRows]) -> None:
     """One pass over some batches."""
     run, options = engine.run, engine.run.config.train
     keys = torch.from_numpy(run.keys(len(plan))[:, None]).to(run.tensors.device)

@@ -29,7 +29,8 @@ from heads.sweeps.results.tables import (
     ranked_table,
     signed,
 )
-from heads.sweeps.results.trials import STATUSES, applies, collect, encoder_names, pairs, ranked, remedy, varied
+from heads.sweeps.results.trials import applies, collect, encoder_names, pairs, ranked, remedy, varied
+from heads.sweeps.status import STATUSES
 
 FROZEN = (
     "The features are frozen: the encoders ran once and learn nothing further. The paper fine-tunes its encoders, so these results are"
@@ -43,12 +44,13 @@ COMPARED, DRAWN, LISTED = 8, 5, 100
 """How many of the best configurations are tested in pairs, have learning curves, are in the table of the page."""
 
 
-def write_report(sweep: Path, metric: str | None = None) -> Path:
+def write_report(sweep: Path, metric: str | None = None, table: pd.DataFrame | None = None) -> Path:
     """Writes report.html and tables/ of a sweep, finished or not.
 
     Args:
         sweep: Folder with `trials/`.
         metric: What configurations are ranked and compared by; if not given, mae, or mean_wf1 where no sentiment was learned.
+        table: The result of `collect`, if the folders have been read already.
 
     Returns:
         The page.
@@ -56,7 +58,7 @@ def write_report(sweep: Path, metric: str | None = None) -> Path:
     Raises:
         InputError: There are no trials, or there is no such metric.
     """
-    table = collect(sweep)
+    table = collect(sweep) if table is None else table
     metric = metric or default_metric(learned_tasks(table))
     expect(METRICS, metric, "metric")
     corpora = [Corpus(sweep, part, metric) for _, part in table.groupby("corpus") if _has_values(part, metric)]

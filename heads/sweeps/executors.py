@@ -1,0 +1,93 @@
+"""Executors that train packs on the devices of this machine: in this process, or in one process for each device.
+
+The executor of a Ray cluster is in `heads.sweeps.cluster`; the training of one pack in `heads.sweeps.workers`.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import torch
+
+from data.errors import InputError
+from heads.runs.folder import RunFolder
+from heads.sweeps.sweep import loaded_cache
+from heads.sweeps.workers import TrialPack, Watcher, train_pack, train_pack_alone
+
+Execute = Callable[[Sequence[TrialPack], Watcher], None]
+"""An executor: trains packs to their ends and tells the watcher about their trials."""
+
+
+def in_process(device: str) -> Execute:
+    """Return the executor of one device."""
+
+    def execute(packs: Sequence[TrialPack], watcher: Watcher) -> None:
+        for pack in packs:
+            train_pack(pack, loaded_cache(pack.sweep.cache, device, pack.sweep.memory_bytes), watcher)
+
+    return execute
+
+
+def in_processes(devices: Sequence[str]) -> Execute:
+    """Return the executor of several devices of this machine, with one process each."""
+
+    def execute(packs: Sequence[TrialPack], watcher: Watcher) -> None:
+        waiting = deque(packs)
+        busy: dict[Future[list[Path]], int] = {}
+        try:
+            with _pools(len(devices)) as pools:
+                while waiting or busy:
+                    for number in set(range(len(devices))) - set(busy.values()):
+                        if waiting:
+                            watcher.on_start(len(waiting[0].configs))
+                            busy[pools[number].submit(train_pack_alone, waiting.popleft(), devices[number])] = number
+                    for future in wait(busy, return_when=FIRST_COMPLETED).done:
+                        del busy[future]
+                        for path in future.result():
+                            watcher.on_progress(1)
+                            watcher.on_end(RunFolder(path))
+        except BrokenProcessPool as error:
+            raise InputError("A worker process died (out of memory?). The same command goes on with what is left.") from error
+
+    return execute
+
+
+@contextlib.contextmanager
+def _pools(count: int) -> Iterator[list[ProcessPoolExecutor]]:
+    """Start processes that share the cores. They end at once when this process ends or an exception is raised here, because whoever
+    goes on with the sweep trains their trials again."""
+    context = multiprocessing.get_context("spawn")
+    ending, held = context.Pipe(duplex=False)
+    threads = max(1, torch.get_num_threads() // count)
+    pools = [ProcessPoolExecutor(1, context, _begin, (ending, threads)) for _ in range(count)]
+    try:
+        yield pools
+    except BaseException:
+        held.close()
+        raise
+    finally:
+        for pool in pools:
+            pool.shutdown(cancel_futures=True)
+        held.close()
+        ending.close()
+
+
+def _begin(ending: Connection, threads: int) -> None:
+    """Prepare a process of `_pools`, which ends when nobody holds the other end of the pipe any more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal
+    torch.set_num_threads(threads)
+    threading.Thread(target=_end_with, args=(ending,), daemon=True).start()
+
+
+def _end_with(ending: Connection) -> None:
+    with contextlib.suppress(EOFError):
+        ending.recv()
+    os._exit(1)
