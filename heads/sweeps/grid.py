@@ -1,7 +1,5 @@
 """Grid files: the configurations that `python -m heads sweep GRID.yaml` trains.
 
-Distributions are in `heads.sweeps.distributions`, training in `heads.sweeps.session`, the choice of a search in `heads.sweeps.search`.
-
     head: mmolre
     corpus: mosi                                   # or --corpus
     preset: light                                  # the default
@@ -25,6 +23,8 @@ The points are grid × list × random, the last varying fastest: 6 × 2 × 5 = 6
 one point that changes nothing. `head` and `preset` may stand in grid, list and random as well. A name is given in one place only. A
 configuration that comes twice is trained once. Each name of random has its own random stream, which follows from `seed` and the name:
 neither other names nor more draws change its draws.
+
+Distributions are in `heads.sweeps.distributions`, training in `heads.sweeps.session`, the choice of a search in `heads.sweeps.search`.
 """
 
 from __future__ import annotations
