@@ -187,7 +187,7 @@ def test_ctrl_c_before_there_is_a_trial_is_no_error_of_the_sweep(sweep, monkeypa
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(command, "run", interrupt)
+    monkeypatch.setattr(command, "train_remaining", interrupt)
     status, _, err = sweep(**GRID)
     assert (status, err) == (130, "Interrupted. The same command goes on where it was last saved.\n")
 

@@ -185,19 +185,6 @@ def test_draws_are_of_their_kinds(read):
     assert abs(np.corrcoef(np.log(lr), warmup)[0, 1]) < 0.2, "names are drawn independently"
 
 
-@pytest.mark.parametrize(
-    ("kind", "values", "shares", "expected"),
-    [
-        ("choice", ("a", None, 3), (0, 0.34, 0.999999), ["a", None, 3]),
-        ("uniform", (-1.0, 3.0), (0, 0.25, 0.5), [-1.0, 0.0, 1.0]),
-        ("log_uniform", (0.01, 100.0), (0, 0.25, 0.5), [pytest.approx(0.01), pytest.approx(0.1), pytest.approx(1.0)]),
-        ("int_uniform", (-1, 2), (0, 0.25, 0.5, 0.999999), [-1, 0, 1, 2]),
-    ],
-)
-def test_a_distribution_has_quantiles(kind, values, shares, expected):
-    assert [Distribution(kind, values).at(share) for share in shares] == expected
-
-
 def test_draws_follow_from_the_seed(read):
     assert read(RANDOM.format(count=9, seed=1)).configs() == read(RANDOM.format(count=9, seed=1)).configs()
     assert read(RANDOM.format(count=9, seed=1)).configs() != read(RANDOM.format(count=9, seed=2)).configs()

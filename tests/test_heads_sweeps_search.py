@@ -164,7 +164,7 @@ def test_ends_are_noted(grid, out):
         search.tell(0, 0.1, "complete")
         assert values(search) == {0: ("COMPLETE", 0.5), 1: ("FAIL", None), 2: ("PRUNED", 0.9), 3: ("FAIL", None)}
         with pytest.raises(
-            InputError, match=r"^Unknown state of a run 'faild'\. Did you mean 'failed'\? Available: complete, pruned, failed\.$"
+            InputError, match=r"^Unknown status of a trial 'faild'\. Did you mean 'failed'\? Available: complete, pruned, failed\.$"
         ):
             search.tell(0, None, "faild")
 
@@ -274,7 +274,7 @@ def test_a_line_that_was_cut_off_is_removed(grid, out):
 def test_what_is_no_study_is_refused(grid, out, content):
     out.mkdir()
     (out / "study.log").write_bytes(content * 2)
-    with pytest.raises(InputError, match=r"study\.log: damaged, or no study of Optuna \(.*\)\. Remove it to begin again\.$"):
+    with pytest.raises(InputError, match=r"study\.log: damaged, or not a study of Optuna \(.*\)\. Remove it to begin again\.$"):
         Search(out, grid(), "mae")
 
 

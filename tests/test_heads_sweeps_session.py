@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 import torch
 from caches import make_cache
-from filelock import FileLock
 from sweeps import a_grid, assert_equal_to_fit, folders, swept, times
 
 from data.errors import InputError
@@ -17,7 +16,7 @@ from heads.sweeps.grid import read_grid
 from heads.sweeps.results.trials import collect
 from heads.sweeps.search import Search
 from heads.sweeps.session import pack_trials
-from heads.sweeps.sweep import Sweep, loaded_cache, open_trials, opened, remaining
+from heads.sweeps.sweep import Sweep, loaded_cache, open_trials, remaining
 from heads.sweeps.workers import end
 from heads.training.fit import describe, run_folder
 from heads.training.loop import Run
@@ -94,29 +93,6 @@ def test_packs_are_no_larger_than_asked_and_no_fewer_than_workers(sweep, monkeyp
     for devices, size in ((("cpu",), 3), (("cpu",), None), (("cpu", "cpu"), 9), (("cpu",) * 9, 9)):
         swept(made, size, lambda works, watcher: counts.append([len(one.configs) for one in works]), devices)
     assert counts == [[2, 2], [1] * 4, [2, 2], [1] * 4]
-
-
-def test_a_folder_of_another_grid_is_refused(sweep, tmp_path):
-    made = sweep(seeds=[1])
-    with opened(made):
-        pass
-    other = Sweep(a_grid(tmp_path / "other", seeds=[2]), made.cache, made.folder, "mae")
-    with pytest.raises(InputError) as error, opened(other):
-        pass
-    kept = made.folder / "grid.yaml"
-    assert str(error.value) == (f"{kept}: this folder is of another grid than {other.grid.path}. Choose another --out, or give {kept}.")
-    with opened(replace(made, grid=read_grid(kept, None))):
-        pass
-
-
-def test_a_second_sweep_at_the_same_time_is_refused(sweep):
-    made = sweep(seeds=[1])
-    made.folder.mkdir()
-    with FileLock(made.folder / "lock"), pytest.raises(InputError) as error, opened(made):
-        pass
-    assert str(error.value) == f"{made.folder}: another sweep is at work there. Wait for it, or choose another --out."
-    with opened(made):
-        pass
 
 
 def test_floors_stand_in_a_grid(cache, tmp_path):

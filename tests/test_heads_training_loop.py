@@ -15,7 +15,6 @@ import pytest
 import small_runs
 import torch
 from caches import make_cache
-from torch import nn
 
 from data import tensors as data_tensors
 from data.cache import open_corpus
@@ -258,37 +257,6 @@ def test_the_warm_up_is_over_the_steps_of_all_epochs(cache, tmp_path):
     one, seen = engine(made, tmp_path), []
     go(one, lambda steps, note: seen.extend(group["lr"] for group in one.optimizer.param_groups if steps == 1))
     assert seen == pytest.approx([0.02, 0.04, 0.06, 0.08, 0.1, *[0.12] * 7])
-
-
-def test_gradients_are_clipped(cache, tmp_path):
-    def moved(clip_norm: float | None) -> float:
-        made = small_runs.run_data(cache, changes={"train.clip_norm": clip_norm, "train.max_epochs": 1, "train.batch_size": 24})
-        one = engine(made, tmp_path)
-        before = nn.utils.parameters_to_vector(one.head.parameters()).detach().clone()
-        one.optimizer = torch.optim.SGD(one.head.parameters(), lr=1.0)
-        go(one)
-        return float((nn.utils.parameters_to_vector(one.head.parameters()).detach() - before).norm())
-
-    rate = small_runs.config(changes={"train.batch_size": 24}).train.lr
-    assert moved(0.25) == pytest.approx(rate * 0.25, rel=1e-3)
-    assert moved(None) > 2 * rate * 0.25
-
-
-def test_the_moving_average_is_what_is_kept(cache, tmp_path):
-    made = small_runs.run_data(cache, changes={"train.average": 0.75, "train.max_epochs": 2})
-    one, seen = engine(made, tmp_path), []
-
-    def look(steps: int, note: str) -> None:
-        if steps == 1:
-            seen.append(nn.utils.parameters_to_vector(one.head.parameters()).detach().clone())
-
-    go(one, look)
-    expected = seen[0]
-    for parameters in seen[1:]:
-        expected = 0.75 * expected + 0.25 * parameters
-    torch.testing.assert_close(nn.utils.parameters_to_vector(one.shown.parameters()), expected)
-    assert one.shown is not one.head
-    assert engine(small_runs.run_data(cache, changes={"train.average": 0}), tmp_path).average is None
 
 
 def test_training_in_bfloat16_is_near_training_in_float32(cache, tmp_path):

@@ -1,4 +1,4 @@
-"""What a run is going to do: rows, batches, random keys, learning rates."""
+"""Plans of epochs: batches, random keys and learning rates, and the rows that they are made of."""
 
 import re
 from dataclasses import replace
@@ -19,7 +19,7 @@ from heads.runs.config import TrainOptions
 from heads.runs.rows import labelled_rows
 from heads.runs.run_data import RunData
 from heads.runs.seeds import stream
-from heads.training.plan import batch_keys, epoch_plan, groups, learning_rates, plateau_factor
+from heads.training.plan import batch_keys, epoch_plan, groups, learning_rates, plateau_factor, rows_of, size_of, steps_per_epoch
 
 NAN = float("nan")
 
@@ -127,7 +127,7 @@ def test_a_head_with_context_reads_unlabelled_neighbours_but_no_video_without_a_
     tensors = with_labels(made, targets.sentiment, emotions)
     rows = labelled_rows(made.config, tensors, "train")
     assert first[1] not in rows
-    read = np.concatenate([entry.rows for entry in epoch_plan(made.config, tensors, rows, 1)])
+    read = np.concatenate([rows_of(batch) for batch in epoch_plan(made.config, tensors, rows, 1)])
     assert sorted(read) == [row for row in targets.rows("train") if row not in second]
 
 
@@ -163,3 +163,18 @@ def test_a_task_without_any_label_is_refused(cache, task, label):
 def test_groups_are_consecutive_and_the_last_may_be_shorter():
     assert list(groups([4, 4, 4, 4, 2], 2)) == [[4, 4], [4, 4], [2]]
     assert list(groups([], 2)) == []
+
+
+def test_the_size_of_a_batch_counts_utterances_of_videos_too(cache):
+    made = small_runs.run_data(cache, "cogmen", {"train.batch_size": 2, "train.accumulate": 1})
+    rows = labelled_rows(made.config, made.tensors, "train")
+    plan = epoch_plan(made.config, made.tensors, rows, 1)
+    assert sum(size_of(batch) for batch in plan) == sum(len(batch.rows) for batch in plan) == len(rows)
+    assert size_of(np.arange(5)) == 5
+    assert steps_per_epoch(made.config, plan) == len(plan)
+
+
+def test_a_simple_baseline_has_no_epochs(cache):
+    made = small_runs.run_data(cache, "median")
+    with pytest.raises(ValueError, match=r"^median is a simple baseline: it has no epochs to plan\.$"):
+        epoch_plan(made.config, made.tensors, np.arange(3), 1)

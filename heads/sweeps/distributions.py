@@ -1,5 +1,7 @@
-"""What the numbers and words of a grid file are drawn from. What is done with the draws is in `heads.sweeps.grid` and
-`heads.sweeps.search`."""
+"""Distributions of a grid file: choice, uniform, log_uniform and int_uniform, and reproducible draws from them.
+
+Draws are used in `heads.sweeps.grid`; a search samples from the same distributions in its own way (`heads.sweeps.search`).
+"""
 
 import hashlib
 import math
@@ -39,22 +41,22 @@ DISTRIBUTIONS: dict[str, Callable[[Sequence[Any], float], Any]] = {
     "log_uniform": _log_uniform,
     "int_uniform": _int_uniform,
 }
-"""Kind → the value below which a share (from 0 to below 1) of all draws are."""
+"""Kind → its quantile function: the value below which a share (from 0 to below 1) of all draws lie."""
 
 
 @dataclass(frozen=True)
 class Distribution:
-    """What a name is drawn from."""
+    """A distribution of the values of one option."""
 
     kind: str  # a key of DISTRIBUTIONS
-    values: tuple[Any, ...]  # of choice: all; of the others: the lowest and the highest
+    values: tuple[Any, ...]  # choice: all values; the others: the lowest and the highest
 
     def at(self, share: float) -> Any:
-        """The value below which a share (from 0 to below 1) of all draws are."""
+        """Return the value below which a share (from 0 to below 1) of all draws lie."""
         return DISTRIBUTIONS[self.kind](self.values, share)
 
     def draws(self, name: str, seed: int, count: int) -> list[Any]:
-        """So many draws for a name. They follow from the name and the seed alone; more draws leave the first ones as they are."""
+        """Draw `count` values for a name. They follow from the name and the seed alone; a larger count keeps the first ones."""
         digest = hashlib.sha256(f"{seed} {name}".encode()).digest()
         return [self.at(share) for share in np.random.default_rng(int.from_bytes(digest)).random(count).tolist()]
 
@@ -67,14 +69,14 @@ class _Bounds:
 
 
 def read_distribution(given: Any, where: str) -> Distribution:
-    """What a file says of one name: one kind of distribution with its values.
+    """Read the distribution of one name.
 
     Args:
-        given: {kind: values}.
-        where: What to name in a message.
+        given: A mapping of one kind to its values, as in {uniform: [0, 0.5]}.
+        where: Place to name in a message.
 
     Raises:
-        InputError: The kind is unknown, or its values cannot be.
+        InputError: The kind is unknown, or its values are not allowed.
     """
     if not isinstance(given, Mapping) or len(given) != 1:
         raise InputError(f"{where} is {given!r}, expected one of {', '.join(DISTRIBUTIONS)}, as in {{uniform: [0, 0.5]}}.")

@@ -1,29 +1,30 @@
-"""Grid files: which configurations `python -m heads sweep GRID.yaml` trains. How they are trained is in `heads.sweeps.session`,
-how a search chooses among them in `heads.sweeps.search`.
+"""Grid files: the configurations that `python -m heads sweep GRID.yaml` trains.
 
     head: mmolre
     corpus: mosi                                   # or --corpus
     preset: light                                  # the default
-    fixed: {train.max_epochs: 30}                  # of all configurations; nested mappings say the same as dotted names
+    fixed: {train.max_epochs: 30}                  # for all configurations; nested mappings work like dotted names
     grid:                                          # every combination
       model.mixture.rank: [8, 16, 32]
       loss.sentiment: [l1, mse]
-    list:                                          # what changes together; {} changes nothing
+    list:                                          # values that change together; {} changes nothing
       - {}
       - {model.mixture.experts: 4, model.mixture.top_k: 2}
-    random:                                        # so many draws of all names
+    random:                                        # `count` draws of all names
       count: 5
       seed: 7
       train.lr: {log_uniform: [1e-5, 1e-3]}
       train.batch_size: {choice: [16, 32]}
       train.warmup: {uniform: [0, 0.2]}
       model.fusion.layers: {int_uniform: [1, 4]}
-    seeds: [1, 2, 3]                               # each point once with each; the preset's if not given
+    seeds: [1, 2, 3]                               # each point once with each seed; the preset's seed if not given
 
-The points are grid × list × random, the last varying fastest: 6 × 2 × 5 = 60 here, in 180 runs. Of the three, what is left out is
+The points are grid × list × random, the last varying fastest: 6 × 2 × 5 = 60 here, in 180 runs. A section that is left out counts as
 one point that changes nothing. `head` and `preset` may stand in grid, list and random as well. A name is given in one place only. A
-configuration that comes twice is trained once. Each name of random has a stream of its own, which follows from `seed` and the name:
-other names, and more draws, leave its draws as they are.
+configuration that comes twice is trained once. Each name of random has its own random stream, which follows from `seed` and the name:
+neither other names nor more draws change its draws.
+
+Distributions are in `heads.sweeps.distributions`, training in `heads.sweeps.session`, the choice of a search in `heads.sweeps.search`.
 """
 
 from __future__ import annotations
@@ -43,15 +44,15 @@ from heads.runs.config import DEFAULT_PRESET, RunConfig, change, make_config, re
 from heads.sweeps.distributions import Distribution, read_distribution
 
 KEYS = ("head", "corpus", "preset", "fixed", "grid", "list", "random", "seeds")
-"""What a grid file may say."""
+"""Keys of a grid file."""
 
 LIST = "list"
-"""What the space calls the choice among the points of `list`."""
+"""Name of the choice among the points of `list` in `Grid.space`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """What a grid file says; all names are dotted."""
+    """The content of a grid file, with dotted names."""
 
     path: Path
     corpus: str
@@ -61,37 +62,37 @@ class Grid:
     random: Mapping[str, Distribution]
     count: int  # draws; 1 if there is no random
     seed: int  # of the draws
-    seeds: tuple[int, ...]  # of each point; empty: the preset's
+    seeds: tuple[int, ...]  # of each point; empty: the preset's seed
 
     def configs(self) -> list[RunConfig]:
-        """Every configuration once, all seeds of a point together."""
+        """Return every configuration once, all seeds of a point together."""
         return [*self._configs]
 
     @property
     def dropped(self) -> int:
-        """How many configurations were left out because they had come before."""
+        """Number of configurations that were left out because they had come before."""
         points = math.prod(map(len, self.grid.values())) * len(self.list) * self.count
         return points * max(1, len(self.seeds)) - len(self._configs)
 
     @property
     def varied(self) -> list[str]:
-        """Names that the file varies and whose values differ between configurations that have them."""
+        """Names that the file varies and that differ between the configurations that have them."""
         found = [dict(options.flat(config)) for config in self._configs]
         asked = dict.fromkeys(name for values in self._varying() for name, _ in options.items(values))
         return [name for name in asked if len({values[name] for values in found if name in values}) > 1]
 
     @property
     def space(self) -> dict[str, Distribution]:
-        """Everything that there is to choose: the names of grid and random, and which point of list under `LIST`."""
+        """All choices with their values: the names of grid and random, and the points of list under `LIST`."""
         chosen = {name: Distribution("choice", values) for name, values in self.grid.items()}
         listed = {LIST: Distribution("choice", self.list)} if len(self.list) > 1 else {}
         return chosen | listed | dict(self.random)
 
     def at(self, chosen: Mapping[str, Any]) -> RunConfig:
-        """The configuration of one point of `space`, with the preset's seed.
+        """Return the configuration of one point of `space`, with the preset's seed.
 
         Raises:
-            InputError: A name is unknown to its head or given twice, or a value cannot be.
+            InputError: A name is unknown to its head or given twice, or a value is not allowed.
         """
         listed = chosen.get(LIST, self.list[0])
         drawn = [("grid", _only(chosen, self.grid)), ("list", listed), ("random", _only(chosen, self.random))]
@@ -101,10 +102,10 @@ class Grid:
             raise InputError(f"{self.path}: {error}") from error
 
     def with_seeds(self, config: RunConfig) -> list[RunConfig]:
-        """A configuration once with each seed.
+        """Return a configuration once with each seed.
 
         Raises:
-            InputError: A seed cannot be.
+            InputError: A seed is out of range.
         """
         return [change(config, {"seed": seed}, f"{self.path}: seeds") for seed in self.seeds] or [config]
 
@@ -139,14 +140,14 @@ class Grid:
 
 
 def read_grid(path: Path, corpus: str | None) -> Grid:
-    """What a grid file says, every configuration of it checked.
+    """Read a grid file and check every configuration of it.
 
     Args:
         path: A YAML file.
-        corpus: The command line's; None if it has none.
+        corpus: The value of --corpus; None if it is not given.
 
     Raises:
-        InputError: The file is missing or no YAML, or says something that cannot be; the message names the file.
+        InputError: The file is missing, is not YAML, or has a wrong key or value; the message names the file.
     """
     values = read_yaml(path)
     for name in values:
@@ -172,7 +173,7 @@ def read_grid(path: Path, corpus: str | None) -> Grid:
 
 @dataclass(frozen=True, kw_only=True)
 class _Top:
-    """What stands at the top of a file and is neither a mapping nor a list of mappings."""
+    """The single values at the top of a grid file."""
 
     head: str | None = None
     corpus: str | None = None
@@ -189,9 +190,10 @@ class _Draws:
 def _corpus(written: str | None, given: str | None, path: Path) -> str:
     if written and given and written != given:
         raise InputError(f"{path}: corpus is {written!r}, but --corpus says {given!r}. Give one of the two.")
-    if not (written or given):
+    corpus = given or written
+    if not corpus:
         raise InputError(f"{path}: which corpus? Give --corpus, or corpus: NAME in the file.")
-    return given or written
+    return corpus
 
 
 def _section(values: Mapping[str, Any], name: str, path: Path) -> Mapping[str, Any]:
@@ -237,7 +239,7 @@ def _random(section: Mapping[str, Any], path: Path) -> dict[str, Distribution]:
 
 
 def _flat(values: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Dotted names of nested mappings, none of them twice."""
+    """Flatten nested mappings to dotted names, and refuse a name that is given twice."""
     found: dict[str, Any] = {}
     for item in options.items(values):
         found = _once(found, dict([item]), where)

@@ -1,16 +1,16 @@
-"""Which run of a sweep comes next, and which is stopped early: an Optuna study in DIR/study.log. Runs are trained in
-`heads.sweeps.session`.
+"""Search and pruning: an Optuna study in DIR/study.log chooses the next trials of a sweep and stops poorly performing ones early.
 
-Without a search the runs are those of the grid file, in its order. With one (`--search optuna`) the file's `random` says what is
-sampled how and how many points there are; grid and list, if the file has them, become choices among their values. The sampler is the
-tree-structured Parzen estimator (Bergstra et al., NIPS 2011, https://papers.nips.cc/paper/4443). With pruning (`--prune asha`) a run
-goes on beyond 3, 9, 27, … epochs only if it then is in the best third of those that came so far (ASHA, Li et al., MLSys 2020,
+Without a search the trials are those of the grid file, in its order. With `--search optuna` the file's `random` has the distributions
+to sample from and the number of points; grid and list, if the file has them, become choices among their values. The sampler is the
+tree-structured Parzen estimator (Bergstra et al., NIPS 2011, https://papers.nips.cc/paper/4443). With `--prune asha` a trial is trained
+beyond 3, 9, 27, … epochs only if it is in the best third of the trials that have come so far (ASHA, Li et al., MLSys 2020,
 https://arxiv.org/abs/1810.05934).
 
-The study is a journal that several processes may append to and that a killed one leaves as it was. The draws for a point follow from
-the file's seed, the place of the point and the results known by then, so that a search that goes on needs nothing else. A process
-holds a lock for as long as it lives, under which its runs are noted; runs in progress under a lock that nobody holds are handed out
-again. Optuna is optional, and therefore imported only here, when a search is made.
+The study is a journal that several processes may append to; a killed process leaves it intact. The draws for a point follow from the
+file's seed, the place of the point and the results known by then, so a search that goes on needs nothing else. Each process holds a
+lock as long as it lives and notes its trials under it; trials in progress under a lock that nobody holds are handed out again.
+
+Optuna is optional, so it is imported only here, when a search is made. Trials are trained in `heads.sweeps.session`.
 """
 
 from __future__ import annotations
@@ -42,35 +42,37 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 STUDY = "study.log"
-"""Of the folder of a sweep whose runs a study asks for."""
+"""File of a study in the folder of its sweep."""
 
 SEARCHES = ("optuna",)
 PRUNERS = ("asha",)
 
 FIRST_RUNG_EPOCHS = 3
-REDUCTION = 3
-"""Of the runs that reach a rung, one of so many goes on; the next rung is so many times as far."""
+"""Epochs after which ASHA compares trials for the first time."""
 
-STATES = {"complete": "COMPLETE", "pruned": "PRUNED", "failed": "FAIL"}
-"""How a run ends, here and in Optuna."""
+REDUCTION = 3
+"""One of this many trials goes on beyond a rung of ASHA; the next rung comes after this many times the epochs."""
+
+OPTUNA_STATES = {"complete": "COMPLETE", "pruned": "PRUNED", "failed": "FAIL"}
+"""Status of a trial that is over (`heads.sweeps.status`) → Optuna's name for it."""
 
 _NAME = "sweep"
 _ASKED = "asked"
-"""The attribute of a trial that was handed out: its place among all, the run, and the lock of the process that has it."""
+"""Attribute of a study's trial that was handed out: its place among all, its run, and the lock of the process that has it."""
 
 
 class Search(contextlib.AbstractContextManager):
-    """The runs of a sweep, one trial of a study for each."""
+    """The study of a sweep: it hands out trials, stops them early and takes their results."""
 
     def __init__(self, folder: Path, grid: Grid, metric: str, *, search: str | None = None, prune: str | None = None) -> None:
-        """Opens DIR/study.log, or begins it.
+        """Open DIR/study.log, or begin it.
 
         Args:
-            folder: DIR, of the sweep.
-            grid: What is tried.
-            metric: The validation metric that is told and reported, a key of `HIGHER_IS_BETTER`.
-            search: One of `SEARCHES`; None: the runs of the grid as they are.
-            prune: One of `PRUNERS`; None: no run is stopped early.
+            folder: DIR, the folder of the sweep.
+            grid: The grid file.
+            metric: The validation metric that is told and reported.
+            search: One of `SEARCHES`; None: the configurations of the grid in their order.
+            prune: One of `PRUNERS`; None: no trial is stopped early.
 
         Raises:
             InputError: Optuna is missing, the grid file has nothing to sample from, or the study is damaged or of another sweep.
@@ -95,7 +97,7 @@ class Search(contextlib.AbstractContextManager):
         self.close()
 
     def close(self) -> None:
-        """Gives up the runs that are in progress here: another process may have them."""
+        """Release the trials that are in progress here; another process may have them."""
         if self._owner:
             Path(self._owner.name).unlink(missing_ok=True)
             self._owner.close()
@@ -103,63 +105,64 @@ class Search(contextlib.AbstractContextManager):
 
     @property
     def total(self) -> int:
-        """Runs in the end, those that turn out to be repetitions included."""
+        """Number of trials in the end, including those that turn out to be repetitions."""
         return self._grid.count * self._seeds if self._search else len(self._runs)
 
     @property
     def left(self) -> int:
-        """Runs that nobody was asked to do so far."""
+        """Number of trials that have not been handed out."""
         return self.total - len(self._asked())
 
     def ask(self, count: int) -> list[tuple[int, RunConfig]]:
-        """The next runs: first those of processes that are gone, then new ones.
+        """Hand out the next trials: first those of processes that have ended, then new ones.
 
         Args:
-            count: How many at most.
+            count: Number of trials at most.
 
         Returns:
-            Number of the trial, and what to run; fewer than `count` if there are no more. A run that came before is left out.
+            Number of each trial in the study, and its configuration; fewer than `count` if there are no more. A configuration that came
+            before is left out.
 
         Raises:
-            InputError: A sampled point is no configuration.
+            InputError: A sampled point is not a valid configuration.
         """
         with self._alone():
             return list(itertools.islice(itertools.chain(self._abandoned(), self._new()), count))
 
     def report(self, number: int, epoch: int, value: float) -> bool:
-        """Notes the metric after an epoch.
+        """Record the metric after an epoch.
 
         Args:
-            number: Of the trial; of any process.
-            epoch: From 1.
-            value: Of the metric on the validation split; NaN is worse than any number.
+            number: Number of the trial, which any process may have.
+            epoch: Number of the epoch, from 1.
+            value: The metric on the validation split; NaN is worse than any number.
 
         Returns:
-            Whether to stop the run now.
+            True if the trial is to be stopped now.
         """
         trial = self._id(number)
         self._storage.set_trial_intermediate_value(trial, epoch, value)
         return self._pruner.prune(self._study, self._storage.get_trial(trial))
 
-    def tell(self, number: int, value: float | None, state: str) -> None:
-        """Notes the end of a run. The first that is told of a run counts.
+    def tell(self, number: int, value: float | None, status: str) -> None:
+        """Record the end of a trial. Only the first call for a trial counts.
 
         Args:
-            number: Of the trial; of any process.
-            value: Of the metric on the validation split; a run that ends with NaN has failed.
-            state: A key of `STATES`.
+            number: Number of the trial, which any process may have.
+            value: The metric on the validation split; a trial that ends with NaN has failed.
+            status: A key of `OPTUNA_STATES`.
         """
-        if state == "complete" and value is not None and math.isnan(value):
-            state = "failed"
-        known = self._optuna.trial.TrialState[lookup(STATES, state, "state of a run")]
-        self._study.tell(number, value if state == "complete" else None, state=known, skip_if_finished=True)
+        if status == "complete" and value is not None and math.isnan(value):
+            status = "failed"
+        known = self._optuna.trial.TrialState[lookup(OPTUNA_STATES, status, "status of a trial")]
+        self._study.tell(number, value if status == "complete" else None, state=known, skip_if_finished=True)
 
     @property
     def _seeds(self) -> int:
         return max(1, len(self._grid.seeds))
 
     def _asked(self) -> list[FrozenTrial]:
-        """Trials that were handed out, or were to be but had come before."""
+        """List the trials that were handed out, or left out because they had come before."""
         return [trial for trial in self._study.get_trials(deepcopy=False) if _ASKED in trial.user_attrs]
 
     def _abandoned(self) -> Iterator[tuple[int, RunConfig]]:
@@ -183,7 +186,7 @@ class Search(contextlib.AbstractContextManager):
                 yield number, config
 
     def _draw(self, place: int, asked: list[FrozenTrial]) -> tuple[int, dict[str, Any]]:
-        """A new trial; all seeds of a point have the parameters of the first."""
+        """Make a new trial; all seeds of a point have the parameters of the first."""
         first = place - place % self._seeds
         if self._search and first == place:
             seed = np.random.SeedSequence([self._grid.seed, place]).generate_state(1)[0]
@@ -207,7 +210,7 @@ class Search(contextlib.AbstractContextManager):
         self._storage.set_trial_user_attr(self._id(number), _ASKED, asked)
 
     def _own(self) -> str:
-        """The name of this process's lock."""
+        """Return the name of this process's lock."""
         if self._owner is None:
             path = self._folder / "study.owners" / uuid.uuid4().hex
             path.parent.mkdir(exist_ok=True)
@@ -217,7 +220,7 @@ class Search(contextlib.AbstractContextManager):
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
-        """No other process asks meanwhile."""
+        """Lock the study, so that no other process asks meanwhile."""
         with (self._folder / "study.asking").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
@@ -242,10 +245,10 @@ class Search(contextlib.AbstractContextManager):
                 load_if_exists=True,
             )
         except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path}: damaged, or no study of Optuna ({error}). Remove it to begin again.") from error
+            raise InputError(f"{path}: damaged, or not a study of Optuna ({error}). Remove it to begin again.") from error
 
     def _check(self, made: dict[str, str | None]) -> None:
-        """The study is of this sweep."""
+        """Refuse a study of another sweep."""
         known = self._study.user_attrs.get("made")
         if known is None:
             self._study.set_user_attr("made", made)
@@ -263,7 +266,7 @@ def _import_optuna() -> Any:
 
 
 def _optuna_distribution(what: Distribution) -> BaseDistribution:
-    """A choice is sampled by number, because Optuna takes 1, 1.0 and true for the same."""
+    """Convert a distribution to Optuna's. Choices are sampled by number, because 1, 1.0 and true are the same to Optuna."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     if what.kind == "choice":
@@ -274,13 +277,13 @@ def _optuna_distribution(what: Distribution) -> BaseDistribution:
 
 
 def _fingerprint(grid: Grid, search: str | None) -> str:
-    """What a study must have been made for to go on; a search may have a larger count."""
+    """Hash everything of a grid that a study depends on; the count of a search may grow, so it is left out."""
     asked = dataclasses.asdict(grid) | {"path": None} | ({"count": None} if search else {})
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 
 def _is_held(path: Path) -> bool:
-    """Whether a process that lives holds this lock."""
+    """Return True if a living process holds this lock."""
     try:
         with path.open("r") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -292,8 +295,10 @@ def _is_held(path: Path) -> bool:
 
 
 def _cut_torn_end(path: Path, lock: JournalFileSymlinkLock) -> None:
-    """Removes the part of a line that a machine going down leaves at the end of a journal: nobody has read it, and what is appended
-    to it could not be read."""
+    """Remove an incomplete last line, which a crashed machine can leave at the end of a journal.
+
+    Nobody has read it, and a line appended to it could not be read.
+    """
     if not path.exists():
         return
     lock.acquire()

@@ -1,9 +1,8 @@
-"""The trials of a sweep as tables: one row a trial, one row a configuration, and the paired test of two configurations.
+"""Tables of a sweep's trials: one row a trial, one row a configuration, and paired tests of configurations.
 
-A trial is a run folder (`heads.runs.folder`) below DIR/trials; one that failed has failed.json, one that was pruned says so in its
-metrics.json. A configuration is all trials that differ in the seed alone. What is asked of the validation split is asked of it only:
-test metrics are passed on where a run has them, and nothing is ranked or compared by them. The page is made in
-`heads.sweeps.results.report`.
+A trial is a run folder (`heads.runs.folder`) below DIR/trials; `heads.sweeps.status` says how far it is. A configuration is all trials
+that differ in the seed alone. Configurations are ranked and compared by the validation split only: test metrics are passed on where a
+run has them. The page is made in `heads.sweeps.results.report`, tables as text in `heads.sweeps.results.tables`.
 """
 
 import glob
@@ -30,8 +29,7 @@ from heads.models.registry import HEADS
 from heads.runs.config import RunConfig, from_mapping
 from heads.runs.folder import RunFolder
 from heads.sweeps.search import STUDY
-
-STATUSES = ("complete", "pruned", "failed", "unfinished")
+from heads.sweeps.status import status_of
 
 _FIRST = ("name", "status", "error", "key", "head", "corpus", "preset", "task", "seed")
 _FACTS = ("device", "parameters", "epochs", "seconds")
@@ -40,7 +38,7 @@ _SECTIONS = ("data.", "loss.", "train.", "model.")
 
 
 class Paired(NamedTuple):
-    """A metric of one configuration minus that of another, mean over the seeds that both have."""
+    """Difference of a metric between two configurations, mean over the seeds that both have."""
 
     difference: float
     low: float  # 95 % interval over utterances
@@ -51,12 +49,12 @@ class Paired(NamedTuple):
 
 
 def collect(sweep: Path) -> pd.DataFrame:
-    """One row a trial, by name.
+    """Read all trials into a table, one row a trial, by name.
 
-    Columns: name, status (of `STATUSES`), error, key (hash of the configuration without its seed), every option under its dotted name
-    (lists as JSON text), `encoder.<modality>`, device, parameters, epochs, seconds (of training), `valid.<metric>` at the chosen epoch
-    with its 95 % interval over utterances `valid_low.<metric>` and `valid_high.<metric>`, and `test.<metric>` where the test split was
-    opened. What a trial does not have is missing.
+    Columns: name, status (of `heads.sweeps.status.STATUSES`), error, key (hash of the configuration without its seed), every option
+    under its dotted name (lists as JSON text), `encoder.<modality>`, device, parameters, epochs, seconds (of training),
+    `valid.<metric>` at the chosen epoch with its 95 % interval over utterances `valid_low.<metric>` and `valid_high.<metric>`, and
+    `test.<metric>` where the test split was opened. Values that a trial does not have are missing.
 
     Args:
         sweep: Folder with `trials/`.
@@ -73,18 +71,18 @@ def collect(sweep: Path) -> pd.DataFrame:
 
 
 def write_trials(sweep: Path) -> pd.DataFrame:
-    """Writes what `collect` found to trials.parquet, complete or not at all, and returns it."""
+    """Write the table of `collect` to trials.parquet, complete or not at all, and return it."""
     table = collect(sweep)
     write_table(sweep / "trials.parquet", table, {"trials": len(table)})
     return table
 
 
 def remedy(sweep: Path, name: str) -> str:
-    """What lets a trial that failed be trained again, in words.
+    """Say in words what the user can do to have a failed trial trained again.
 
     Args:
         sweep: Folder with `trials/`.
-        name: Of the trial.
+        name: Name of the trial.
     """
     if (sweep / STUDY).exists():
         return "A search trains no trial twice; it begins anew in another --out."
@@ -94,13 +92,15 @@ def remedy(sweep: Path, name: str) -> str:
 
 
 def encoder_names(table: pd.DataFrame) -> list[str]:
-    """The encoders whose features trials of `collect` have read, by name."""
-    return sorted({name for column in table if column.startswith("encoder.") for name in table[column].dropna()})
+    """List the names of the encoders whose features the trials of `collect` have read."""
+    return sorted({name for column in _names(table) if column.startswith("encoder.") for name in table[column].dropna()})
 
 
 def applies(table: pd.DataFrame, column: str) -> pd.Series:
-    """(n,) bool, whether this option does something in a trial: a head's own is missing in others, and simple baselines are not
-    trained."""
+    """Return (n,) bool: True for the trials in which an option has an effect.
+
+    Options of one head are missing in trials of other heads, and simple baselines have no training options.
+    """
     known, heads = table["key"].notna(), table["head"]
     if column.startswith("model."):
         return known & heads.isin(heads[table[column].notna()].unique())
@@ -110,24 +110,24 @@ def applies(table: pd.DataFrame, column: str) -> pd.Series:
 
 
 def varied(table: pd.DataFrame) -> list[str]:
-    """The options whose value is not the same in all trials that have them; the seed is none."""
-    columns = [name for name in table if name in _KINDS or name.startswith(_SECTIONS)]
+    """List the options whose values differ between the trials that have them; the seed is not an option."""
+    columns = [name for name in _names(table) if name in _KINDS or name.startswith(_SECTIONS)]
     return [name for name in columns if table.loc[applies(table, name), name].nunique(dropna=False) > 1]
 
 
 def ranked(table: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """One row for each configuration with complete trials, the best first; those without a value of the metric last.
+    """Rank the configurations with complete trials, one row each, the best first; those without a value of the metric come last.
 
     Columns: key, the options that vary (missing where one does nothing), seeds (how many), mean, sd (of a sample; missing for one
     seed), low and high (95 % interval: of the mean by Student's t over seeds, or, of one seed, by bootstrap over utterances), over
     (which of the two: seeds, utterances), parameters, epochs and seconds (means).
 
     Args:
-        table: Of `collect`.
-        metric: A validation value of `HIGHER_IS_BETTER`.
+        table: Result of `collect`.
+        metric: Name of a validation value.
 
     Raises:
-        InputError: There is no such metric, or no complete trial has it.
+        InputError: The metric is unknown, or no complete trial has it.
     """
     higher = lookup(HIGHER_IS_BETTER, metric, "metric")
     complete = table[table["status"] == "complete"]
@@ -143,25 +143,29 @@ def ranked(table: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 
 def paired(sweep: Path, a: str, b: str, metric: str) -> Paired:
-    """By how much configuration `a` differs from `b` on the same utterances of the validation split: a paired bootstrap over
-    utterances, in each resample the mean over the seeds that both have.
+    """Test the difference between two configurations on the same utterances of the validation split.
+
+    The test is a paired bootstrap over utterances; each resample takes the mean over the seeds that both have.
 
     Args:
         sweep: Folder with `trials/`.
         a: Key of a configuration.
-        b: Key of another.
-        metric: Any but "loss".
+        b: Key of another; the difference is `a` minus `b`.
+        metric: Any metric but "loss".
 
     Raises:
-        InputError: A key is unknown, the two have no complete trial of one seed, were validated on other utterances or labels, or do
-            not predict what the metric is of.
+        InputError: A key is unknown, the two have no complete trial of the same seed, they were validated on other utterances or
+            labels, or one of them does not predict what the metric measures.
     """
     expect(METRICS, metric, "metric")
     return _compared(sweep, a, _drawn(sweep, a, metric), b, _drawn(sweep, b, metric))
 
 
 def pairs(sweep: Path, keys: Iterable[str], metric: str) -> pd.DataFrame:
-    """Every pair of configurations, in their order: a, b, then what `paired` gives (seeds: how many), and why it cannot be tested."""
+    """Test every pair of configurations, in their order.
+
+    Columns: a, b, the fields of `Paired` (seeds: their number), and note, the reason why a pair cannot be tested.
+    """
     drawn = cache(lambda key: _drawn(sweep, key, metric))
     rows = []
     for a, b in combinations(keys, 2):
@@ -174,14 +178,14 @@ def pairs(sweep: Path, keys: Iterable[str], metric: str) -> pd.DataFrame:
 
 
 class _Drawn(NamedTuple):
-    """A metric of one trial in every resample, and the labels that it is of, sorted by utterance."""
+    """A metric of one trial in every resample, and the labels behind it, sorted by utterance."""
 
     truth: pd.DataFrame
     metric: Resampled
 
 
 def _drawn(sweep: Path, key: str, metric: str) -> dict[int, _Drawn]:
-    """Seed → that of each complete trial of a configuration."""
+    """Resample a metric for each complete trial of a configuration, by seed."""
     columns = ["sentiment"] if metric in SENTIMENT_METRICS else [*EMOTIONS]
     truths, found = [f"{name}_true" for name in columns], {}
     for seed, table in _predictions(sweep, key).items():
@@ -198,7 +202,11 @@ def _drawn(sweep: Path, key: str, metric: str) -> dict[int, _Drawn]:
 
 
 def _compared(sweep: Path, a: str, first: Mapping[int, _Drawn], b: str, second: Mapping[int, _Drawn]) -> Paired:
-    """Over the seeds that both have. Raises InputError if the two are no pair."""
+    """Compare two configurations over the seeds that both have.
+
+    Raises:
+        InputError: They have no seed in common, or were validated on other utterances or labels.
+    """
     seeds = sorted(first.keys() & second.keys())
     if not seeds:
         raise InputError(f"{sweep}: configurations {a} and {b} have no complete trial of the same seed, so they cannot be paired.")
@@ -206,7 +214,7 @@ def _compared(sweep: Path, a: str, first: Mapping[int, _Drawn], b: str, second: 
     truth = sides[0][0].truth
     if not all(drawn.truth.equals(truth) for side in sides for drawn in side):
         raise InputError(f"{sweep}: configurations {a} and {b} were validated on other utterances or labels, so they are no pair.")
-    return Paired(*difference(*map(_mean, sides)), tuple(seeds), len(truth))
+    return Paired(*difference(_mean(sides[0]), _mean(sides[1])), tuple(seeds), len(truth))
 
 
 def _mean(trials: Sequence[_Drawn]) -> Resampled:
@@ -223,16 +231,15 @@ def _trial(folder: RunFolder) -> dict[str, Any]:
         row |= {"key": config.key()} | {name: _cell(value) for name, value in flat(config)}
         row |= {f"encoder.{modality}": _encoder(facts["encoder"]) for modality, facts in content["encoders"].items()}
         row |= {"device": content["made"].get("device")}
-    if config and folder.is_complete:
-        return row | _results(folder, config)
-    failure = folder.failure
-    return row if failure is None else row | {"status": "failed", "error": failure}
+    status = status_of(folder)
+    if status in ("complete", "pruned"):
+        return row | {"status": status} | _results(folder, config) if config else row
+    return row | {"status": status, "error": folder.failure}
 
 
 def _results(folder: RunFolder, config: RunConfig) -> dict[str, Any]:
     metrics = folder.metrics()
-    row = {"status": "pruned" if metrics.get("pruned") else "complete"}
-    row |= {name: metrics[name] for name in ("parameters", "epochs") if name in metrics}
+    row = {name: metrics[name] for name in ("parameters", "epochs") if name in metrics}
     values = {"valid": metrics.get("valid", {}), "test": metrics.get("test", {})}
     if (folder.path / "history.csv").is_file():
         history = pd.read_csv(folder.path / "history.csv").set_index("epoch")
@@ -249,20 +256,24 @@ def _cell(value: Any) -> Any:
 
 
 def _encoder(facts: Any) -> str:
-    """The encoder's name; whatever shows it says when it is untrained."""
+    """Return the encoder's name, marked if the encoder is untrained."""
     if not isinstance(facts, Mapping):
         return str(facts)
     return f"{facts.get('name')}{' (untrained)' if facts.get('trained') is False else ''}"
 
 
 def _ordered(table: pd.DataFrame) -> list[str]:
-    """Options first, then facts, then metrics."""
+    """List the columns: options first, then facts, then metrics."""
     sections = (*_SECTIONS, "encoder.", *_FACTS, "valid.", "valid_low.", "valid_high.", "test.")
-    return [name for section in sections for name in table if name.startswith(section)]
+    return [name for section in sections for name in _names(table) if name.startswith(section)]
+
+
+def _names(table: pd.DataFrame) -> list[str]:
+    return [str(name) for name in table]
 
 
 def _of_one_type(column: pd.Series) -> pd.Series:
-    """Numbers as numbers; a column whose values are of several types, of several heads, as JSON text, which Parquet can hold."""
+    """Convert numbers to a numeric column, and values of several types, which several heads may have, to JSON text for Parquet."""
     known = column.dropna()
     types = {bool if isinstance(value, (bool, np.bool_)) else float if isinstance(value, Real) else type(value) for value in known}
     if types == {float}:
@@ -287,9 +298,9 @@ def _means(part: pd.DataFrame) -> dict[str, float]:
 
 
 def _predictions(sweep: Path, key: str) -> dict[int, pd.DataFrame]:
-    """Seed → predictions of the complete trials of a configuration."""
+    """Read the predictions of the complete trials of a configuration, by seed."""
     runs = [RunFolder(path) for path in (sweep / "trials").glob(f"*-{glob.escape(key)}-seed*")]
     if not runs:
         raise InputError(f"{sweep}: no trial of configuration {key!r}. Keys are in the column key of trials.parquet.")
-    complete = {run.config()["config"]["seed"]: run.path for run in runs if run.is_complete and not run.metrics().get("pruned")}
+    complete = {run.config()["config"]["seed"]: run.path for run in runs if status_of(run) == "complete"}
     return {seed: read_table(path / "predictions.parquet").set_index("utterance_id") for seed, path in complete.items()}

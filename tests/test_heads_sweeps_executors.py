@@ -1,4 +1,4 @@
-"""Sweeps in processes: several devices, and what is left when a process is killed."""
+"""Executors of this machine: several devices, and what is left when a process is killed."""
 
 import os
 import signal

@@ -1,12 +1,14 @@
-"""What heads ask of the loop of training, beyond forward and loss, is done: stages, learning rates of their own, memories."""
+"""The engine of one run: clipping, the moving average, and what heads ask for: stages, learning rates of their own, memories."""
 
 from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
+import small_runs
 import torch
 from caches import make_cache
 from small_heads import small_options
+from torch import nn
 
 from heads.runs.config import make_config
 from heads.runs.folder import RunFolder
@@ -75,3 +77,42 @@ def test_each_pass_of_mmim_changes_its_own_parameters_and_batches_are_remembered
         assert changed <= trains
         assert {name.startswith("mi_") for name in changed} == {stage == stages[0]}
     assert engine.head.memory, "batches before, for the entropy"
+
+
+def engine_of(cache, folder, changes) -> SingleEngine:
+    made = small_runs.run_data(cache, changes=changes)
+    return SingleEngine(Run(made.config, made.tensors, RunFolder(folder)))
+
+
+def go(one: SingleEngine, advance: Callable[[int, str], None] = lambda steps, note: None) -> None:
+    """Trains a run to its end and writes nothing."""
+    train_runs([one.run], one, lambda run, error: None, advance=advance)
+
+
+def test_gradients_are_clipped(cache, tmp_path):
+    def moved(clip_norm: float | None) -> float:
+        one = engine_of(cache, tmp_path, {"train.clip_norm": clip_norm, "train.max_epochs": 1, "train.batch_size": 24})
+        before = nn.utils.parameters_to_vector(one.head.parameters()).detach().clone()
+        one.optimizer = torch.optim.SGD(one.head.parameters(), lr=1.0)
+        go(one)
+        return float((nn.utils.parameters_to_vector(one.head.parameters()).detach() - before).norm())
+
+    rate = small_runs.config(changes={"train.batch_size": 24}).train.lr
+    assert moved(0.25) == pytest.approx(rate * 0.25, rel=1e-3)
+    assert moved(None) > 2 * rate * 0.25
+
+
+def test_the_moving_average_is_what_is_kept(cache, tmp_path):
+    one, seen = engine_of(cache, tmp_path, {"train.average": 0.75, "train.max_epochs": 2}), []
+
+    def look(steps: int, note: str) -> None:
+        if steps == 1:
+            seen.append(nn.utils.parameters_to_vector(one.head.parameters()).detach().clone())
+
+    go(one, look)
+    expected = seen[0]
+    for parameters in seen[1:]:
+        expected = 0.75 * expected + 0.25 * parameters
+    torch.testing.assert_close(nn.utils.parameters_to_vector(one.shown.parameters()), expected)
+    assert one.shown is not one.head
+    assert engine_of(cache, tmp_path, {"train.average": 0}).average is None
