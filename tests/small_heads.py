@@ -117,8 +117,8 @@ def alone(batch: Batch, *rows: int) -> Batch:
     return fewer if batch.dialogue is None else _in_videos(fewer, [range(len(rows))])
 
 
-def company(batch: Batch) -> list[list[int]]:
-    """The rows that have nothing to do with the others: each utterance, or each video."""
+def independent(batch: Batch) -> list[list[int]]:
+    """Rows that are predicted independently of all others: each utterance, or each video for a head that reads whole videos."""
     return [[row] for row in range(len(batch.index))] if batch.dialogue is None else [list(video) for video in VIDEOS]
 
 

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 import torch
-from batches import DIMS, pad, random_batch, select
+from batches import DIMS, random_batch, select
 from torch.func import functional_call, stack_module_state, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -159,14 +159,6 @@ def test_predictions_stand_in_the_order_of_the_batch(task, per_emotion):
     torch.testing.assert_close(joined(head(mixed)), expected[order])
 
 
-@pytest.mark.parametrize("training", [False, True])
-def test_padding_of_utterances_and_of_videos_changes_nothing(training):
-    head, batch = make("both", text_dropout=0.0, classifier_dropout=0.0).train(training), dialogues()
-    longer = torch.nn.functional.pad(LAYOUT, (0, 3), value=-1)
-    for other in (pad(batch, 2, float("nan")), batch._replace(dialogue=longer)):
-        torch.testing.assert_close(joined(head(other)), joined(head(batch)), rtol=0, atol=1e-5)
-
-
 def test_batch_statistics_are_of_real_nodes_of_all_modalities():
     head, batch = make(text_dropout=0.0).train(), dialogues()
     network = head.networks["all"]
@@ -214,12 +206,6 @@ def test_a_network_for_each_emotion_shares_nothing_with_the_others(task, names):
             if found is not None and found.any()
         }
         assert learning == {emotion}
-
-
-def test_a_batch_of_one_utterance_can_be_trained_on():
-    head, batch = make("both").train(), select(dialogues(), 0)._replace(dialogue=torch.tensor([[0]]))
-    joined(head(batch)).square().sum().backward()
-    assert all(value.grad.isfinite().all() for value in head.parameters())
 
 
 def test_several_train_as_one_batched_model_running_statistics_included():

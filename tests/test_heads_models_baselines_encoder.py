@@ -1,39 +1,14 @@
 """What several baselines are made of, beside PyTorch's own modules with the same weights."""
 
-import copy
-
 import pytest
 import torch
 from batches import random_batch
 from test_heads_models_parts_layers import torch_attention
 from torch import nn
-from torch.func import functional_call, grad, stack_module_state, vmap
 
-from data.tensors import Batch
-from heads.models.base import Head
 from heads.models.baselines._encoder import EncoderLayer, LinearOutputs, SequenceLSTM
-from heads.models.parts.randomness import drawing_from
 
 DIM = 12
-
-
-def assert_a_pack_equals_its_heads(heads: list[Head], batch: Batch) -> None:
-    """Sentiments and their gradients, with dropout, of heads trained as one and each alone."""
-    base = copy.deepcopy(heads[0])
-
-    def run(parameters, buffers, key):
-        with drawing_from(key):
-            sentiment = functional_call(base, (parameters, buffers), (batch,)).sentiment
-        return sentiment.square().sum(), sentiment
-
-    gradients, found = vmap(grad(run, has_aux=True), randomness="error")(*stack_module_state(heads), torch.arange(len(heads)))
-    for number, head in enumerate(heads):
-        with drawing_from(torch.tensor(number)):
-            sentiment = head(batch).sentiment
-        sentiment.square().sum().backward()
-        torch.testing.assert_close(found[number], sentiment, rtol=1e-4, atol=1e-5)
-        for name, parameter in head.named_parameters():
-            torch.testing.assert_close(gradients[name][number], parameter.grad, rtol=1e-3, atol=1e-4)
 
 
 @pytest.fixture

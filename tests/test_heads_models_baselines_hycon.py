@@ -6,7 +6,6 @@ from batches import pad, random_batch, select
 from torch import Tensor
 from torch.nn import functional
 
-from data.errors import InputError
 from data.tensors import Batch
 from heads.models.baselines.hycon import HyCon, HyConOptions, pair_loss, pairs
 from heads.models.parts.layers import last_step
@@ -124,14 +123,6 @@ def test_unlabelled_utterances_are_left_out_of_the_pairs():
         assert losses[name].item() == pytest.approx(without[name].item(), rel=1e-5)
 
 
-def test_evaluation_reads_no_labels():
-    head, batch = make().eval(), a_batch()
-    output = head(a_batch([torch.nan] * 5))
-    assert output.aux.losses == {}
-    assert torch.equal(output.sentiment, head(batch).sentiment)
-    assert output.sentiment.isfinite().all()
-
-
 def test_weights_scale_the_terms():
     batch = a_batch()
     plain, heavy = make()(batch).aux.losses, make(intra=0.2, inter=0.3, semi=0.4)(batch).aux.losses
@@ -152,8 +143,3 @@ def test_the_last_real_step_is_read_whatever_the_padding():
     last = last_step(batch.features["audio"], batch.masks["audio"])
     for row, length in enumerate(LENGTHS["audio"]):
         assert torch.equal(last[row], batch.features["audio"][row, length - 1])
-
-
-def test_both_modalities_are_needed():
-    with pytest.raises(InputError, match="hycon needs text and audio features, got text"):
-        HyCon(HyConOptions(), {"text": 6}, "msa")

@@ -8,7 +8,6 @@ import torch
 from batches import DIMS, random_batch
 from hypothesis import given
 from hypothesis import strategies as st
-from test_heads_models_baselines_encoder import assert_a_pack_equals_its_heads
 from torch import Tensor, nn
 
 from heads.models.baselines._encoder import EncoderLayer
@@ -127,14 +126,3 @@ def test_an_encoder_and_a_pooler_on_the_first_position_follow_the_gate():
         hidden = layer(hidden, batch.masks["text"])
     pooled = (hidden[:, 0] @ head.pool[0].weight.t() + head.pool[0].bias).tanh()
     torch.testing.assert_close(found, head.outputs["msa"](pooled)[:, 0])
-
-
-def test_other_audio_gives_another_prediction():
-    head, batch = make().eval(), random_batch({"text": (5, 5, 5), "audio": (9, 9, 9)})
-    swapped = batch._replace(features={**batch.features, "audio": batch.features["audio"].roll(1, 0)})
-    assert (head(swapped).sentiment - head(batch).sentiment).abs().min() > 1e-5
-
-
-def test_many_are_trained_as_one():
-    heads = [make("msa", seed, gate_dropout=rate) for seed, rate in enumerate((0.2, 0.5))]
-    assert_a_pack_equals_its_heads(heads, random_batch())

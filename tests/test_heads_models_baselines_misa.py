@@ -109,10 +109,6 @@ def test_the_default_weights_are_the_originals():
     assert (MISAOptions().difference, MISAOptions().similarity, MISAOptions().reconstruction) == (0.3, 1.0, 1.0)
 
 
-def test_evaluation_has_no_losses():
-    assert make().eval()(random_batch()).aux.losses == {}
-
-
 def test_one_encoder_is_shared_and_each_modality_has_its_own():
     head = make()
     seen = watched(head)

@@ -240,8 +240,3 @@ def test_a_batch_of_one_trains():
 def test_audio_can_be_read_both_ways_and_wider():
     assert make(bidirectional=True).audio.project.in_features == 2 * make().audio.project.in_features == 32
     assert (make(wide=True).audio.project.in_features, make(wide=True).audio.project.out_features) == (128, 64)
-
-
-def test_both_modalities_are_needed():
-    with pytest.raises(InputError, match="mmim needs text and audio features, got audio"):
-        MMIM(MMIMOptions(), {"audio": 5}, "msa")

@@ -6,7 +6,6 @@ from batches import random_batch
 from torch import Tensor
 from torch.nn import functional
 
-from data.errors import InputError
 from data.tensors import Batch
 from heads.models.baselines.mmml import MMML, MMMLOptions
 from heads.models.losses import LossOptions, total_loss
@@ -130,12 +129,6 @@ def test_the_order_of_time_steps_does_not_matter(modality):
     assert not torch.allclose(head(batch._replace(features=features)).sentiment, head(batch).sentiment, atol=1e-4)
 
 
-def test_audio_of_other_utterances_changes_the_prediction():
-    head, batch = make().eval(), a_batch()
-    features, masks = ({**part, "audio": part["audio"].roll(1, 0)} for part in (batch.features, batch.masks))
-    assert not torch.allclose(head(batch._replace(features=features, masks=masks)).sentiment, head(batch).sentiment, atol=1e-4)
-
-
 def test_the_tasks_share_the_fusion():
     head = make("both")
     assert list(head.fusions) == ["shared"]
@@ -156,8 +149,3 @@ def test_the_defaults_have_the_size_of_the_original():
 def test_features_of_two_widths_are_brought_to_the_wider():
     batch = random_batch(LENGTHS, {"text": 8, "audio": 6})
     assert make(dims={"text": 8, "audio": 6})(batch).aux.unimodal["audio"].sentiment.shape == (3,)
-
-
-def test_both_modalities_are_needed():
-    with pytest.raises(InputError, match="mmml needs text and audio features, got text"):
-        make(dims={"text": 8})

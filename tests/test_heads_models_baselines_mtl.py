@@ -153,29 +153,12 @@ def test_without_labels_nothing_is_learned_and_nothing_breaks():
     assert {name: value.item() for name, value in losses.items()} == {"polarity": 0, "no_emotion": 0}
 
 
-def test_labels_are_not_read_in_evaluation():
-    batch, head = in_videos(3), make()
-    other = head(batch._replace(sentiment=-batch.sentiment, emotions=1 - batch.emotions))
-    assert torch.equal(other.sentiment, head(batch).sentiment)
-    assert other.aux.losses == {}
-
-
 def test_a_single_utterance_attends_to_itself():
     """CIM(x, y) = y ∘ x."""
     batch, head = in_videos(1), make("mer")
     x, y = (head.encoders[m](utterances(batch, m), torch.tensor([[True]]))[0] for m in DIMS)
     expected = layer(head, "mer", torch.cat([x * y, x * y, x, y], 1))[:, :6]
     torch.testing.assert_close(head(batch).emotion_logits, expected)
-
-
-def test_a_video_is_predicted_as_if_it_were_alone():
-    batch, head = in_videos(5, 2, 1), make()
-    together = head(batch)
-    for video in range(3):
-        rows = batch.dialogue[video][real(batch.dialogue[video])]
-        alone = head(only_video(batch, video))
-        torch.testing.assert_close(alone.sentiment, together.sentiment[rows])
-        torch.testing.assert_close(alone.emotion_logits, together.emotion_logits[rows])
 
 
 def loss(output: HeadOutput) -> Tensor:

@@ -8,7 +8,6 @@ from test_heads_models_baselines_dialogue import changed, in_videos, only_video
 from torch import Tensor, nn
 from torch.func import functional_call, grad, stack_module_state, vmap
 
-from data.errors import InputError
 from heads.models.baselines._dialogue import real, utterances
 from heads.models.baselines.multilogue import Cell, History, Multilogue, MultilogueOptions, Network
 from heads.models.parts.randomness import drawing_from
@@ -80,23 +79,6 @@ def test_the_last_utterance_changes_the_first_ones_state_for_emotions_alone(task
     first, second = (reader(utterances(one, "text"), utterances(one, "audio"), mask) for one in (batch, other))
     assert ((first[:, 0] - second[:, 0]).abs().max() > 1e-6).item() == looks_ahead
     assert (first[:, -1] - second[:, -1]).abs().max() > 1e-4
-
-
-def test_a_video_is_predicted_as_if_it_were_alone():
-    batch, head = in_videos(5, 2, 1), make()
-    together = head(batch)
-    for video in range(3):
-        rows = batch.dialogue[video][real(batch.dialogue[video])]
-        alone = head(only_video(batch, video))
-        torch.testing.assert_close(alone.sentiment, together.sentiment[rows])
-        torch.testing.assert_close(alone.emotion_logits, together.emotion_logits[rows])
-
-
-def test_the_order_of_utterances_matters():
-    batch, head = in_videos(4), make()
-    flipped = head(batch._replace(dialogue=batch.dialogue.flip(1)))
-    for found, expected in zip(flipped[:2], head(batch)[:2], strict=True):
-        assert (found - expected).abs().max() > 1e-4
 
 
 def test_a_network_is_attention_of_each_pair_and_the_hidden_states():
@@ -182,12 +164,6 @@ def test_a_pack_trains_each_head_as_if_it_were_alone():
         loss(lambda head=head: head(batch), torch.tensor(5 + number)).backward()
         for name, parameter in head.named_parameters():
             torch.testing.assert_close(gradients[name][number], parameter.grad, rtol=1e-3, atol=1e-5)
-
-
-@pytest.mark.parametrize("modality", ["text", "audio"])
-def test_it_needs_text_and_audio(modality):
-    with pytest.raises(InputError, match=rf"^multilogue-net needs text and audio features, got {modality}\.$"):
-        make(dims={modality: 8})
 
 
 def test_the_history_is_a_softmax_of_scores_that_would_overflow():

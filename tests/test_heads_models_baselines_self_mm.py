@@ -302,8 +302,3 @@ def test_the_wide_audio_encoder_has_128_and_64_units():
         head = prepared(wide=wide)
         assert (head.audio.project.in_features, head.audio.project.out_features) == (hidden, width)
         assert head.branches["fusion"].features[1].in_features == DIMS["text"] + width
-
-
-def test_both_modalities_are_needed():
-    with pytest.raises(InputError, match="self-mm needs text and audio features, got text"):
-        SelfMM(SelfMMOptions(), {"text": 6}, "msa")

@@ -105,10 +105,6 @@ def test_the_contrast_is_between_the_means_of_what_enters_the_last_layer_and_of_
     assert (text.shape, head.contrast["text"].bias) == ((3, 3), None)
 
 
-def test_evaluation_has_no_losses():
-    assert make().eval()(random_batch()).aux.losses == {}
-
-
 @pytest.mark.parametrize(("field", "other"), [("sentiment", "mer"), ("emotion_logits", "msa")])
 def test_tasks_share_all_but_their_last_layer(field, other):
     head = make()
