@@ -89,7 +89,7 @@ class pseudo_labels(luigi.Config):
     categories: luigi.DictParameter = luigi.DictParameter(default={})
 
 
-_SECTIONS: Mapping[str, type[luigi.Config]] = {
+SECTIONS: Mapping[str, type[luigi.Config]] = {
     section.__name__: section for section in (corpora, build, text, audio, sentence, pseudo_labels)
 }
 
@@ -156,8 +156,8 @@ def _read(section: type[Section]) -> Section:
 def _refuse_misspelt() -> None:
     config = get_config()
     for name in config.sections():
-        if name in _SECTIONS:
+        if name in SECTIONS:
             for setting in config[name]:
-                lookup(dict(_SECTIONS[name].get_params()), setting.replace("-", "_"), f"setting in section [{name}] of luigi.cfg:")
-        elif near := difflib.get_close_matches(name, _SECTIONS, n=1, cutoff=0.75):
-            raise InputError(f"luigi.cfg: unknown section [{name}]. Did you mean [{near[0]}]? Available: {', '.join(_SECTIONS)}.")
+                lookup(dict(SECTIONS[name].get_params()), setting.replace("-", "_"), f"setting in section [{name}] of luigi.cfg:")
+        elif near := difflib.get_close_matches(name, SECTIONS, n=1, cutoff=0.75):
+            raise InputError(f"luigi.cfg: unknown section [{name}]. Did you mean [{near[0]}]? Available: {', '.join(SECTIONS)}.")

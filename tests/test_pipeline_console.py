@@ -1,6 +1,7 @@
-"""One bar for a build on a terminal, none elsewhere, and one line for an error that a person can mend."""
+"""A build has one bar on a terminal and none elsewhere, and an error that the user can mend is one line."""
 
 import io
+import itertools
 import logging
 import os
 import pty
@@ -8,7 +9,7 @@ import re
 import sys
 import termios
 import threading
-import time
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 
 import pytest
@@ -16,9 +17,11 @@ import pytest
 from data.errors import InputError
 from pipeline.console import BuildBar, OneLineErrors, file_bar, install_one_line_errors
 
+LIMIT_S = 10  # a test that waits longer has failed
+
 
 @pytest.fixture
-def terminal(monkeypatch):
+def terminal(monkeypatch) -> Iterator[Callable[[], str]]:
     """A function that ends a terminal that stands for stderr, and returns what it has shown."""
     reading, writing = pty.openpty()
     termios.tcsetwinsize(writing, (24, 100))
@@ -49,18 +52,43 @@ def counts(shown: str, name: str) -> list[tuple[int, int]]:
     return [(int(n), int(total)) for n, total in re.findall(rf"{name}: +\d+%\|[^|]*\| (\d+)/(\d+) ", shown)]
 
 
+class Refresh:
+    """The pause of a bar that ends when the test says so."""
+
+    def __init__(self) -> None:
+        self._pausing, self._go = threading.Semaphore(0), threading.Semaphore(0)
+
+    def __call__(self, _ended: threading.Event) -> None:
+        self._pausing.release()
+        assert self._go.acquire(timeout=LIMIT_S)
+
+    def once(self) -> None:
+        """Lets a bar that is not at its end refresh, and waits until it has."""
+        self.last()
+        assert self._pausing.acquire(timeout=LIMIT_S)
+        self._pausing.release()
+
+    def last(self) -> None:
+        """Lets the bar refresh when it pauses."""
+        assert self._pausing.acquire(timeout=LIMIT_S)
+        self._go.release()
+
+
 def wait_for(bar: BuildBar) -> None:
-    bar._thread.join(10)
+    assert bar._thread is not None
+    bar._thread.join(LIMIT_S)
     assert not bar._thread.is_alive()
 
 
 def test_outputs_count_once_they_exist_whoever_made_them(tmp_path, terminal):
-    bar = BuildBar()
+    refresh = Refresh()
+    bar = BuildBar(refresh)
     bar.start({tmp_path / "a": 30, tmp_path / "b": 12})
     bar.start({tmp_path / "c": 5})  # a second task of the same build
     (tmp_path / "a").touch()
-    time.sleep(0.8)
+    refresh.once()
     (tmp_path / "b").touch()
+    refresh.last()
     wait_for(bar)
     shown = counts(terminal(), "BuildFeatures")
     assert shown == sorted(shown)
@@ -69,35 +97,46 @@ def test_outputs_count_once_they_exist_whoever_made_them(tmp_path, terminal):
 
 
 def test_what_is_in_hand_counts_and_a_failure_takes_nothing_back_from_the_bar(tmp_path, terminal):
-    bar = BuildBar()
+    refresh = Refresh()
+    bar = BuildBar(refresh)
     bar.start({tmp_path / "a": 30})
 
     def work() -> None:
         with bar.in_hand() as advance:
             advance(7)
             advance(3)
-            time.sleep(0.8)
+            refresh.once()
             raise InputError("a clip is bad")
 
     with pytest.raises(InputError):
         work()
+    refresh.once()
     (tmp_path / "a").touch()
+    refresh.last()
     wait_for(bar)
     assert {n for n, _ in counts(terminal(), "BuildFeatures")} == {0, 10, 30}
 
 
 def test_what_forked_workers_have_in_hand_counts_too(tmp_path, terminal):
-    bar = BuildBar()
+    refresh = Refresh()
+    bar = BuildBar(refresh)
     bar.start({tmp_path / "a": 30})
+    (counted, counts_now), (seen, sees_now) = os.pipe(), os.pipe()
     child = os.fork()
     if child == 0:
         with bar.in_hand() as advance:
             advance(11)
-            time.sleep(1.2)
+            os.write(counts_now, b"x")
+            os.read(seen, 1)
         os._exit(0)
-    time.sleep(0.8)
+    os.read(counted, 1)
+    refresh.once()
+    os.write(sees_now, b"x")
     os.waitpid(child, 0)
+    for end in (counted, counts_now, seen, sees_now):
+        os.close(end)
     (tmp_path / "a").touch()
+    refresh.last()
     wait_for(bar)
     assert {n for n, _ in counts(terminal(), "BuildFeatures")} == {0, 11, 30}
 
@@ -122,11 +161,12 @@ def test_with_nothing_to_do_there_is_no_bar(terminal):
     assert terminal() == ""
 
 
-def test_files_of_one_corpus_after_the_other_share_one_line_that_goes_away(terminal):
+def test_files_of_one_corpus_after_the_other_share_one_line_that_goes_away(terminal, monkeypatch):
+    ticks = itertools.count(step=0.06)
+    monkeypatch.setattr("tqdm.std.time", lambda: next(ticks))  # tqdm's clock, which it reads before it draws
     with file_bar() as progress:
         for corpus in ("mosi", "mosei"):
             for done in range(0, 11, 2):
-                time.sleep(0.06)
                 progress(f"{corpus}: fingerprints", done, 10)
     shown = terminal()
     assert "\n" not in shown

@@ -212,3 +212,28 @@ def test_a_new_video_changes_one_shard_or_splits_one(video_ids, limit, clips):
 
 def test_no_rows_make_no_shards():
     assert cut_shards([], 5) == {}
+
+
+def test_outputs_are_listed_in_the_order_in_which_they_are_made(before):
+    listed = list(before.outputs())
+    kinds = [output.kind for output in listed]
+    assert kinds[:2] == ["manifest", "manifest"]
+    assert kinds[-2:] == ["pseudo labels", "report"]
+    for features in before.features.values():
+        at = next(place for place, output in enumerate(listed) if output.path == features.path)
+        shards = [output for output in listed if output.part_of == features.path]
+        assert shards == listed[at - len(shards) : at]
+        assert [output.path for output in shards] == [shard.path for shard in features.shards]
+        assert sum(output.utterances for output in shards) == listed[at].utterances == len(features.rows)
+    assert {output.path: output.parts for output in listed if output.parts} == {
+        **{corpus.manifest: corpus.parts for corpus in before.corpora.values()},
+        **{ledger.path: ledger.parts for ledger in before.ledgers.values()},
+    }
+
+
+def test_names_carry_the_keys_of_their_parts(before):
+    assert {corpus.manifest.stem for corpus in before.corpora.values()} == {
+        f"{name}-{corpus.key}" for name, corpus in before.corpora.items()
+    }
+    assert before.ledgers["clips"].path.name == f"clips-{before.ledgers['clips'].key}.parquet"
+    assert before.report.name == f"report-{before.report_key}.html"

@@ -1,4 +1,4 @@
-"""BuildFeatures end to end, as a process of its own: what it makes, what it does again, and what it survives."""
+"""BuildFeatures end to end, in a process of its own: its files, the tasks that it repeats, and the failures that it survives."""
 
 import collections
 import json
@@ -21,11 +21,9 @@ import transformers
 from projects import Project, executed, features, finish, python, states, write_wav
 
 from data.atomic import remove_strays
-from data.errors import InputError
 from data.feature_store import FeatureStore
 from data.manifest import read_manifest
 from data.media import decode
-from pipeline import steps
 from pipeline.plan import Plan
 from pipeline.settings import SAMPLE
 
@@ -163,20 +161,6 @@ def test_damaged_shards_are_rebuilt_and_a_truncated_feature_file_is_merged_again
         str(audio[name].relative_to(built.cache / "shards")) for name in (corrupted, truncated)
     }
     assert features(built) == features(finished)
-
-
-def test_a_damaged_shard_is_never_merged(built):
-    plan = built.plan()
-    audio = plan.features["clips", "audio"]
-    audio.path.unlink()
-    name = damage(audio.shards[-1].path)
-    before = states(built.cache)
-    with pytest.raises(InputError, match=rf"{re.escape(str(audio.shards[-1].path))}: {name} is damaged. Run BuildFeatures again"):
-        steps.merge_shards(plan, audio)
-    truncate(audio.shards[0].path)
-    with pytest.raises(InputError, match=rf"{re.escape(str(audio.shards[0].path))}: .*truncated or damaged"):
-        steps.merge_shards(plan, audio)
-    assert states(built.cache).keys() == before.keys()
 
 
 def test_four_workers_compute_every_shard_once_under_one_bar(project, finished):
@@ -341,7 +325,7 @@ def test_a_gpu_that_is_not_there_is_one_message(built, monkeypatch):
     assert result.returncode == 30
     error, end = result.stderr.splitlines()
     assert re.match(r"ERROR: FeatureShard\(.*\): device = cuda means a GPU here, but torch \S+ cannot use one\. .* device = cpu", error)
-    assert end == "error: BuildFeatures has not finished; the next run goes on from what is there."
+    assert end == "error: BuildFeatures has not finished. The next run continues from the files that exist."
 
 
 def test_excluded_media_are_named_and_leave_the_others_alone(built, finished):

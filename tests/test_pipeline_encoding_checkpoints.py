@@ -1,0 +1,145 @@
+"""Where the files of an encoder are found, and the properties of them that identify a feature."""
+
+import json
+import shutil
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError
+
+from data.errors import InputError
+from data.media import DECODER
+from pipeline.encoding import checkpoints
+from pipeline.encoding.checkpoints import ENCODERS, MODALITIES, Source
+from pipeline.settings import SAMPLE, EncoderSettings
+
+AUDIO = Source("tiny-data2vec", SAMPLE / "tiny-data2vec", "", False)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with the names of a sharded checkpoint and of its tokenizer."""
+    folder = tmp_path / "my-encoder"
+    folder.mkdir()
+    index = {"weight_map": {"b": "model-2.safetensors", "a": "model-1.safetensors", "c": "model-2.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    for name in ("config.json", "model-1.safetensors", "model-2.safetensors", "tokenizer.json", "vocab.txt", "README.md"):
+        (folder / name).write_text("{}")
+    return folder
+
+
+def test_a_folder_is_an_encoder_by_its_name(folder):
+    assert checkpoints.locate("text", EncoderSettings(str(folder))) == Source("my-encoder", folder, "", True)
+
+
+def test_bundled_encoders_are_found_and_the_audio_encoder_is_untrained():
+    assert checkpoints.locate("audio", EncoderSettings("tiny-data2vec")) == AUDIO
+    found = checkpoints.locate("sentence", EncoderSettings("minilm"))
+    assert (found.name, found.trained) == ("minilm", True)
+    assert (found.folder / "model.safetensors").is_file()
+
+
+def test_every_named_encoder_has_a_place_and_known_modalities():
+    for name, profile in ENCODERS.items():
+        assert bool(profile.hub_id) != bool(profile.find), name
+        assert set(profile.modalities) <= set(MODALITIES)
+
+
+def test_locate_names_what_is_wrong(tmp_path):
+    with pytest.raises(InputError, match=r"Unknown encoder .* 'roberta-bas'. Did you mean 'roberta-base'"):
+        checkpoints.locate("text", EncoderSettings("roberta-bas"))
+    with pytest.raises(InputError, match=r"'tiny-data2vec' is not a text encoder. Available for text: minilm"):
+        checkpoints.locate("text", EncoderSettings("tiny-data2vec"))
+    with pytest.raises(InputError, match=r"/nowhere/model: no such folder"):
+        checkpoints.locate("text", EncoderSettings("/nowhere/model"))
+    with pytest.raises(InputError, match=r"'a/b/c' is neither a folder nor a hub id"):
+        checkpoints.locate("text", EncoderSettings("a/b/c"))
+    with pytest.raises(InputError, match=r"no config.json; a folder with a transformers checkpoint is expected"):
+        checkpoints.locate("text", EncoderSettings(str(tmp_path)))
+
+
+def test_a_hub_model_is_asked_for_safetensors_first_and_remembers_its_commit(folder, monkeypatch):
+    asked = []
+    commit = folder.rename(folder.parent / "0123abc")
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *hub_id, **options: asked.append((hub_id, options)) or str(commit))
+    found = checkpoints.locate("text", EncoderSettings("roberta-base", revision="main"))
+    assert found == Source("FacebookAI/roberta-base", commit, "0123abc", True)
+    ((hub_id, options),) = asked
+    assert (hub_id, options["revision"]) == (("FacebookAI/roberta-base",), "main")
+    assert "model*.safetensors" in options["allow_patterns"]
+    assert not [pattern for pattern in options["allow_patterns"] if pattern.endswith((".bin", ".py"))]
+
+
+def test_a_hub_model_without_safetensors_is_asked_for_its_pickle(folder, monkeypatch):
+    (folder / "model.safetensors.index.json").unlink()
+    (folder / "pytorch_model.bin").touch()
+    asked = []
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda _, **options: asked.append(options) or str(folder))
+    found = checkpoints.locate("text", EncoderSettings("owner/name"))
+    assert [("pytorch_model.bin" in options["allow_patterns"]) for options in asked] == [False, True]
+    assert folder / "pytorch_model.bin" in checkpoints.files("text", found)
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (LocalEntryNotFoundError("offline"), "Model 'owner/name' is not on this machine and could not be downloaded. Give the folder"),
+        (OSError("disk"), "Model 'owner/name' is not on this machine and could not be downloaded. Give the folder"),
+        ("unknown", "The hub has no model 'owner/name' at revision 'main'."),
+    ],
+    ids=["no answer", "disk", "unknown"],
+)
+def test_a_hub_that_does_not_give_the_model_is_one_message(monkeypatch, error, message):
+    def fail(*_, **__):
+        raise RepositoryNotFoundError.__new__(RepositoryNotFoundError) if error == "unknown" else error
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
+    with pytest.raises(InputError) as caught:
+        checkpoints.locate("text", EncoderSettings("owner/name"))
+    assert str(caught.value).startswith(message)
+
+
+def test_files_are_those_that_determine_the_output_in_a_fixed_order(folder):
+    source = Source("my-encoder", folder, "", True)
+    names = ["config.json", "model.safetensors.index.json", "model-1.safetensors", "model-2.safetensors"]
+    assert [path.name for path in checkpoints.files("text", source)] == [*names, "tokenizer.json", "vocab.txt"]
+    assert [path.name for path in checkpoints.files("audio", source)] == names
+    shutil.copy(AUDIO.folder / "preprocessor_config.json", folder)
+    assert [path.name for path in checkpoints.files("audio", source)] == [*names, "preprocessor_config.json"]
+
+
+def test_safetensors_are_preferred_to_a_pickle(folder):
+    (folder / "pytorch_model.bin").touch()
+    (folder / "model.safetensors").touch()
+    names = [path.name for path in checkpoints.files("text", Source("my-encoder", folder, "", True))]
+    assert names == ["config.json", "model.safetensors", "tokenizer.json", "vocab.txt"]
+
+
+def test_identity_changes_with_everything_that_changes_a_feature_and_nothing_else(folder):
+    source = Source("my-encoder", folder, "", True)
+    digests = {path.name: "0" * 64 for path in checkpoints.files("text", source)}
+
+    def identity(**changes) -> str:
+        parts = checkpoints.identity("text", EncoderSettings("x", **changes), source, digests, "float16", "float32")
+        return json.dumps(parts, sort_keys=True)
+
+    assert identity() == identity(revision="abc", pooling="cls")  # a revision acts through the files; a text has no pooling
+    assert len({identity(), identity(layer=1), identity(case="keep"), identity(max_tokens=8)}) == 4
+
+
+def test_identity_of_audio_names_the_decoder_and_that_of_a_sentence_its_pooling():
+    audio = checkpoints.identity("audio", EncoderSettings("x"), AUDIO, {}, "float16", "float32")
+    assert (audio["decoder"], audio["truncation"]) == (DECODER, "none")
+    assert "case" not in audio
+    sentence = checkpoints.identity("sentence", EncoderSettings("x"), AUDIO, {}, "float16", "bfloat16")
+    assert (sentence["pooling"], sentence["precision"]) == ("mean", "bfloat16")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("sup-simcse-roberta-base", "pooler"), ("unsup-simcse-roberta-base", "cls"), ("all-MiniLM-L6-v2", "mean")],
+)
+def test_automatic_pooling_is_the_one_the_model_was_trained_with(name, expected):
+    assert checkpoints.pooling(EncoderSettings("x"), Source(name, Path(), "", True)) == expected
+    assert checkpoints.pooling(EncoderSettings("x", pooling="cls"), Source(name, Path(), "", True)) == "cls"

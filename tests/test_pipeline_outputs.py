@@ -1,0 +1,76 @@
+"""An output counts as existing only if it is whole; shards are needed only while their feature file is missing."""
+
+import os
+
+import pytest
+from projects import Project
+
+from data.feature_store import FeatureStore
+from pipeline import outputs
+from pipeline.outputs import exists, missing, shard_is_sound
+
+
+def test_a_finished_build_needs_no_shards_and_misses_nothing(finished):
+    plan = finished.plan()
+    assert [output.kind for output in outputs.needed(plan)] == ["manifest"] * 2 + ["features"] * 4 + ["pseudo labels", "report"]
+    absent, present = outputs.survey(plan)
+    assert (absent, present) == ([], list(outputs.needed(plan)))
+    assert missing(plan) == []
+
+
+def test_before_the_first_build_everything_is_missing(project):
+    plan = project.plan()
+    assert missing(plan) == list(plan.outputs()) == list(outputs.needed(plan))
+
+
+def test_a_missing_feature_file_needs_its_shards_and_no_others(built):
+    plan = built.plan()
+    text = plan.features["clips", "text"]
+    text.path.unlink()
+    text.shards[0].path.unlink()
+    assert {output.path for output in outputs.needed(plan) if output.kind == "shard"} == {shard.path for shard in text.shards}
+    assert [output.path for output in missing(plan)] == [text.shards[0].path, text.path]
+
+
+@pytest.mark.parametrize("kind", ["manifest", "features", "pseudo labels"])
+def test_a_truncated_output_counts_as_missing(built: Project, kind):
+    output = next(output for output in missing(built.plan(cache=built.root / "elsewhere")) if output.kind == kind)
+    path = built.cache / output.path.relative_to(built.root / "elsewhere")
+    assert exists(path)
+    os.truncate(path, path.stat().st_size - 20)
+    assert not exists(path)
+    assert [missing_output.path for missing_output in missing(built.plan()) if missing_output.kind == kind] == [path]
+
+
+def test_a_shard_changed_in_one_bit_is_not_sound(built):
+    path = built.plan().features["clips", "text"].shards[0].path
+    assert shard_is_sound(path)
+    content = bytearray(path.read_bytes())
+    with FeatureStore.open(path) as store:
+        content[content.index(store.read_all().tobytes()) + 7] ^= 1
+    path.write_bytes(content)
+    assert not shard_is_sound(path)
+    assert not shard_is_sound(path.with_name("absent.h5"))
+
+
+def test_a_shard_that_is_rebuilt_is_read_again(built):
+    path = built.plan().features["clips", "text"].shards[0].path
+    whole = path.read_bytes()
+    content = bytearray(whole)
+    with FeatureStore.open(path) as store:
+        content[content.index(store.read_all().tobytes())] ^= 1
+    path.write_bytes(content)
+    assert not shard_is_sound(path)
+    path.unlink()
+    path.write_bytes(whole)
+    assert shard_is_sound(path)
+
+
+def test_other_files_exist_as_they_are(tmp_path):
+    (tmp_path / "report.html").touch()
+    assert exists(tmp_path / "report.html")
+    assert not exists(tmp_path)
+    (tmp_path / "a.parquet").touch()
+    (tmp_path / "a.h5").touch()
+    assert not exists(tmp_path / "a.parquet")
+    assert not exists(tmp_path / "a.h5")

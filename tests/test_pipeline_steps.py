@@ -1,0 +1,172 @@
+"""Each step writes one file of the plan, completely or not at all, and the file says how it was made."""
+
+import json
+import os
+import re
+import wave
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from projects import features, states
+
+from data.errors import InputError
+from data.feature_store import PROVENANCE, FeatureStore
+from data.manifest import read_attributes, read_manifest
+from pipeline import steps
+from pipeline.plan import Plan
+
+
+def damage(path: Path, utterance: int = 0) -> str:
+    """Changes one byte of an utterance's values and returns its id."""
+    with FeatureStore.open(path) as store:
+        values, name = store.read(utterance, utterance + 1).tobytes(), store.ids[utterance]
+    content = bytearray(path.read_bytes())
+    content[content.index(values) + len(values) // 2] ^= 0x40
+    path.write_bytes(content)
+    return name
+
+
+def make_shards(plan: Plan, modality: str) -> list[int]:
+    """Computes all shards of the clips and returns what the progress was told."""
+    counts: list[int] = []
+    for shard in plan.features["clips", modality].shards:
+        steps.make_shard(plan, plan.features["clips", modality], shard, "cpu", 1, counts.append)
+    return counts
+
+
+def test_a_manifest_has_measured_durations_and_the_parts_of_its_key(project):
+    corpus, counts = project.plan().corpora["clips"], []
+    steps.make_manifest(corpus, "stop", 2, counts.append)
+    assert sum(counts) == 24
+    table = read_manifest(corpus.manifest)
+    for row in table.itertuples():
+        with wave.open(str(project.clips / str(row.media))) as medium:
+            assert row.duration_s == medium.getnframes() / medium.getframerate()
+    attributes = read_attributes(corpus.manifest)
+    assert attributes["parts"] == corpus.parts
+    assert (attributes["corpus"], attributes["layout"], attributes["key"]) == ("clips", corpus.corpus.layout, corpus.key)
+
+
+def test_a_corpus_without_media_needs_no_durations(project):
+    corpus = project.plan().corpora["donors"]
+    steps.make_manifest(corpus, "stop", 1, lambda count: pytest.fail("no medium was to be opened"))
+    table = read_manifest(corpus.manifest)
+    assert (len(table), table["duration_s"].isna().all(), (table["excluded"] == "").all()) == (12, True, True)
+
+
+def test_bad_media_are_an_error_that_lists_them_all(built):
+    for name in ("video2_1", "video7_2"):
+        built.medium(name).write_bytes(b"not a sound")
+    with pytest.raises(InputError, match=r"2 of 24 utterances cannot be used:\n  video2_1: .*\n  video7_2: .*\nRepair them"):
+        steps.make_manifest(built.plan().corpora["clips"], "stop", 1, lambda count: None)
+    assert not built.plan().corpora["clips"].manifest.exists()
+
+
+def test_bad_media_are_excluded_by_name_where_that_is_asked(built):
+    built.medium("video2_1").write_bytes(b"not a sound")
+    plan = built.plan(on_bad_media="exclude")
+    steps.make_manifest(plan.corpora["clips"], "exclude", 1, lambda count: None)
+    table = read_manifest(plan.corpora["clips"].manifest).set_index("utterance_id")
+    assert table.index[table["excluded"] != ""].tolist() == ["video2_1"]
+    assert [where for _, where, _ in read_attributes(plan.corpora["clips"].manifest)["findings"]] == ["video2_1"]
+    audio = make_shards(plan, "audio")
+    assert sum(audio) == 23
+    steps.merge_shards(plan, plan.features["clips", "audio"])
+    with FeatureStore.open(plan.features["clips", "audio"].path) as store:
+        assert "video2_1" not in store.ids
+        ids = plan.corpora["clips"].corpus.utterances["utterance_id"]
+        row = int(ids[ids == "video2_1"].index[0])
+        assert store.attrs["excluded"] == {"video2_1": plan.features["clips", "audio"].source_of_row[row]}
+
+
+def test_shards_and_their_merged_file_hold_the_same_values_and_say_how_they_were_made(built, finished):
+    plan = built.plan()
+    text = plan.features["clips", "text"]
+    for path in (text.path, *(shard.path for shard in text.shards)):
+        path.unlink()
+    assert sum(make_shards(plan, "text")) == 24
+    steps.merge_shards(plan, text)
+    assert features(built) == features(finished)
+    with FeatureStore.open(text.path) as store:
+        for shard in text.shards:
+            with FeatureStore.open(shard.path) as part:
+                assert part.attrs["shard"] == shard.name
+                for name in part.ids:
+                    np.testing.assert_array_equal(store[name], part[name])
+        assert list(store.ids) == plan.corpora["clips"].corpus.utterances["utterance_id"].tolist()
+        assert set(PROVENANCE) <= store.attrs.keys()
+        assert store.attrs["identity"] == text.identity
+        assert store.attrs["encoder"] == {"name": text.encoder.name, "revision": "", "trained": True}
+        assert store.attrs["packages"]["numpy"] == np.__version__
+        assert store.attrs["precision_error"] is None
+
+
+def test_texts_that_are_cut_are_named(project):
+    from dataclasses import replace
+
+    usual = project.plan().settings.text
+    plan = project.plan(text=replace(usual, max_tokens=8))
+    make_shards(plan, "text")
+    steps.merge_shards(plan, plan.features["clips", "text"])
+    with FeatureStore.open(plan.features["clips", "text"].path) as store:
+        cut = store.attrs["truncated"]
+        assert 0 < len(cut) < 24
+        assert all(len(store[name]) == 8 for name in cut)
+        assert store.lengths.max() == 8
+
+
+def test_the_error_of_short_arithmetic_is_measured_and_merged(project):
+    plan = project.plan(precision="bfloat16")
+    make_shards(plan, "text")
+    text = plan.features["clips", "text"]
+    errors = []
+    for shard in text.shards:
+        with FeatureStore.open(shard.path) as store:
+            errors.append(store.attrs["precision_error"])
+    assert all(0 < error["relative_l2"] < 0.1 for error in errors)
+    steps.merge_shards(plan, text)
+    with FeatureStore.open(text.path) as store:
+        assert store.attrs["precision_error"] == {
+            "max_abs": max(error["max_abs"] for error in errors),
+            "relative_l2": max(error["relative_l2"] for error in errors),
+            "utterances": sum(error["utterances"] for error in errors),
+        }
+
+
+def test_a_damaged_shard_is_never_merged(built):
+    plan = built.plan()
+    audio = plan.features["clips", "audio"]
+    audio.path.unlink()
+    name = damage(audio.shards[-1].path)
+    before = states(built.cache)
+    with pytest.raises(InputError, match=rf"{re.escape(str(audio.shards[-1].path))}: {name} is damaged. Run BuildFeatures again"):
+        steps.merge_shards(plan, audio)
+    os.truncate(audio.shards[0].path, audio.shards[0].path.stat().st_size // 2)
+    with pytest.raises(InputError, match=rf"{re.escape(str(audio.shards[0].path))}: .*truncated or damaged"):
+        steps.merge_shards(plan, audio)
+    assert states(built.cache).keys() == before.keys()
+
+
+def test_a_ledger_holds_its_audit_and_the_parts_of_its_key(built):
+    plan = built.plan()
+    ledger = plan.ledgers["clips"]
+    before = pd.read_parquet(ledger.path)
+    ledger.path.unlink()
+    steps.make_ledger(plan, ledger, "cpu")
+    pd.testing.assert_frame_equal(pd.read_parquet(ledger.path), before)
+    attributes = read_attributes(ledger.path)
+    assert (attributes["parts"], attributes["key"], attributes["target"]) == (ledger.parts, ledger.key, "clips")
+    assert attributes["audit"]["donors"]["possible"] is False
+
+
+def test_an_index_of_other_outputs_is_not_current(built):
+    plan = built.plan()
+    assert steps.index_is_current(plan)
+    plan.index.write_text(json.dumps(plan.index_content() | {"report": "other.html"}))
+    assert not steps.index_is_current(plan)
+    plan.index.write_text("{")
+    assert not steps.index_is_current(plan)
+    steps.write_index(plan)
+    assert steps.index_is_current(plan)
