@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heads.sweeps.results.tables import Shown, holm, in_latex, in_markdown, interval, latex, markdown, spread
+from data.reporting.tables import Column, Table, in_latex, in_markdown, latex, markdown
+from heads.sweeps.results.tables import holm, interval, spread
 
 
 @given(st.text(alphabet="ab\\~^&%$#_{}±−–<>| ", max_size=20))
