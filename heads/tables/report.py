@@ -29,7 +29,7 @@ from heads.tables.rows import GROUPS, TABLES
 SPLITS = {
     "valid": "Our results are on the validation split, which chose the epoch of every run, and are optimistic; the paper's are on the"
     " test split. --split test opens the test split.",
-    "test": "Our results are on the test split, which was opened for the runs of these tables; opened.csv in each run folder says when.",
+    "test": "Our results are on the test split, which was opened for these runs; opened.csv in each run folder says when.",
 }
 
 _SPLIT_WORDS = {"valid": "validation", "test": "test"}
