@@ -59,7 +59,7 @@ def test_a_line_of_parallel_coordinates_is_drawn_for_each_configuration():
     options = pd.DataFrame({"train.lr": [0.1, 0.01, np.nan], "head": ["a", "b", "ridge"]})
     applied = pd.DataFrame({"train.lr": [True, True, False], "head": [True] * 3})
     drawn = ET.fromstring(coordinates(options, applied, pd.Series([0.5, 0.6, 0.7]), "mae", False))
-    (lines,) = [group for group in drawn.iter("g") if "LineCollection" in group.get("id", "")]
+    (lines,) = [group for group in drawn.iter("g") if group.get("class") == "configurations"]
     assert len(lines.findall("path")) == 3
     assert "–" in [text.text for text in drawn.iter("text")]
 
@@ -67,7 +67,8 @@ def test_a_line_of_parallel_coordinates_is_drawn_for_each_configuration():
 def test_a_line_of_the_learning_curves_is_drawn_for_each_seed_and_panel():
     history = pd.DataFrame({"epoch": [1, 2], "train_loss": [2.0, 1.0], "valid_mae": [1.0, 0.5]})
     drawn = curves({"#1 lr 0.1": [history, history], "#2 <lr> 0.2": [history]}, "mae", "mosi-")
-    assert [drawn.count(f"stroke: {colour}") > 0 for colour in ("#e0522d", "#3f8fd2", "#2aa37a")] == [True, True, False]
+    assert [drawn.count(f"stroke: {colour}") > 0 for colour in ("var(--s0)", "var(--s1)", "var(--s2)")] == [True, True, False]
     texts = ["".join(text.itertext()) for text in ET.fromstring(drawn).iter("text")]
     assert {"training loss", "validation mae", "#1 lr 0.1", "#2 <lr> 0.2"} <= set(texts)
     assert all(name.startswith("mosi-curves-") for name in re.findall(r'\bid="([^"]+)"', drawn))
+    assert [title.text for title in ET.fromstring(drawn).iter("title")] == ["#1 lr 0.1", "#1 lr 0.1", "#2 <lr> 0.2"] * 2

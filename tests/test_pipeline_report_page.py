@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import reports
-from reports import Page, build, cells, corpus, features, manifest, numbers, words
+from reports import Page, build, cells, corpus, features, manifest, numbers, usual, words
 
 from data.feature_store import FeatureWriter
 from data.labels import EMOTIONS
@@ -23,7 +23,7 @@ def bar_counts(figure):
 
 
 def test_headline_figures_equal_the_input():
-    page = Page(build())
+    page = usual()
     shown = {name: numbers(page.one(f".//dd[@id='total-{name}']"))[0] for name in ("corpora", "utterances", "hours", "size")}
     rows = sum(range(3, 15)) * (1 + 90) + 24
     assert shown == {"corpora": 2, "utterances": 24, "hours": pytest.approx(24 * 90 / 3600), "size": rows * 16}
@@ -44,7 +44,7 @@ def test_counts_per_split_leave_out_what_is_excluded():
 
 
 def test_length_charts_count_every_usable_utterance():
-    page = Page(build())
+    page = usual()
     section = page.one(".//section[@data-corpus='mosi']")
     charts = {figure.get("data-chart"): figure for figure in section.iter("figure")}
     for unit, expected in {
@@ -59,7 +59,7 @@ def test_length_charts_count_every_usable_utterance():
 
 
 def test_sentiment_is_drawn_per_split_and_counted_by_polarity():
-    page = Page(build())
+    page = usual()
     charts = {figure.get("data-chart"): figure for figure in page.one(".//section[@data-corpus='mosi']").iter("figure")}
     assert [sum(bar_counts(charts[f"sentiment {split}"])) for split in ("train", "valid", "test")] == [6, 3, 3]
     assert cells(page.one(".//div[@aria-label='mosi: polarity per split']/table")) == [
@@ -71,7 +71,7 @@ def test_sentiment_is_drawn_per_split_and_counted_by_polarity():
 
 
 def test_emotion_rates_are_those_of_the_labelled_utterances():
-    section = Page(build()).one(".//section[@data-corpus='mosei']")
+    section = usual().one(".//section[@data-corpus='mosei']")
     chart = next(svg for svg in section.iter("svg") if svg.get("aria-label").startswith("Emotions"))
     tips = [title.text for title in chart.iter("title")]
     assert tips[:3] == ["train: 1 of 6 (16.7%)", "valid: 0 of 3 (0.0%)", "test: 0 of 3 (0.0%)"]
@@ -100,7 +100,7 @@ def test_findings_are_counted_by_kind_with_three_examples():
 
 
 def test_feature_files_show_their_figures_and_how_they_were_made():
-    page = Page(build())
+    page = usual()
     rows = cells(page.one(".//div[@aria-label='Feature files']/table"))
     assert rows[0] == ["mosi", "text", "text-encoder", "12", "102", "8", "float16", "1.6 kB", "features/mosi-text.h5"]
     assert rows[1][2:6] == ["audio-encoder untrained", "12", "9,180", "8"]
@@ -108,7 +108,7 @@ def test_feature_files_show_their_figures_and_how_they_were_made():
 
 
 def test_an_untrained_encoder_is_called_untrained_wherever_it_is_named():
-    page = Page(build())
+    page = usual()
     text = words(page.root) + " ".join(svg.get("aria-label") for svg in page.root.iter("svg"))
     named = re.findall(r"audio-encoder(.{12})", text)
     assert len(named) == 6  # note, chart, table, provenance, snippet, the chart's label for screen readers
@@ -153,7 +153,7 @@ def test_text_from_users_is_escaped_everywhere():
 
 
 def test_the_page_loads_nothing_and_its_links_lead_somewhere():
-    page = Page(build())
+    page = usual()
     assert not re.search(r"https?:|url\(|@import|<link|<img|<script|<iframe", page.html)
     assert not any(element.get("src") for element in page.root.iter())
     ids = [element.get("id") for element in page.root.iter() if element.get("id")]
@@ -164,7 +164,7 @@ def test_the_page_loads_nothing_and_its_links_lead_somewhere():
 
 
 def test_the_page_can_be_read_without_seeing_it():
-    page = Page(build())
+    page = usual()
     assert page.root.get("lang") == "en"
     assert all(svg.get("role") == "img" and svg.get("aria-label") for svg in page.root.iter("svg"))
     levels = [int(element.tag[1]) for element in page.root.iter() if re.fullmatch("h[1-6]", element.tag)]
@@ -183,7 +183,7 @@ def luminance(colour):
 @pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
 def test_colours_have_the_contrast_of_wcag_aa(scheme):
     """Source: WCAG 2.2, 1.4.3 (text 4.5:1) and 1.4.11 (graphics 3:1)."""
-    colours = dict(re.findall(r"--([\w-]+): (#\w+);", re.findall(r":root \{(.*?)\}", Page(build()).html, re.S)[scheme]))
+    colours = dict(re.findall(r"--([\w-]+): (#\w+);", re.findall(r":root \{(.*?)\}", usual().html, re.S)[scheme]))
 
     def contrast(a, b):
         low, high = sorted((luminance(colours[a]), luminance(colours[b])))
@@ -202,7 +202,7 @@ def test_the_same_build_gives_the_same_page():
 @pytest.mark.parametrize(
     ("changes", "expected", "absent"),
     [
-        ({"ledgers": []}, "How to use the features", "Pseudo emotion labels"),
+        ({"ledgers": []}, "How to use the features", "Pseudo-labels of emotions"),
         ({"features": []}, "This build made no feature file.", "How each was made"),
         ({"corpora": [corpus(manifest("mosi", media="", duration_s=np.nan))]}, "text only", "Seconds per utterance"),
         ({"corpora": [corpus(manifest("mosi"))]}, "No utterance of this corpus has a label.", "Polarity"),
@@ -257,13 +257,13 @@ def test_the_snippet_runs_as_it_stands(tmp_path):
 
 
 def test_the_page_says_what_frozen_features_are_not():
-    page = Page(build())
+    page = usual()
     assert "frozen" in page.section(".//section[@id='notes']")
     assert "The paper fine-tunes its encoders" in page.section(".//section[@id='notes']")
     assert "not accuracy" in page.section(".//section[@id='use']")
 
 
 def test_settings_are_all_shown():
-    section = Page(build()).section(".//section[@id='settings']")
+    section = usual().section(".//section[@id='settings']")
     assert "dtype float16 text.layer -1 corpora.1.name mosi corpora.2.name mosei" in section
     assert "Computed by this build: 2 shard mosi text 00 features mosi text" in section

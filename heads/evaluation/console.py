@@ -1,4 +1,4 @@
-"""What the commands print: tables of metrics and one progress bar. Nothing is computed here."""
+"""Terminal output of the commands: tables of metrics and one progress bar. `data.reporting.tables` aligns them."""
 
 import contextlib
 import re
@@ -9,6 +9,7 @@ from typing import Any
 from tqdm import tqdm
 
 from data.labels import EMOTIONS
+from data.reporting.tables import aligned as table
 from heads.evaluation.intervals import mean_sd
 from heads.evaluation.metrics import EMOTION_METRICS, SENTIMENT_METRICS
 
@@ -23,19 +24,6 @@ def training_bar(name: str, steps: int) -> Iterator[Callable[[int, str], None]]:
             bar.update(done)
 
         yield advance
-
-
-def table(rows: Sequence[Sequence[str]], header: Sequence[str], left: int = 1) -> str:
-    """Aligned text; the first `left` columns to the left, the others to the right."""
-    widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
-    lines = []
-    for row in (header, *rows):
-        cells = [
-            cell.ljust(width) if number < left else cell.rjust(width)
-            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)
 
 
 def results(runs: Mapping[str, Mapping[str, Any]], split: str, has_all_intervals: bool = False, emotions: str = "emotions") -> str:

@@ -21,7 +21,8 @@ from heads.evaluation import predictions
 from heads.evaluation.intervals import bootstrap
 from heads.evaluation.metrics import emotion_metrics, sentiment_metrics
 from heads.evaluation.predictions import Predictions, present, scores
-from heads.evaluation.routing import draw, xray
+from heads.evaluation.routing import xray
+from heads.evaluation.routing_chart import draw
 from heads.models.registry import HEADS
 from heads.runs import config as configs
 from heads.runs.build import build_head

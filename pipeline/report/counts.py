@@ -14,6 +14,9 @@ from data.corpora.base import FINDING_KINDS
 from data.labels import EMOTIONS, POLARITIES, polarity_of_sentiment
 from data.schema import SPLITS
 
+ROWS = {"text": "tokens", "audio": "frames", "sentence": "embeddings"}
+"""Modality → name of the rows of its feature files."""
+
 NO_EMOTION = "no emotion"
 METHODS = {"ours": "nearest donor", "random": "random donor", "majority": "majority class"}
 """What an audit compares: this rule, a random donor of the same polarity, and the more frequent answer for every emotion."""

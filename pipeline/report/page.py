@@ -1,26 +1,26 @@
 """The page that a build ends with: one HTML file that needs nothing else, neither a network nor a script.
 
-Here are what the page is made from and the views of it; layout and look are in `templates/`, the charts in
-`pipeline.report.charts`, and what is counted in `pipeline.report.counts`. No file of a cache is read here.
+This module holds what the page is made from and how its sections are put together. Prose is in `templates/`, charts are in
+`pipeline.report.charts`, tables in `pipeline.report.tables`, counts in `pipeline.report.counts`, and the look in
+`data.reporting`. No file of a cache is read here.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from markupsafe import Markup
 
-from data.labels import EMOTIONS, SENTIMENT_RANGE
+from data.reporting.numbers import duration, size
+from data.reporting.tables import Cell
 from pipeline.report import counts as count
-from pipeline.report.charts import bar_groups_svg, histogram, histogram_svg
+from pipeline.report import tables
+from pipeline.report.counts import ROWS
 
-ROWS = {"text": "tokens", "audio": "frames", "sentence": "embeddings"}
-"""What one row of a feature file is, by modality."""
-SENTIMENT_BIN, SIMILARITY_BIN = 0.5, 0.05
+TEMPLATES = Path(__file__).parent / "templates"
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,7 @@ class CorpusSummary:
 
 @dataclass(frozen=True)
 class LedgerSummary:
-    """The pseudo labels of one corpus; `audit` maps each audited corpus to what `pipeline.pseudo_labels.audit.audit` returned
-    for it."""
+    """The pseudo-labels of one corpus; `audit` maps each audited corpus to the result of `pipeline.pseudo_labels.audit.audit`."""
 
     target: str
     ledger: pd.DataFrame  # pipeline.pseudo_labels.rule.LEDGER_COLUMNS
@@ -82,41 +81,126 @@ class BuildReport:
 
 
 def render_report(report: BuildReport) -> str:
-    """Renders the page of a build.
+    """Render the page of a build.
 
     Args:
-        report: What was built. The same report gives the same page.
+        report: Description of the build. The same report gives the same page.
 
     Returns:
         One HTML5 document with its style and charts inside. All text of corpora, encoders and settings is escaped.
     """
+    # Jinja and matplotlib take a second to import. Luigi's workers, which import this module with the tasks, need neither.
+    from data.reporting.page import Section, Tile, fragment, render_page
+
     manifests = {corpus.name: corpus.manifest for corpus in report.corpora}
-    usable = pd.concat([count.usable(manifest) for manifest in manifests.values()]) if manifests else pd.DataFrame()
-    return _template().render(
-        report=report,
-        num_utterances=sum(map(len, manifests.values())),
-        num_usable=len(usable),
-        hours=sum(count.counts(manifest)["hours"] or 0.0 for manifest in manifests.values()),
-        size_bytes=sum(feature.size_bytes for feature in report.features),
-        corpora=[{"number": n, **_corpus_view(corpus, report.features)} for n, corpus in enumerate(report.corpora, 1)],
-        ledgers=[{"number": n, **_ledger_view(ledger, report.features, manifests)} for n, ledger in enumerate(report.ledgers, 1)],
-        untrained=_untrained(report.features),
-        snippet=_snippet(report),
+    corpora = [{"number": n, **_corpus_view(corpus, report.features)} for n, corpus in enumerate(report.corpora, 1)]
+    ledgers = [{"number": n, **_ledger_view(ledger, report.features, manifests)} for n, ledger in enumerate(report.ledgers, 1)]
+    size_bytes = sum(feature.size_bytes for feature in report.features)
+    files = tables.feature_table(report.features, size_bytes) if report.features else None
+    return render_page(
+        "BuildFeatures report",
+        report.title,
+        [Tile(*tile) for tile in _tiles(report, manifests, ledgers, size_bytes)],
+        [
+            *(
+                Section(
+                    f"corpus-{view['number']}",
+                    view["summary"].name,
+                    fragment(TEMPLATES, "corpus.html", view=view),
+                    data={"corpus": view["summary"].name},
+                )
+                for view in corpora
+            ),
+            Section("features", "Feature files", fragment(TEMPLATES, "features.html", report=report, files=files)),
+            *(
+                Section(
+                    f"labels-{view['number']}",
+                    f"Pseudo-labels of emotions in {view['summary'].target}",
+                    fragment(TEMPLATES, "ledger.html", view=view),
+                    nav=f"Pseudo-labels of {view['summary'].target}",
+                    data={"ledger": view["summary"].target},
+                )
+                for view in ledgers
+            ),
+            Section("use", "How to use the features", fragment(TEMPLATES, "use.html", snippet=_snippet(report))),
+            Section("settings", "Settings", fragment(TEMPLATES, "settings.html", report=report)),
+        ],
+        _notes(report, corpora, ledgers),
+        warning="Before you use these files",
+        maker=f"BuildFeatures, version {report.version}",
+        lead=fragment(TEMPLATES, "lead.html", report=report, took=duration(report.seconds)),
     )
 
 
-@cache
-def _template() -> Template:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"size": _size, "took": _took, "flat": _flat, "share": _share, "pretty": _pretty}
-    environment.globals |= {"EMOTIONS": EMOTIONS, "METHODS": count.METHODS}
-    return environment.get_template("report.html")
+def _tiles(
+    report: BuildReport, manifests: Mapping[str, pd.DataFrame], ledgers: Sequence[Mapping[str, Any]], size_bytes: int
+) -> list[tuple[str, Cell, str]]:
+    utterances = sum(map(len, manifests.values()))
+    usable = sum(len(count.usable(manifest)) for manifest in manifests.values())
+    hours = sum(count.counts(manifest)["hours"] or 0.0 for manifest in manifests.values())
+    files, corpora = len(report.features), len(report.corpora)
+    return [
+        ("corpus" if corpora == 1 else "corpora", tables.count_cell(corpora), "total-corpora"),
+        ("utterances" + (f", {usable:,} usable" if usable != utterances else ""), tables.count_cell(utterances), "total-utterances"),
+        ("hours of usable media", tables.hours(hours), "total-hours"),
+        (f"in {files:,} feature file{'' if files == 1 else 's'}", Cell(size(size_bytes), size_bytes), "total-size"),
+        *(
+            (
+                f"{view['summary'].target} clips with pseudo-labels, of {view['counts']['utterances']:,}",
+                tables.count_cell(view["counts"]["labelled"]),
+                "",
+            )
+            for view in ledgers
+        ),
+    ]
+
+
+def _notes(report: BuildReport, corpora: Sequence[Mapping[str, Any]], ledgers: Sequence[Mapping[str, Any]]) -> list[Markup]:
+    """List what a user of the files must know first, as HTML."""
+    notes = [
+        Markup(
+            "The features are <strong>frozen</strong>: the encoders ran once and learn nothing further. The paper fine-tunes its"
+            " encoders, so results on these features are those of another experiment."
+        )
+    ]
+    notes += [
+        Markup(
+            '{} <span class="badge">untrained</span> made the {}: those features show that everything runs and say nothing about'
+            " accuracy."
+        ).format(encoder, ", ".join(made))
+        for encoder, made in _untrained(report.features).items()
+    ]
+    notes += [
+        Markup('{}, {}: computed in bfloat16; its <a href="#precision">error</a> was measured.').format(one.corpus, one.modality)
+        for one in report.features
+        if one.precision_error is not None
+    ]
+    notes += [
+        Markup('<a href="#corpus-{}">{}</a>: {} excluded, each named with its reason.').format(
+            view["number"], view["summary"].name, _plural(view["num_excluded"], "utterance is", "utterances are")
+        )
+        for view in corpora
+        if view["num_excluded"]
+    ]
+    notes += [
+        Markup("{}, {}: {} longer than the encoder takes, and cut.").format(
+            one.corpus, one.modality, _plural(len(one.truncated), "utterance was", "utterances were")
+        )
+        for one in report.features
+        if one.truncated
+    ]
+    for view in ledgers:
+        if abstained := view["counts"]["utterances"] - view["counts"]["labelled"]:
+            notes.append(
+                Markup('<a href="#labels-{}">{}</a>: {} got no pseudo-labels.').format(
+                    view["number"], view["summary"].target, _plural(abstained, "clip", "clips")
+                )
+            )
+    return notes
+
+
+def _plural(number: int, one: str, many: str) -> str:
+    return f"{number:,} {one if number == 1 else many}"
 
 
 def _untrained(features: Sequence[FeatureSummary]) -> dict[str, list[str]]:
@@ -129,109 +213,65 @@ def _untrained(features: Sequence[FeatureSummary]) -> dict[str, list[str]]:
 
 
 def _corpus_view(corpus: CorpusSummary, features: Sequence[FeatureSummary]) -> dict[str, Any]:
-    manifest = corpus.manifest
+    from pipeline.report import charts
+
+    manifest, name = corpus.manifest, corpus.name
     good = count.usable(manifest)
-    excluded = manifest[manifest["excluded"] != ""]
-    by_split = count.splits(manifest)
+    excluded = manifest[manifest["excluded"] != ""][["utterance_id", "split", "excluded"]].to_dict("records")
+    by_split, counted = count.splits(manifest), count.counts(manifest)
+    polarities, sentiment = count.polarity_counts(manifest), charts.sentiment_charts(name, by_split)
+    own = [feature for feature in features if feature.corpus == name and feature.modality != "sentence"]
     return {
         "summary": corpus,
-        "counts": count.counts(manifest),
-        "splits": {name: count.counts(rows) for name, rows in by_split.items()},
+        "counts": counted,
+        "splits": tables.split_table(name, {split: count.counts(rows) for split, rows in by_split.items()}, counted),
         "sources": good.loc[good["label_source"] != "", "label_source"].value_counts().to_dict(),
         "categories": good.loc[good["category"] != "", "category"].value_counts().to_dict(),
-        "polarities": count.polarity_counts(manifest),
-        "lengths": _length_charts(corpus.name, good, [f for f in features if f.corpus == corpus.name and f.modality != "sentence"]),
-        "sentiment": _sentiment_charts(corpus.name, by_split),
-        "emotions": _emotion_chart(f"Emotions in {corpus.name}", {name: count.usable(rows) for name, rows in by_split.items()}),
-        "excluded": excluded[["utterance_id", "split", "excluded"]].to_dict("records"),
+        "polarities": tables.polarity_table(name, polarities, bool(sentiment)) if polarities else None,
+        "lengths": charts.length_charts(name, good, own),
+        "sentiment": sentiment,
+        "emotions": charts.emotion_chart(f"Emotions in {name}", {split: count.usable(rows) for split, rows in by_split.items()}),
+        "excluded": tables.excluded_table(name, excluded),
+        "num_excluded": len(excluded),
         "findings": count.findings_by_kind(corpus.findings),
     }
 
 
-def _length_charts(name: str, good: pd.DataFrame, features: Sequence[FeatureSummary]) -> list[dict[str, Any]]:
-    words = np.array([len(text.split()) for text in good["text"]], int)
-    charts = [
-        _length_chart(name, "Words", words, whole=True),
-        _length_chart(name, "Seconds", good["duration_s"].dropna().to_numpy(), whole=False),
-        *(_length_chart(name, ROWS[f.modality].capitalize(), np.asarray(f.lengths), whole=True, made_by=f) for f in features),
-    ]
-    return [chart for chart in charts if chart["num"]]
-
-
-def _length_chart(name: str, unit: str, values: np.ndarray, *, whole: bool, made_by: FeatureSummary | None = None) -> dict[str, Any]:
-    title = f"{unit} per utterance"
-    encoder = f" by {made_by.encoder}{'' if made_by.trained else ' (untrained)'}" if made_by else ""
-    facts = count.summary(values) if len(values) else {}
-    label = f"{name}: {title.lower()}{encoder}, {len(values)} utterances"
-    svg = histogram_svg(histogram({"utterances": values}, whole=whole), label, unit.lower())
-    return {"title": title, "made_by": made_by, "svg": svg, "num": len(values), "summary": facts}
-
-
-def _sentiment_charts(name: str, by_split: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
-    """One histogram a split, with bins centred on the half points and one scale for all, so that splits can be compared."""
-    rated = {split: count.usable(rows)["sentiment"].dropna().to_numpy() for split, rows in by_split.items()}
-    low, high = SENTIMENT_RANGE[0] - SENTIMENT_BIN / 2, SENTIMENT_RANGE[1] + SENTIMENT_BIN / 2
-    drawn = [
-        (number, split, histogram({split: values}, width=SENTIMENT_BIN, low=low, high=high, centred=True))
-        for number, (split, values) in enumerate(rated.items())
-        if len(values)
-    ]
-    top = max((hist.counts[split].max() / hist.total for _, split, hist in drawn), default=0.0)
-    return [
-        {
-            "title": split,
-            "num": hist.total,
-            "mean": rated[split].mean(),
-            "svg": histogram_svg(hist, f"{name}, {split}: sentiment of {hist.total} utterances", "sentiment", top, number),
-        }
-        for number, split, hist in drawn
-    ]
-
-
-def _emotion_chart(title: str, groups: Mapping[str, pd.DataFrame]) -> dict[str, Any] | None:
-    shares = count.emotion_shares(groups)
-    if not shares:
-        return None
-    totals = {name: whole for name, (_, whole) in shares[count.NO_EMOTION].items()}
-    label = f"{title}: share of utterances with each emotion, for {', '.join(f'{name} ({n})' for name, n in totals.items())}"
-    return {"title": title, "svg": bar_groups_svg(shares, label), "totals": totals, "shares": shares}
-
-
 def _ledger_view(summary: LedgerSummary, features: Sequence[FeatureSummary], manifests: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
-    ledger = summary.ledger
+    from pipeline.report import charts
+
+    ledger, target = summary.ledger, summary.target
     given = ledger[ledger["abstained"] == ""]
-    donors = count.donor_rows(ledger, manifests)
+    donors, counted, ties = count.donor_rows(ledger, manifests), count.ledger_counts(ledger), count.ties(ledger, manifests)
     similarity = {
         "labelled": given["similarity"].to_numpy(),
         "abstained": ledger.loc[(ledger["abstained"] != "") & ledger["similarity"].notna(), "similarity"].to_numpy(),
     }
-    groups = {"pseudo labels": given} if donors is None else {"pseudo labels": given, "donors": donors}
+    groups = {"pseudo-labels": given} if donors is None else {"pseudo-labels": given, "donors": donors}
     return {
         "summary": summary,
-        "counts": count.ledger_counts(ledger),
-        "ties": count.ties(ledger, manifests),
-        "similarity": _similarity_chart(summary.target, similarity),
-        "margin": count.summary(margins) if len(margins := given["margin"].dropna()) else None,
-        "emotions": _emotion_chart(f"Emotions given to {summary.target} and those of its donors", groups),
-        "examples": count.examples(ledger, manifests.get(summary.target)),
-        "audits": {n: (r, count.audit_verdict(r) if r["possible"] else "") for n, r in summary.audit.items()},
-        "untrained": any(f.corpus == summary.target and f.modality == "sentence" and not f.trained for f in features),
+        "counts": counted,
+        "ties": ties,
+        "tie_table": tables.tie_table(target, ties),
+        "similarity": charts.similarity_chart(target, similarity),
+        "margin": count.summary(margins) if len(margins := given["margin"].dropna().to_numpy()) else None,
+        "emotions": charts.emotion_chart(f"Emotions given to {target} and those of its donors", groups),
+        "corpora": tables.donor_corpora_table(target, counted["corpora"], counted["labelled"]),
+        "most_used": tables.donor_table(target, counted["most_used"]),
+        "examples": count.examples(ledger, manifests.get(target)),
+        "audits": [_audit_view(target, corpus, result) for corpus, result in summary.audit.items()],
+        "untrained": any(f.corpus == target and f.modality == "sentence" and not f.trained for f in features),
     }
 
 
-def _similarity_chart(target: str, series: Mapping[str, np.ndarray]) -> dict[str, Any] | None:
-    values = np.concatenate(list(series.values()))
-    if not len(values):
-        return None
-    hist = histogram({name: part for name, part in series.items() if len(part)}, width=SIMILARITY_BIN, high=1.0)
-    facts = count.summary(values)
-    label = f"{target}: similarity of {hist.total} clips to their nearest donor, median {facts['median']:.3f}"
-    svg = histogram_svg(hist, label, "cosine", first_colour=0 if len(series["labelled"]) else 1)
-    return {"svg": svg, "num": hist.total, "summary": facts, "abstained": len(series["abstained"])}
+def _audit_view(target: str, corpus: str, result: Mapping[str, Any]) -> dict[str, Any]:
+    if not result["possible"]:
+        return {"corpus": corpus, "table": None, "reason": result["reason"]}
+    return {"corpus": corpus, "table": tables.audit_table(target, corpus, result), "verdict": count.audit_verdict(result)}
 
 
 def _snippet(report: BuildReport) -> str:
-    """Python that opens the files of the first corpus with features, and the first ledger, at the paths they have now."""
+    """Write Python that opens the files of the first corpus with features, and the first ledger, at their present paths."""
     first = next((feature.corpus for feature in report.features if feature.modality != "sentence"), None)
     lines = ["from pathlib import Path", ""]
     lines += ["import pandas as pd", ""] if report.ledgers else []
@@ -255,44 +295,6 @@ def _snippet(report: BuildReport) -> str:
     lines += [
         line
         for ledger in report.ledgers[:1]
-        for line in ("", f"ledger = pd.read_parquet(cache / {ledger.path!r})  # pseudo labels and where each came from")
+        for line in ("", f"ledger = pd.read_parquet(cache / {ledger.path!r})  # pseudo-labels and where each came from")
     ]
     return "\n".join(lines)
-
-
-def _size(size_bytes: int) -> str:
-    amount = float(size_bytes)
-    for unit in ("B", "kB", "MB"):
-        if amount < 1000:
-            return f"{amount:.0f} B" if unit == "B" else f"{amount:.1f} {unit}"
-        amount /= 1000
-    return f"{amount:.1f} GB"
-
-
-def _took(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def _share(part: float, whole: float) -> str:
-    return f"{part / whole:.1%}" if whole else "–"
-
-
-def _pretty(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, list | tuple):
-        return ", ".join(_pretty(item) for item in value) or "–"
-    return "–" if value is None or value == "" or value == {} else str(value)
-
-
-def _flat(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as one level: {"a": {"b": 1}, "c": [{"d": 2}]} → {"a.b": 1, "c.1.d": 2}."""
-    flat: dict[str, Any] = {}
-    for key, value in mapping.items():
-        if isinstance(value, list | tuple) and any(isinstance(item, Mapping) for item in value):
-            value = dict(enumerate(value, 1))
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) and value else {f"{prefix}{key}": value}
-    return flat

@@ -1,70 +1,51 @@
-"""The pictures of a sweep's page, as SVG to be put into HTML: effects of options, parallel coordinates, learning curves.
+"""Charts of a sweep: effects of options, parallel coordinates, learning curves. `data.reporting.charts` gives them their look.
 
-Lines and text take the colours of the page's style (`heads.sweeps.results.page`), so that they can be read in the light and in
-the dark. Which trials are shown is decided in `heads.sweeps.results.report`.
+`heads.sweeps.results.report` decides which trials are shown.
 """
 
-import io
 import json
-import re
-from collections.abc import Callable, Mapping, Sequence
-from html import escape
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import matplotlib
 import numpy as np
 import pandas as pd
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-_THEME = {"#010203": "var(--ink)", "#010204": "var(--muted)", "#010205": "var(--line)", "#010206": "var(--accent)"}
-"""Colours that stand for those of the page until the picture is put into it."""
-_INK, _MUTED, _LINE, _ACCENT = _THEME
-_WORST_TO_BEST = LinearSegmentedColormap.from_list("worst to best", ["#9aa3b0", "#3f8fd2", "#e0522d"])
-_SERIES = ("#e0522d", "#3f8fd2", "#2aa37a", "#9b6dd6", "#d9a02b")
-_STYLE = {
-    "svg.fonttype": "none",
-    "font.family": "sans-serif",
-    "font.size": 9,
-    "text.color": _INK,
-    "axes.labelcolor": _MUTED,
-    "axes.edgecolor": _MUTED,
-    "axes.titlecolor": _INK,
-    "axes.titlesize": 10,
-    "axes.grid": True,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "grid.color": _LINE,
-    "grid.linewidth": 0.6,
-    "xtick.color": _MUTED,
-    "ytick.color": _MUTED,
-    "legend.frameon": False,
-}
-_NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+from data.reporting.charts import Colours, classed, on_page, tip
+
+_WORST_TO_BEST = LinearSegmentedColormap.from_list("worst to best", ["#8791a0", "#2f7fc8", "#d9481f"])
+"""Colours that can be told from the ground of a page in light and in dark."""
+
 _BELOW = -0.14
-"""Where a line of parallel coordinates passes an option that does nothing."""
+"""Height at which a line of parallel coordinates passes an option that does nothing."""
+
 FEW = 8
 """Up to so many values of an option stand side by side; more are an axis of numbers."""
 
+CURVES = 5
+"""Number of configurations whose learning curves fit into one chart: one for each colour."""
+
 
 class Scale(NamedTuple):
-    """Where values stand on an axis."""
+    """Places of values on an axis."""
 
     places: np.ndarray  # (n,) float64
     ticks: Sequence[float]
     labels: Sequence[str]
     groups: np.ndarray  # (n,) int64: trials of one group have one mean
-    ordered: bool = True  # whether one value comes before another
+    ordered: bool = True  # one value comes before another
 
 
 def scale(values: pd.Series) -> Scale:
-    """Numbers over two decades or more on a logarithmic axis, many other numbers on a linear one, all else side by side.
+    """Place numbers over two decades or more on a logarithmic axis, many other numbers on a linear one, all else side by side.
 
     Args:
-        values: (n,) of one option; what is missing is "none".
+        values: (n,) values of one option; a missing value is "none".
     """
     distinct = values.dropna().unique()
     if pd.api.types.is_bool_dtype(values) or not pd.api.types.is_numeric_dtype(values) or values.isna().any():
@@ -75,7 +56,7 @@ def scale(values: pd.Series) -> Scale:
 
 
 def words(value: Any) -> str:
-    """A value of an option as a reader writes it."""
+    """Format a value of an option as a reader writes it."""
     if value is None or value is pd.NA or (isinstance(value, float) and value != value):
         return "none"
     if isinstance(value, (bool, np.bool_)):
@@ -86,91 +67,94 @@ def words(value: Any) -> str:
     return f"[{', '.join(map(words, json.loads(text)))}]" if text.startswith("[") else text
 
 
-def effect(name: str, values: pd.Series, scores: pd.Series, metric: str, ids: str = "") -> str:
-    """A point for each trial, and the mean at each value (or group of near values), joined where values have an order.
+def effect(name: str, values: pd.Series, scores: pd.Series, metric: str, ids: str = "") -> Markup:
+    """Draw a point for each trial, and the mean at each value (or group of near values), joined where values have an order.
 
     Args:
-        name: Of the option.
-        values: (n,) of the option.
-        scores: (n,) of the metric. What is far off stands at the edge, as a triangle, and counts for no mean.
-        metric: Its name.
-        ids: Before every id in the picture.
+        name: Name of the option.
+        values: (n,) values of the option.
+        scores: (n,) values of the metric. Outliers stand at the edge, as triangles, and count for no mean.
+        metric: Name of the metric.
+        ids: Start of all ids in the chart.
     """
-    axis, scores = scale(values), scores.to_numpy(float)
-    low, high = _limits(scores)
-    shown, beyond = np.clip(scores, low, high), (scores < low) | (scores > high)
-    spread = np.random.default_rng(0).uniform(-1, 1, len(scores)) * 0.012 * (np.ptp(axis.ticks) or 1)
+    axis, scored = scale(values), scores.to_numpy(float)
+    low, high = _limits(scored)
+    shown, beyond = np.clip(scored, low, high), (scored < low) | (scored > high)
+    spread = np.random.default_rng(0).uniform(-1, 1, len(scored)) * 0.012 * (np.ptp(axis.ticks) or 1)
 
-    def draw(figure: Figure) -> None:
+    def draw(figure: Figure, colours: Colours) -> None:
         axes = figure.subplots()
         for rows, marker in ((~beyond, "o"), (beyond, "^")):
-            axes.scatter((axis.places + spread)[rows], shown[rows], s=22, marker=marker, alpha=0.6, color=_ACCENT, linewidths=0)
+            axes.scatter((axis.places + spread)[rows], shown[rows], s=22, marker=marker, alpha=0.6, color=colours.accent, linewidths=0)
         of_groups = [(axis.groups == one) & ~beyond for one in np.unique(axis.groups[~beyond])]
-        means = [(axis.places[rows].mean(), scores[rows].mean()) for rows in of_groups]
-        axes.plot(*zip(*means, strict=True), color=_SERIES[0], marker="D", markersize=4.5, linewidth=1.6 if axis.ordered else 0)
+        means = [(axis.places[rows].mean(), scored[rows].mean()) for rows in of_groups]
+        axes.plot(*zip(*means, strict=True), color=colours.series[1], marker="D", markersize=5, linewidth=1.6 if axis.ordered else 0)
         _ticks(axes, axis)
         axes.set(xlabel=name, ylabel=metric)
 
-    return _svg(f"{ids}effect-{name}", (3.6, 2.5), draw, f"{metric} by {name}, {len(scores)} trials")
+    return on_page(draw, f"{metric} by {name}, {len(scored)} trials", (320, 220), name=f"{ids}effect-{name}")
 
 
 def coordinates(
     options: pd.DataFrame, applies: pd.DataFrame, scores: pd.Series, metric: str, higher_is_better: bool, ids: str = ""
-) -> str:
-    """Parallel coordinates: a line for each configuration through its options to its metric, coloured from worst to best.
+) -> Markup:
+    """Draw parallel coordinates: a line for each configuration through its options to its metric, coloured from worst to best.
 
     Args:
         options: (n, options), the best configuration first.
-        applies: (n, options) bool; an option that does nothing in a configuration is passed below the axis.
-        scores: (n,) of the metric. What is far off stands at the edge.
-        metric: Its name.
-        higher_is_better: Its direction.
-        ids: Before every id in the picture.
+        applies: (n, options) bool; a line passes below the axis of an option that does nothing in its configuration.
+        scores: (n,) values of the metric. Outliers stand at the edge.
+        metric: Name of the metric.
+        higher_is_better: Direction of the metric.
+        ids: Start of all ids in the chart.
     """
     shown = np.clip(scores.to_numpy(float), *_limits(scores.to_numpy(float)))
     scales = [*(scale(options.loc[applies[name], name]) for name in options), _linear(shown)]
     columns = np.full((len(scores), len(scales)), _BELOW)
     for number, (one, rows) in enumerate(zip(scales, [*applies.to_numpy(bool).T, slice(None)], strict=True)):
         columns[rows, number] = _between_0_and_1(one, one.places)
-    apart = np.linspace(0.012, -0.012, len(scores))[:, None] * [*[1] * len(options.columns), 0]  # lines of one course are seen
+    apart = np.linspace(0.012, -0.012, len(scores))[:, None] * [*[1] * len(options.columns), 0]  # so that equal courses are seen
 
-    def draw(figure: Figure) -> None:
+    def draw(figure: Figure, colours: Colours) -> None:
         axes = figure.subplots()
         axes.add_collection(_lines(columns + apart))
         for place, one in enumerate(scales):
-            _upright(axes, place, one, has_below=bool((columns[:, place] == _BELOW).any()))
+            _upright(axes, place, one, bool((columns[:, place] == _BELOW).any()), colours)
         names = [*options, f"{metric} ({'higher' if higher_is_better else 'lower'} is better)"]
-        axes.set_xticks(range(len(scales)), names, color=_INK)
+        axes.set_xticks(range(len(scales)), names, color=colours.ink)
         axes.set(xlim=(-0.3, len(scales) - 0.55), ylim=(columns.min() - 0.06, 1.06), yticks=[])
-        axes.grid(False)
+        axes.grid(visible=False)
         axes.spines[:].set_visible(False)
 
-    return _svg(f"{ids}coordinates", (max(6.0, 1.55 * len(scales)), 3.8), draw, f"Options and {metric} of {len(scores)} configurations")
+    label = f"Options and {metric} of {len(scores)} configurations"
+    return on_page(draw, label, (max(900, 150 * len(scales)), 320), name=f"{ids}coordinates")
 
 
-def curves(histories: Mapping[str, Sequence[pd.DataFrame]], metric: str, ids: str = "") -> str:
-    """Training loss and a validation metric by epoch: a colour for each configuration, a line for each seed.
+def curves(histories: Mapping[str, Sequence[pd.DataFrame]], metric: str, ids: str = "") -> Markup:
+    """Draw training loss and a validation metric by epoch: a colour for each configuration, a line for each seed.
 
     Args:
-        histories: Label → history.csv of each seed; as many labels as there are colours at most.
-        metric: Its name.
-        ids: Before every id in the picture.
+        histories: Label → history.csv of each seed; `CURVES` labels at most.
+        metric: Name of the metric.
+        ids: Start of all ids in the chart.
     """
     shown = {"train_loss": "training loss", f"valid_{metric}": f"validation {metric}"}
 
-    def draw(figure: Figure) -> None:
+    def draw(figure: Figure, colours: Colours) -> None:
         panels = figure.subplots(1, 2)
         for axes, (column, title) in zip(panels, shown.items(), strict=True):
-            for colour, (label, seeds) in zip(_SERIES, histories.items(), strict=False):
+            for colour, (label, seeds) in zip(colours.series[:CURVES], histories.items(), strict=False):
                 for number, history in enumerate(seeds):
-                    look = {"color": colour, "linewidth": 1.4, "alpha": 0.8, "marker": "o", "markersize": 2.5}
-                    axes.plot(history["epoch"], history[column], label="" if number else label, **look)
+                    look: dict[str, Any] = {"color": colour, "linewidth": 1.4, "alpha": 0.85, "marker": "o", "markersize": 3}
+                    (line,) = axes.plot(history["epoch"], history[column], label="" if number else label, **look)
+                    tip(line, label)
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.set(title=title, xlabel="epoch")
         handles, labels = panels[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=1, fontsize=9, alignment="left")
+        figure.legend(handles, labels, loc="outside lower center", ncols=1, alignment="left")
 
-    return _svg(f"{ids}curves", (9.5, 3.0 + 0.2 * len(histories)), draw, f"Learning curves of {len(histories)} configurations")
+    label = f"Learning curves of {len(histories)} configurations"
+    return on_page(draw, label, (900, 260 + 17 * len(histories)), name=f"{ids}curves")
 
 
 def _side_by_side(values: pd.Series) -> Scale:
@@ -196,13 +180,13 @@ def _linear(values: np.ndarray) -> Scale:
 
 
 def _parts(values: np.ndarray) -> np.ndarray:
-    """(n,) number of the part that a value is in, of up to six parts with equally many trials."""
+    """(n,) number of the part that holds each value, of up to six parts with equally many trials."""
     edges = np.unique(np.quantile(values, np.linspace(0, 1, 7)[1:-1]))
     return np.searchsorted(edges, values)
 
 
 def _limits(scores: np.ndarray) -> tuple[float, float]:
-    """Three quartile ranges around the middle half, or what there is if that is less."""
+    """Find limits: three quartile ranges around the middle half, or the extremes if they are nearer."""
     first, third = np.quantile(scores, [0.25, 0.75])
     far = 3 * (third - first) or np.inf
     return max(scores.min(), first - far), min(scores.max(), third + far)
@@ -221,35 +205,20 @@ def _ticks(axes: Axes, one: Scale) -> None:
 
 
 def _lines(columns: np.ndarray) -> LineCollection:
-    """One line for each row, the first, the best, on top and thick."""
+    """Make one line for each row; the first, the best, is on top and thick."""
     count = len(columns)
     lines = LineCollection([np.column_stack([np.arange(len(row)), row]) for row in columns[::-1]], cmap=_WORST_TO_BEST, alpha=0.85)
     lines.set_array(np.arange(1, count + 1) / count)
     lines.set_norm(Normalize(0, 1))
     lines.set_linewidths([1.2] * (count - 1) + [3.0])
+    classed(lines, "configurations")
     return lines
 
 
-def _upright(axes: Axes, place: float, one: Scale, has_below: bool) -> None:
-    axes.plot([place, place], [0, 1], color=_MUTED, linewidth=0.8, zorder=1)
+def _upright(axes: Axes, place: float, one: Scale, has_below: bool, colours: Colours) -> None:
+    axes.plot([place, place], [0, 1], color=colours.muted, linewidth=0.8, zorder=1)
     if has_below:
-        axes.text(place + 0.05, _BELOW, "–", fontsize=8, va="center", color=_MUTED)
+        axes.text(place + 0.05, _BELOW, "–", fontsize=9.5, va="center", color=colours.muted)
     for height, label in zip(_between_0_and_1(one, one.ticks), one.labels, strict=True):
-        axes.plot([place, place + 0.03], [height, height], color=_MUTED, linewidth=0.8, zorder=1)
-        axes.text(place + 0.05, height, label, fontsize=8, va="center", color=_MUTED)
-
-
-def _svg(name: str, size_in: tuple[float, float], draw: Callable[[Figure], None], label: str) -> str:
-    """Draws a picture whose ids are its own, and names it for those who cannot see it."""
-    name = re.sub(r"[^A-Za-z0-9-]", "-", name)
-    with matplotlib.rc_context(_STYLE | {"svg.hashsalt": name}):
-        figure = Figure(figsize=size_in, layout="constrained")
-        draw(figure)
-        file = io.StringIO()
-        figure.savefig(file, format="svg", transparent=True, metadata=_NO_METADATA)
-    text = file.getvalue()
-    text = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", text[text.index("<svg") :]).replace("xlink:href", "href")
-    text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", text)
-    for colour, themed in _THEME.items():
-        text = text.replace(colour, themed)
-    return text.replace("<svg ", f'<svg role="img" aria-label="{escape(label)}" ', 1)
+        axes.plot([place, place + 0.03], [height, height], color=colours.muted, linewidth=0.8, zorder=1)
+        axes.text(place + 0.05, height, label, fontsize=9.5, va="center", color=colours.muted)

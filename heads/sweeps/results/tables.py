@@ -1,129 +1,106 @@
-"""The tables of a sweep as text: what is in them, and Markdown and LaTeX of it. As HTML they are made in `heads.sweeps.results.page`.
+"""Tables of a sweep: ranked configurations and paired tests. `data.reporting` renders them as HTML, Markdown and LaTeX.
 
-Figures are rounded here and nowhere before: the CSV files hold them as they are.
+Numbers are rounded here and nowhere before; the CSV files hold them unrounded. `heads.sweeps.results.trials` computes them.
 """
 
-import re
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
 
+from data.reporting.numbers import DASH, number, signed
+from data.reporting.tables import Cell, Column, Link, Table
 from heads.evaluation.intervals import mean_sd
+from heads.evaluation.metrics import METRICS
 from heads.sweeps.results.plots import words
 from heads.sweeps.results.trials import applies
 
 HEADLINES = ("mae", "corr", "acc2_non0", "f1_non0", "acc7", "mean_wf1", "mean_macro_f1")
 """Metrics that stand beside the one that ranks."""
 
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
-    "±": r"$\pm$",
-    "−": "$-$",
-    "–": "--",
-    "×": r"$\times$",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-}
 
+def ranked_table(ranks: pd.DataFrame, table: pd.DataFrame, options: Sequence[str], metric: str) -> Table:
+    """List configurations, the best first: options, the metric with spread and interval, further metrics, size and time.
 
-class Shown(NamedTuple):
-    """A table as it is read."""
-
-    header: list[str]
-    rows: list[list[str]]
-    left: tuple[str, ...]  # columns of words; the others are of numbers
-
-
-def markdown(shown: Shown, notes: Sequence[str]) -> str:
-    """A table of GitHub's Markdown, the notes beneath."""
-    sides = [":--" if name in shown.left else "--:" for name in shown.header]
-    lines = [f"| {' | '.join(in_markdown(cell) for cell in row)} |" for row in (shown.header, sides, *shown.rows)]
-    return "\n".join([*lines, "", *(f"{in_markdown(note)}\n" for note in notes)])
-
-
-def latex(shown: Shown, notes: Sequence[str]) -> str:
-    """A tabular with the rules of the package booktabs, the notes as comments above."""
-    sides = "".join("l" if name in shown.left else "r" for name in shown.header)
-    lines = [" & ".join(map(in_latex, row)) + r" \\" for row in (shown.header, *shown.rows)]
-    comments = [f"% {' '.join(note.split())}" for note in (*notes, r"needs \usepackage{booktabs}")]
-    body = [rf"\begin{{tabular}}{{{sides}}}", r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule", r"\end{tabular}"]
-    return "\n".join([*comments, *body]) + "\n"
-
-
-def in_latex(text: str) -> str:
-    """Text that LaTeX prints as it stands."""
-    escaped = re.sub("|".join(map(re.escape, _LATEX)), lambda found: _LATEX[found[0]], " ".join(text.split()))
-    return re.sub(r"^[\[*]", r"{\g<0>}", escaped)  # at the beginning of a row they would be an argument of the \\ before
-
-
-def ranked_table(ranks: pd.DataFrame, table: pd.DataFrame, options: Sequence[str], metric: str) -> Shown:
-    """Configurations, the best first: options, the metric with spread and interval, further metrics, size and time.
+    A key has links to the run folders of its seeds, relative to the sweep's folder.
 
     Args:
-        ranks: Of `heads.sweeps.results.trials.ranked`.
-        table: Of `heads.sweeps.results.trials.collect`.
+        ranks: Result of `heads.sweeps.results.trials.ranked`.
+        table: Result of `heads.sweeps.results.trials.collect`.
         options: Columns of `ranks`.
-        metric: What they are ranked by.
+        metric: Metric that ranks.
     """
     complete = table[table["status"] == "complete"].set_index("key")
     others = [name for name in HEADLINES if name != metric and f"valid.{name}" in table and table[f"valid.{name}"].notna().any()]
-    header = ["#", *options, "seeds", f"{metric}, mean ± sd", "95 % interval", "over", *others, "parameters", "epochs", "s", "key"]
+    columns = [
+        Column("#"),
+        *(Column(name, "number" if pd.api.types.is_numeric_dtype(table[name]) else "words") for name in options),
+        Column("seeds"),
+        Column(f"{metric}, mean ± sd", best=METRICS[metric].direction),
+        Column("95 % interval"),
+        Column("over", "words"),
+        *(Column(name, best=METRICS[name].direction) for name in others),
+        *map(Column, ("parameters", "epochs", "s")),
+        Column("key", "words"),
+    ]
     rows = []
-    for number, (_, row) in enumerate(ranks.iterrows(), 1):
+    for place, (_, row) in enumerate(ranks.iterrows(), 1):
         seeds = complete.loc[[row["key"]]]
         rows.append(
             [
-                str(number),
+                str(place),
                 *option_words(seeds.reset_index().iloc[0], table, options),
                 str(row["seeds"]),
-                spread(row["mean"], row["sd"]),
+                _spread_cell(row["mean"], row["sd"]),
                 interval(row["low"], row["high"]),
                 row["over"],
-                *(spread(*mean_sd([{name: value} for value in seeds[f"valid.{name}"]])[name]) for name in others),
-                *(number_words(row[name], digits) for name, digits in (("parameters", 0), ("epochs", 1), ("seconds", 1))),
-                row["key"],
+                *(_spread_cell(*mean_sd([{name: value} for value in seeds[f"valid.{name}"]])[name]) for name in others),
+                *(number(row[name], digits) for name, digits in (("parameters", 0), ("epochs", 1), ("seconds", 1))),
+                Cell(row["key"], links=tuple(Link(f"seed {trial['seed']}", run_href(trial["name"])) for _, trial in seeds.iterrows())),
             ]
         )
-    words_in = [name for name in options if not pd.api.types.is_numeric_dtype(table[name])]
-    return Shown(header, rows, (*words_in, "over", "key"))
+    return Table.of(columns, rows, "Configurations")
 
 
-def paired_table(tests: pd.DataFrame, names: Mapping[str, str]) -> Shown:
-    """Pairs of configurations, of `heads.sweeps.results.trials.pairs`; a column of notes if there are any.
+def paired_table(tests: pd.DataFrame, names: Mapping[str, str]) -> Table:
+    """List pairs of configurations, from `heads.sweeps.results.trials.pairs`; with a column of notes if there are any.
 
     Args:
         tests: One row a pair.
-        names: Key → what a configuration is called.
+        names: Key → name of a configuration.
     """
-    header = ["first", "second", "first − second", "95 % interval", "p", "seeds", "utterances", "note"]
+    columns = [
+        *(Column("first", "words"), Column("second", "words"), Column("first − second"), Column("95 % interval"), Column("p")),
+        *(Column("seeds"), Column("utterances"), Column("note", "words")),
+    ]
     rows = [
         [
             names[row["a"]],
             names[row["b"]],
             *(signed(row["difference"]), interval(row["low"], row["high"]), p_words(row["p_value"])),
-            *(number_words(row[name], 0) for name in ("seeds", "utterances")),
+            *(number(row[name], 0) for name in ("seeds", "utterances")),
             row["note"],
         ]
         for _, row in tests.iterrows()
     ]
-    width = len(header) if any(tests["note"]) else len(header) - 1
-    return Shown(header[:width], [row[:width] for row in rows], ("first", "second", "note"))
+    width = len(columns) if any(tests["note"]) else len(columns) - 1
+    return Table.of(columns[:width], [row[:width] for row in rows])
+
+
+def run_href(name: str) -> str:
+    """Link to the run folder of a trial, relative to the sweep's folder."""
+    return f"trials/{quote(name)}/"
 
 
 def option_words(trial: pd.Series, table: pd.DataFrame, options: Sequence[str]) -> list[str]:
-    """The values of a trial's options; a dash for those that its head does not have."""
+    """Format the values of a trial's options; a dash stands for options that its head does not have."""
     place = table.index[table["name"] == trial["name"]][0]
-    return [words(trial[name]) if applies(table, name)[place] else "–" for name in options]
+    return [words(trial[name]) if applies(table, name)[place] else DASH for name in options]
 
 
 def holm(p_values: np.ndarray) -> np.ndarray:
-    """(n,) p values corrected for n tests; NaN are no tests.
+    """Correct (n,) p values for n tests; NaN are no tests.
 
     Source: S. Holm, A simple sequentially rejective multiple test procedure, Scandinavian Journal of Statistics 6, 1979.
     """
@@ -135,30 +112,24 @@ def holm(p_values: np.ndarray) -> np.ndarray:
 
 
 def spread(mean: float, sd: float) -> str:
-    """ "0.712 ± 0.010", without what is not a number."""
-    return signed(mean, "") if np.isnan(sd) else f"{signed(mean, '')} ± {sd:.4f}"
+    """Format mean and deviation: "0.7120 ± 0.0100", or the mean alone where there is no deviation."""
+    return metric_words(mean) if np.isnan(sd) else f"{metric_words(mean)} ± {sd:.4f}"
 
 
 def interval(low: float, high: float) -> str:
-    """ "0.700 to 0.724" """
-    return "–" if np.isnan(low) or np.isnan(high) else f"{signed(low, '')} to {signed(high, '')}"
+    """Format an interval: "0.7000 to 0.7240"."""
+    return DASH if np.isnan(low) or np.isnan(high) else f"{metric_words(low)} to {metric_words(high)}"
 
 
-def signed(value: float, plus: str = "+") -> str:
-    """With its sign, and a minus that is one."""
-    return "–" if np.isnan(value) else f"{'−' if value < 0 else plus}{abs(value):.4f}"
+def metric_words(value: float) -> str:
+    """Format a value of a metric to four decimals; a missing one is a dash."""
+    return DASH if pd.isna(value) else signed(value, plus="")
 
 
 def p_words(value: float) -> str:
-    """A p value."""
-    return "–" if np.isnan(value) else f"{value:.3f}"
+    """Format a p value."""
+    return DASH if np.isnan(value) else f"{value:.3f}"
 
 
-def number_words(value: float, digits: int) -> str:
-    """With separators of thousands; a dash for what is missing."""
-    return "–" if pd.isna(value) else f"{value:,.{digits}f}"
-
-
-def in_markdown(text: str) -> str:
-    """Text that Markdown shows as it stands."""
-    return re.sub(r"[\\&<>*_|]", r"\\\g<0>", " ".join(text.split()))
+def _spread_cell(mean: float, sd: float) -> Cell:
+    return Cell(spread(mean, sd), mean)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.report.charts import MAX_BINS, bar_groups_svg, histogram, histogram_svg, nice_width
+from data.reporting.charts import MAX_BINS, bar_groups_svg, histogram, histogram_svg, nice_width
 
 whole_numbers = st.lists(st.integers(0, 10**6), min_size=1, max_size=60)
 numbers = st.lists(st.floats(-1e5, 1e5), min_size=1, max_size=60)
