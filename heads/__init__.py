@@ -1,1 +1,4 @@
-"""Heads on cached features: models, training, metrics. Knows neither Luigi nor the encoders."""
+"""Trainable heads on cached features, their metrics, sweeps and tables; knows neither Luigi nor the encoders.
+
+A room imports only itself and those before it: `models`, `evaluation`, `runs`, `training`, `sweeps`, `tables`, `commands`.
+"""

@@ -64,12 +64,13 @@ def _params(args: argparse.Namespace) -> None:
 
 
 def _fit(args: argparse.Namespace) -> None:
+    config = make_config(args.head, args.corpus, args.preset, _changes(args))  # refuses a mistyped name before torch is imported
+
     from heads.evaluation.console import results
     from heads.runs import run_data
     from heads.training import fit
 
     device = run_data.choose_device(args.device)
-    config = make_config(args.head, args.corpus, args.preset, _changes(args))
     run_data = run_data.open_run_data(config, args.cache, device, run_data.memory_bytes(args.memory_gb))
     found = {}
     for seed in dict.fromkeys(args.seed or [config.seed]):

@@ -14,7 +14,9 @@ from heads.models.mixtures.unitse import UniTSE
 from heads.models.mmolre import FamilyOptions, FusionHead, MMoLRE, MMoLREOptions
 from heads.models.mmolre_variants import MMoEHead, mixture_head
 
-NAMES = [name for name, value in vars(mmolre_variants).items() if isinstance(value, type) and value.__module__ == mmolre_variants.__name__]
+NAMES = [
+    name for name, value in vars(mmolre_variants).items() if isinstance(value, type) and value.__module__ == mmolre_variants.__name__
+]
 SMALL = {"dim": 8, "output": [9], "fusion": {"layers": 1, "heads": 2, "ffn": 16}}
 
 

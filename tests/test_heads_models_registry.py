@@ -9,6 +9,9 @@ import itertools
 import json
 import math
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -33,12 +36,16 @@ from small_heads import (
 
 from data.errors import InputError
 from data.tensors import Batch
-from heads.models.base import TASKS, Head
+from heads.models.base import Head
+from heads.models.options import FREE, ZERO_OR_NOT, walk
 from heads.models.parts.randomness import drawing_from
 from heads.models.registry import HEADS
 from heads.models.simple import SIMPLE_BASELINES
+from heads.models.tasks import TASKS
 from heads.runs.config import make_config
 from heads.runs.run_data import open_run_data
+
+CHECKOUT = Path(__file__).parents[1]
 
 CONTENTS = (0.0, 100.0, float("nan"))
 """Values that may stand in the padding."""
@@ -188,6 +195,27 @@ def test_a_head_that_needs_both_modalities_says_so_and_any_other_reads_one(name)
 def test_a_head_that_keeps_something_between_batches_is_trained_by_itself(name):
     keeps = HEADS[name].head.stages != ("all",) or overrides(name, "lr_factor", "prepare", "begin", "trains", "remember")
     assert not (keeps and HEADS[name].head.packable)
+
+
+def test_the_table_is_read_without_torch_and_a_head_is_imported_when_it_is_used():
+    module = "heads.models.baselines"
+    code = (
+        "import sys; from heads.models.registry import HEADS; print(all(entry.summary for entry in HEADS.values()));"
+        " print('torch' in sys.modules);"
+        f" print(HEADS['misa'].head.__name__, '{module}.misa' in sys.modules, '{module}.mult' in sys.modules)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, capture_output=True, text=True, check=True)
+    assert result.stdout == "True\nFalse\nMISA True False\n"
+
+
+@pytest.mark.parametrize("name", [name for name, entry in HEADS.items() if entry.head])
+def test_options_that_may_differ_in_a_pack_are_declared_on_their_fields(name):
+    """Dropout rates are buffers of heads: one whose field does not say so could not be packed with others."""
+    fields = {field.name: field.declared.in_pack for field in walk(HEADS[name].options())}
+    rates = [dotted for dotted in fields if dotted.endswith("dropout")]
+    assert {fields[dotted] for dotted in rates} <= {ZERO_OR_NOT}
+    free = {dotted.rpartition(".")[2] for dotted, in_pack in fields.items() if in_pack == FREE}
+    assert free <= {"top_k", "init_scale"}
 
 
 @pytest.mark.parametrize("name", HEADS)

@@ -135,7 +135,7 @@ def test_changes_come_after_the_preset(preset):
         ("train: {lrr: 1}", "{path}: unknown option 'train.lrr'. Did you mean train.lr? Available here: batch_size, "),
         ("tarin: {lr: 1}", "{path}: unknown option 'tarin'. Did you mean train? Available here: head, corpus, preset, task, "),
         ("model: {dimm: 1}", "{path}: model: no head of MMoLRE's family has an option 'dimm'."),
-        ("model: {temperature: 1}", "{path}: model: no head of MMoLRE's family has an option 'temperature'. What is for "),
+        ("model: {temperature: 1}", "{path}: model: no head of MMoLRE's family has an option 'temperature'. Options of "),
         ("model: 5", "{path}: model is 5, expected names with values."),
         ("heads: [mmolre]", "{path}: heads is ['mmolre'], expected names with values."),
         ("heads: {mmolrf: {}}", "Unknown head in {path} 'mmolrf'. Did you mean 'mmolre'? Available: mmolre, "),
@@ -149,7 +149,7 @@ def test_changes_come_after_the_preset(preset):
         ("- lr", "{path}: expected a mapping of names to values, found list."),
         ("", "{path}: expected a mapping of names to values, found NoneType."),
         ("train: {lr: [", "{path}: cannot be read as YAML (while parsing a flow node "),
-        ("a: b: c", "{path}: cannot be read as YAML (mapping values are not allowed here "),
+        ("a: b: c", "{path}: cannot be read as YAML (mapping values are not allowed "),
     ],
 )
 def test_a_preset_with_a_mistake_is_refused(preset, text, message):

@@ -112,6 +112,27 @@ def test_data_is_usable_where_neither_media_libraries_nor_luigi_nor_torch_are_in
     assert (result.returncode, result.stdout) == (0, "usable\n"), result.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [(["--help"], "Train heads on cached features."), (["fit", "--cache", "c", "--corpus", "mosi", "--head", "mmorle"], "'mmolre'?")],
+    ids=["help", "a mistyped head"],
+)
+def test_heads_answers_without_torch(arguments, said):
+    code = (
+        "import atexit, sys; atexit.register(lambda: print('torch' in sys.modules));"
+        f" from heads.__main__ import main; sys.exit(main({arguments}))"
+    )
+    result = interpret(code)
+    assert said in result.stdout + result.stderr
+    assert result.stdout.endswith("False\n")
+
+
+@pytest.mark.parametrize("room", ["models", "evaluation", "runs", "commands"])
+def test_these_rooms_are_imported_without_torch(room):
+    result = interpret(f"import sys, heads.{room}; print(sorted({{'torch', 'luigi', 'transformers'}} & set(sys.modules)))")
+    assert (result.returncode, result.stdout) == (0, "[]\n"), result.stderr
+
+
 def test_planning_imports_no_torch_so_that_workers_may_be_forked():
     result = interpret("import sys, pipeline.tasks; print(*sorted({'luigi', 'torch', 'transformers', 'av'} & set(sys.modules)))")
     assert (result.returncode, result.stdout) == (0, "luigi\n"), result.stderr

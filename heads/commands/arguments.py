@@ -7,8 +7,8 @@ from typing import Any
 
 from data.schema import SPLITS
 from data.targets import EMOTION_SOURCES
-from heads.models.base import TASKS
 from heads.models.registry import HEADS
+from heads.models.tasks import TASKS
 from heads.runs.config import DEFAULT_PRESET, PRESETS
 
 _EXAMPLES = """examples:

@@ -13,9 +13,10 @@ from data.batching import dialogues, in_order
 from data.labels import EMOTIONS
 from data.tensors import CorpusTensors
 from heads.evaluation.metrics import emotion_metrics, sentiment_metrics
-from heads.models.base import TASKS, Head, HeadOutput
-from heads.models.losses import LossOptions, emotion_loss, sentiment_loss
+from heads.models.base import Head, HeadOutput
+from heads.models.losses import emotion_loss, sentiment_loss
 from heads.models.parts.layers import masked_mean
+from heads.models.tasks import TASKS, LossOptions
 
 
 class Predictions(NamedTuple):

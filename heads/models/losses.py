@@ -1,10 +1,10 @@
-"""What is minimised: a sentiment and an emotion loss over labelled utterances only, and their weighted sum.
+"""The losses that are minimised: sentiment and emotions over labelled utterances only, and their weighted sum.
 
-A head's own terms (load balancing, say) arrive in `HeadOutput.aux.losses`, already weighted.
+A head's own terms (load balancing, for example) are in `HeadOutput.aux.losses`, already weighted. The options are in
+`heads.models.tasks`.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,21 +12,7 @@ from torch.nn import functional
 
 from data.tensors import Batch
 from heads.models.base import HeadOutput
-
-
-@dataclass(frozen=True, kw_only=True)
-class LossOptions:
-    """What is minimised."""
-
-    sentiment: str = "l1"  # l1 (Eq. 5), mse
-    emotion: str = "bce"  # bce, literal (Eq. 6 of sigmoids), literal_softmax (Eq. 6 of a softmax)
-    emotion_reduction: str = "mean"  # over the six emotions: mean, or sum as Eq. 6 has it
-    sentiment_weight: float = 1.0
-    emotion_weight: float = 1.0
-
-    def weights(self) -> dict[str, float]:
-        """Task → weight."""
-        return {"msa": self.sentiment_weight, "mer": self.emotion_weight}
+from heads.models.tasks import LossOptions
 
 
 def _absolute(prediction: Tensor, truth: Tensor) -> Tensor:
@@ -42,12 +28,12 @@ def _binary(logits: Tensor, truth: Tensor) -> Tensor:
 
 
 def _literal(logits: Tensor, truth: Tensor) -> Tensor:
-    """Eq. 6 with ŷ a sigmoid: −y log ŷ. It is least where every emotion is predicted for every utterance."""
+    """Returns Eq. 6 with ŷ a sigmoid: −y log ŷ. Predicting every emotion for every utterance minimises it."""
     return -truth * functional.logsigmoid(logits)
 
 
 def _literal_softmax(logits: Tensor, truth: Tensor) -> Tensor:
-    """Eq. 6 with ŷ a softmax over the six emotions. A threshold of .5 then allows one emotion at most."""
+    """Returns Eq. 6 with ŷ a softmax over the six emotions. At a threshold of .5 it allows one emotion at most."""
     return -truth * functional.log_softmax(logits, -1)
 
 
@@ -58,20 +44,20 @@ REDUCTIONS: Mapping[str, Callable[[Tensor], Tensor]] = {"mean": lambda losses: l
 
 
 def labelled_mean(losses: Tensor, labelled: Tensor) -> Tensor:
-    """Mean of (B,) losses over the rows where `labelled` (B,) is True; 0 if there are none."""
+    """Averages (B,) losses over the rows where `labelled` (B,) is True; 0 if there are none."""
     return torch.where(labelled, losses, 0).sum() / labelled.sum().clamp(min=1)
 
 
 def sentiment_loss(prediction: Tensor, truth: Tensor, kind: str = "l1") -> Tensor:
-    """Scalar loss of (B,) sentiments; NaN in `truth` means unlabelled. Source: Eq. 5 for "l1"."""
+    """Computes the scalar loss of (B,) sentiments; NaN in `truth` means unlabelled. Source: Eq. 5 for "l1"."""
     labelled = ~truth.isnan()
     return labelled_mean(SENTIMENT_LOSSES[kind](prediction, torch.where(labelled, truth, 0)), labelled)
 
 
 def emotion_loss(logits: Tensor, truth: Tensor, kind: str = "bce", reduction: str = "mean") -> Tensor:
-    """Scalar loss of (B, 6) emotions, truth 0, 1 or NaN; an utterance with a NaN is unlabelled.
+    """Computes the scalar loss of (B, 6) emotions, truth 0, 1 or NaN; an utterance with a NaN is unlabelled.
 
-    Binary cross-entropy by default, because Eq. 6 as printed has no term for what is absent; `reduction` is over the six.
+    The default is binary cross-entropy, because Eq. 6 as printed has no term for absent emotions; `reduction` is over the six.
     """
     labelled = ~truth.isnan().any(-1)
     losses = EMOTION_LOSSES[kind](logits, torch.where(labelled[:, None], truth, 0))
@@ -79,7 +65,7 @@ def emotion_loss(logits: Tensor, truth: Tensor, kind: str = "bce", reduction: st
 
 
 def task_losses(output: HeadOutput, batch: Batch, kinds: LossOptions) -> dict[str, Tensor]:
-    """{"msa": …, "mer": …} for the tasks that the head learns, unweighted."""
+    """Computes {"msa": …, "mer": …} for the tasks that the head learns, unweighted."""
     losses = {}
     if output.sentiment is not None:
         losses["msa"] = sentiment_loss(output.sentiment, batch.sentiment, kinds.sentiment)
@@ -89,7 +75,7 @@ def task_losses(output: HeadOutput, batch: Batch, kinds: LossOptions) -> dict[st
 
 
 def total_loss(output: HeadOutput, batch: Batch, kinds: LossOptions, weights: Mapping[str, float | Tensor]) -> Tensor:
-    """The weighted sum over tasks, of the main predictions and of those from one modality alone, plus the head's own terms."""
+    """Sums the weighted losses of the main predictions and of those from one modality alone, and adds the head's own terms."""
     parts = [task_losses(one, batch, kinds) for one in (output, *output.aux.unimodal.values())]
     terms = [weights[task] * loss for part in parts for task, loss in part.items()]
     return torch.stack([*terms, *output.aux.losses.values()]).sum()

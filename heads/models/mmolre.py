@@ -16,12 +16,14 @@ from torch import Tensor, nn
 from data.errors import InputError
 from data.lookup import expect
 from data.tensors import Batch
-from heads.models.base import WIDTHS, Aux, Head, HeadOutput, predictions
+from heads.models.base import Aux, Head, HeadOutput, predictions
 from heads.models.mixtures.base import Mixture, NoMixture
 from heads.models.mixtures.unitse import UniTSE, UniTSEOptions
+from heads.models.options import dropout_rate
 from heads.models.parts.fusion import CrossModalFusion, FusionOptions
 from heads.models.parts.layers import OutputLayers, masked_mean, pool_steps, projection, zero_padding
 from heads.models.parts.randomness import Dropout
+from heads.models.tasks import WIDTHS
 
 ADAPTERS = ("none", "norm", "linear")
 
@@ -33,10 +35,10 @@ class FamilyOptions:
     dim: int | None = None  # width of the model; the widest modality's if None
     audio_pool: int = 1  # audio frames averaged into one
     adapter: str = "none"  # of the features: none, norm (LayerNorm), linear (Linear, LayerNorm; shared by the tasks)
-    input_dropout: float = 0.0  # of the adapted features
+    input_dropout: float = dropout_rate(0.0)  # of the adapted features
     share_modalities: bool = False  # one mixture for all modalities
     output: tuple[int, ...] = (768, 512)  # hidden widths of the output layers
-    output_dropout: float = 0.3
+    output_dropout: float = dropout_rate(0.3)
     unimodal_losses: bool = False  # MMML's: predictions from each modality alone, with the same loss
     fusion: FusionOptions = field(default_factory=FusionOptions)
 

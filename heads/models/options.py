@@ -1,6 +1,7 @@
-"""Options as frozen dataclasses: built from YAML mappings, changed by dotted names. Unknown names and values are refused.
+"""Options as frozen dataclasses: built from YAML mappings, changed by dotted names, checked against what each field declares.
 
-What options there are is in `heads.runs.config` and beside each head.
+Unknown names and values are refused. The options themselves are in `heads.runs.config`, `heads.models.tasks` and beside each head. This
+module imports no torch.
 """
 
 import dataclasses
@@ -8,14 +9,114 @@ import difflib
 import math
 import types
 import typing
-from collections.abc import Iterator, Mapping
-from typing import Any, TypeVar, Union
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, NamedTuple, TypeVar, Union
 
 import yaml
 
 from data.errors import InputError
+from data.lookup import expect
 
 T = TypeVar("T")
+
+YAML_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""The loader written in C where PyYAML has it: some ten times as fast."""
+
+SAME = "same"
+FREE = "free"
+ZERO_OR_NOT = "zero or not"
+"""How an option may differ between the runs of a pack, which are trained as one model: not at all, in any way, or as long as it is
+above 0 in all runs or in none. Free options change neither shapes nor operations; a dropout rate of 0 draws no random numbers, so
+that it cannot stand beside another rate."""
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What a field declares beside its type and default; see `option`."""
+
+    least: float | None = None
+    above: float | None = None
+    most: float | None = None
+    below: float | None = None
+    choices: tuple[str, ...] | None = None
+    kind: str | None = None
+    in_pack: str = SAME
+
+    @property
+    def range(self) -> str:
+        """The allowed range in words."""
+        low = f"more than {self.above:g}" if self.above is not None else f"{self.least:g}"
+        if self.below is not None:
+            return f"{low} to below {self.below:g}"
+        if self.most is not None:
+            return f"{low} to {self.most}"
+        return low if self.above is not None else f"{low} or more"
+
+    def allows(self, number: float) -> bool:
+        """Returns True if a number is in the range."""
+        return (
+            (self.least is None or number >= self.least)
+            and (self.above is None or number > self.above)
+            and (self.most is None or number <= self.most)
+            and (self.below is None or number < self.below)
+        )
+
+    @property
+    def is_ranged(self) -> bool:
+        """True if a range is declared."""
+        return any(limit is not None for limit in (self.least, self.above, self.most, self.below))
+
+
+_NOTHING = Declared()
+_COUNT = Declared(least=1)
+
+
+def option(
+    default: Any,
+    *,
+    least: float | None = None,
+    above: float | None = None,
+    most: float | None = None,
+    below: float | None = None,
+    choices: Iterable[str] | None = None,
+    kind: str | None = None,
+    in_pack: str = SAME,
+) -> Any:
+    """Makes a dataclass field that declares its range.
+
+    A whole number without a range is a size or a count and must be 1 or more; other values without a range may be anything of their
+    type. None, where the type allows it, is in every range; each number of a tuple must be in it.
+
+    Args:
+        default: The default value.
+        least: The smallest value.
+        above: The values are larger than this.
+        most: The largest value.
+        below: The values are smaller than this.
+        choices: The allowed texts.
+        kind: Names the choice in messages; the field's name if not given.
+        in_pack: `SAME`, `FREE` or `ZERO_OR_NOT`.
+    """
+    declared = Declared(least, above, most, below, None if choices is None else tuple(choices), kind, in_pack)
+    return dataclasses.field(default=default, metadata={"declared": declared})
+
+
+def dropout_rate(default: float) -> Any:
+    """Makes the field of a dropout rate. The rate is a buffer of the head, so that runs of a pack may differ in it.
+
+    Its range is checked by `heads.models.parts.randomness.Dropout`.
+    """
+    return option(default, in_pack=ZERO_OR_NOT)
+
+
+class Field(NamedTuple):
+    """One option with its value."""
+
+    name: str  # dotted
+    value: Any
+    declared: Declared
 
 
 def build(kind: type[T], values: Mapping[str, Any], where: str) -> T:
@@ -67,7 +168,7 @@ def parse_assignments(texts: list[str]) -> dict[str, Any]:
         if not equals or not name:
             raise InputError(f"--set {text!r}: expected NAME=VALUE, for example train.lr=1e-4.")
         try:
-            found[name] = yaml.safe_load(value)
+            found[name] = yaml.load(value, YAML_LOADER)
         except yaml.YAMLError as error:
             raise InputError(f"--set {text!r}: the value is no YAML ({str(error).splitlines()[0]}).") from error
     return found
@@ -82,40 +183,73 @@ def items(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield f"{prefix}{name}", value
 
 
-def flat(options: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted name, value) of every field, nested ones included."""
+def flat(options: Any) -> Iterator[tuple[str, Any]]:
+    """Yields (dotted name, value) of every field, nested ones included."""
+    yield from ((field.name, field.value) for field in walk(options))
+
+
+def walk(options: Any, prefix: str = "") -> Iterator[Field]:
+    """Yields every field with its value and what it declares, nested ones included, under dotted names."""
     for field in dataclasses.fields(options):
         value = getattr(options, field.name)
         if dataclasses.is_dataclass(value):
-            yield from flat(value, f"{prefix}{field.name}.")
+            yield from walk(value, f"{prefix}{field.name}.")
         else:
-            yield f"{prefix}{field.name}", value
+            yield Field(f"{prefix}{field.name}", value, field.metadata.get("declared", _NOTHING))
+
+
+def check(options: Any, where: str) -> None:
+    """Checks every option against the choices and the range that its field declares; see `option`.
+
+    Args:
+        options: A dataclass.
+        where: A file or flag, to name in a message.
+
+    Raises:
+        InputError: A value is none of the choices or out of its range.
+    """
+    for name, value, rules in walk(options):
+        if rules.choices is not None:
+            expect(rules.choices, value, rules.kind or name.rpartition(".")[2])
+        for number in value if isinstance(value, tuple) else (value,):
+            own = rules if rules.is_ranged else _COUNT if type(number) is int else _NOTHING
+            if isinstance(number, int | float) and not own.allows(number):
+                raise InputError(f"{where}: {name} is {value}, expected {own.range}.")
 
 
 def names(kind: type, prefix: str = "") -> list[str]:
     """Dotted names of all fields of a dataclass."""
-    hints = typing.get_type_hints(kind)
+    hints = _hints(kind)
     found = []
     for field in dataclasses.fields(kind):
         inner = hints[field.name]
-        found += names(inner, f"{prefix}{field.name}.") if dataclasses.is_dataclass(inner) else [f"{prefix}{field.name}"]
+        found += names(inner, f"{prefix}{field.name}.") if _is_options(inner) else [f"{prefix}{field.name}"]
     return found
 
 
-def _change(kind: type[T], options: T | None, values: Any, where: str, path: str) -> T:
+def _change(kind: Any, options: Any, values: Any, where: str, path: str) -> Any:
     if not isinstance(values, Mapping):
         raise InputError(f"{where}: {path.rstrip('.') or 'the whole'} is {values!r}, expected names with values: {_list(kind)}.")
-    hints = typing.get_type_hints(kind)
+    hints = _hints(kind)
     changed = {}
     for name, value in values.items():
         if name not in hints:
             raise InputError(_unknown(kind, f"{path}{name}", name, where))
         hint = hints[name]
-        if dataclasses.is_dataclass(hint):
+        if _is_options(hint):
             changed[name] = _change(hint, getattr(options, name, None), value, where, f"{path}{name}.")
         else:
             changed[name] = _typed(value, hint, f"{where}: {path}{name}")
     return dataclasses.replace(options, **changed) if options is not None else kind(**changed)
+
+
+def _is_options(kind: Any) -> bool:
+    return dataclasses.is_dataclass(kind)
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
 
 
 def _unknown(kind: type, dotted: str, name: str, where: str) -> str:

@@ -1,57 +1,54 @@
-"""The configuration of a run: what is trained on what, and how. Presets are YAML files in `heads/presets`.
+"""The configuration of a run: head, corpus, data, losses and training. Presets are YAML files in `heads/presets`.
 
-How options are built from text is in `heads.models.options`; what a head can be told is beside that head.
+Options are built from text and checked in `heads.models.options`; the options of a head are beside that head. This module imports
+torch only with a head.
 """
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
+from yaml.composer import ComposerError
 
 from data.errors import InputError
-from data.lookup import expect, lookup
+from data.lookup import lookup
 from data.targets import EMOTION_SOURCES
-from heads.evaluation.metrics import HIGHER_IS_BETTER, SENTIMENT_METRICS
+from heads.evaluation.metrics import HIGHER_IS_BETTER, METRICS
 from heads.models import options
-from heads.models.base import TASKS
-from heads.models.losses import EMOTION_LOSSES, REDUCTIONS, SENTIMENT_LOSSES, LossOptions
-from heads.models.mmolre import FamilyOptions
-from heads.models.registry import HEADS, MEDIAN
+from heads.models.options import FREE, option
+from heads.models.registry import HEADS, MEDIAN, Entry
+from heads.models.tasks import TASKS, LossOptions
 
 PRESETS = {path.stem: path for path in sorted((Path(__file__).parent.parent / "presets").glob("*.yaml"))}
 DEFAULT_PRESET = "light"
 
-PRECISIONS = ("float32", "tf32", "bfloat16")
-OPTIMIZERS = ("adamw", "adam")
-SCHEDULES = ("constant", "linear", "plateau")
 EMOTION_CHOICES = ("auto", *EMOTION_SOURCES)
 """auto: annotated where the corpus has them, else pseudo."""
 
 LARGEST_SEED = 2**32 - 1
-"""Of a run, as scikit-learn and NumPy's older generators have it; a table of trials has no room for more than 64 bits."""
-
-_TRAIN_POSITIVE = ("batch_size", "accumulate", "max_epochs", "patience", "lr", "plateau_factor", "clip_norm", "clip_value")
-_POSITIVE = {f"train.{name}" for name in _TRAIN_POSITIVE}
-_NOT_NEGATIVE = {"train.weight_decay", "train.plateau_patience", "loss.sentiment_weight", "loss.emotion_weight"}
-_SHARES = {"train.warmup", "train.average"}
-_MAY_BE_ZERO = {"past", "future", "memory"}
-"""Whole numbers of a model that are no sizes or counts of its parts; their heads say what they may be."""
+"""The largest seed of scikit-learn and of NumPy's older generators; a table of trials has no room for more than 64 bits."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataOptions:
-    """What is read from the cache."""
+    """What is read from the cache.
+
+    emotions: annotated; pseudo (from the table of pseudo-labels, the ledger); auto: annotated if the corpus has any, else pseudo.
+    minimum_similarity: Pseudo emotions below it count as unlabelled.
+    """
 
     modalities: tuple[str, ...] = ("text", "audio")
-    emotions: str = "auto"  # annotated, pseudo (from the ledger), auto: annotated if the corpus has any, else pseudo
-    minimum_similarity: float = 0.0  # pseudo emotions below it count as unlabelled
+    emotions: str = option("auto", choices=EMOTION_CHOICES, kind="source of emotions", in_pack=FREE)
+    minimum_similarity: float = option(0.0, in_pack=FREE)
     text_limit: int | None = 96  # tokens; MMML's
     audio_limit: int | None = 299  # frames: 6 s, MMML's
     like_lengths: bool = True  # batches of clips of like length: less padding, same clips in an epoch
@@ -59,37 +56,52 @@ class DataOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions:
-    """How it is optimised."""
+    """How the head is optimised.
 
-    batch_size: int = 32
-    accumulate: int = 1  # batches a step
-    max_epochs: int = 50
-    patience: int = 8  # epochs without a better validation value
-    select: str = "loss"  # the validation value that chooses the epoch: loss, mae, mean_wf1, or any metric
-    keep: tuple[str, ...] = ("mae", "mean_wf1")  # further validation values whose best epoch is kept beside it
-    optimizer: str = "adamw"  # adamw, adam (weight decay as an L2 penalty)
-    lr: float = 1e-4
-    weight_decay: float = 0.01
-    warmup: float = 0.05  # share of the steps of max_epochs in which the learning rate rises to `lr`
-    schedule: str = "constant"  # after that: constant, linear (to zero), plateau (lowered when the validation loss stays)
-    plateau_patience: int = 10  # epochs without a lower validation loss before it is lowered
-    plateau_factor: float = 0.1  # what it is multiplied with then
-    clip_norm: float | None = 1.0  # of the gradient of all parameters
-    clip_value: float | None = None  # of every number of the gradient
-    reset_optimizer: bool = False  # forgets the optimizer's moments at the end of every epoch, as MMML does
-    average: float = 0.0  # decay of a moving average of the parameters, which is then what is evaluated and kept; 0: none
-    precision: str = "float32"  # float32, tf32 (GPU), bfloat16 (autocast)
+    patience: Epochs without a better validation value before training stops.
+    select: The validation value that selects the epoch: loss, mae, mean_wf1, or any metric.
+    keep: Further validation values whose best epoch is kept beside it.
+    optimizer: adam has weight decay as an L2 penalty.
+    warmup: Share of the steps of max_epochs in which the learning rate rises to `lr`.
+    schedule: After the warmup: constant, linear (to zero), plateau (lowered when the validation loss does not fall).
+    plateau_patience: Epochs without a lower validation loss before the learning rate is lowered.
+    plateau_factor: The factor by which it is lowered.
+    clip_norm: Largest norm of the gradient of all parameters.
+    clip_value: Largest absolute value of each number of the gradient.
+    reset_optimizer: Forgets the optimizer's moments at the end of every epoch, as MMML does.
+    average: Decay of a moving average of the parameters, which is then evaluated and kept instead of them; 0: none.
+    precision: float32, tf32 (GPU), bfloat16 (autocast).
+    """
+
+    batch_size: int = option(32, above=0)
+    accumulate: int = option(1, above=0)  # batches a step
+    max_epochs: int = option(50, above=0, in_pack=FREE)
+    patience: int = option(8, above=0, in_pack=FREE)
+    select: str = option("loss", in_pack=FREE)
+    keep: tuple[str, ...] = option(("mae", "mean_wf1"), in_pack=FREE)
+    optimizer: str = option("adamw", choices=("adamw", "adam"))
+    lr: float = option(1e-4, above=0, in_pack=FREE)
+    weight_decay: float = option(0.01, least=0, in_pack=FREE)
+    warmup: float = option(0.05, least=0, below=1, in_pack=FREE)
+    schedule: str = option("constant", choices=("constant", "linear", "plateau"), in_pack=FREE)
+    plateau_patience: int = option(10, least=0, in_pack=FREE)
+    plateau_factor: float = option(0.1, above=0, in_pack=FREE)
+    clip_norm: float | None = option(1.0, above=0, in_pack=FREE)
+    clip_value: float | None = option(None, above=0, in_pack=FREE)
+    reset_optimizer: bool = option(False, in_pack=FREE)
+    average: float = option(0.0, least=0, below=1, in_pack=FREE)
+    precision: str = option("float32", choices=("float32", "tf32", "bfloat16"))
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """All that determines a run's result, besides the features themselves."""
+    """Everything that determines a run's result, besides the features themselves."""
 
     head: str
     corpus: str
-    preset: str = DEFAULT_PRESET
-    task: str = "both"
-    seed: int = 1
+    preset: str = option(DEFAULT_PRESET, in_pack=FREE)
+    task: str = option("both", choices=TASKS)
+    seed: int = option(1, least=0, most=LARGEST_SEED, in_pack=FREE)
     data: DataOptions = field(default_factory=DataOptions)
     loss: LossOptions = field(default_factory=LossOptions)
     train: TrainOptions = field(default_factory=TrainOptions)
@@ -97,15 +109,15 @@ class RunConfig:
 
     @property
     def reads_features(self) -> bool:
-        """Whether the head looks at features."""
+        """True if the head reads features."""
         return self.head != MEDIAN
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-able, nested."""
+        """Returns a nested mapping that JSON can hold."""
         return dataclasses.asdict(self)
 
     def key(self) -> str:
-        """A short hash of everything but the seed."""
+        """Returns a short hash of everything but the seed."""
         parts = self.as_dict() | {"seed": None}
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:8]
 
@@ -113,21 +125,22 @@ class RunConfig:
 def make_config(
     head: str, corpus: str, preset: str = DEFAULT_PRESET, changes: Mapping[str, Any] | None = None, where: str = "--set"
 ) -> RunConfig:
-    """A preset with changes.
+    """Makes a configuration from a preset and changes.
 
     Args:
         head: A key of `HEADS`.
         corpus: Name in the cache.
         preset: A key of `PRESETS`, or the path of a YAML file.
-        changes: Nested mapping of what differs from the preset.
-        where: Where the changes come from, for messages.
+        changes: Nested mapping of the options that differ from the preset.
+        where: The source of the changes, for messages.
 
     Raises:
         InputError: A name or value is unknown, or is one of the arguments above.
     """
     entry = lookup(HEADS, head, "head")
-    path = Path(preset) if preset.endswith((".yaml", ".yml")) else lookup(PRESETS, preset, "preset")
-    values = _for_head(read_yaml(path), head, entry.options, str(path))
+    is_file = preset.endswith((".yaml", ".yml"))
+    path = Path(preset) if is_file else lookup(PRESETS, preset, "preset")
+    values = _for_head(read_yaml(path) if is_file else _shipped(preset), head, entry, str(path))
     for name in ("head", "corpus", "preset"):
         if name in values or name in (changes or {}):
             raise InputError(f"{str(path) if name in values else where}: {name} cannot be set here. Give --{name}.")
@@ -139,7 +152,7 @@ def make_config(
 
 
 def from_mapping(values: Mapping[str, Any], where: str) -> RunConfig:
-    """A configuration from what `as_dict` gave, or a part of it.
+    """Makes a configuration from what `as_dict` returned, or a part of it.
 
     Raises:
         InputError: A name or value is unknown.
@@ -153,34 +166,25 @@ def from_mapping(values: Mapping[str, Any], where: str) -> RunConfig:
 
 
 def change(config: RunConfig, values: Mapping[str, Any], where: str) -> RunConfig:
-    """A copy with some options changed, as in `options.change`; the model's under "model"."""
+    """Returns a copy with some options changed, as in `options.change`; the model's under "model".
+
+    Raises:
+        InputError: A name or value is unknown.
+    """
     values = dict(values)
     model = options.change(config.model, values.pop("model", {}), f"{where}: model")
     bare = options.change(dataclasses.replace(config, model=None), values, where)
     return _checked(dataclasses.replace(bare, model=model), where)
 
 
-class _Loader(yaml.SafeLoader):
-    """Refuses a name that is given twice in a mapping, of which YAML takes the last."""
-
-    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
-        node = super().compose_mapping_node(anchor)
-        known = set()
-        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
-            if key.value in known:
-                raise yaml.composer.ComposerError(problem=f"{key.value} is given twice", problem_mark=key.start_mark)
-            known.add(key.value)
-        return node
-
-
 def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML mapping.
+    """Reads a YAML mapping.
 
     Raises:
         InputError: The file is missing or no YAML mapping, or a name is given twice.
     """
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        values = _loaded(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file.") from error
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
@@ -190,20 +194,72 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return values
 
 
-def _for_head(values: dict[str, Any], head: str, kind: type, where: str) -> dict[str, Any]:
-    """A preset serves several heads: what it says under "heads" is for one of them; its model section is for MMoLRE's family, and what
-    this head has no option for is left out, unless none of the family has it."""
+def _loaded(text: str) -> Any:
+    """Parses YAML; refuses a name that is given twice in a mapping, of which YAML takes the last."""
+    loader = options.YAML_LOADER(text)
+    try:
+        node = loader.get_single_node()
+        _refuse_repeated_names(node, set())
+        return None if node is None else loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def _refuse_repeated_names(node: yaml.Node | None, seen: set[int]) -> None:
+    if id(node) in seen or not isinstance(node, yaml.CollectionNode):
+        return  # an alias is the node of its anchor
+    seen.add(id(node))
+    known = set()
+    for part in node.value:
+        key, value = part if isinstance(node, yaml.MappingNode) else (None, part)
+        if isinstance(key, yaml.ScalarNode):
+            if key.value in known:
+                raise ComposerError(problem=f"{key.value} is given twice", problem_mark=key.start_mark)
+            known.add(key.value)
+        _refuse_repeated_names(key, seen)
+        _refuse_repeated_names(value, seen)
+
+
+@cache
+def _parsed(preset: str) -> dict[str, Any]:
+    return read_yaml(PRESETS[preset])
+
+
+def _shipped(preset: str) -> dict[str, Any]:
+    """Returns the content of a preset that comes with the program, parsed once in a process."""
+    return copy.deepcopy(_parsed(preset))
+
+
+@cache
+def _options_of_family() -> frozenset[str]:
+    """Lists the dotted names of all options of MMoLRE's family of heads."""
+    from heads.models.mmolre import FamilyOptions  # imports torch
+
+    kinds = {entry.options for entry in HEADS.values() if issubclass(entry.options, FamilyOptions)}
+    return frozenset(name for kind in kinds for name in options.names(kind))
+
+
+def _is_of_family(entry: Entry) -> bool:
+    from heads.models.mmolre import FamilyOptions  # imports torch
+
+    return issubclass(entry.options, FamilyOptions)
+
+
+def _for_head(values: dict[str, Any], head: str, entry: Entry, where: str) -> dict[str, Any]:
+    """Picks the values of a preset that concern one head.
+
+    The section "heads" holds values for single heads. The section "model" is for MMoLRE's family: options that this head does not have
+    are left out, unless no head of the family has them.
+    """
     own = _section(values.pop("heads", None), f"{where}: heads")
     for name in own:
         lookup(HEADS, str(name), f"head in {where}")
     given = dict(options.items(_section(values.pop("model", None), f"{where}: model")))
-    family = [entry.options for entry in HEADS.values() if issubclass(entry.options, FamilyOptions)]
-    known = {name for one in family for name in options.names(one)}
-    if unknown := [name for name in given if name not in known]:
+    if unknown := [name for name in given if name not in _options_of_family()]:
         raise InputError(
-            f"{where}: model: no head of MMoLRE's family has an option {unknown[0]!r}. What is for another head goes below heads."
+            f"{where}: model: no head of MMoLRE's family has an option {unknown[0]!r}. Options of another head go below heads."
         )
-    own_options = options.names(kind) if issubclass(kind, FamilyOptions) else []
+    own_options = options.names(entry.options) if _is_of_family(entry) else []
     kept = {name: value for name, value in given.items() if name in own_options}
     only = dict(options.items(_section(own.get(head), f"{where}: heads.{head}")))
     return options.nested(dict(options.items(values)) | {f"model.{name}": value for name, value in kept.items()} | only)
@@ -216,45 +272,15 @@ def _section(values: Any, where: str) -> Mapping[str, Any]:
 
 
 def _checked(config: RunConfig, where: str) -> RunConfig:
-    lookup(TASKS, config.task, "task")
-    expect(PRECISIONS, config.train.precision, "precision")
-    expect(OPTIMIZERS, config.train.optimizer, "optimizer")
-    expect(SCHEDULES, config.train.schedule, "schedule")
-    expect(EMOTION_CHOICES, config.data.emotions, "source of emotions")
-    lookup(SENTIMENT_LOSSES, config.loss.sentiment, "sentiment loss")
-    lookup(EMOTION_LOSSES, config.loss.emotion, "emotion loss")
-    lookup(REDUCTIONS, config.loss.emotion_reduction, "reduction")
-    for name, value in options.flat(dataclasses.replace(config, model=None)):
-        if name in _POSITIVE and value is not None and not value > 0:
-            raise InputError(f"{where}: {name} is {value}, expected more than 0.")
-        if name in _NOT_NEGATIVE and value < 0:
-            raise InputError(f"{where}: {name} is {value}, expected 0 or more.")
-        if name in _SHARES and not 0 <= value < 1:
-            raise InputError(f"{where}: {name} is {value}, expected 0 to below 1.")
-    if not 0 <= config.seed <= LARGEST_SEED:
-        raise InputError(f"{where}: seed is {config.seed}, expected 0 to {LARGEST_SEED}.")
-    _check_sizes(config.model, where)
+    """Returns the configuration, checked: each option by what its field declares, then those that depend on each other."""
+    options.check(config, where)
     if not config.data.modalities and config.reads_features:
         raise InputError(f"{where}: data.modalities is empty, expected text, audio or both.")
     if len(set(config.data.modalities)) < len(config.data.modalities):
         raise InputError(f"{where}: data.modalities names one twice: {', '.join(config.data.modalities)}.")
-    _check_selection(config, where)
-    return config
-
-
-def _check_sizes(model: Any, where: str) -> None:
-    for name, value in options.flat(model):
-        numbers = value if isinstance(value, tuple) else (value,)
-        if name.rpartition(".")[2] not in _MAY_BE_ZERO and any(type(number) is int and number < 1 for number in numbers):
-            raise InputError(f"{where}: model.{name} is {value}, expected 1 or more.")
-        if name.endswith("lr_factor") and not value > 0:
-            raise InputError(f"{where}: model.{name} is {value}, expected more than 0.")
-
-
-def _check_selection(config: RunConfig, where: str) -> None:
-    """The chosen epoch needs a value; one that is only kept beside it may be of a task that is not learned."""
     for name in (config.train.select, *config.train.keep):
         lookup(HIGHER_IS_BETTER, name, "metric")
-    task = "msa" if config.train.select in SENTIMENT_METRICS else "mer"
-    if config.train.select != "loss" and task not in TASKS[config.task]:
-        raise InputError(f"{where}: train.select is {config.train.select}, which task {config.task!r} does not have.")
+    # the selected epoch needs a value; a metric that is only kept may be of a task that is not learned
+    if (metric := METRICS.get(config.train.select)) and metric.task not in TASKS[config.task]:
+        raise InputError(f"{where}: train.select is {metric.name}, which task {config.task!r} does not have.")
+    return config

@@ -26,8 +26,8 @@ from data.labels import EMOTIONS
 from data.manifest import read_manifest
 from heads.evaluation import console
 from heads.evaluation.predictions import Predictions
-from heads.models.base import TASKS
 from heads.models.registry import MEDIAN
+from heads.models.tasks import TASKS
 from heads.runs.config import make_config
 from heads.runs.contents import without_nan
 from heads.runs.evaluate import assess

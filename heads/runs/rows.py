@@ -5,7 +5,7 @@ import numpy as np
 from data.errors import InputError
 from data.schema import SPLITS
 from data.tensors import CorpusTensors
-from heads.models.base import TASKS
+from heads.models.tasks import TASKS
 from heads.runs.config import RunConfig
 
 

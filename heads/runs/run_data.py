@@ -18,7 +18,7 @@ from data.feature_store import FeatureStore
 from data.lookup import lookup
 from data.targets import Targets, load_targets
 from data.tensors import CorpusTensors
-from heads.models.base import TASKS
+from heads.models.tasks import TASKS
 from heads.runs.config import RunConfig
 
 

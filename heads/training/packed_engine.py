@@ -1,9 +1,9 @@
 """The engine of several runs: one batched model whose parameters are stacked, so one step of all is one forward and backward pass.
 
 The runs' heads have the same shapes; seeds, learning rates, weight decay, dropout rates, loss weights, top-k, labels, patience and
-the other options in `FREE` may differ. Each run has its own initialisation, order of the data, dropout masks, clipping, optimizer
-state and end, and gives the result of `heads.training.single_engine`, to float tolerance. `signature` decides which runs can be
-trained together; `heads.sweeps.packing` decides how many.
+all other options whose fields declare it (`heads.models.options.option`) may differ. Each run has its own initialisation, order of the
+data, dropout masks, clipping, optimizer state and end, and gives the result of `heads.training.single_engine`, to float tolerance.
+`signature` decides which runs can be trained together; `heads.sweeps.packing` decides how many.
 """
 
 import copy
@@ -30,15 +30,6 @@ from heads.runs.rows import labelled_rows
 from heads.training.loop import Run, below
 from heads.training.single_engine import OPTIMIZERS
 
-_TRAIN = ("lr", "weight_decay", "warmup", "schedule", "plateau_patience", "plateau_factor", "clip_norm", "clip_value", "average")
-_UNTIL = ("max_epochs", "patience", "select", "keep", "reset_optimizer")
-FREE = {
-    *("preset", "seed", "data.emotions", "data.minimum_similarity", "loss.sentiment_weight", "loss.emotion_weight"),
-    *(f"train.{name}" for name in _TRAIN + _UNTIL),
-}
-"""Options that may differ in a pack. Some options of the head may differ too: `top_k` and the dropout rates, which are buffers of it,
-and `init_scale`, which sets its initial values."""
-
 
 def signature(config: RunConfig, tensors: CorpusTensors) -> tuple[Any, ...] | None:
     """Return the signature of a run: runs with equal signatures can be trained together.
@@ -59,8 +50,13 @@ def signature(config: RunConfig, tensors: CorpusTensors) -> tuple[Any, ...] | No
     shapes = _shapes(config.head, config.model, tuple(tensors.dims.items()), config.task)
     if not HEADS[config.head].packs:
         return None
-    kept = {name: value for name, value in options.flat(config) if name not in FREE}
-    return (*((name, _shape(name, value)) for name, value in kept.items()), shapes, len(rows), tuple(valid_rows.tolist()))
+    same = tuple((field.name, _kept(field)) for field in options.walk(config) if field.declared.in_pack != options.FREE)
+    return (*same, shapes, len(rows), tuple(valid_rows.tolist()))
+
+
+def _kept(field: options.Field) -> Any:
+    """Return the part of an option's value that is the same in all runs of a pack."""
+    return field.value > 0 if field.declared.in_pack == options.ZERO_OR_NOT else field.value
 
 
 @cache
@@ -69,14 +65,6 @@ def _shapes(head: str, model: Any, dims: tuple[tuple[str, int], ...], task: str)
     kind: Any = HEADS[head].head  # a subclass of Head, which takes its options too
     with torch.device("meta") as meta, watched(meta):  # refuses sizes that no number of bytes can be of
         return tuple(parameter.shape for parameter in kind(model, dict(dims), task).parameters())
-
-
-def _shape(name: str, value: Any) -> Any:
-    """Reduce an option to its effect on shapes: a dropout rate to True or False, `top_k` and `init_scale` to None."""
-    last = name.rpartition(".")[2]
-    if name.startswith("model.") and last.endswith("dropout"):
-        return value > 0
-    return None if name.startswith("model.") and last in ("top_k", "init_scale") else value
 
 
 class PackedEngine:

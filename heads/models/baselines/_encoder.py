@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from heads.models.base import WIDTHS
 from heads.models.parts.layers import Attention, PostNorm, masked_mean
 from heads.models.parts.randomness import Dropout
+from heads.models.tasks import WIDTHS
 
 TEXT_POOLS: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {"cls": lambda text, _: text[:, 0], "mean": masked_mean}
 """How (B, T, D) text and its mask become (B, D): the first token, or the mean."""

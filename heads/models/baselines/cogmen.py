@@ -22,6 +22,7 @@ from data.tensors import Batch
 from heads.models.base import Head, HeadOutput, predictions
 from heads.models.baselines._dialogue import GraphAttention, RelationalConvolution, UtteranceEncoder, by_utterance, real, utterances
 from heads.models.baselines._encoder import LinearOutputs
+from heads.models.options import dropout_rate, option
 from heads.models.parts.randomness import Dropout
 
 
@@ -33,11 +34,11 @@ class COGMENOptions:
     layers: int = 2  # of the encoder
     attention_heads: int | None = None  # of the encoder; if None the least of 7 to 14 that divides its width
     ffn: int = 2048  # inner width of the encoder's feed-forward networks
-    encoder_dropout: float = 0.5
-    past: int = 5  # utterances before it that an utterance is linked to
-    future: int = 5  # and after it
+    encoder_dropout: float = dropout_rate(0.5)
+    past: int = option(5, least=0)  # utterances before it that an utterance is linked to
+    future: int = option(5, least=0)  # and after it
     graph_heads: int = 1  # of the graph transformer
-    output_dropout: float = 0.5
+    output_dropout: float = dropout_rate(0.5)
 
 
 class COGMEN(Head):

@@ -22,7 +22,7 @@ from data.errors import InputError
 from data.labels import EMOTIONS
 from data.lookup import expect
 from data.tensors import Batch
-from heads.models.base import WIDTHS, Head, HeadOutput, predictions, require_modalities
+from heads.models.base import Head, HeadOutput, predictions, require_modalities
 from heads.models.baselines._crossmodal import PairwiseEncoder, StackOptions
 from heads.models.baselines._dialogue import (
     GraphAttention,
@@ -32,7 +32,9 @@ from heads.models.baselines._dialogue import (
     real,
     utterances,
 )
+from heads.models.options import dropout_rate, option
 from heads.models.parts.randomness import Dropout
+from heads.models.tasks import WIDTHS
 
 DIRECTIONS = ("code", "paper")
 
@@ -44,15 +46,15 @@ class CORECTOptions:
     width: int = 100  # of an utterance in each modality, and of the classifier
     text_layers: int = 2  # of the transformer over the utterances' texts
     text_ffn: int = 2048  # inner width of its feed-forward networks
-    text_dropout: float = 0.5
-    past: int = 11  # utterances of the window, wp
-    future: int = 5  # utterances of the window, wf
+    text_dropout: float = dropout_rate(0.5)
+    past: int = option(11, least=0)  # utterances of the window, wp
+    future: int = option(5, least=0)  # utterances of the window, wf
     direction: str = "code"  # paper: a node hears `past` before it and `future` after; code: `future` - 1 before and `past` after
     graph_heads: int = 7
     crossmodal_layers: int = 2
     memory_layers: int = 3  # of the self-attention after each crossmodal stack
     crossmodal_heads: int = 2  # of both
-    classifier_dropout: float = 0.5
+    classifier_dropout: float = dropout_rate(0.5)
     per_emotion: bool = False  # a network for each emotion, as the original was run; else one with six outputs
 
 

@@ -23,6 +23,7 @@ from data.tensors import Batch
 from heads.models.base import Aux, Head, HeadOutput, predictions, require_modalities
 from heads.models.baselines._encoder import EncoderLayer, LinearOutputs
 from heads.models.losses import labelled_mean
+from heads.models.options import dropout_rate
 from heads.models.parts.layers import last_step, stacked, zero_padding
 from heads.models.parts.randomness import Dropout
 
@@ -37,7 +38,7 @@ class HyConOptions:
     layers: int = 1  # of each modality's encoder
     heads: int = 4  # of its attention
     ffn: int = 512  # width inside its feed-forward layers
-    dropout: float = 0.1  # in the encoders and before the output
+    dropout: float = dropout_rate(0.1)  # in the encoders and before the output
     margin: float = 0.8  # the similarity that two modalities of a class are to have
     intra: float = 0.1  # weight of the term between utterances within a modality
     inter: float = 0.1  # weight of the term between utterances across modalities

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from data.tensors import Batch
 from heads.models.base import Head, HeadOutput, predictions, require_modalities
 from heads.models.baselines._encoder import EncoderLayer, LinearOutputs
+from heads.models.options import dropout_rate
 from heads.models.parts.layers import projection, stacked, zero_padding
 from heads.models.parts.randomness import Dropout
 
@@ -29,11 +30,11 @@ class MAGHeadOptions:
 
     dim: int | None = None  # width of the model; that of text if None
     beta: float = 1.0  # the most that audio may move a text step, as a part of the step's norm
-    gate_dropout: float = 0.5
+    gate_dropout: float = dropout_rate(0.5)
     layers: int = 2  # of the encoder; BERT's 12 are frozen before the gate
     heads: int = 12
     ffn: int = 3072
-    dropout: float = 0.1  # of the encoder, and before the output
+    dropout: float = dropout_rate(0.1)  # of the encoder, and before the output
     special_tokens: bool = True  # the first and the last text step are <s> and </s>, which get no audio
 
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from data.tensors import Batch
 from heads.models.base import Aux, Head, HeadOutput, predictions, require_modalities
 from heads.models.baselines._encoder import EncoderLayer, LinearOutputs, SequenceLSTM
+from heads.models.options import dropout_rate
 from heads.models.parts.layers import masked_mean, zero_padding
 from heads.models.parts.randomness import Dropout
 
@@ -31,8 +32,8 @@ class MISAOptions:
     audio_dim: int = 74  # width of audio in its LSTMs
     heads: int = 2  # of the fusion's attention
     ffn: int = 2048  # inner width of the fusion's feed-forward network
-    fusion_dropout: float = 0.1
-    output_dropout: float = 0.5
+    fusion_dropout: float = dropout_rate(0.1)
+    output_dropout: float = dropout_rate(0.5)
     difference: float = 0.3  # weight of the loss that keeps the subspaces apart
     similarity: float = 1.0  # weight of the loss that brings the modalities' shared codes together
     reconstruction: float = 1.0  # weight of the loss that makes the codes keep what was there

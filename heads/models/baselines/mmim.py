@@ -28,6 +28,7 @@ from data.tensors import Batch
 from heads.models.base import Aux, Head, HeadOutput, predictions, require_modalities
 from heads.models.baselines._encoder import TEXT_POOLS, LastState, LinearOutputs, signed_labels
 from heads.models.losses import labelled_mean
+from heads.models.options import dropout_rate, option
 from heads.models.parts.randomness import Dropout
 
 PROJECTED = 4
@@ -45,10 +46,10 @@ class MMIMOptions:
     wide: bool = False  # audio as 128 then 64 units, not 16 and 16, which were sized for 5 features a frame
     bidirectional: bool = False  # the LSTM reads both ways, as in MMSA's copy
     width: int = 128  # of the fused vector
-    dropout: float = 0.1  # of the fusion's input
+    dropout: float = dropout_rate(0.1)  # of the fusion's input
     cpc: float = 0.1  # weight of the contrastive predictive coding
     mutual_information: float = 0.1  # weight of the likelihood and of the entropy
-    memory: int = 1  # batches before this one that the entropy knows of
+    memory: int = option(1, least=0)  # batches before this one that the entropy knows of
 
 
 class MMIM(Head):

@@ -19,10 +19,12 @@ from torch import Tensor, nn
 from data.errors import InputError
 from data.lookup import expect
 from data.tensors import Batch
-from heads.models.base import WIDTHS, Aux, Head, HeadOutput, predictions, require_modalities
+from heads.models.base import Aux, Head, HeadOutput, predictions, require_modalities
 from heads.models.baselines._crossmodal import CrossModalStack, StackOptions, TemporalConvolution
+from heads.models.options import dropout_rate
 from heads.models.parts.layers import last_step
 from heads.models.parts.randomness import Dropout
+from heads.models.tasks import WIDTHS
 
 LEAST_UNIMODAL_LAYERS = 3
 """Of the stack of a modality alone, however few the crossmodal stacks have."""
@@ -45,7 +47,7 @@ class MROptions:
     bimodal: str = "text"  # the capsule of two modalities: text (text reads audio), both (and audio reads text, made one by a Linear)
     pose: int = 64  # width of a capsule
     iterations: int = 1  # of routing
-    routing_dropout: float = 0.5  # of the decision capsules
+    routing_dropout: float = dropout_rate(0.5)  # of the decision capsules
 
 
 class Routing(nn.Module):

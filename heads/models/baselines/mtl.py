@@ -21,10 +21,12 @@ from torch.nn import functional
 from data.labels import SENTIMENT_RANGE
 from data.lookup import lookup
 from data.tensors import Batch
-from heads.models.base import WIDTHS, Aux, Head, HeadOutput, predictions, require_modalities
+from heads.models.base import Aux, Head, HeadOutput, predictions, require_modalities
 from heads.models.baselines._dialogue import GRUCell, by_utterance, inter_modal_attention, real, reverse, utterances
 from heads.models.losses import labelled_mean
+from heads.models.options import dropout_rate
 from heads.models.parts.randomness import Dropout
+from heads.models.tasks import WIDTHS
 
 SENTIMENT_OUTPUTS = {"polarity": 2, "regression": 1}
 """What the sentiment output is → its width."""
@@ -36,9 +38,9 @@ class MTLOptions:
 
     gru: int = 200  # width of the GRU in each direction
     dim: int = 100  # width of an utterance behind it
-    input_dropout: float = 0.3  # of what a GRU reads, the same values at every step
-    recurrent_dropout: float = 0.3  # of what its gates see of its state, the same values at every step
-    hidden_dropout: float = 0.3  # behind the GRU and behind the layer after it
+    input_dropout: float = dropout_rate(0.3)  # of what a GRU reads, the same values at every step
+    recurrent_dropout: float = dropout_rate(0.3)  # of what its gates see of its state, the same values at every step
+    hidden_dropout: float = dropout_rate(0.3)  # behind the GRU and behind the layer after it
     sentiment: str = "polarity"  # two classes by cross-entropy, whatever the sentiment loss; regression: one number by that loss
     no_emotion: bool = True  # a seventh label, "none of the six", learned beside them
 

@@ -15,10 +15,12 @@ import torch
 from torch import nn
 
 from data.tensors import Batch
-from heads.models.base import WIDTHS, Head, HeadOutput, predictions, require_modalities
+from heads.models.base import Head, HeadOutput, predictions, require_modalities
 from heads.models.baselines._crossmodal import PairwiseEncoder, StackOptions, TemporalConvolution
+from heads.models.options import dropout_rate
 from heads.models.parts.layers import last_step
 from heads.models.parts.randomness import Dropout
+from heads.models.tasks import WIDTHS
 
 LEAST_MEMORY_LAYERS = 3
 """Of a memory stack, however few the crossmodal stacks have."""
@@ -35,13 +37,13 @@ class MulTOptions:
     audio_kernel: int = 1  # of that of every modality but text; MMSA: 5 (MOSI), 1 (MOSEI)
     causal: bool = True  # hides the future in every stack, crossmodal ones included
     positions: bool = True  # sinusoidal, in every stack; MMSA: false
-    attention_dropout: float = 0.1  # of stacks that read text, and of memory stacks
-    audio_attention_dropout: float = 0.0  # of stacks that read another modality than text: it goes by the source
-    relu_dropout: float = 0.1
-    residual_dropout: float = 0.1
-    embed_dropout: float = 0.25  # of what enters a stack
-    text_dropout: float = 0.25  # of the text features; no other modality has it
-    output_dropout: float = 0.0
+    attention_dropout: float = dropout_rate(0.1)  # of stacks that read text, and of memory stacks
+    audio_attention_dropout: float = dropout_rate(0.0)  # of stacks that read another modality than text: it goes by the source
+    relu_dropout: float = dropout_rate(0.1)
+    residual_dropout: float = dropout_rate(0.1)
+    embed_dropout: float = dropout_rate(0.25)  # of what enters a stack
+    text_dropout: float = dropout_rate(0.25)  # of the text features; no other modality has it
+    output_dropout: float = dropout_rate(0.0)
 
 
 class MulT(Head):

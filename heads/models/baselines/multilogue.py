@@ -20,9 +20,11 @@ from torch import Tensor, nn
 
 from data.labels import SENTIMENT_RANGE
 from data.tensors import Batch
-from heads.models.base import WIDTHS, Head, HeadOutput, predictions, require_modalities
+from heads.models.base import Head, HeadOutput, predictions, require_modalities
 from heads.models.baselines._dialogue import GRUCell, by_utterance, inter_modal_attention, real, reverse, utterances
+from heads.models.options import dropout_rate
 from heads.models.parts.randomness import Dropout
+from heads.models.tasks import WIDTHS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,9 +33,9 @@ class MultilogueOptions:
 
     state: int = 150  # width of the global and of the party state
     emotion_state: int = 100  # width of the emotion state, which is what a cell emits
-    state_dropout: float = 0.1  # of the three states, at every step
-    emitted_dropout: float = 0.65  # of the emitted sequences
-    hidden_dropout: float = 0.5  # behind the hidden layer
+    state_dropout: float = dropout_rate(0.1)  # of the three states, at every step
+    emitted_dropout: float = dropout_rate(0.65)  # of the emitted sequences
+    hidden_dropout: float = dropout_rate(0.5)  # behind the hidden layer
     per_emotion: bool = False  # a network of its own for each emotion, as published
 
 

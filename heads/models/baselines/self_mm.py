@@ -21,10 +21,12 @@ from torch.nn import functional
 
 from data.lookup import lookup
 from data.tensors import Batch
-from heads.models.base import WIDTHS, Aux, Head, HeadOutput, predictions, require_modalities
+from heads.models.base import Aux, Head, HeadOutput, predictions, require_modalities
 from heads.models.baselines._encoder import TEXT_POOLS, LastState, LinearOutputs, signed_labels
 from heads.models.losses import labelled_mean
+from heads.models.options import dropout_rate, option
 from heads.models.parts.randomness import Dropout
+from heads.models.tasks import WIDTHS
 
 LIMITS = {"msa": 3.0, "mer": 1.0}
 """Largest absolute value of a made label."""
@@ -40,9 +42,9 @@ class SelfMMOptions:
     wide: bool = False  # audio as 128 then 64 units, not 32 then 16, which were sized for 5 features a frame
     fusion_width: int = 128  # of the fused branch
     text_width: int = 64  # of the text branch; MOSEI: 32
-    dropout: float = 0.1  # of the input of the fused and of the audio branch; MOSEI: 0
-    text_dropout: float = 0.0  # of the input of the text branch; MOSEI: 0.1
-    audio_lr_factor: float = 1.0  # learning rate of the audio encoder over that of the rest; MOSEI: 5
+    dropout: float = dropout_rate(0.1)  # of the input of the fused and of the audio branch; MOSEI: 0
+    text_dropout: float = dropout_rate(0.0)  # of the input of the text branch; MOSEI: 0.1
+    audio_lr_factor: float = option(1.0, above=0)  # learning rate of the audio encoder over that of the rest; MOSEI: 5
 
 
 class SelfMM(Head):

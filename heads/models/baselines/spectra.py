@@ -19,6 +19,7 @@ from torch.nn import functional
 from data.tensors import Batch
 from heads.models.base import Head, HeadOutput, predictions, require_modalities
 from heads.models.baselines._encoder import EncoderLayer, LinearOutputs
+from heads.models.options import dropout_rate
 from heads.models.parts.layers import projection, stacked, zero_padding
 
 MODALITIES = ("text", "audio")
@@ -33,7 +34,7 @@ class SPECTRAOptions:
     layers: int = 1  # that attend over both modalities
     heads: int = 12
     ffn: int = 3072
-    dropout: float = 0.1
+    dropout: float = dropout_rate(0.1)
 
 
 class SPECTRA(Head):

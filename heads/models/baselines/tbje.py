@@ -21,6 +21,7 @@ from data.errors import InputError
 from data.tensors import Batch
 from heads.models.base import Head, HeadOutput, predictions, require_modalities
 from heads.models.baselines._encoder import LinearOutputs, SequenceLSTM
+from heads.models.options import dropout_rate
 from heads.models.parts.layers import Attention, pool_steps, stacked, zero_padding
 from heads.models.parts.randomness import Dropout
 
@@ -36,7 +37,7 @@ class TBJEOptions:
     steps: int = 60  # text tokens, and audio frames after averaging: sequences are padded or cut to it; also the number of glimpses
     audio_pool: int = 5  # audio frames averaged into one: 6 s, 299 frames, make 60
     output_dim: int = 1024  # of the vector that is read in the end
-    dropout: float = 0.1
+    dropout: float = dropout_rate(0.1)
 
 
 class TBJE(Head):

@@ -22,6 +22,7 @@ from data.errors import InputError
 from data.tensors import Batch
 from heads.models.base import Aux, Head, HeadOutput, predictions, require_modalities
 from heads.models.baselines._encoder import EncoderLayer, LinearOutputs, SequenceLSTM
+from heads.models.options import dropout_rate, option
 from heads.models.parts.layers import masked_mean, projection, stacked, zero_padding
 from heads.models.parts.randomness import Dropout
 
@@ -34,14 +35,15 @@ class UniMSEHeadOptions:
     layers: int = 3  # transformer layers, an adapter after each
     heads: int = 12
     ffn: int = 3072
-    dropout: float = 0.1  # of the transformer layers
+    dropout: float = dropout_rate(0.1)  # of the transformer layers
     audio_dim: int = 32  # of the audio LSTM, and of what adapters get from it
-    audio_dropout: float = 0.3
+    audio_dropout: float = dropout_rate(0.3)
     bottleneck: int = 64  # inner width of an adapter
     contrast: float = 0.5  # weight of the contrastive loss
     contrast_dim: int = 30  # width in which text and audio are compared
     temperature: float = 0.1  # of the contrast
-    encoder_lr_factor: float = 3.0  # learning rate of the transformer layers as a multiple; the original: 3e-4 against 1e-4
+    # learning rate of the transformer layers as a multiple; the original: 3e-4 against 1e-4
+    encoder_lr_factor: float = option(3.0, above=0)
 
 
 class UniMSEHead(Head):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from data.errors import InputError
 from heads.models.mixtures.base import Mixed, Mixture
+from heads.models.options import dropout_rate
 from heads.models.parts.experts import windows
 from heads.models.parts.layers import Attention, stacked, zero_padding
 
@@ -23,7 +24,7 @@ class DeMTOptions:
 
     width: int = 256  # inside a block
     heads: int = 4
-    dropout: float = 0.0  # of attention weights
+    dropout: float = dropout_rate(0.0)  # of attention weights
     blocks: int = 2  # the original has 1
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from heads.models.mixtures.base import Mixed, Mixture
 from heads.models.mixtures.unitse import block_post
+from heads.models.options import FREE, option
 from heads.models.parts.experts import LowRankExperts, Router, TopK, squared_variation, windows
 from heads.models.parts.layers import stacked, zero_padding
 from heads.models.parts.randomness import gaussian_like
@@ -28,7 +29,7 @@ class MLoREOptions:
 
     ranks: tuple[int, ...] = tuple(range(16, 129, 8))  # of the shared experts, one each
     task_rank: int = 64  # the original has 72, 64 or 16
-    top_k: int = 9
+    top_k: int = option(9, in_pack=FREE)
     blocks: int = 2
     noise: bool = True  # adds normal numbers to gate logits in training, with an sd that the router gives
     renormalise: bool = False  # makes the kept gates sum to 1; the original's `pre_softmax`

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from data.errors import InputError
 from heads.models.mixtures.base import Mixed, Mixture
+from heads.models.options import FREE, option
 from heads.models.parts.experts import TopK, ranking
 from heads.models.parts.layers import stacked, zero_padding
 
@@ -26,7 +27,7 @@ class ModSquadOptions:
     """What can be chosen; the defaults are made comparable to UniTSE. The original has 16 experts, of which it keeps 4."""
 
     experts: int = 15
-    top_k: int = 8
+    top_k: int = option(8, in_pack=FREE)
     hidden: int | None = None  # width inside an expert; 4·d / top_k if None, so that those kept are as wide as one transformer's
     blocks: int = 2
     mutual_information: float = 0.005  # weight of the loss

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from data.lookup import expect
 from heads.models.mixtures.base import Mixed, Mixture
+from heads.models.options import FREE, dropout_rate, option
 from heads.models.parts.experts import LowRankExperts, Router, TopK, squared_variation, windows
 from heads.models.parts.layers import stacked, zero_padding
 from heads.models.parts.randomness import Dropout
@@ -21,14 +22,15 @@ class BlockOptions:
     does not."""
 
     experts: int = 15
-    top_k: int = 11
+    top_k: int = option(11, in_pack=FREE)
     blocks: int = 2
     kernel2: int = 1  # of the experts' second convolution: 1 or 3
     activation: str = "none"  # between the two: none, relu, gelu
     block_post: str = "none"  # after a block: none, ln (LayerNorm), mlore (LayerNorm, GELU, linear)
     residual: bool = False  # adds a block's input to its output
-    dropout: float = 0.0  # of a block's output, before the residual
-    init_scale: float = 1.0  # of the experts' second convolution at the start; 0 with a residual: a block starts as the identity
+    dropout: float = dropout_rate(0.0)  # of a block's output, before the residual
+    # of the experts' second convolution at the start; 0 with a residual: a block starts as the identity
+    init_scale: float = option(1.0, in_pack=FREE)
     router: str = "B"  # see heads.models.parts.experts.Router
     renormalise: bool = False  # makes the kept gates sum to 1
     noise: float = 0.0  # sd of what is added to gate logits in training

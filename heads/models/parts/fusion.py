@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from heads.models.options import dropout_rate
 from heads.models.parts.layers import Attention, FeedForward, PostNorm, stacked
 
 
@@ -19,8 +20,8 @@ class FusionOptions:
     layers: int = 5
     heads: int = 12
     ffn: int = 3072
-    dropout: float = 0.3
-    attention_dropout: float = 0.3
+    dropout: float = dropout_rate(0.3)
+    attention_dropout: float = dropout_rate(0.3)
     share_directions: bool = False  # one W_q, W_k, W_v for text ← audio and audio ← text, as Eq. 2 and 3 read literally
 
 
