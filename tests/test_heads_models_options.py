@@ -7,7 +7,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data.errors import InputError
-from heads.models.options import build, change, flat, items, names, nested, parse_assignments
+from heads.models.options import (
+    FREE,
+    SAME,
+    ZERO_OR_NOT,
+    build,
+    change,
+    check,
+    dropout_rate,
+    flat,
+    items,
+    names,
+    nested,
+    option,
+    parse_assignments,
+    walk,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,3 +157,59 @@ def test_names_and_flat_agree():
     assert names(Outer) == [name for name, _ in flat(made)]
     assert dict(flat(made))["rank"] == (1, 2)
     assert dict(flat(made))["inner.sizes"] == (1, 2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranged:
+    rate: float | None = option(0.5, above=0, in_pack=FREE)
+    decay: float = option(0.0, least=0, below=1)
+    seed: int = option(1, least=0, most=99)
+    window: int = option(5, least=0)
+    layers: int = 2
+    sizes: tuple[int, ...] = (3, 4)
+    factor: float = 1.0
+    is_shared: bool = False
+    kind: str = option("plain", choices=("plain", "fancy"))
+    source: str = option("auto", choices=("auto", "pseudo"), kind="source of labels")
+    dropout: float = dropout_rate(0.3)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    part: Ranged = field(default_factory=Ranged)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"rate": 0.0}, "a.yaml: part.rate is 0.0, expected more than 0."),
+        ({"decay": -0.1}, "a.yaml: part.decay is -0.1, expected 0 to below 1."),
+        ({"decay": 1.0}, "a.yaml: part.decay is 1.0, expected 0 to below 1."),
+        ({"seed": 100}, "a.yaml: part.seed is 100, expected 0 to 99."),
+        ({"window": -1}, "a.yaml: part.window is -1, expected 0 or more."),
+        ({"layers": 0}, "a.yaml: part.layers is 0, expected 1 or more."),
+        ({"sizes": (3, 0)}, "a.yaml: part.sizes is (3, 0), expected 1 or more."),
+        ({"kind": "fanci"}, "Unknown kind 'fanci'. Did you mean 'fancy'? Available: plain, fancy."),
+        ({"source": "all"}, "Unknown source of labels 'all'. Available: auto, pseudo."),
+    ],
+)
+def test_a_value_that_its_field_does_not_allow_is_refused(values, message):
+    with pytest.raises(InputError) as refused:
+        check(Group(part=Ranged(**values)), "a.yaml")
+    assert str(refused.value) == message
+
+
+@pytest.mark.parametrize("values", [{"rate": None}, {"sizes": ()}, {"window": 0}, {"seed": 99}, {"factor": -2.0}, {"is_shared": True}])
+def test_a_value_that_its_field_allows_is_taken(values):
+    check(Group(part=Ranged(**values)), "a.yaml")
+
+
+def test_a_field_declares_how_it_may_differ_in_a_pack():
+    found = {name: declared.in_pack for name, _, declared in walk(Group())}
+    assert (found["part.rate"], found["part.dropout"], found["part.layers"]) == (FREE, ZERO_OR_NOT, SAME)
+    assert list(found) == names(Group)
+
+
+def test_a_declared_option_has_its_default_and_can_be_changed_like_any_other():
+    assert build(Ranged, {"seed": 7}, "a.yaml") == Ranged(seed=7)
+    assert change(Ranged(), {"rate": None}, "--set").rate is None
