@@ -8,8 +8,14 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from heads.evaluation.intervals import Interval, MeanSd, bootstrap, mean_sd, paired_difference
+from heads.evaluation.intervals import Interval, MeanSd, bootstrap, difference, mean_sd, resampled
 from heads.evaluation.metrics import emotion_metrics, sentiment_metrics
+
+
+def compared(metrics, prediction, other, truth, **options):
+    """Metric → by how much one prediction differs from another, both on the same drawn rows."""
+    first, second = (resampled(metrics, side, truth, **options) for side in (prediction, other))
+    return {name: difference(first[name], second[name]) for name in first}
 
 
 def labelled(count, noise=1.0, seed=5):
@@ -113,7 +119,7 @@ def test_a_difference_is_tested_on_the_same_rows():
     _, truth, _, _ = labelled(300)
     prediction = truth + 0.5 * np.random.default_rng(1).normal(size=300)
     worse = prediction + 0.02 * np.sign(prediction - truth)
-    result = paired_difference(sentiment_metrics, prediction, worse, truth)["mae"]
+    result = compared(sentiment_metrics, prediction, worse, truth)["mae"]
     assert result == pytest.approx((-0.02, -0.02, -0.02, 2 / 1001))
     alone = bootstrap(sentiment_metrics, prediction, truth)["mae"]
     assert alone.high - alone.low > 0.05  # unpaired, a difference of .02 would not show
@@ -122,8 +128,8 @@ def test_a_difference_is_tested_on_the_same_rows():
 def test_a_difference_and_its_reverse_mirror_each_other():
     prediction, truth, _, _ = labelled(100)
     other = truth + np.random.default_rng(2).normal(size=100)
-    there = paired_difference(sentiment_metrics, prediction, other, truth)["mae"]
-    back = paired_difference(sentiment_metrics, other, prediction, truth)["mae"]
+    there = compared(sentiment_metrics, prediction, other, truth)["mae"]
+    back = compared(sentiment_metrics, other, prediction, truth)["mae"]
     assert there.difference == sentiment_metrics(prediction, truth)["mae"] - sentiment_metrics(other, truth)["mae"]
     assert back == pytest.approx((-there.difference, -there.high, -there.low, there.p_value))
     assert 0.002 < there.p_value < 1
@@ -137,21 +143,21 @@ def test_the_p_value_of_a_mean_is_that_of_the_normal_test():
     truth = np.zeros(400)
     values = generator.normal(size=400)
     values += 2 / 20 - values.mean()  # two standard errors
-    result = paired_difference(difference_of_means, values, np.zeros(400), truth, resamples=20000)["mean"]
+    result = compared(difference_of_means, values, np.zeros(400), truth, resamples=20000)["mean"]
     expected = 2 * norm.sf(2 / values.std())
     assert result.p_value == pytest.approx(expected, abs=0.01)
 
 
 def test_equal_predictions_do_not_differ():
     prediction, truth, probability, emotions = labelled(50)
-    results = paired_difference(sentiment_metrics, prediction, prediction, truth, resamples=50)
-    results |= paired_difference(emotion_metrics, probability, probability, emotions, resamples=50)
+    results = compared(sentiment_metrics, prediction, prediction, truth, resamples=50)
+    results |= compared(emotion_metrics, probability, probability, emotions, resamples=50)
     assert set(results.values()) == {(0.0, 0.0, 0.0, 1.0)}
 
 
 def test_a_difference_that_is_nowhere_defined_has_no_p_value():
     truth = np.linspace(-3, 3, 20)
-    result = paired_difference(sentiment_metrics, truth, np.zeros(20), truth, resamples=20)["corr"]
+    result = compared(sentiment_metrics, truth, np.zeros(20), truth, resamples=20)["corr"]
     assert all(math.isnan(value) for value in result)
 
 

@@ -7,7 +7,7 @@ import pytest
 from data.errors import InputError
 from data.labels import EMOTIONS
 from heads.evaluation.metrics import emotion_metrics, sentiment_metrics
-from heads.models.simple import SIMPLE_BASELINES, fit_simple, pool
+from heads.models.simple import SIMPLE_BASELINES, fit_simple
 
 COUNT, WIDTH = 240, 6
 SPLITS = np.repeat(["train", "valid", "test"], [120, 60, 60])
@@ -151,20 +151,7 @@ def test_logistic_sentiment_is_the_expected_class():
     assert result.sentiment[valid] == pytest.approx([-1.5, 1.0], abs=0.03)
 
 
-def test_pooling_is_the_mean_over_the_rows_of_each_utterance():
-    values = np.random.default_rng(0).normal(size=(9, 4)).astype(np.float16)
-    pooled = pool(values, np.array([0, 1, 4, 9]))
-    expected = [values[0], values[1:4].astype(float).mean(0), values[4:].astype(float).mean(0)]
-    assert pooled.dtype == np.float64
-    assert np.allclose(pooled, expected, rtol=1e-15)
-
-
-def test_pooling_adds_up_in_double_precision():
-    values = np.full((100_000, 1), 1.0009765625, np.float16)  # a float16 sum would stop at 2,048, a sum of these overflows it
-    assert pool(values, np.array([0, 100_000]))[0, 0] == 1.0009765625
-
-
-def test_an_unknown_floor_is_named_with_its_neighbour(clips):
+def test_an_unknown_simple_baseline_is_named_with_its_neighbour(clips):
     with pytest.raises(
         InputError, match=r"Unknown simple baseline 'rigde'\. Did you mean 'ridge'\? Available: median, ridge, svr, logistic\."
     ):

@@ -10,7 +10,7 @@ from heads.models.tasks import TASKS, WIDTHS, LossOptions
 
 def test_every_task_that_can_be_asked_for_is_made_of_those_with_a_width():
     assert TASKS == {"msa": ("msa",), "mer": ("mer",), "both": ("msa", "mer")}
-    assert WIDTHS == {"msa": 1, "mer": len(EMOTIONS)}
+    assert {"msa": 1, "mer": len(EMOTIONS)} == WIDTHS
 
 
 def test_the_choices_of_losses_are_the_losses_that_there_are():

@@ -8,9 +8,15 @@ from small_sweeps import folders, key_of, make_sweep
 
 from data.errors import InputError
 from data.labels import EMOTIONS
-from heads.evaluation.intervals import paired_difference
+from heads.evaluation.intervals import difference, resampled
 from heads.evaluation.metrics import emotion_metrics, sentiment_metrics
 from heads.sweeps.results.trials import collect, paired, pairs
+
+
+def compared(metrics, prediction, other, truth, **options):
+    """Metric → by how much one prediction differs from another, both on the same drawn rows."""
+    first, second = (resampled(metrics, side, truth, **options) for side in (prediction, other))
+    return {name: difference(first[name], second[name]) for name in first}
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +38,7 @@ def predictions(sweep, key, seed):
 def test_a_paired_test_of_one_seed_is_that_of_its_predictions(sweep):
     a, b = key_of(sweep, head="ridge"), key_of(sweep, task="msa")
     first, second = predictions(sweep, a, 1), predictions(sweep, b, 1)
-    expected = paired_difference(
+    expected = compared(
         sentiment_metrics, *(one["sentiment"].to_numpy(float) for one in (first, second)), first["sentiment_true"].to_numpy(float)
     )["mae"]
     assert paired(sweep, a, b, "mae") == (*expected, (1,), len(first))
@@ -61,7 +67,7 @@ def test_resamples_are_drawn_for_all_seeds_together(sweep):
         return {"mean_acc": (found[0] + found[1]) / 2}
 
     stacked = [np.stack([one[list(EMOTIONS)].to_numpy(float) for one in side], 1) for side in tables]
-    assert paired(sweep, a, b, "mean_acc")[:4] == pytest.approx(tuple(paired_difference(mean, *stacked, truth)["mean_acc"]))
+    assert paired(sweep, a, b, "mean_acc")[:4] == pytest.approx(tuple(compared(mean, *stacked, truth)["mean_acc"]))
 
 
 def test_a_configuration_does_not_differ_from_itself(sweep):

@@ -1,7 +1,7 @@
-"""How far to trust a figure: bootstrap intervals over utterances, paired comparisons, mean and spread over seeds.
+"""Uncertainty of metrics: bootstrap intervals over utterances, paired comparisons, mean and standard deviation over seeds.
 
-Utterances are drawn as if independent; those of one video are not quite, so that intervals are rather too narrow than too wide.
-The metrics are in `heads.evaluation.metrics`; a metric function here is any `fn(*arrays, weights=(R, N)) -> {name: (R,)}`.
+Utterances are drawn as if independent. Utterances of one video are not quite independent, so intervals are too narrow rather than too
+wide. The metrics are in `heads.evaluation.metrics`; a metric function here is any `fn(*arrays, weights=(R, N)) -> {name: (R,)}`.
 
 Source: B. Efron, R. Tibshirani, An Introduction to the Bootstrap, 1993, chapters 13 (percentile intervals) and 16 (tests).
 """
@@ -17,14 +17,14 @@ _BLOCK = 100  # resamples at a time, which bounds memory
 
 
 class Interval(NamedTuple):
-    """Where a share `level` of the resamples lies."""
+    """The range that holds a share `level` of the resamples."""
 
     low: float
     high: float
 
 
 class MeanSd(NamedTuple):
-    """Over seeds; `sd` is that of a sample (n - 1), NaN for one seed."""
+    """Mean and standard deviation over seeds; `sd` is that of a sample (n - 1), NaN for one seed."""
 
     mean: float
     sd: float
@@ -49,7 +49,7 @@ class Difference(NamedTuple):
 def bootstrap(
     metrics: MetricFunction, *arrays: np.ndarray, resamples: int = 1000, level: float = 0.95, seed: int = 0
 ) -> dict[str, Interval]:
-    """Percentile intervals of every metric, rows drawn with replacement.
+    """Computes percentile intervals of every metric, rows drawn with replacement.
 
     Resamples in which a metric is not defined (no row of a rare emotion was drawn) do not count for it; NaN if it is defined in none.
 
@@ -64,7 +64,7 @@ def bootstrap(
 
 
 def resampled(metrics: MetricFunction, *arrays: np.ndarray, resamples: int = 1000, seed: int = 0) -> dict[str, Resampled]:
-    """Every metric on the rows as they are and in each resample of them; arguments as for `bootstrap`."""
+    """Computes every metric on the rows as they are and in each resample of them; arguments as for `bootstrap`."""
     count = len(arrays[0])
     generator = np.random.default_rng(seed)
     sizes = [min(_BLOCK, resamples - start) for start in range(0, resamples, _BLOCK)]
@@ -73,32 +73,8 @@ def resampled(metrics: MetricFunction, *arrays: np.ndarray, resamples: int = 100
     return {name: Resampled(float(observed[name][0]), np.concatenate([block[name] for block in blocks])) for name in observed}
 
 
-def paired_difference(
-    metrics: MetricFunction,
-    prediction: np.ndarray,
-    other: np.ndarray,
-    truth: np.ndarray,
-    resamples: int = 1000,
-    level: float = 0.95,
-    seed: int = 0,
-) -> dict[str, Difference]:
-    """By how much `prediction` differs from `other` in every metric, both on the same drawn rows; see `difference`.
-
-    Args:
-        metrics: As for `bootstrap`.
-        prediction: (N, …).
-        other: (N, …), of the same utterances.
-        truth: (N, …).
-        resamples: R.
-        level: Of the interval, between 0 and 1.
-        seed: The same seed draws the same rows.
-    """
-    first, second = (resampled(metrics, side, truth, resamples=resamples, seed=seed) for side in (prediction, other))
-    return {name: difference(first[name], second[name], level) for name in first}
-
-
 def difference(first: Resampled, second: Resampled, level: float = 0.95) -> Difference:
-    """One minus the other, both of the same drawn rows.
+    """Subtracts the second from the first, both of the same drawn rows.
 
     The p value is twice the share of resamples on the rarer side of 0, the data themselves counted as one (so never below
     2 / (R + 1)), and at most 1; NaN where no resample is defined.
@@ -108,7 +84,7 @@ def difference(first: Resampled, second: Resampled, level: float = 0.95) -> Diff
 
 
 def mean_sd(runs: Sequence[Mapping[str, float]]) -> dict[str, MeanSd]:
-    """Mean and sample standard deviation of every metric over runs that differ in their seed; NaN if NaN in one of them.
+    """Computes mean and sample standard deviation of every metric over runs that differ in their seed; NaN if NaN in one of them.
 
     Raises:
         ValueError: No run, or runs with different metrics.
@@ -123,7 +99,7 @@ def _mean_sd(values: np.ndarray) -> MeanSd:
 
 
 def _draw(count: int, resamples: int, generator: np.random.Generator) -> np.ndarray:
-    """(R, N) float64, how often each of N rows was drawn; N draws in all."""
+    """Draws N of N rows R times; returns (R, N) float64, the number of times that each row was drawn."""
     if not count:
         return np.zeros((resamples, 0))
     rows = generator.integers(count, size=(resamples, count)) + count * np.arange(resamples)[:, None]

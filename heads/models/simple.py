@@ -1,10 +1,10 @@
-"""The simple baselines under every head: scikit-learn models on mean-pooled features, and the predictors that look at no feature.
+"""The simple baselines: scikit-learn models on mean-pooled features, and predictors that read no feature.
 
-What a head has to beat to be worth its training. Their figures are computed by `heads.evaluation.metrics` as everybody's.
+A head must beat them to be worth its training. Features are pooled in `heads.evaluation.predictions`; the metrics, those of all
+heads, are in `heads.evaluation.metrics`.
 """
 
 from collections.abc import Callable, Mapping
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -20,23 +20,23 @@ Predict = Callable[[np.ndarray], np.ndarray]
 """Features (M, D) → predictions (M,)."""
 
 Fit = Callable[..., Predict]
-"""Features (N, D), targets (N,) and one setting of the grid → what predicts."""
+"""Features (N, D), targets (N,) and one setting of the grid → the fitted `Predict`."""
 
 
 class SimpleBaseline(NamedTuple):
-    """A family of models; which member is used is chosen on the validation rows."""
+    """A family of models; the setting is chosen on the validation rows."""
 
-    sentiment: Fit  # of numbers in [-3, 3]
-    emotion: Fit  # of 0 and 1
+    sentiment: Fit  # for numbers in [-3, 3]
+    emotion: Fit  # for 0 and 1
     grid: tuple[Mapping[str, float], ...]  # from strong to weak regularisation; the first of equally good ones is used
 
 
-class FloorPredictions(NamedTuple):
-    """Predictions for all rows, and what was chosen."""
+class SimplePredictions(NamedTuple):
+    """Predictions for all rows, and the chosen settings."""
 
     sentiment: np.ndarray  # (N,) float64; NaN if no row of train has a sentiment
     emotion_probability: np.ndarray  # (N, 6) float64; NaN for an emotion of which no row of train has a label
-    chosen: dict[str, dict[str, float]]  # "sentiment", "happiness", … → the setting; empty if nothing was to be chosen
+    chosen: dict[str, dict[str, float]]  # "sentiment", "happiness", … → the setting; empty if there was no choice
 
 
 def _median(features: np.ndarray, targets: np.ndarray) -> Predict:
@@ -75,27 +75,16 @@ SIMPLE_BASELINES: Mapping[str, SimpleBaseline] = {
     "svr": SimpleBaseline(_svr, _svr, _grid("C", 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)),
     "logistic": SimpleBaseline(_logistic, _logistic, _grid("C", 1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0)),
 }
-"""Name → simple baseline. `median` looks at no feature: the median sentiment and the base rate of each emotion, of the train
+"""Name → simple baseline. `median` reads no feature: it predicts the median sentiment and the base rate of each emotion, of the train
 rows. `ridge` and `svr` (RBF kernel) regress sentiment, and the emotions as 0 and 1, clipped to [0, 1]. `logistic` is a logistic
 regression for each emotion, and for sentiment the expected value of a multinomial one of the seven rounded classes. All but
-`svr` take seconds; its time grows with the square of the train rows: on one core some ten seconds for CMU-MOSI, most of an hour
-for CMU-MOSEI."""
-
-
-def pool(values: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """(N, D) float64, the mean over the rows of each utterance.
-
-    Args:
-        values: (ΣT, D) packed features, any float.
-        offsets: (N + 1,) int64; utterance i is `values[offsets[i]:offsets[i + 1]]`, at least one row.
-    """
-    # One call of np.add.reduceat takes 8 times as long: along the first axis it adds row by row.
-    return np.stack([values[first:stop].mean(axis=0, dtype=np.float64) for first, stop in pairwise(offsets)])
+`svr` take seconds; the time of `svr` grows with the square of the train rows: on one core some ten seconds for CMU-MOSI, most of an
+hour for CMU-MOSEI."""
 
 
 def fit_simple(
     name: str, features: np.ndarray, sentiment: np.ndarray, emotions: np.ndarray, train: np.ndarray, valid: np.ndarray
-) -> FloorPredictions:
+) -> SimplePredictions:
     """Fits a simple baseline on the train rows and predicts all rows, with features standardised by mean and deviation of the
     train rows.
 
@@ -117,20 +106,20 @@ def fit_simple(
     simple = lookup(SIMPLE_BASELINES, name, "simple baseline")
     if not train.any():
         raise InputError(f"simple baseline {name!r}: no row is in split train, expected at least one.")
-    features = StandardScaler().fit(features[train]).transform(features)
+    features = np.asarray(StandardScaler().fit(features[train]).transform(features))
     present = np.where(np.isnan(emotions), np.nan, emotions > 0)
     targets = {"sentiment": sentiment, **dict(zip(EMOTIONS, present.T, strict=True))}
     predictions, chosen = {}, {}
     for target, labels in targets.items():
         predictions[target], chosen[target] = _fit_target(simple, target, features, labels, train, valid)
     probability = np.stack([predictions[emotion] for emotion in EMOTIONS], axis=1)
-    return FloorPredictions(predictions["sentiment"], np.clip(probability, 0, 1), chosen)
+    return SimplePredictions(predictions["sentiment"], np.clip(probability, 0, 1), chosen)
 
 
 def _fit_target(
     simple: SimpleBaseline, target: str, features: np.ndarray, labels: np.ndarray, train: np.ndarray, valid: np.ndarray
 ) -> tuple[np.ndarray, dict[str, float]]:
-    """Predictions (N,) of one target and the setting chosen for it."""
+    """Predicts (N,) values of one target and returns them with the setting chosen for it."""
     train, valid = train & ~np.isnan(labels), valid & ~np.isnan(labels)
     values = np.unique(labels[train])
     if len(values) < 2:
