@@ -68,6 +68,7 @@ def _fit(args: argparse.Namespace) -> None:
 
     from heads.evaluation.console import results
     from heads.runs import run_data
+    from heads.runs.folder import run_folder
     from heads.training import fit
 
     device = run_data.choose_device(args.device)
@@ -75,7 +76,7 @@ def _fit(args: argparse.Namespace) -> None:
     found = {}
     for seed in dict.fromkeys(args.seed or [config.seed]):
         one = fit.with_seed(run_data, seed)
-        folder = fit.run_folder(one.config, args.out)
+        folder = run_folder(one.config, args.out)
         found[folder.path.name] = _fit_one(one, folder)
     print(results(found, "valid"))
 

@@ -10,9 +10,9 @@ from heads.models.mmolre import FamilyOptions
 from heads.models.options import nested
 from heads.models.registry import HEADS
 from heads.runs.config import RunConfig, make_config
-from heads.runs.folder import RunFolder
+from heads.runs.folder import RunFolder, run_folder
 from heads.runs.run_data import RunData, open_run_data
-from heads.training.fit import fit, run_folder
+from heads.training.fit import fit
 
 SMALL = {
     "model.dim": 8,

@@ -8,9 +8,9 @@ import numpy as np
 import small_runs
 from caches import make_cache
 
-from heads.runs.folder import RunFolder
+from heads.runs.folder import RunFolder, run_folder
 from heads.sweeps.results.trials import collect
-from heads.training.fit import describe, run_folder
+from heads.training.fit import describe
 
 RATES = (0.001, 0.03)
 SEEDS = (1, 2)

@@ -8,14 +8,14 @@ import small_runs
 import torch
 import yaml
 
-from heads.runs.folder import RunFolder
+from heads.runs.folder import RunFolder, run_folder
 from heads.runs.run_data import LoadedCache
 from heads.sweeps.executors import Execute, in_process
 from heads.sweeps.grid import Grid, read_grid
 from heads.sweeps.session import train_remaining
 from heads.sweeps.sweep import Sweep, opened, resolved
 from heads.sweeps.workers import Watcher
-from heads.training.fit import fit, run_folder
+from heads.training.fit import fit
 
 SHORT = small_runs.SMALL | {"train.max_epochs": 2, "train.keep": []}
 """Of all trials of a grid, unless it says otherwise."""

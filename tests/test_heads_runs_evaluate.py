@@ -14,8 +14,8 @@ from data.manifest import read_manifest
 from data.targets import load_targets
 from heads.evaluation.metrics import emotion_metrics, sentiment_metrics
 from heads.runs.evaluate import evaluate, predict, reopen
-from heads.runs.folder import RunFolder
-from heads.training.fit import fit, run_folder
+from heads.runs.folder import RunFolder, run_folder
+from heads.training.fit import fit
 
 CPU = torch.device("cpu")
 

@@ -20,12 +20,12 @@ from ray.cluster_utils import Cluster as RayCluster
 from sweeps import Seen, a_grid, folders, history, swept, times, write_grid
 
 from data.errors import InputError
+from heads.runs.folder import run_folder
 from heads.sweeps import cluster
 from heads.sweeps.cluster import SentPack, Worker, locked, on_ray
 from heads.sweeps.session import train_remaining
 from heads.sweeps.sweep import Sweep, opened, resolved
 from heads.sweeps.workers import TrialPack
-from heads.training.fit import run_folder
 
 CHECKOUT = Path(__file__).parents[1]
 VARIED = {"list": [{"train.max_epochs": 3}, {"train.max_epochs": 36}], "seeds": [1, 2]}

@@ -11,6 +11,7 @@ from caches import make_cache
 from sweeps import a_grid, assert_equal_to_fit, folders, swept, times
 
 from data.errors import InputError
+from heads.runs.folder import run_folder
 from heads.sweeps.executors import in_process
 from heads.sweeps.grid import read_grid
 from heads.sweeps.results.trials import collect
@@ -18,7 +19,7 @@ from heads.sweeps.search import Search
 from heads.sweeps.session import pack_trials
 from heads.sweeps.sweep import Sweep, loaded_cache, open_trials, remaining
 from heads.sweeps.workers import end
-from heads.training.fit import describe, run_folder
+from heads.training.fit import describe
 from heads.training.loop import Run
 from heads.training.packed_engine import PackedEngine
 from heads.training.single_engine import SingleEngine

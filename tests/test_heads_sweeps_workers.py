@@ -10,13 +10,13 @@ from sweeps import SHORT, Seen, a_grid, folders, history, times
 
 from heads.models import options
 from heads.runs.config import RunConfig, make_config
-from heads.runs.folder import RunFolder
+from heads.runs.folder import RunFolder, run_folder
 from heads.runs.run_data import LoadedCache
 from heads.sweeps.grid import read_grid
 from heads.sweeps.sweep import Sweep
 from heads.sweeps.workers import TrialPack, train_pack, train_pack_alone
 from heads.training import loop
-from heads.training.fit import describe, fit, run_folder
+from heads.training.fit import describe, fit
 from heads.training.loop import Run
 from heads.training.packed_engine import PackedEngine
 from heads.training.single_engine import SingleEngine

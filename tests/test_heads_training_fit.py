@@ -16,8 +16,9 @@ from data.labels import EMOTIONS
 from data.manifest import read_manifest, write_manifest
 from data.targets import load_targets
 from heads.evaluation.metrics import emotion_metrics
+from heads.runs.folder import run_folder
 from heads.runs.run_data import choose_device
-from heads.training.fit import facts, fit, run_folder, steps, with_seed
+from heads.training.fit import facts, fit, steps, with_seed
 
 CPU = torch.device("cpu")
 

@@ -24,10 +24,10 @@ from data.labels import EMOTIONS
 from data.manifest import read_manifest, write_manifest
 from heads.evaluation.predictions import predict, scores
 from heads.runs.build import build_head
-from heads.runs.folder import RunFolder
+from heads.runs.folder import RunFolder, run_folder
 from heads.runs.run_data import RunData
 from heads.training import loop
-from heads.training.fit import fit, run_folder
+from heads.training.fit import fit
 from heads.training.loop import Run
 from heads.training.single_engine import SingleEngine
 from pipeline.settings import CHECKOUT

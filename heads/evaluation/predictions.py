@@ -1,8 +1,11 @@
-"""Predictions of a trained head, or of a simple baseline, for rows of a corpus, as numpy arrays, and what they are worth."""
+"""Predictions of a trained head, or of a simple baseline, for rows of a corpus, as NumPy arrays, and their metrics.
+
+Metrics are defined in `heads.evaluation.metrics`; finished runs are opened in `heads.runs.evaluate`.
+"""
 
 import contextlib
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,22 +23,22 @@ from heads.models.tasks import TASKS, LossOptions
 
 
 class Predictions(NamedTuple):
-    """For n rows; None for a task that the head does not learn."""
+    """Predictions for n rows; None for a task that the head does not learn."""
 
     rows: np.ndarray  # (n,) int64, ascending: rows of the corpus
     sentiment: np.ndarray | None  # (n,) float32
     emotion_logits: np.ndarray | None  # (n, 6) float32
     routing: dict[str, np.ndarray]  # "text/block1/msa" → (n, N) gates, time steps averaged
 
-    def only(self, rows: np.ndarray) -> Self:
-        """The predictions for these of its rows."""
+    def only(self, rows: np.ndarray) -> "Predictions":
+        """Returns the predictions for some of its rows."""
         kept = np.isin(self.rows, rows)
         sentiment, logits = (None if values is None else values[kept] for values in (self.sentiment, self.emotion_logits))
         return Predictions(self.rows[kept], sentiment, logits, {name: gates[kept] for name, gates in self.routing.items()})
 
     @property
     def emotion_probability(self) -> np.ndarray | None:
-        """(n, 6) float64, the sigmoid of the logits."""
+        """(n, 6) float64, the sigmoid of the logits; None without them."""
         if self.emotion_logits is None:
             return None
         return expit(self.emotion_logits.astype(np.float64))  # not torch's, which gives equal logits unlike values by their places
@@ -44,7 +47,7 @@ class Predictions(NamedTuple):
 def predict(head: Head, tensors: CorpusTensors, rows: np.ndarray, batch_size: int, precision: str = "float32") -> Predictions:
     """Runs a head over rows of a corpus, without gradients and in evaluation mode.
 
-    A head with context reads all utterances of their videos, whether they are asked for or not.
+    A head with context reads all utterances of the rows' videos; only those of `rows` are returned.
 
     Args:
         head: On the device of `tensors`.
@@ -63,7 +66,7 @@ def predict(head: Head, tensors: CorpusTensors, rows: np.ndarray, batch_size: in
 
 
 def gathered(outputs: Iterable[tuple[Tensor, HeadOutput]]) -> Predictions:
-    """The outputs of batches, in the order of their rows (B,), on the host."""
+    """Joins the outputs of batches, each with its rows (B,); the result is on the host and in the order of rows."""
     parts: dict[str, list[Tensor]] = {}
     for index, output in outputs:
         found = {"rows": index, "sentiment": output.sentiment, "emotion_logits": output.emotion_logits}
@@ -80,7 +83,11 @@ def gathered(outputs: Iterable[tuple[Tensor, HeadOutput]]) -> Predictions:
 
 
 def pooled(tensors: CorpusTensors, rows: np.ndarray) -> np.ndarray:
-    """(n, ΣD) float32 means over the time steps of each modality, one modality after the other; without any, (n, 1) zeros."""
+    """Averages features over time steps.
+
+    Returns:
+        (n, ΣD) float32, one modality after the other; (n, 1) zeros without any modality.
+    """
     if not tensors.dims:
         return np.zeros((len(rows), 1), np.float32)
     plan = in_order(rows, total_lengths(tensors), 256)
@@ -95,17 +102,17 @@ def pooled(tensors: CorpusTensors, rows: np.ndarray) -> np.ndarray:
 def predict_simple(
     name: str, task: str, known: CorpusTensors, rows: np.ndarray, tensors: CorpusTensors
 ) -> tuple[Predictions, dict[str, dict[str, float]]]:
-    """Fits a simple baseline (it takes seconds, so nothing is kept of it) and predicts rows of the same corpus or of another.
+    """Fits a simple baseline and predicts rows of the same corpus or of another. It is fitted again each time, which takes seconds.
 
     Args:
         name: A key of `heads.models.simple.SIMPLE_BASELINES`.
         task: A key of `TASKS`.
-        known: What it is fitted on, and its settings are chosen on: splits train and valid.
+        known: The corpus on which it is fitted (split train) and its settings are chosen (split valid).
         rows: (n,) int64, ascending: rows of `tensors`.
-        tensors: What is predicted.
+        tensors: The corpus that is predicted.
 
     Returns:
-        Predictions, and the settings that were chosen.
+        Predictions, and the chosen settings.
     """
     from heads.models.simple import fit_simple
 
@@ -122,20 +129,20 @@ def predict_simple(
 
 
 def evaluation_plan(head: Head, tensors: CorpusTensors, rows: np.ndarray, batch_size: int) -> list:
-    """Batches of all rows, the longest first; whole videos for heads with context."""
+    """Plans batches of all rows, the longest first; whole videos for heads with context."""
     if head.context:
         return dialogues(tensors.targets.dialogue, tensors.targets.position, rows, batch_size)
     return in_order(rows, total_lengths(tensors), batch_size)
 
 
 def total_lengths(tensors: CorpusTensors) -> np.ndarray:
-    """(N,) time steps of an utterance, all modalities together."""
+    """Counts (N,) time steps of each utterance, all modalities together."""
     return np.sum(list(tensors.lengths.values()), axis=0)
 
 
 @contextlib.contextmanager
 def autocast(device: torch.device, precision: str) -> Iterator[None]:
-    """What a precision means for products: float32, tf32 (on a GPU; no difference elsewhere), or bfloat16 with float32 parameters."""
+    """Sets the precision of products: float32, tf32 (on a GPU; no difference elsewhere), or bfloat16 with float32 parameters."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     try:
@@ -146,7 +153,13 @@ def autocast(device: torch.device, precision: str) -> Iterator[None]:
 
 
 def scores(predictions: Predictions, tensors: CorpusTensors, loss: LossOptions | None = None) -> dict[str, float]:
-    """Every metric of the rows that have labels, and, if asked, the weighted "loss" of the tasks over all of them."""
+    """Computes every metric over the rows that have labels.
+
+    Args:
+        predictions: Of rows of `tensors`.
+        tensors: The corpus, with its labels.
+        loss: If given, the weighted sum of the tasks' losses over all rows is added, under "loss".
+    """
     values: dict[str, float] = {}
     terms = []
     targets, weights = tensors.targets, (loss or LossOptions()).weights()
@@ -156,9 +169,10 @@ def scores(predictions: Predictions, tensors: CorpusTensors, loss: LossOptions |
         if loss:
             value = sentiment_loss(torch.from_numpy(predictions.sentiment), torch.from_numpy(truth), loss.sentiment)
             terms.append(weights["msa"] * float(value))
-    if predictions.emotion_logits is not None:
+    probability = predictions.emotion_probability
+    if predictions.emotion_logits is not None and probability is not None:
         truth = present(targets.emotions[predictions.rows])
-        values |= emotion_metrics(predictions.emotion_probability, truth)
+        values |= emotion_metrics(probability, truth)
         if loss:
             logits = torch.from_numpy(predictions.emotion_logits)
             value = emotion_loss(logits, torch.from_numpy(truth).float(), loss.emotion, loss.emotion_reduction)
@@ -167,5 +181,5 @@ def scores(predictions: Predictions, tensors: CorpusTensors, loss: LossOptions |
 
 
 def present(intensities: np.ndarray) -> np.ndarray:
-    """(n, 6) intensities → 1 where above 0, 0 where not, NaN where unlabelled; float64."""
+    """Turns (n, 6) intensities into 1 where above 0, 0 where not, NaN where unlabelled; float64."""
     return np.where(np.isnan(intensities), np.nan, intensities > 0)

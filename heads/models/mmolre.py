@@ -1,7 +1,8 @@
 """MMoLRE and the family around it: adapters, a mixture design per modality, cross-modal fusion and output layers per task.
 
 Paper: Multimodal Mixture of Low-Rank Experts for Sentiment Analysis and Emotion Recognition, arXiv 2505.14143. Its ablations leave
-parts out (pre-fusion, post-fusion, the single-task baselines); other mixture designs take UniTSE's place (`heads.models.mixtures`).
+parts out (pre-fusion, post-fusion, the single-task baselines). Heads with another mixture in UniTSE's place are in
+`heads.models.mmolre_variants`, the mixtures in `heads.models.mixtures`.
 
 The paper fine-tunes its encoders, which all its variants share. Here the features are frozen: pre-fusion then shares no trainable
 parameter between the tasks and equals two single-task baselines trained side by side, unless `adapter = linear` gives all variants
@@ -10,6 +11,7 @@ a trainable layer before the split.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -30,7 +32,7 @@ ADAPTERS = ("none", "norm", "linear")
 
 @dataclass(frozen=True, kw_only=True)
 class FamilyOptions:
-    """What can be chosen for every head of the family."""
+    """Options of every head of the family."""
 
     dim: int | None = None  # width of the model; the widest modality's if None
     audio_pool: int = 1  # audio frames averaged into one
@@ -51,7 +53,7 @@ class MMoLREOptions(FamilyOptions):
 
 
 class FusionHead(Head):
-    """The family. A subclass says which mixture it has and whether the tasks share the fusion."""
+    """The family. A subclass sets its mixture and whether the tasks share the fusion."""
 
     Options: type = FamilyOptions
     mixture: type[Mixture] = NoMixture
@@ -99,14 +101,16 @@ class FusionHead(Head):
         return predictions(values, aux)
 
     def _fuse(self, streams: Mapping[str, Mapping[str, Tensor]], masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """{task: {modality: (B, T, d)}} → {task: (B, M·d)}"""
+        """Fuses {task: {modality: (B, T, d)}} into {task: (B, M·d)}."""
         if self.shares_fusion:
-            return dict.fromkeys(self.tasks, self.fusions["shared"](streams[self.tasks[0]], masks))
+            shared: Tensor = self.fusions["shared"](streams[self.tasks[0]], masks)
+            return dict.fromkeys(self.tasks, shared)
         return {task: self.fusions[task](streams[task], masks) for task in self.tasks}
 
     def _alone(self, modality: str, adapted: Tensor, mask: Tensor) -> HeadOutput:
+        outputs: Any = self.unimodal[modality]  # an nn.ModuleDict
         pooled = masked_mean(adapted, mask)
-        return predictions({task: layers(pooled) for task, layers in self.unimodal[modality].items()})
+        return predictions({task: layers(pooled) for task, layers in outputs.items()})
 
 
 class MMoLRE(FusionHead):
@@ -127,12 +131,12 @@ class PostFusion(FusionHead):
 
 
 def _per_utterance(gates: Tensor, mask: Tensor) -> Tensor:
-    """(B, N) gates; of token-level ones, (B, T, N), the mean over real steps."""
+    """Returns (B, N) gates; averages token-level gates (B, T, N) over real steps."""
     return gates if gates.dim() == 2 else masked_mean(gates.float(), mask)
 
 
 def adapter(kind: str, width: int, dim: int) -> nn.Module:
-    """What brings features (B, T, width) to the model's width; with kind "none" nothing, unless the widths differ.
+    """Makes the layers that project features (B, T, width) to the model's width; kind "none" projects only if the widths differ.
 
     Raises:
         InputError: The kind is not one of `ADAPTERS`.

@@ -1,4 +1,4 @@
-"""What the JSON files of a run hold: their shape, what is wrong with one that was read, in what two differ. Files:
+"""The content of a run's JSON files: its shape, faults of a file that was read, differences between two. Files are read and written in
 `heads.runs.folder`."""
 
 from collections.abc import Mapping
@@ -18,12 +18,12 @@ _WORDS = {int: "a whole number", str: "text", list: "a list", dict: "a mapping"}
 
 
 def fault_of(content: Any, shape: Mapping[str, Any], prefix: str = "") -> str | None:
-    """What is not as it should be in a mapping that was read from JSON; None if all is.
+    """Describes the first fault of a mapping that was read from JSON; None if there is none.
 
     Args:
-        content: What was read.
+        content: The mapping.
         shape: Name → type, or the shape of a mapping within.
-        prefix: Of the names, to say where they are.
+        prefix: Stands before the names in the description.
     """
     if not isinstance(content, dict):
         return f"{prefix.rstrip('.') or 'the whole'} is not {_WORDS[dict]}"
@@ -39,7 +39,8 @@ def fault_of(content: Any, shape: Mapping[str, Any], prefix: str = "") -> str | 
 
 
 def no_metric(content: Mapping[str, Any]) -> str | None:
-    """Which value of the validation split is neither a number nor null, or whose interval is not two of them; None if all are."""
+    """Describes the first value of the validation split that is neither a number nor null, or whose interval is not two of these; None
+    if there is none."""
     for name, value in content["valid"].items():
         if not _is_number(value):
             return f"valid.{name} is not a number"
@@ -54,23 +55,24 @@ def _is_number(value: Any) -> bool:
 
 
 def identity_of(encoder: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Of what config.json has of the encoder of a modality, what tells it from others.
+    """Picks the fields of an encoder entry of config.json that identify the encoder.
 
-    Of imported features that is their origin, unless the user named the encoders: they are called after a file, which can be renamed.
+    Imported features are identified by their origin, unless the user named the encoders: their names come from a file, which can be
+    renamed.
     """
     is_imported = isinstance(encoder["identity"], dict) and "origin" in encoder["identity"]
     return {**encoder, "encoder": None} if is_imported else encoder
 
 
 def differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    """The first three values, of nested mappings by dotted names, that are not as wanted, in words."""
+    """Describes the first three values that are not as wanted, by dotted names."""
     have, want = dict(items(found)), dict(items(wanted))
     changed = [name for name in have | want if have.get(name) != want.get(name)]
     return "; ".join(f"{name} is {have.get(name)!r}, not {want.get(name)!r}" for name in changed[:3])
 
 
 def without_nan(value: Any) -> Any:
-    """What is to be JSON, with null for NaN."""
+    """Replaces NaN by None, so that the value can be written as JSON."""
     if isinstance(value, Mapping):
         return {key: without_nan(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):

@@ -1,4 +1,7 @@
-"""Memory that runs out: PyTorch's and NumPy's exceptions as an error of its own, which a command can print and a sweep can act on."""
+"""Out-of-memory errors: PyTorch's and NumPy's exceptions become one error, which a command can print and a sweep can act on.
+
+Devices are chosen in `heads.runs.run_data`.
+"""
 
 import contextlib
 from collections.abc import Iterator
@@ -8,16 +11,16 @@ import torch
 from data.errors import InputError
 
 _ON_CPU = ("can't allocate memory", "Storage size calculation overflowed")
-"""What PyTorch says of memory on a CPU, where its exception is a bare RuntimeError."""
+"""Messages of PyTorch for memory on a CPU, where its exception is a bare RuntimeError."""
 
 
 class OutOfMemory(InputError):
-    """A device has not the memory that was asked for."""
+    """A device has less memory than was asked for."""
 
 
 @contextlib.contextmanager
 def watched(device: torch.device) -> Iterator[None]:
-    """Raises OutOfMemory where memory runs out inside."""
+    """Raises OutOfMemory if memory runs out inside."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is a RuntimeError

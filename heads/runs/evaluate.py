@@ -1,7 +1,6 @@
-"""From the folder of a finished run to results: metrics of a split, predictions for a corpus.
+"""Finished runs opened again: metrics of a split, predictions for a corpus.
 
-How a run gets into its folder is in `heads.training.fit`, the numbers themselves in `heads.evaluation.predictions` and
-`heads.evaluation.metrics`.
+Runs are trained in `heads.training.fit`; predictions and metrics are computed in `heads.evaluation`.
 """
 
 from __future__ import annotations
@@ -15,14 +14,11 @@ import pandas as pd
 import torch
 
 from data.errors import InputError
-from data.targets import Targets
 from data.tensors import CorpusTensors
 from heads.evaluation import predictions
 from heads.evaluation.intervals import bootstrap
 from heads.evaluation.metrics import emotion_metrics, sentiment_metrics
 from heads.evaluation.predictions import Predictions, present, scores
-from heads.evaluation.routing import xray
-from heads.evaluation.routing_chart import draw
 from heads.models.registry import HEADS
 from heads.runs import config as configs
 from heads.runs.build import build_head
@@ -34,10 +30,10 @@ from heads.runs.run_data import RunData, encoders, open_run_data
 
 
 def reopen(folder: RunFolder, cache: Path | None, device: torch.device, corpus: str | None = None) -> RunData:
-    """What a run read, or the same of another corpus or cache, made by the same encoders.
+    """Loads the data that a run read, or the same of another corpus or cache, made by the same encoders.
 
     Raises:
-        InputError: There is no such run; its features are not there, or come from other encoders.
+        InputError: There is no such run; its features are missing, or come from other encoders.
     """
     content = folder.config()
     config = configs.from_mapping(content["config"], str(folder.path / "config.json"))
@@ -56,10 +52,10 @@ def reopen(folder: RunFolder, cache: Path | None, device: torch.device, corpus: 
 
 
 def evaluate(run_data: RunData, folder: RunFolder, split: str, checkpoint: str = "checkpoint") -> dict[str, Any]:
-    """Predicts a split with a finished run, writes predictions and metrics, and writes down that the split was opened.
+    """Predicts a split with a finished run, writes predictions and metrics, and records in opened.csv that the split was opened.
 
     Returns:
-        What is in metrics.json now.
+        The new content of metrics.json.
     """
     content = folder.metrics()
     found = predict_rows(run_data, folder, labelled_rows(run_data.config, run_data.tensors, split), checkpoint)
@@ -67,8 +63,8 @@ def evaluate(run_data: RunData, folder: RunFolder, split: str, checkpoint: str =
     name = split if checkpoint == "checkpoint" else f"{split}-{checkpoint}"
     folder.record_opening(split, checkpoint)
     folder.write_predictions(f"predictions-{name}.parquet", predictions_table(found, run_data.tensors.targets), {"split": split})
-    write_routing(folder, found, run_data.tensors.targets, f"xray-{name}")
-    draw_routing(folder, f"xray-{name}")
+    folder.write_routing(f"xray-{name}", found, run_data.tensors.targets)
+    folder.draw_routing(f"xray-{name}")
     content |= {name: values, f"{name}_interval": intervals}
     folder.write_metrics(content)
     return folder.metrics()
@@ -79,16 +75,16 @@ def predict(folder: RunFolder, cache: Path | None, corpus: str | None, device: t
 
     Args:
         folder: The run's.
-        cache: Where the corpus is; where the run found its own if None.
+        cache: The cache with the corpus; the run's own if None.
         corpus: Name in the cache; the run's own if None.
-        device: Where it is computed.
+        device: Computes the predictions.
 
     Returns:
-        One row for each utterance that can be used: predictions, beside labels if there are any. Those of the test split are left
-        out: `evaluate` opens it, and writes down that it did.
+        One row for each utterance that is not excluded: predictions, beside labels if there are any. Labels of the test split are left
+        out: only `evaluate` opens it, and records that.
 
     Raises:
-        InputError: As `reopen`; the run is not complete.
+        InputError: As `reopen`; the run is not finished.
     """
     folder.metrics()
     run_data = reopen(folder, cache, device, corpus)
@@ -102,7 +98,7 @@ def predict(folder: RunFolder, cache: Path | None, corpus: str | None, device: t
 
 
 def _learned(folder: RunFolder, cache: Path | None, device: torch.device) -> CorpusTensors:
-    """What a simple baseline was fitted on, where the run found it or, if it is no longer there, in the cache that is given."""
+    """Loads the data that a simple baseline was fitted on, from its own cache or, if that is gone, from the cache that is given."""
     reasons = []
     for place in dict.fromkeys((None, cache)):
         try:
@@ -119,7 +115,7 @@ def _learned(folder: RunFolder, cache: Path | None, device: torch.device) -> Cor
 
 
 def predict_rows(run_data: RunData, folder: RunFolder, rows: np.ndarray, checkpoint: str = "checkpoint") -> Predictions:
-    """Predictions of a finished run for rows of a corpus, labelled or not.
+    """Predicts rows of a corpus, labelled or not, with a finished run.
 
     Raises:
         InputError: The checkpoint is missing or does not fit, or memory runs out.
@@ -139,23 +135,11 @@ def predict_rows(run_data: RunData, folder: RunFolder, rows: np.ndarray, checkpo
 
 
 def assess(found: Predictions, tensors: CorpusTensors) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
-    """Metrics, and 95 % bootstrap intervals of each."""
+    """Computes metrics, and a 95 % bootstrap interval of each."""
     intervals: dict[str, tuple[float, float]] = {}
     targets = tensors.targets
     if found.sentiment is not None:
         intervals |= bootstrap(sentiment_metrics, found.sentiment.astype(float), targets.sentiment[found.rows].astype(float))
-    if found.emotion_logits is not None:
-        intervals |= bootstrap(emotion_metrics, found.emotion_probability, present(targets.emotions[found.rows]))
+    if (probability := found.emotion_probability) is not None:
+        intervals |= bootstrap(emotion_metrics, probability, present(targets.emotions[found.rows]))
     return scores(found, tensors), intervals
-
-
-def write_routing(folder: RunFolder, found: Predictions, targets: Targets, name: str) -> None:
-    """Writes the routing report, for heads that route."""
-    if found.routing:
-        folder.write_json(f"{name}.json", xray(found.routing, targets.emotions[found.rows]))
-
-
-def draw_routing(folder: RunFolder, name: str) -> None:
-    """Draws a routing report, if there is one. It takes seconds, which the trials of a sweep are spared."""
-    if (report := folder.routing(name)) is not None:
-        draw(report, folder.path / f"{name}.svg")

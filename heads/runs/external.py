@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -37,26 +38,26 @@ from heads.runs.run_data import LoadedCache, RunData
 
 @dataclass(frozen=True, eq=False)
 class PredictionFile:
-    """A file as it was read; no value is looked at before it is asked for."""
+    """A file of predictions as text; values are checked when they are used."""
 
     path: Path
-    task: str  # a key of `TASKS`: what it has predictions of
+    task: str  # a key of `TASKS`: the tasks that it has predictions for
     table: pd.DataFrame  # text, by line
 
     def stranger(self, corpus: CachedCorpus) -> str | None:
-        """Which line is of no utterance of a corpus, in words; None if all are of one."""
+        """Describes the first line that names no utterance of a corpus; None if all lines name one."""
         found = self._utterances(corpus)
         if found.notna().all():
             return None
-        line = found.isna().idxmax()
+        line: Any = found.isna().idxmax()
         more = f" ({int(found.isna().sum()) - 1:,} more rows like it)" if found.isna().sum() > 1 else ""
         return f"{self.path}:{line}: id is {self.table.loc[line, 'id']!r}, which names no utterance, or several, of {corpus.name}{more}"
 
     def predictions(self, run_data: RunData, split: str) -> Predictions:
-        """Those of the utterances of a split that have labels.
+        """Returns the predictions for the labelled utterances of a split.
 
         Args:
-            material: Of the corpus, with a configuration whose task says what is asked for: `task` or a part of it.
+            run_data: The corpus, with a configuration whose task is `task` or a part of it.
             split: Of `data.schema.SPLITS`.
 
         Raises:
@@ -74,7 +75,7 @@ class PredictionFile:
         return Predictions(rows, sentiment, logits, {})
 
     def _rows(self, corpus: CachedCorpus, ids: Sequence[str], split: str) -> pd.DataFrame:
-        """The rows of these utterances, in their order."""
+        """Selects the rows of these utterances, in their order."""
         if stranger := self.stranger(corpus):
             form = f"an utterance_id such as {ids[0]!r}, or <video_id>{SEPARATOR}<clip_id>"
             raise InputError(f"{stranger}; expected {form}. Is the file of another corpus?")
@@ -85,10 +86,10 @@ class PredictionFile:
                 f"{self.path}: {len(missing):,} of {len(ids):,} labelled utterances of {corpus.name}, {split}, are not in it, first"
                 f" {missing[0]!r}. Predict every one of them."
             )
-        return self.table.loc[lines[ids]]
+        return self.table.loc[lines[list(ids)]]
 
     def _utterances(self, corpus: CachedCorpus) -> pd.Series:
-        """The utterance_id of each line; NaN where an id names none, or several."""
+        """Finds the utterance_id of each line; NaN where an id names none, or several."""
         manifest = read_manifest(corpus.manifest)
         joined = manifest["video_id"] + SEPARATOR + manifest["clip_id"]
         once = ~joined.duplicated(keep=False)
@@ -141,7 +142,7 @@ def _float32(column: pd.Series, path: Path) -> np.ndarray:
     values = numbers(column, path)
     too_large = values.abs() > np.finfo(np.float32).max
     if too_large.any():
-        line = too_large.idxmax()
+        line: Any = too_large.idxmax()
         raise InputError(f"{path}:{line}: {column.name} is {column[line]!r}, expected a number that fits into 32 bits (below 3.4e38).")
     return values.to_numpy(np.float32)
 
@@ -150,6 +151,6 @@ def _probabilities(column: pd.Series, path: Path) -> np.ndarray:
     values = numbers(column, path)
     outside = ~values.between(0, 1)
     if outside.any():
-        line = outside.idxmax()
+        line: Any = outside.idxmax()
         raise InputError(f"{path}:{line}: {column.name} is {column[line]!r}, expected a probability from 0 to 1.")
     return values.to_numpy()

@@ -1,14 +1,16 @@
-"""Run folders: what a run leaves, and reading it again. Nothing is pickled.
+"""Run folders: the files that a run leaves, written and read. Nothing is pickled.
 
 config.json            everything that determined the result, resolved, and the feature files that were read
-failed.json            why a trial of a sweep failed, and whether for lack of memory, instead of metrics.json
+failed.json            why a trial of a sweep failed, and if for lack of memory; instead of metrics.json
 metrics.json           validation metrics of the chosen epoch; test metrics once the test split was opened
 history.csv            one row an epoch
 predictions.parquet    of the validation split; predictions-test.parquet once the test split was opened
 checkpoint.safetensors parameters of the chosen epoch; best-<criterion>.safetensors of the others that are kept
 xray.json, xray.svg    routing of the validation split, for heads that route
-opened.csv             every time that a split was evaluated after training: when, which, with which checkpoint
-state.safetensors      where an unfinished run stands; removed when it is complete
+opened.csv             one row for each evaluation of a split after training: when, split, checkpoint
+state.safetensors      the state of an unfinished run; removed when it is finished
+
+The shape of the JSON files is in `heads.runs.contents`; finished runs are evaluated in `heads.runs.evaluate`.
 """
 
 from __future__ import annotations
@@ -31,11 +33,14 @@ from data.atomic import atomic_path, remove_strays
 from data.errors import InputError
 from data.labels import EMOTIONS
 from data.manifest import write_table
+from data.targets import Targets
 from heads.evaluation.predictions import Predictions
+from heads.evaluation.routing import xray
+from heads.runs.config import RunConfig
 from heads.runs.contents import CONFIG, ENCODER, METRICS, differences, fault_of, identity_of, no_metric, without_nan
 
 VERSION = 1
-"""Of config.json; a run that a newer program wrote is not read."""
+"""Format of config.json; a run that a newer program wrote is refused."""
 
 
 class RunFolder:
@@ -46,7 +51,7 @@ class RunFolder:
 
     @property
     def is_complete(self) -> bool:
-        """Whether the run has ended and its results are here."""
+        """True if the run is finished and its results are in the folder."""
         return (self.path / "metrics.json").is_file()
 
     def begin(self, content: Mapping[str, Any]) -> None:
@@ -69,7 +74,7 @@ class RunFolder:
         self.write_json("config.json", content)
 
     def config(self) -> dict[str, Any]:
-        """What `begin` was given.
+        """Reads config.json, the content that `begin` was given.
 
         Raises:
             InputError: There is no run, it is of a newer version, or its config.json is damaged.
@@ -89,10 +94,10 @@ class RunFolder:
         return content
 
     def metrics(self) -> dict[str, Any]:
-        """Split → metrics, and facts about the run.
+        """Reads metrics.json: split → metrics, and facts about the run.
 
         Raises:
-            InputError: There is no run, it is not complete, or its metrics.json is damaged.
+            InputError: There is no run, it is not finished, or its metrics.json is damaged.
         """
         if not self.is_complete:
             self.config()
@@ -107,12 +112,24 @@ class RunFolder:
         self.write_json("metrics.json", without_nan(content))
 
     def routing(self, name: str) -> dict[str, Any] | None:
-        """The routing report of this name, if the head routes."""
+        """Reads the routing report of this name; None if there is none, as for heads that do not route."""
         return self._read_json(f"{name}.json") if (self.path / f"{name}.json").is_file() else None
+
+    def write_routing(self, name: str, predictions: Predictions, targets: Targets) -> None:
+        """Writes the routing report of predictions as JSON, for heads that route."""
+        if predictions.routing:
+            self.write_json(f"{name}.json", xray(predictions.routing, targets.emotions[predictions.rows]))
+
+    def draw_routing(self, name: str) -> None:
+        """Draws a routing report as SVG, if there is one. It takes seconds; the trials of a sweep go without."""
+        if (report := self.routing(name)) is not None:
+            from heads.evaluation.routing_chart import draw  # imports matplotlib
+
+            draw(report, self.path / f"{name}.svg")
 
     @property
     def failure(self) -> str | None:
-        """Why the run failed, if it did as a trial of a sweep.
+        """The reason why the run failed as a trial of a sweep; None if it did not.
 
         Raises:
             InputError: failed.json is damaged.
@@ -121,7 +138,7 @@ class RunFolder:
 
     @property
     def lacked_memory(self) -> bool:
-        """Whether the run failed because memory ran out, which it need not do again.
+        """True if the run failed because memory ran out; another try may succeed.
 
         Raises:
             InputError: failed.json is damaged.
@@ -130,7 +147,7 @@ class RunFolder:
 
     @property
     def _failed(self) -> dict[str, Any]:
-        """What is in failed.json; nothing if there is none."""
+        """The content of failed.json; empty if there is no such file."""
         if not (self.path / "failed.json").is_file():
             return {}
         content = self._read_json("failed.json")
@@ -144,7 +161,7 @@ class RunFolder:
         self.remove_state()
 
     def forget_failure(self) -> None:
-        """The run is tried again."""
+        """Removes failed.json, before the run is tried again."""
         (self.path / "failed.json").unlink(missing_ok=True)
 
     def write_history(self, rows: list[dict[str, float]]) -> None:
@@ -157,7 +174,7 @@ class RunFolder:
         write_table(self.path / name, table, dict(attributes))
 
     def record_opening(self, split: str, checkpoint: str) -> None:
-        """Writes down that a split was evaluated."""
+        """Adds a row to opened.csv: a split is evaluated."""
         path = self.path / "opened.csv"
         is_new = not path.exists()
         with path.open("a", newline="", encoding="utf-8") as file:
@@ -171,7 +188,7 @@ class RunFolder:
         self._save(name, parameters, {})
 
     def load_checkpoint(self, name: str) -> dict[str, Tensor]:
-        """Parameters by name, on the host.
+        """Reads parameters by name, on the host.
 
         Raises:
             InputError: There is no such checkpoint, or it is damaged.
@@ -179,11 +196,11 @@ class RunFolder:
         return self._load(name)[0]
 
     def save_state(self, tensors: Mapping[str, Tensor], progress: Mapping[str, Any]) -> None:
-        """Writes where the run stands, in one file."""
+        """Writes the state of an unfinished run, in one file."""
         self._save("state.safetensors", tensors, {"progress": json.dumps(progress)})
 
     def load_state(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """What `save_state` was given; None if the run is at its start.
+        """Reads the state that `save_state` was given; None if the run is at its start.
 
         Raises:
             InputError: The file is damaged.
@@ -195,7 +212,7 @@ class RunFolder:
 
     @property
     def saved_epochs(self) -> int:
-        """Epochs that were complete when the run was last saved.
+        """The number of epochs that were complete when the run was last saved.
 
         Raises:
             InputError: The file is damaged.
@@ -206,7 +223,7 @@ class RunFolder:
             return len(json.loads(file.metadata()["progress"])["history"])
 
     def remove_state(self) -> None:
-        """The run is complete."""
+        """Removes the state, after the run is finished."""
         (self.path / "state.safetensors").unlink(missing_ok=True)
 
     def _save(self, name: str, tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> None:
@@ -253,13 +270,19 @@ class RunFolder:
         return InputError(f"{self.path / name}: damaged ({reason}). {what_helps}")
 
 
+def run_folder(config: RunConfig, out: Path) -> RunFolder:
+    """Returns the folder of a run of this configuration below `out`, whether it exists or not."""
+    preset = Path(config.preset).stem
+    return RunFolder(out / f"{config.corpus}-{config.head}-{preset}-{config.key()}-seed{config.seed}")
+
+
 def predictions_table(predictions: Predictions, targets: Any) -> pd.DataFrame:
-    """One row an utterance: id, then predicted and true sentiment, then probability and true intensity of each emotion."""
+    """Makes a table with one row an utterance: id, predicted and true sentiment, probability and true intensity of each emotion."""
     columns: dict[str, Any] = {"utterance_id": [targets.ids[row] for row in predictions.rows]}
     if predictions.sentiment is not None:
         columns |= {"sentiment": predictions.sentiment, "sentiment_true": targets.sentiment[predictions.rows]}
-    if predictions.emotion_logits is not None:
-        probability, truth = predictions.emotion_probability, targets.emotions[predictions.rows]
+    if (probability := predictions.emotion_probability) is not None:
+        truth = targets.emotions[predictions.rows]
         columns |= {emotion: probability[:, number] for number, emotion in enumerate(EMOTIONS)}
         columns |= {f"{emotion}_true": truth[:, number] for number, emotion in enumerate(EMOTIONS)}
     return pd.DataFrame(columns)

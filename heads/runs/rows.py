@@ -1,4 +1,4 @@
-"""The rows of a corpus that a run trains on or is evaluated on."""
+"""Selects the rows of a corpus on which a run is trained or evaluated."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from heads.runs.config import RunConfig
 
 
 def labelled_rows(config: RunConfig, tensors: CorpusTensors, split: str) -> np.ndarray:
-    """Rows of a split that have a label for at least one of the tasks.
+    """Selects the rows of a split that have a label for at least one of the tasks.
 
     Raises:
         InputError: Nothing is in the split, or a task has no label in it at all.

@@ -1,6 +1,6 @@
-"""What runs read from a cache: features on a device, labels, and the configuration with the source of emotions settled.
+"""The data of runs, loaded from a cache: features on a device, labels, and the configuration with the source of emotions settled.
 
-Runs that read the same features share them: they lie on a device once. What is done with them is in `heads.training.loop`.
+Runs that read the same features share them: each feature is loaded once. Runs are trained in `heads.training.loop`.
 """
 
 import dataclasses
@@ -24,21 +24,21 @@ from heads.runs.config import RunConfig
 
 @dataclasses.dataclass(frozen=True)
 class RunData:
-    """What a run reads."""
+    """The data of one run."""
 
-    config: RunConfig  # with the source of emotions resolved, and without modalities where no feature is looked at
+    config: RunConfig  # with the source of emotions settled, and without modalities if no feature is read
     corpus: CachedCorpus
     tensors: CorpusTensors
 
 
 class LoadedCache:
-    """What several runs read from one cache, each feature loaded once."""
+    """The data of several runs from one cache, each feature loaded once."""
 
     def __init__(self, cache: Path, device: torch.device, memory_bytes: int | None = None) -> None:
         """Args:
         cache: Folder that BuildFeatures made.
-        device: Where features are wanted.
-        memory_bytes: Features of a run larger than this are streamed from disk; 0 loads none.
+        device: Holds the features.
+        memory_bytes: Features of a run that are larger than this are streamed from disk; 0 streams all.
         """
         self.cache, self.device, self.memory_bytes = cache, device, memory_bytes
         self._corpora: dict[str, CachedCorpus] = {}
@@ -46,10 +46,10 @@ class LoadedCache:
         self._tensors: dict[tuple[object, ...], CorpusTensors] = {}
 
     def open(self, config: RunConfig) -> RunData:
-        """What one configuration asks for.
+        """Loads the data of one configuration.
 
         Raises:
-            InputError: The cache lacks something, or the configuration asks for what is not there.
+            InputError: The cache lacks the corpus, features or labels that the configuration asks for.
         """
         if config.corpus not in self._corpora:
             self._corpora[config.corpus] = open_corpus(self.cache, config.corpus)
@@ -66,7 +66,7 @@ class LoadedCache:
         return RunData(dataclasses.replace(config, data=data), corpus, self._tensors[key].relabelled(targets))
 
     def _source(self, config: RunConfig, corpus: CachedCorpus) -> str:
-        """Settles what "auto" means for this corpus."""
+        """Settles the source of emotions that "auto" means for this corpus."""
         source = config.data.emotions
         if source != "auto":
             return source
@@ -82,7 +82,7 @@ class LoadedCache:
 
 
 def _expect_modalities(corpus: CachedCorpus, asked: Sequence[str]) -> None:
-    """Raises InputError if the cache lacks features of a corpus, with those that it has of what was asked for."""
+    """Raises InputError if the cache lacks a modality of a corpus; the message names the modalities that can be used."""
     try:
         for modality in asked:
             lookup(corpus.features, modality, f"modality of {corpus.name}")
@@ -95,12 +95,12 @@ def _expect_modalities(corpus: CachedCorpus, asked: Sequence[str]) -> None:
 
 
 def open_run_data(config: RunConfig, cache: Path, device: torch.device, memory_bytes: int | None = None) -> RunData:
-    """What one run reads; see `LoadedCache`."""
+    """Loads the data of one run; see `LoadedCache`."""
     return LoadedCache(cache, device, memory_bytes).open(config)
 
 
 def encoders(corpus: CachedCorpus, modalities: tuple[str, ...]) -> dict[str, Any]:
-    """Modality → name, weights and settings of the encoder that made the features."""
+    """Reads modality → name, weights, settings and width of the encoder that made the features."""
     found = {}
     for modality in modalities:
         with FeatureStore.open(corpus.features[modality]) as store:
@@ -109,10 +109,10 @@ def encoders(corpus: CachedCorpus, modalities: tuple[str, ...]) -> dict[str, Any
 
 
 def memory_bytes(gigabytes: float | None) -> int | None:
-    """Bytes of the features that may lie on a device; None, for the default, stays None.
+    """Converts --memory-gb, the size of features that a device may hold, to bytes; None, for the default, stays None.
 
     Raises:
-        InputError: It is no number of 0 or more.
+        InputError: The number is below 0 or not finite.
     """
     if gigabytes is None:
         return None
@@ -122,10 +122,10 @@ def memory_bytes(gigabytes: float | None) -> int | None:
 
 
 def choose_device(name: str) -> torch.device:
-    """ "auto" is the GPU if there is one, else the CPU.
+    """Chooses a device by name; "auto" is the GPU if there is one, else the CPU.
 
     Raises:
-        InputError: The device is unknown or not here.
+        InputError: The device is unknown or not available.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"

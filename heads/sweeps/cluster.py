@@ -33,12 +33,11 @@ import torch
 from filelock import FileLock
 
 from data.errors import InputError
-from heads.runs.folder import RunFolder
+from heads.runs.folder import RunFolder, run_folder
 from heads.sweeps.packing import free_memory
 from heads.sweeps.status import is_over
 from heads.sweeps.sweep import Sweep
 from heads.sweeps.workers import TrialPack, Watcher, train_pack_alone
-from heads.training.fit import run_folder
 
 TRIES = 5
 """Attempts to train a pack, or to start a worker, before the deaths of workers are blamed on the pack or the machine."""

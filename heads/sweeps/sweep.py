@@ -17,12 +17,12 @@ from filelock import FileLock, Timeout
 
 from data.errors import InputError
 from heads.runs.config import RunConfig
-from heads.runs.folder import RunFolder
+from heads.runs.folder import RunFolder, run_folder
 from heads.runs.run_data import LoadedCache, RunData, choose_device
 from heads.sweeps.grid import Grid
 from heads.sweeps.search import Search
 from heads.sweeps.status import is_final, is_over
-from heads.training.fit import describe, run_folder
+from heads.training.fit import describe
 
 
 class Configurations(Protocol):

@@ -15,13 +15,13 @@ from data.errors import InputError
 from heads.models.registry import HEADS
 from heads.runs.config import RunConfig
 from heads.runs.devices import OutOfMemory, watched
-from heads.runs.folder import RunFolder
+from heads.runs.folder import RunFolder, run_folder
 from heads.runs.run_data import LoadedCache
 from heads.sweeps.packing import halves
 from heads.sweeps.search import Search
 from heads.sweeps.status import is_over
 from heads.sweeps.sweep import Sweep, loaded_cache
-from heads.training.fit import describe, finish, fit, run_folder
+from heads.training.fit import describe, finish, fit
 from heads.training.loop import Run, train_runs
 from heads.training.packed_engine import PackedEngine
 from heads.training.single_engine import SingleEngine

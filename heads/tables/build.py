@@ -21,6 +21,7 @@ from heads.evaluation.metrics import default_metric
 from heads.models.base import TASKS
 from heads.models.registry import HEADS, MEDIAN
 from heads.runs.config import RunConfig, change
+from heads.runs.folder import run_folder
 from heads.runs.rows import labelled_rows
 from heads.runs.run_data import choose_device, memory_bytes
 from heads.sweeps.command import check, print_failed, train
@@ -32,7 +33,6 @@ from heads.tables.imports import imported
 from heads.tables.report import Part, write
 from heads.tables.results import Result, never, result
 from heads.tables.rows import TABLES, Row, TableSection, rows
-from heads.training.fit import run_folder
 from heads.training.packed_engine import signature
 
 _HEADER = "# What `python -m heads tables` was last asked for here. No grid of `heads sweep`.\n"

@@ -15,11 +15,11 @@ from data.labels import EMOTIONS
 from heads.evaluation.intervals import MeanSd, mean_sd
 from heads.runs.config import RunConfig
 from heads.runs.evaluate import evaluate
-from heads.runs.folder import RunFolder
+from heads.runs.folder import RunFolder, run_folder
 from heads.sweeps.results.trials import remedy
 from heads.sweeps.sweep import Sweep, loaded_cache, resolved
 from heads.tables.rows import TABLES, ImportedRow, NeverRow, Row
-from heads.training.fit import describe, run_folder
+from heads.training.fit import describe
 
 _NEVER = {"acc": "never_acc", "wf1": "never_wf1"}
 """Metric → that of never predicting."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import platform
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from data.errors import InputError
@@ -23,7 +22,7 @@ from heads.runs import config as configs
 from heads.runs.build import build_head
 from heads.runs.config import RunConfig
 from heads.runs.devices import watched
-from heads.runs.evaluate import assess, draw_routing, write_routing
+from heads.runs.evaluate import assess
 from heads.runs.folder import VERSION, RunFolder, predictions_table
 from heads.runs.rows import labelled_rows
 from heads.runs.run_data import RunData, encoders
@@ -56,12 +55,6 @@ def steps(run_data: RunData) -> int:
     return config.train.max_epochs * steps_per_epoch(config, plan)
 
 
-def run_folder(config: RunConfig, out: Path) -> RunFolder:
-    """Return the run folder of this configuration below `out`."""
-    preset = Path(config.preset).stem
-    return RunFolder(out / f"{config.corpus}-{config.head}-{preset}-{config.key()}-seed{config.seed}")
-
-
 def fit(run_data: RunData, folder: RunFolder, advance: Advance = lambda steps, note: None) -> dict[str, Any]:
     """Train a run, or go on with it, and write its results; a complete run is left as it is.
 
@@ -83,7 +76,7 @@ def fit(run_data: RunData, folder: RunFolder, advance: Advance = lambda steps, n
         folder.begin(describe(run_data))
         if engine:
             train_runs([engine.run], engine, finish, advance=advance)
-            draw_routing(folder, "xray")
+            folder.draw_routing("xray")
         elif baseline and not folder.is_complete:
             _fit_simple_baseline(run_data, folder, baseline)
     return folder.metrics()
@@ -128,7 +121,7 @@ def _fit_simple_baseline(run_data: RunData, folder: RunFolder, baseline: str) ->
 def _write_results(config: RunConfig, tensors: CorpusTensors, folder: RunFolder, found: Predictions, facts: Mapping[str, Any]) -> None:
     values, intervals = assess(found, tensors)
     folder.write_predictions("predictions.parquet", predictions_table(found, tensors.targets), {"split": "valid"})
-    write_routing(folder, found, tensors.targets, "xray")
+    folder.write_routing("xray", found, tensors.targets)
     head = {"head": config.head, "corpus": config.corpus, "task": config.task, "seed": config.seed}
     folder.write_metrics({**head, **facts, "valid": values, "valid_interval": intervals})
     folder.remove_state()
