@@ -15,7 +15,7 @@ from heads.sweeps.results.trials import collect, paired, pairs
 
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory):
-    """Not to be changed."""
+    """A sweep that tests must not change."""
     return make_sweep(tmp_path_factory.mktemp("paired"))
 
 
