@@ -1,4 +1,4 @@
-"""Runs that can stand in one pack and differ in all that may differ there, a few numbers wide."""
+"""Small runs that can be trained in one pack and differ in everything that may differ there."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -57,14 +57,14 @@ UNLIKE = [
         "train.average": 0.8,
     },
 ]
-"""What three runs of a pack differ in, besides dropout, top-k and labels."""
+"""Differences of three runs of a pack, besides dropout, top-k and labels."""
 
 LABELS = [
     {"data.emotions": "annotated", "train.select": "mae"},
     {"data.emotions": "pseudo", "data.minimum_similarity": -0.2},
     {"data.emotions": "pseudo", "data.minimum_similarity": 0.3, "train.keep": ["acc7"]},
 ]
-"""And these, if sentiment is learned: emotions that are missing leave no row out then."""
+"""Their labels, if sentiment is learned: then missing emotions leave no row out."""
 
 Changes = Mapping[str, object]
 """Dotted name → value."""
@@ -78,7 +78,7 @@ def make_cache_for_packs(folder: Path) -> LoadedCache:
 
 
 def run(loaded: LoadedCache, head: str = "pre-fusion", changes: Changes = {}, folder=None) -> Run:  # noqa: B006 - never changed
-    """A small run that has not begun."""
+    """Make a small run that has not begun."""
     if head in MIXTURES or not hasattr(HEADS[head].options(), "mixture"):
         mixture = MIXTURES.get(head, {})
     else:
@@ -96,7 +96,7 @@ def signature_of(run: Run) -> object:
 
 
 def unlike(head: str) -> list[Changes]:
-    """Three points for this head that differ in all that may differ."""
+    """Return three points for this head that differ in everything that may differ."""
     names = options.names(HEADS[head].options)
     dropout = [name for name in names if name.endswith("dropout")]
     points = []

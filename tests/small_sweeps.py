@@ -19,7 +19,7 @@ SHORT = {"train.max_epochs": 2, "train.keep": []}
 
 
 def make_sweep(folder: Path) -> Path:
-    """Nine trials of seven configurations: pre-fusion with two learning rates and two seeds, one with sentiment alone, ridge, one
+    """Make nine trials of seven configurations: pre-fusion with two learning rates and two seeds, one with sentiment alone, ridge, one
     pruned, one failed, one not ended."""
     cache, trials = make_cache(folder / "cache"), folder / "sweep_1" / "trials"
     for lr in RATES:
@@ -36,7 +36,7 @@ def make_sweep(folder: Path) -> Path:
 
 
 def begun(cache: Path, trials: Path, lr: float) -> RunFolder:
-    """A trial that has only begun."""
+    """Make a trial that has only begun."""
     run_data = small_runs.run_data(cache, changes={**SHORT, "train.lr": lr})
     folder = run_folder(run_data.config, trials)
     folder.begin(describe(run_data))
@@ -44,17 +44,17 @@ def begun(cache: Path, trials: Path, lr: float) -> RunFolder:
 
 
 def copied(sweep: Path, to: Path) -> Path:
-    """A copy, to be changed."""
+    """Copy a sweep, to change it."""
     return Path(shutil.copytree(sweep, to))
 
 
 def folders(sweep: Path, **wanted: object) -> list[RunFolder]:
-    """The trials whose columns in `collect` are as wanted, "__" for the dot in a name."""
+    """List the trials with these values in the columns of `collect`; "__" stands for the dot in a name."""
     table = collect(sweep)
     rows = np.all([table[name.replace("__", ".")] == value for name, value in wanted.items()], axis=0)
     return [RunFolder(sweep / "trials" / name) for name in table.loc[rows, "name"]]
 
 
 def key_of(sweep: Path, **wanted: object) -> str:
-    """The key of the first of them."""
+    """Return the key of the first of these trials."""
     return folders(sweep, **wanted)[0].path.name.rpartition("-seed")[0][-8:]

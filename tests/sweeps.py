@@ -18,11 +18,11 @@ from heads.sweeps.workers import Watcher
 from heads.training.fit import fit
 
 SHORT = small_runs.SMALL | {"train.max_epochs": 2, "train.keep": []}
-"""Of all trials of a grid, unless it says otherwise."""
+"""Options of all trials of a grid, unless it gives others."""
 
 
 class Seen(Watcher):
-    """Remembers what it is told."""
+    """A watcher that remembers its news."""
 
     def __init__(self) -> None:
         self.count, self.share, self.over = 0, 0.0, []
@@ -38,7 +38,7 @@ class Seen(Watcher):
 
 
 def write_grid(path: Path, fixed: dict | None = None, **sections: object) -> Path:
-    """A grid file of small runs of pre-fusion on mosi; what is varied is not fixed."""
+    """Write a grid file of small runs of pre-fusion on mosi; options that vary are not fixed."""
     varied = {name for section in ("grid", "random") for name in sections.get(section, {})}
     varied |= {name for point in sections.get("list", []) for name in point}
     kept = {name: value for name, value in (SHORT | (fixed or {})).items() if name not in varied}
@@ -49,12 +49,12 @@ def write_grid(path: Path, fixed: dict | None = None, **sections: object) -> Pat
 
 
 def a_grid(folder: Path, fixed: dict | None = None, **sections: object) -> Grid:
-    """The same, read."""
+    """Write such a grid file and read it."""
     return read_grid(write_grid(folder / "grid.yaml", fixed, **sections), None)
 
 
 def swept(made: Sweep, size: int | None = 3, execute: Execute | None = None, devices: tuple[str, ...] = ("cpu",)) -> Seen:
-    """Trains what is left of a sweep in its folder."""
+    """Train what is left of a sweep in its folder."""
     seen = Seen()
     with opened(made):
         train_remaining(made, devices, execute or in_process("cpu"), seen, size)
@@ -62,22 +62,22 @@ def swept(made: Sweep, size: int | None = 3, execute: Execute | None = None, dev
 
 
 def folders(made: Sweep) -> list[RunFolder]:
-    """The run folders of a sweep, by name."""
+    """List the run folders of a sweep, by name."""
     return [RunFolder(path) for path in sorted(made.trials.iterdir())]
 
 
 def history(folder: RunFolder) -> pd.DataFrame:
-    """Of a run, without times."""
+    """Read the history of a run, without times."""
     return pd.read_csv(folder.path / "history.csv").drop(columns="seconds")
 
 
 def times(made: Sweep) -> dict[str, int]:
-    """Complete trial → when it became so."""
+    """Map each complete trial to the time of its metrics.json."""
     return {one.path.name: (one.path / "metrics.json").stat().st_mtime_ns for one in folders(made) if one.is_complete}
 
 
 def assert_equal_to_fit(made: Sweep, folder: Path) -> None:
-    """Every trial of the grid is there once, complete, and what `fit` makes of it by itself, below `folder`."""
+    """Check that every trial is there once and equals what `fit` makes of its configuration below `folder`."""
     configs = [resolved(made, config) for config in made.grid.configs()]
     assert [one.path for one in folders(made)] == sorted({run_folder(config, made.trials).path for config in configs})
     loaded = LoadedCache(made.cache, torch.device("cpu"))

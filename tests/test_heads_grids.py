@@ -1,4 +1,4 @@
-"""The grid files that come with the program: all of them can be read, and ask for what the paper has."""
+"""The grid files of the program: all can be read, and have the settings of the paper."""
 
 import configparser
 from pathlib import Path

@@ -88,7 +88,7 @@ if __name__ == "__main__":
 
 
 def test_workers_end_with_the_process_that_started_them(sweep, cache, tmp_path):
-    """They would train what somebody else trains who goes on. The pipe ends when nobody holds it any more."""
+    """Otherwise they would train trials that the next command trains too. The test waits until nobody holds the pipe any more."""
     made = sweep(seeds=[1], fixed={"train.max_epochs": 100_000, "train.patience": 100_000})
     script = tmp_path / "started.py"
     script.write_text(STARTED)

@@ -1,4 +1,4 @@
-"""Grid files: which configurations they mean, in which order, and what is told where they are wrong."""
+"""Grid files: their configurations in order, and the messages about wrong ones."""
 
 import inspect
 import itertools

@@ -119,7 +119,7 @@ def test_an_estimate_makes_no_head_and_no_batch(loaded, monkeypatch):
     ("head", "changes"), [("pre-fusion", {}), ("mmolre", {}), ("mmolre", {"model__dim": 32, "model__fusion__layers": 3}), ("mmml", {})]
 )
 def test_an_estimate_is_within_a_factor_of_two_of_what_a_step_keeps(loaded, head, changes):
-    """Of what one real step keeps for its backward pass and of the parameters, gradients and moments, whatever else comes and goes."""
+    """The reference is the memory that one real step keeps for its backward pass, plus parameters, gradients and moments."""
     one = trial(loaded, head, **changes)
     tensors = one.run_data.tensors
     trained = build_head(one.config, tensors).train()

@@ -69,7 +69,7 @@ def terminal(monkeypatch):
 
 
 def complete(path: Path, **values: float | None) -> RunFolder:
-    """A complete trial with these validation values."""
+    """Make a complete trial with these validation values."""
     folder = RunFolder(path)
     folder.path.mkdir()
     folder.write_metrics({"valid": values, "valid_interval": {}})
@@ -77,7 +77,7 @@ def complete(path: Path, **values: float | None) -> RunFolder:
 
 
 def last(terminal: io.StringIO) -> str:
-    """The bar as it stands."""
+    """Return the last line of the bar."""
     return re.split(r"[\r\n]+", terminal.getvalue().strip())[-1]
 
 

@@ -1,4 +1,4 @@
-"""The trials of a sweep as tables, against what is in the run folders."""
+"""Tables of trials, compared with the run folders."""
 
 import json
 
@@ -17,7 +17,7 @@ from heads.sweeps.results.trials import applies, collect, ranked, remedy, varied
 
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory):
-    """Not to be changed."""
+    """A sweep that tests must not change."""
     return make_sweep(tmp_path_factory.mktemp("trials"))
 
 
@@ -27,7 +27,7 @@ def table(sweep):
 
 
 def made_up(values):
-    """A table of trials on one learning rate each: (lr, seed, status, mae)."""
+    """Make a table of trials from (lr, seed, status, mae)."""
     rows = [
         {"name": f"{lr}-{seed}", "status": status, "key": f"k{lr}", "head": "pre-fusion", "corpus": "mosi", "preset": "light"}
         | {"task": "msa", "seed": seed, "train.lr": lr, "valid.mae": mae, "valid.corr": mae}
@@ -156,7 +156,7 @@ def test_an_option_that_is_set_and_not_set_varies():
     assert varied(trials.assign(**{"train.clip_norm": [None, 1.0]})) == ["train.clip_norm"]
 
 
-def test_options_of_other_heads_and_of_floors_do_not_vary(table):
+def test_options_of_other_heads_and_of_simple_baselines_do_not_vary(table):
     trials = made_up([(0.1, 1, "complete", 1.0), (0.1, 2, "complete", 2.0), (0.5, 1, "complete", 3.0)])
     trials = trials.assign(head=["mmolre", "pre-fusion", "ridge"], **{"model.rank": [4, None, None]})
     assert varied(trials) == ["head"]

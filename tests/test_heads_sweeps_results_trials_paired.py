@@ -21,7 +21,7 @@ def compared(metrics, prediction, other, truth, **options):
 
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory):
-    """Not to be changed."""
+    """A sweep that tests must not change."""
     return make_sweep(tmp_path_factory.mktemp("paired"))
 
 

@@ -1,4 +1,4 @@
-"""Searches: what is asked, what is stopped, and what a study still knows after the process that had it was killed."""
+"""Studies: the trials they hand out and stop, and what is left of them after their process was killed."""
 
 import math
 import signal
@@ -44,12 +44,12 @@ def out(tmp_path):
 
 
 def loss(config) -> float:
-    """What the runs of these tests end with: best at a learning rate of 1e-3."""
+    """Return the result of a trial of these tests, which is best at a learning rate of 1e-3."""
     return abs(math.log10(config.train.lr) + 3) + 0.01 * config.train.patience
 
 
 def finish(search: Search, at_a_time: int = 1) -> list:
-    """Asks and tells until there is nothing more; the configurations in order."""
+    """Ask and tell until no trial is left; return the configurations in order."""
     done = []
     while asked := search.ask(at_a_time):
         for number, config in asked:
@@ -59,7 +59,7 @@ def finish(search: Search, at_a_time: int = 1) -> list:
 
 
 def values(search: Search) -> dict[int, tuple[str, float | None]]:
-    """Number → state and value, as Optuna has them."""
+    """Map the number of each trial to its state and value in Optuna."""
     return {trial.number: (trial.state.name, trial.value) for trial in search._study.trials}
 
 
@@ -131,7 +131,7 @@ def test_a_point_that_comes_again_is_run_once(grid, out):
         assert search.left == 0
 
 
-def test_runs_that_are_behind_are_stopped_at_the_rungs(grid, out):
+def test_poorly_performing_trials_are_stopped_at_the_rungs(grid, out):
     with Search(out, grid("grid: {train.lr: [1, 2, 3, 4, 5, 6]}"), "mae", prune="asha") as search:
         stopped = {}
         for number, config in search.ask(6):

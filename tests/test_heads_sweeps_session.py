@@ -1,4 +1,4 @@
-"""Sweeps: every trial once, in whatever way it came about, and going on after whatever stopped it."""
+"""Training of everything that is left of a sweep: every trial once, and going on after an interruption."""
 
 import itertools
 import time
@@ -45,12 +45,16 @@ def sweep(cache, tmp_path):
 
 def test_every_trial_is_there_once_and_is_what_fit_makes_of_it(sweep, tmp_path):
     made = sweep(list=[{"model.fusion.ffn": 8}, {"model.fusion.ffn": 9}, {"train.lr": 0.003}], seeds=[1, 2])
+    began = time.perf_counter()
     seen = swept(made, size=3)
+    wall = time.perf_counter() - began
     assert sorted(seen.over) == [folder.path.name for folder in folders(made)]
     assert (seen.count, len(seen.over)) == (6, 6)
     assert_equal_to_fit(made, tmp_path)
     assert collect(made.folder)["status"].tolist() == ["complete"] * 6
     assert (made.folder / "grid.yaml").read_bytes() == made.grid.path.read_bytes()
+    seconds = sum(pd.read_csv(folder.path / "history.csv")["seconds"].sum() for folder in folders(made))
+    assert 0 < seconds < wall, "trials of a pack share its time"
 
 
 def test_a_sweep_that_is_over_trains_nothing(sweep):
@@ -96,7 +100,7 @@ def test_packs_are_no_larger_than_asked_and_no_fewer_than_workers(sweep, monkeyp
     assert counts == [[2, 2], [1] * 4, [2, 2], [1] * 4]
 
 
-def test_floors_stand_in_a_grid(cache, tmp_path):
+def test_simple_baselines_stand_in_a_grid(cache, tmp_path):
     path = tmp_path / "grid.yaml"
     path.write_text("corpus: mosi\ngrid: {head: [median, ridge]}\n")
     made = Sweep(read_grid(path, None), cache, tmp_path / "sweep", "mae")
@@ -129,16 +133,10 @@ def test_a_trial_for_which_memory_ran_out_is_tried_again_and_no_other_that_faile
     assert not (complete.path / "failed.json").exists()
     failed = next(folder for folder in folders(made) if not folder.is_complete)
     assert (failed.lacked_memory, "Lower train.lr (1e+30)" in failed.failure) == (False, True)
-    assert swept(made, size=1).count == 0
-
-
-def test_a_trial_that_fails_is_a_row_of_the_result(sweep):
-    made = sweep(grid={"train.lr": [0.01, 1e30]})
-    assert len(swept(made).over) == 2
+    assert (swept(made, size=1).count, swept(made).over) == (0, [])
     table = collect(made.folder).set_index("train.lr")
     assert table["status"].to_dict() == {0.01: "complete", 1e30: "failed"}
     assert "the validation loss is not finite" in table.loc[1e30, "error"]
-    assert swept(made).over == []
 
 
 @pytest.mark.parametrize(
@@ -149,14 +147,14 @@ def test_a_trial_that_fails_is_a_row_of_the_result(sweep):
         ({"data.modalities": [["text"], ["vision"]]}, "vision"),
     ],
 )
-def test_a_trial_that_cannot_be_is_refused_before_any_is_trained(sweep, changes, message):
+def test_a_trial_that_cannot_be_trained_is_refused_before_any_is_trained(sweep, changes, message):
     made = sweep(grid=changes)
     with pytest.raises(InputError, match=message):
         swept(made)
     assert list(made.trials.iterdir()) == []
 
 
-def test_a_plan_loads_no_features(sweep, monkeypatch):
+def test_packing_loads_no_features(sweep, monkeypatch):
     made = sweep(grid={"train.lr": LR, "model.fusion.ffn": [8, 9]}, seeds=[1, 2])
     monkeypatch.setattr(PackedEngine, "__init__", None)
     groups = pack_trials(open_trials(made, made.grid.configs()), None, 4)
@@ -171,14 +169,14 @@ def states(made: Sweep) -> list[str]:
 
 
 def test_a_search_trains_as_many_points_as_asked_and_goes_on(sweep):
-    space = {"count": 4, "seed": 3, "train.lr": {"log_uniform": [1e-4, 1e-2]}}
+    space = {"count": 3, "seed": 3, "train.lr": {"log_uniform": [1e-4, 1e-2]}}
     made = sweep(search="optuna", random=space, seeds=[1, 2])
     seen = swept(made, size=3)
     table = collect(made.folder)
-    assert (len(table), table["key"].nunique(), set(table["status"])) == (8, 4, {"complete"})
+    assert (len(table), table["key"].nunique(), set(table["status"])) == (6, 3, {"complete"})
     assert table["train.lr"].between(1e-4, 1e-2).all()
-    assert states(made) == ["COMPLETE"] * 8
-    assert len(seen.over) == 8
+    assert states(made) == ["COMPLETE"] * 6
+    assert len(seen.over) == 6
     assert swept(made).over == []
 
 
@@ -192,8 +190,8 @@ def test_a_search_is_told_what_came_out(sweep):
     assert ("FAIL" in states(made)) == ("failed" in set(table["status"]))
 
 
-def test_pruning_stops_trials_that_are_behind(sweep):
-    """Those that do not move are behind those that learn; what reaches the first rung is asked there."""
+def test_pruning_stops_poorly_performing_trials(sweep):
+    """Trials that learn almost nothing are pruned at the first rung, after 3 epochs."""
     made = sweep(
         prune="asha", grid={"train.lr": [0.02, 0.01, 0.005, 1e-9, 1e-8, 1e-7]}, fixed={"train.max_epochs": 5, "train.patience": 9}
     )
@@ -216,12 +214,3 @@ def test_a_trial_that_is_pruned_before_its_metric_was_a_number_has_failed(sweep)
     folder.begin(describe(run_data))
     end(Run(run_data.config, run_data.tensors, folder), None)
     assert folder.failure == "Pruned after 0 epochs, in none of which train.select, loss, was a number."
-
-
-def test_history_has_the_seconds_of_a_trial_alone(sweep):
-    """Trials of a pack share its time."""
-    made = sweep(seeds=[1, 2, 3])
-    began = time.perf_counter()
-    swept(made, size=3)
-    wall = time.perf_counter() - began
-    assert 0 < sum(pd.read_csv(folder.path / "history.csv")["seconds"].sum() for folder in folders(made)) < wall

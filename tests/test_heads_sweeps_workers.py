@@ -1,4 +1,4 @@
-"""One pack of a sweep, whatever stops it: memory that runs out, a trial that fails, one that is over or was begun."""
+"""Training of one pack, whatever stops it: memory that runs out, a trial that fails, is over or was interrupted."""
 
 import json
 
@@ -33,7 +33,7 @@ def loaded(cache):
 
 
 def work(loaded: LoadedCache, folder, **sections) -> TrialPack:
-    """All trials of a grid as one pack, whatever they are."""
+    """Make one pack of all trials of a grid."""
     grid = a_grid(folder, **sections)
     made = Sweep(grid, loaded.cache, folder / "sweep", "mae")
     made.trials.mkdir(parents=True, exist_ok=True)
@@ -52,7 +52,7 @@ def by_seed(one: TrialPack) -> dict[int, RunFolder]:
 
 @pytest.fixture
 def limit(monkeypatch):
-    """Makes memory run out in a step of a pack of more runs than this; the sizes of packs that were made."""
+    """Makes memory run out in a step of a pack with more runs than a limit; returns the list of the sizes of packs that were made."""
     sizes: list[int] = []
     accumulate, begin = PackedEngine.accumulate, PackedEngine.__init__
 
@@ -89,7 +89,7 @@ def test_trials_of_a_pack_are_run_folders_as_fit_leaves_them(loaded, tmp_path):
 
 
 def test_progress_is_in_trials(loaded, tmp_path):
-    """What patience leaves out counts as done."""
+    """Epochs that are skipped because patience ran out count as done."""
     stuck = {"train.select": "acc7", "train.lr": 1e-12, "train.max_epochs": 4}
     one = work(loaded, tmp_path, list=[{"train.patience": 1}, {"train.patience": 9}, {"train.patience": 2}], fixed=stuck)
     seen = done(loaded, one)
@@ -109,7 +109,7 @@ def test_what_is_over_is_not_trained_again(loaded, tmp_path):
     assert times(more.sweep) == before
 
 
-def test_floors_and_heads_that_cannot_be_batched_are_trained_too(loaded, tmp_path, limit):
+def test_simple_baselines_and_heads_that_cannot_be_batched_are_trained_too(loaded, tmp_path, limit):
     made = limit(0)
     small = {f"model.{name}": value for name, value in options.items(small_options("self-mm"))}
     short = {name: value for name, value in SHORT.items() if not name.startswith("model.")}
@@ -205,7 +205,7 @@ def test_a_trial_that_diverges_is_written_down_and_the_others_go_on(loaded, tmp_
 
 
 def test_trials_saved_after_unlike_epochs_go_on_apart(loaded, tmp_path, monkeypatch):
-    """A short batch comes at another place in each epoch, so that batches of unlike epochs are no batch of a pack."""
+    """The place of the short batch differs between epochs, so batches of different epochs cannot be stacked."""
     one = work(loaded, tmp_path, seeds=[1, 2, 3], fixed={"train.max_epochs": 4})
     for config, epochs in zip(one.configs, (1, 2, 1), strict=True):
         save_after(loaded, one, config, epochs, monkeypatch)
@@ -224,7 +224,7 @@ def test_trials_saved_after_unlike_epochs_go_on_apart(loaded, tmp_path, monkeypa
 
 
 def save_after(loaded: LoadedCache, one: TrialPack, config: RunConfig, epochs: int, monkeypatch) -> None:
-    """Leaves a trial as a process that was killed after so many epochs."""
+    """Leave a trial as a process does that is killed after some epochs."""
     run_data, folder = loaded.open(config), run_folder(config, one.sweep.trials)
     folder.begin(describe(run_data))
     run = Run(run_data.config, run_data.tensors, folder)

@@ -1,4 +1,4 @@
-"""From a configuration and a cache to a run: what is read, what is written, what is refused."""
+"""Training of one run: the data it reads, the files it writes, the input it refuses."""
 
 import json
 
@@ -33,13 +33,13 @@ def cache(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def complete(cache, tmp_path_factory):
-    """A run of pre-fusion. Not to be changed."""
+    """A complete run of pre-fusion; tests must not change it."""
     return small_runs.run(cache, tmp_path_factory.mktemp("runs"))
 
 
 @pytest.fixture
 def own(cache, tmp_path):
-    """A run of pre-fusion, to be changed."""
+    """A complete run of pre-fusion that a test may change."""
     return small_runs.run(cache, tmp_path / "runs")
 
 
@@ -165,7 +165,7 @@ def test_a_run_says_what_it_read(cache, complete):
 
 
 def test_the_chosen_metric_must_be_defined(cache, tmp_path):
-    """A corpus whose validation sentiments are all alike has no correlation."""
+    """A corpus whose validation sentiments are all equal has no correlation."""
     made = small_runs.run_data(make_cache(tmp_path / "cache"), changes={"train.select": "corr"})
     made.tensors.targets.sentiment[made.tensors.targets.rows("valid")] = 1.0
     with pytest.raises(InputError) as refused:
@@ -174,14 +174,14 @@ def test_the_chosen_metric_must_be_defined(cache, tmp_path):
     assert str(refused.value) == expected
 
 
-def test_a_floor_keeps_what_it_chose_and_no_parameters(cache, tmp_path):
+def test_a_simple_baseline_keeps_what_it_chose_and_no_parameters(cache, tmp_path):
     folder = small_runs.run(cache, tmp_path, "ridge")
     assert sorted(path.name for path in folder.path.iterdir()) == ["config.json", "metrics.json", "predictions.parquet"]
     assert set(folder.metrics()["chosen"]) == {"sentiment", *EMOTIONS}
     assert folder.metrics()["valid"]["mae"] < small_runs.run(cache, tmp_path, "median").metrics()["valid"]["mae"]
 
 
-def test_the_test_split_has_no_part_in_a_floor(cache, tmp_path):
+def test_the_test_split_has_no_part_in_a_simple_baseline(cache, tmp_path):
     other = make_cache(tmp_path / "cache", utterances=24, ledger=True)
     change_manifest(other, lambda table: table.assign(sentiment=table["sentiment"].mask(table["split"] == "test", -3.0)))
     corpus = open_corpus(other, "mosi")

@@ -1,4 +1,4 @@
-"""The training loop: what a run depends on and what it does not, and going on where it was interrupted."""
+"""The training loop: the influences on a run, and going on after an interruption."""
 
 import itertools
 import re
@@ -43,7 +43,7 @@ def cache(tmp_path_factory):
 
 @pytest.fixture
 def copy(tmp_path):
-    """The same cache again, to be changed."""
+    """A copy of the cache that a test may change."""
     return make_cache(tmp_path / "copy", utterances=48)
 
 
@@ -60,13 +60,13 @@ def engine(made: RunData, path) -> SingleEngine:
 
 
 def go(one: SingleEngine, advance: Callable[[int, str], None] = lambda steps, note: None) -> None:
-    """Trains a run to its end and writes nothing."""
+    """Train a run to its end and write nothing."""
     loop.train_runs([one.run], one, lambda run, error: None, advance=advance)
 
 
 @pytest.fixture(scope="module")
 def undisturbed(cache, tmp_path_factory):
-    """A run of pre-fusion, complete. Not to be changed."""
+    """A complete run of pre-fusion; tests must not change it."""
     return small_runs.run(cache, tmp_path_factory.mktemp("runs"))
 
 
@@ -81,7 +81,7 @@ def test_a_run_again_gives_the_same_bytes(cache, tmp_path, undisturbed):
 
 
 def interrupt(after: int) -> Callable[[int, str], None]:
-    """Stops a run at its progress call of this number, from 0; there is one call at the start, one a step and one an epoch."""
+    """Stop a run at its progress call of this number, from 0; there is one call at the start, one a step and one an epoch."""
     calls = itertools.count()
 
     def advance(steps: int, note: str) -> None:
@@ -176,7 +176,7 @@ def test_accumulated_batches_are_one_large_batch(cache, tmp_path, count):
 
 
 def change_test_split(cache) -> None:
-    """Other labels and other features for every utterance of test."""
+    """Replace the labels and features of every utterance of the test split."""
     corpus = open_corpus(cache, "mosi")
     table = read_manifest(corpus.manifest)
     is_test = table["split"] == "test"

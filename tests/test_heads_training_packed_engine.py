@@ -1,4 +1,4 @@
-"""Packs: every run of one comes to what it comes to alone, whatever the others do, and goes on from where it was saved."""
+"""Packs: each run of a pack gives the result that it gives alone, whatever the others do, and goes on from where it was saved."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +27,7 @@ def loaded(tmp_path_factory):
 
 
 def go(runs: Sequence[Run], engine: Engine, advance: Callable[[int, str], None] = lambda steps, note: None) -> dict[int, str]:
-    """Trains runs to their ends; the seeds and errors of those that failed."""
+    """Train runs to their ends; return the seeds and errors of those that failed."""
     failed = {}
 
     def on_end(run: Run, error: InputError | None) -> None:
@@ -39,7 +39,7 @@ def go(runs: Sequence[Run], engine: Engine, advance: Callable[[int, str], None] 
 
 
 def alone(runs: Sequence[Run]) -> list[Run]:
-    """The same runs again, each trained by itself."""
+    """Train the same runs again, each by itself."""
     again = [Run(run.config, run.tensors, run.folder) for run in runs]
     for one in again:
         assert go([one], SingleEngine(one)) == {}
@@ -47,14 +47,14 @@ def alone(runs: Sequence[Run]) -> list[Run]:
 
 
 def predicted(run: Run) -> Predictions:
-    """By the chosen epoch."""
+    """Predict the validation rows by the chosen epoch."""
     head = build_head(run.config, run.tensors)
     head.load_state_dict(run.best[run.config.train.select])
     return predict(head, run.tensors, run.valid_rows, 8)
 
 
 def assert_equal(found: Sequence[Run], expected: Sequence[Run]) -> None:
-    """Runs came to the same: what was learned epoch by epoch, what is predicted, and every parameter that has a gradient."""
+    """Check that runs gave the same values in every epoch, the same predictions, and the same parameters with a gradient."""
     for one, other in zip(found, expected, strict=True):
         assert one.selection.best.keys() == other.selection.best.keys()
         columns = [name for name in ("train_loss", "valid_loss", "valid_mae") if name in other.history[0]]
@@ -68,8 +68,8 @@ def assert_equal(found: Sequence[Run], expected: Sequence[Run]) -> None:
 
 
 def assert_parameters_equal(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    """But for those whose gradient is zero or nearly so, of which Adam makes steps as large as of any: softmax cancels the bias of
-    keys, and a router that keeps one expert and makes its gate 1 has nothing to learn."""
+    """Check parameters, but for those whose gradient is zero or nearly so, because Adam takes full steps for them too: softmax cancels
+    the bias of keys, and a router that keeps one expert and makes its gate 1 has nothing to learn."""
     assert found.keys() == expected.keys()
     for name, wanted in expected.items():
         if "routers." not in name and not name.endswith("key.bias"):
@@ -88,7 +88,7 @@ def test_a_run_of_a_pack_comes_to_what_it_comes_to_alone(loaded, head):
 
 
 def test_finished_runs_leave_the_pack(loaded):
-    """One stops for want of patience, one has fewer epochs; what is left of the pack shrinks."""
+    """One run stops because its patience ends, another has fewer epochs; the pack shrinks."""
     stuck = {"train.lr": 1e-12, "train.patience": 1, "train.select": "acc7"}
     points = [{"seed": 1, **stuck}, {"seed": 2, "train.max_epochs": 3}, {"seed": 3, "train.max_epochs": 5}]
     runs = [run(loaded, changes={"train.max_epochs": 5, **point}) for point in points]
@@ -124,7 +124,7 @@ def test_a_share_of_modules_is_kept(loaded):
 
 
 def test_what_all_runs_have_is_what_it_is_alone(loaded):
-    """Over some epochs, in which learning rates fall and patience runs out."""
+    """There are enough epochs for learning rates to fall and patience to run out."""
     same = {"train.accumulate": 2, "train.optimizer": "adam", "data.like_lengths": False, "train.max_epochs": 6, "train.patience": 3}
     runs = [run(loaded, changes={**point, **same, "train.lr": 0.05}) for point in UNLIKE]
     go(runs, PackedEngine(runs))
@@ -136,7 +136,7 @@ class Stop(Exception):
 
 
 def stop_after(epochs: int, runs: Sequence[Run]) -> Callable[[int, str], None]:
-    """Ends training in the epoch after this one."""
+    """End training in the epoch after this one."""
 
     def advance(steps: int, note: str) -> None:
         if steps and runs[0].epoch == epochs:
@@ -146,13 +146,13 @@ def stop_after(epochs: int, runs: Sequence[Run]) -> Callable[[int, str], None]:
 
 
 def interrupted(loaded: LoadedCache, tmp_path) -> list[Run]:
-    """Three unlike runs of mmolre that are to have folders, none of them short."""
+    """Make three unlike runs of mmolre with folders, none of them short."""
     points = [{**point, "train.max_epochs": 3} for point in unlike("mmolre")]
     return [run(loaded, "mmolre", point, tmp_path / str(number)) for number, point in enumerate(points)]
 
 
 def stopped_after_one_epoch(runs: Sequence[Run], engine: Engine, monkeypatch) -> None:
-    """And saved then."""
+    """Train runs for one epoch and stop after they were saved."""
     with monkeypatch.context() as patch:
         patch.setattr(loop, "SAVE_EVERY_S", 0.0)
         with pytest.raises(Stop):
@@ -161,7 +161,7 @@ def stopped_after_one_epoch(runs: Sequence[Run], engine: Engine, monkeypatch) ->
 
 @pytest.fixture(scope="module")
 def undisturbed(loaded) -> list[Run]:
-    """The same runs, each by itself from its start to its end."""
+    """The same runs, each trained by itself without an interruption."""
     return alone([run(loaded, "mmolre", {**point, "train.max_epochs": 3}) for point in unlike("mmolre")])
 
 
@@ -189,7 +189,7 @@ def test_what_was_saved_alone_goes_on_in_a_pack(loaded, tmp_path, monkeypatch, u
 
 
 def test_all_runs_of_a_pack_are_saved_after_the_same_epoch(loaded, tmp_path):
-    """Whichever of them is due."""
+    """One run that is due for saving is enough."""
     runs = interrupted(loaded, tmp_path)
     runs[1].saved_at -= loop.SAVE_EVERY_S
     with pytest.raises(Stop):

@@ -1,4 +1,4 @@
-"""Which runs can stand in one pack, and what they must not depend on to do so."""
+"""Signatures: the runs that can be trained in one pack, and the independence from padding that this needs."""
 
 from dataclasses import replace
 
@@ -91,7 +91,7 @@ def loaded(tmp_path_factory):
 
 @pytest.mark.parametrize("name", [name for name, _ in options.flat(make_config("mmolre", "mosi")) if name != "head"])
 def test_options_that_may_differ_in_a_pack(loaded, name):
-    """A preset is a name; what it says of options is compared option by option."""
+    """A preset is a name; the options that it sets are compared one by one."""
     value, may = OTHER[name]
     usual = run(loaded, "mmolre", ON | {"data.emotions": "annotated"})
     if name == "preset":
@@ -109,12 +109,12 @@ def test_only_runs_of_one_head_stand_together(loaded):
 
 @pytest.mark.parametrize("name", sorted(ON))
 def test_a_run_without_dropout_does_not_stand_beside_one_with_it(loaded, name):
-    """What has no dropout draws no numbers: the numbers of the other draws would be others."""
+    """A run without dropout draws no random numbers, so the others would draw different ones."""
     assert signature_of(run(loaded, "mmolre", ON)) != signature_of(run(loaded, "mmolre", ON | {name: 0.0}))
 
 
 def test_runs_on_other_rows_do_not_stand_together(loaded):
-    """A head for emotions alone is trained on labelled emotions alone."""
+    """A head for emotions alone is trained on rows with labelled emotions only."""
     points = [{"task": "mer", "data.emotions": "pseudo", "data.minimum_similarity": least} for least in (-1.0, -1.0, 0.5)]
     found = [signature_of(run(loaded, changes=point)) for point in points]
     assert found[0] == found[1] != found[2]

@@ -43,7 +43,7 @@ def test_an_epoch_has_each_labelled_clip_once_in_an_order_of_its_own(cache, like
 
 
 def test_like_lengths_means_batches_of_like_lengths(cache):
-    """With one window for the whole epoch, batches in order of length are the lengths sorted and cut."""
+    """If one window holds the whole epoch, the batches are the sorted rows, cut."""
     made = small_runs.run_data(cache)
     rows = labelled_rows(made.config, made.tensors, "train")
     lengths = made.tensors.lengths["text"] + made.tensors.lengths["audio"]

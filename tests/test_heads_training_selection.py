@@ -1,4 +1,4 @@
-"""Which epoch is chosen, and when training stops."""
+"""Selection: the best epoch, and the end of patience."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The engine of one run: clipping, the moving average, and what heads ask for: stages, learning rates of their own, memories."""
+"""The engine of one run: clipping, the moving average, and the requests of heads: stages, own learning rates, memories."""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -23,7 +23,7 @@ def cache(tmp_path_factory):
 
 
 def trained(cache, tmp_path, name: str, epochs: int, spy: Callable[[SingleEngine], None] = lambda engine: None) -> SingleEngine:
-    """A small head by preset native, after so many epochs of two batches a pass."""
+    """Train a small head by preset native for some epochs of two batches a pass."""
     changes = {"model": small_options(name), "train": {"batch_size": 8, "accumulate": 1, "max_epochs": epochs, "patience": epochs}}
     made = open_run_data(make_config(name, "mosi", "native", changes), cache, torch.device("cpu"))
     engine = SingleEngine(Run(made.config, made.tensors, RunFolder(tmp_path)))
@@ -55,7 +55,7 @@ def test_parameters_learn_at_the_rate_that_the_head_asks_for(cache, tmp_path, na
 
 
 def test_each_pass_of_mmim_changes_its_own_parameters_and_batches_are_remembered(cache, tmp_path):
-    """Between the beginnings of two passes nothing changes but what the first of them trains."""
+    """Between the starts of two passes, only parameters that the first of them trains change."""
     seen = []
 
     def spy(engine: SingleEngine) -> None:
@@ -85,7 +85,7 @@ def engine_of(cache, folder, changes) -> SingleEngine:
 
 
 def go(one: SingleEngine, advance: Callable[[int, str], None] = lambda steps, note: None) -> None:
-    """Trains a run to its end and writes nothing."""
+    """Train a run to its end and write nothing."""
     train_runs([one.run], one, lambda run, error: None, advance=advance)
 
 
