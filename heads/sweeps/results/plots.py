@@ -16,7 +16,7 @@ from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from data.reporting.charts import Colours, classed, on_page, tip
+from data.reporting.charts import WIDTH, Colours, classed, on_page, tip
 
 _WORST_TO_BEST = LinearSegmentedColormap.from_list("worst to best", ["#8791a0", "#2f7fc8", "#d9481f"])
 """Colours that can be told from the ground of a page in light and in dark."""
@@ -92,7 +92,7 @@ def effect(name: str, values: pd.Series, scores: pd.Series, metric: str, ids: st
         _ticks(axes, axis)
         axes.set(xlabel=name, ylabel=metric)
 
-    return on_page(draw, f"{metric} by {name}, {len(scored)} trials", (320, 220), name=f"{ids}effect-{name}")
+    return on_page(draw, f"{metric} by {name}, {len(scored)} trials", (WIDTH, 200), name=f"{ids}effect-{name}")
 
 
 def coordinates(
