@@ -242,7 +242,7 @@ def bar_groups_svg(groups: Mapping[str, Mapping[str, tuple[int, int]]], label: s
     return on_page(draw, label, (WIDTH, height), layout=None)
 
 
-def _look(colours: Colours) -> dict[str, Any]:
+def _look(colours: Colours) -> Any:
     return {
         "svg.fonttype": "none",
         "text.parse_math": False,
