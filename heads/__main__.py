@@ -41,13 +41,13 @@ def main(argv: list[str] | None = None) -> int:
 
 def _list(args: argparse.Namespace) -> None:
     from heads.commands import listing
-    from heads.evaluation.console import table
+    from data.reporting.tables import aligned
     from heads.models.options import flat
 
     if args.head is None and args.preset is not None:
         raise InputError("--preset is for the options of one head. Name a HEAD, or leave it out.")
     if args.head is None:
-        print(table(listing.rows(), listing.HEADER, left=len(listing.HEADER) - 1))
+        print(aligned(listing.rows(), listing.HEADER, left=len(listing.HEADER) - 1))
         return
     config = make_config(args.head, "CORPUS", args.preset or DEFAULT_PRESET)
     for name, value in flat(config):

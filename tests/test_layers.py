@@ -20,6 +20,13 @@ ONLY_IN = {
     "h5py": {"data/hdf5.py", "data/feature_store.py", "data/feature_index.py", "data/interchange/csd.py"},
     "av": {"data/media.py", "data/sample/make.py"},
     "soxr": {"data/media.py", "data/sample/make.py"},
+    "jinja2": {"data/reporting/page.py"},
+    "matplotlib": {
+        "data/reporting/charts.py",
+        "heads/evaluation/routing_chart.py",
+        "heads/sweeps/results/plots.py",
+        "heads/tables/plots.py",
+    },
 }
 TORCH_IN_DATA = {"data/tensors.py"}
 ROOMS = {
@@ -99,6 +106,18 @@ def test_a_package_is_imported_only_where_it_belongs(package):
     users = {path for layer in NEVER for path, found in modules(layer).items() if package in found}
     assert users
     assert users <= ONLY_IN[package]
+
+
+def test_only_the_report_kit_itself_and_what_stands_above_data_imports_the_report_kit():
+    """Reading data loads neither Jinja nor matplotlib."""
+    paths = [path for path in sorted((CHECKOUT / "data").rglob("*.py")) if "reporting" not in path.parts]
+    assert {path.name for path in paths if any(name.startswith("data.reporting") for name in modules_imported(path))} == set()
+
+
+def test_printing_a_table_loads_neither_jinja_nor_matplotlib_and_planning_a_build_neither():
+    used = "data.reporting.tables, data.reporting.numbers, heads.evaluation.console, pipeline.tasks, pipeline.report.page"
+    result = interpret(f"import sys, {used}; print(*sorted({{'jinja2', 'matplotlib'}} & set(sys.modules)))")
+    assert (result.returncode, result.stdout) == (0, "\n"), result.stderr
 
 
 def test_data_imports_torch_only_for_tensors():

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from data.lookup import lookup
 
 MAX_BINS = 24
-WIDTH = 320  # of histograms and bars, in CSS pixels: shown 1:1 on a narrow phone, so that their text stays legible
+WIDTH = 280  # of histograms and bars, in CSS pixels: shown 1:1 on a narrow phone, so that their text stays legible
 _LEFT, _RIGHT, _TOP, _PLOT, _BELOW = 38, 14, 8, 112, 34  # margins and height of a histogram's plot
 _BAR, _GROUP_GAP, _LABEL, _VALUE = 12, 9, 70, 42  # bar height, space between groups, width of names and of values
 
@@ -242,7 +242,7 @@ def bar_groups_svg(groups: Mapping[str, Mapping[str, tuple[int, int]]], label: s
     return on_page(draw, label, (WIDTH, height), layout=None)
 
 
-def _look(colours: Colours) -> dict[str, Any]:
+def _look(colours: Colours) -> Any:
     return {
         "svg.fonttype": "none",
         "text.parse_math": False,

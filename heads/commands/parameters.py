@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from heads.evaluation.console import table
+from data.reporting.tables import aligned
 from heads.models.base import TASKS
 from heads.models.mixtures.standard import StandardMoEOptions
 from heads.models.mixtures.unitse import UniTSE, UniTSEOptions
@@ -90,7 +90,7 @@ def count(entry: Entry) -> int:
 def render(measured: pd.DataFrame) -> str:
     """A table of this module as aligned text: names to the left, numbers to the right, nothing where there is no value."""
     rows = [[str(name), *(_written(column, row[column]) for column in measured)] for name, row in measured.iterrows()]
-    return table(rows, ["", *(_FORMATS[column][0] for column in measured)])
+    return aligned(rows, ["", *(_FORMATS[column][0] for column in measured)])
 
 
 def _written(column: str, value: float) -> str:

@@ -9,14 +9,15 @@ from typing import Any
 from tqdm import tqdm
 
 from data.labels import EMOTIONS
-from data.reporting.tables import aligned as table
+from data.reporting.numbers import DASH
+from data.reporting.tables import aligned
 from heads.evaluation.intervals import mean_sd
 from heads.evaluation.metrics import EMOTION_METRICS, SENTIMENT_METRICS
 
 
 @contextlib.contextmanager
 def training_bar(name: str, steps: int) -> Iterator[Callable[[int, str], None]]:
-    """One bar for a run: steps, rate, time left if no epoch is saved by patience, and the best epoch. None without a terminal."""
+    """Shows one bar for a run: steps, rate, time left unless patience ends it earlier, and the best epoch; no bar without a terminal."""
     with tqdm(total=steps, desc=name, unit="step", file=sys.stderr, disable=None, leave=False, mininterval=0.5) as bar:
 
         def advance(done: int, note: str) -> None:
@@ -27,13 +28,13 @@ def training_bar(name: str, steps: int) -> Iterator[Callable[[int, str], None]]:
 
 
 def results(runs: Mapping[str, Mapping[str, Any]], split: str, has_all_intervals: bool = False, emotions: str = "emotions") -> str:
-    """The metrics of runs on one split, side by side; mean ± sd beneath if there are several of one configuration.
+    """Aligns the metrics of runs on one split, side by side; mean ± sd beneath if there are several runs of one configuration.
 
     Args:
-        runs: Name → what is in metrics.json.
-        split: The key of the metrics in it.
-        has_all_intervals: Whether there are intervals of each of several runs; otherwise only where there is one run.
-        emotions: What emotions are called in titles; says where the labels are from if that is not known of the runs.
+        runs: Name → content of metrics.json.
+        split: Key of the metrics in it.
+        has_all_intervals: Show the intervals of each of several runs; otherwise they are shown only where there is one run.
+        emotions: Name of the emotions in titles; it says where the labels come from if the runs do not.
     """
     parts = []
     if learned := _with(runs, split, "mae"):
@@ -41,24 +42,24 @@ def results(runs: Mapping[str, Mapping[str, Any]], split: str, has_all_intervals
         rows += _spread(learned, split, SENTIMENT_METRICS)
         if len(runs) == 1 or has_all_intervals:
             rows += _intervals(learned, split, SENTIMENT_METRICS)
-        parts.append(table(rows, [f"sentiment, {split}", *SENTIMENT_METRICS]))
+        parts.append(aligned(rows, [f"sentiment, {split}", *SENTIMENT_METRICS]))
     if learned := _with(runs, split, "mean_acc"):
         for name, run in learned.items():
             rows = [[emotion, *(_cell(run[split].get(f"{emotion}_{m}")) for m in EMOTION_METRICS)] for emotion in (*EMOTIONS, "mean")]
-            parts.append(table(rows, [f"{emotions}, {split}: {name}", *EMOTION_METRICS]))
+            parts.append(aligned(rows, [f"{emotions}, {split}: {name}", *EMOTION_METRICS]))
         means = [f"mean_{metric}" for metric in EMOTION_METRICS]
         if spread := _spread(learned, split, means):
-            parts.append(table(spread, [f"{emotions}, {split}", *means]))
+            parts.append(aligned(spread, [f"{emotions}, {split}", *means]))
     return "\n\n".join(parts)
 
 
 def _with(runs: Mapping[str, Mapping[str, Any]], split: str, metric: str) -> dict[str, Mapping[str, Any]]:
-    """The runs that learned the task of a metric."""
+    """Returns the runs that learned the task of a metric."""
     return {name: run for name, run in runs.items() if metric in run[split]}
 
 
 def _spread(runs: Mapping[str, Mapping[str, Any]], split: str, metrics: Sequence[str]) -> list[list[str]]:
-    """One row for each configuration of which there are several seeds."""
+    """Makes one row for each configuration with several seeds."""
     rows = []
     for stem in dict.fromkeys(map(_without_seed, runs)):
         seeds = [run for name, run in runs.items() if _without_seed(name) == stem]
@@ -74,7 +75,7 @@ def _without_seed(name: str) -> str:
 
 
 def _intervals(runs: Mapping[str, Mapping[str, Any]], split: str, metrics: Sequence[str]) -> list[list[str]]:
-    """One row for each run."""
+    """Makes one row for each run."""
     rows = []
     for name, run in runs.items():
         found = run.get(f"{split}_interval", {})
@@ -84,11 +85,11 @@ def _intervals(runs: Mapping[str, Mapping[str, Any]], split: str, metrics: Seque
 
 
 def _interval(pair: Sequence[float | None] | None) -> str:
-    return "–" if pair is None or None in pair else f"{pair[0]:.3f}–{pair[1]:.3f}"
+    return DASH if pair is None or None in pair else f"{pair[0]:.3f}–{pair[1]:.3f}"
 
 
 def _cell(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
+    return DASH if value is None else f"{value:.3f}"
 
 
 def _number(value: float | None) -> float:

@@ -41,7 +41,8 @@ def _draw(figure: Figure, report: Mapping[str, Any], grouped: Mapping[str, list[
     axes = figure.subplots(len(grouped), columns, squeeze=False)
     highest = max(max(part["load"]) for part in experts.values())
     widest = max(np.nan_to_num(abs(_changes(part))).max() for part in experts.values()) or 1
-    loads = changes = None
+    loads: Any = None
+    changes: Any = None
     for row, (group, keys) in zip(axes, grouped.items(), strict=True):
         loads = _draw_load(row[0], _title(group, report["overlap"]), {key.rpartition("/")[2]: experts[key] for key in keys}, highest)
         for panel, key in zip(row[1:], keys, strict=False):

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from heads.evaluation.console import table
+from data.reporting.tables import aligned
 from heads.models.registry import HEADS
 from heads.runs.config import RunConfig
 from heads.runs.devices import watched
@@ -47,7 +47,7 @@ def dry_run(sweep: Sweep, configs: Sequence[RunConfig], devices: Sequence[str], 
     if simple_baselines:
         print(f"{len(simple_baselines)} simple baselines, seconds each")
     if rows:
-        print(table(rows, ["head", "corpus", "task", "preset", "trials", "packs", "at a time", "memory a trial", "at most"], left=4))
+        print(aligned(rows, ["head", "corpus", "task", "preset", "trials", "packs", "at a time", "memory a trial", "at most"], left=4))
         print(f"at most {_duration(total / len(devices))} on {', '.join(devices)}, if no trial stops early")
 
 

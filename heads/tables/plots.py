@@ -51,7 +51,7 @@ def _panel(axes: Axes, rows: Sequence[Result], simple_baselines: Sequence[Result
         places - 0.08, means, np.nan_to_num(deviations), fmt="D", color=ours, markersize=5, capsize=3, label="ours, mean ± sd"
     )
     for place, one in zip(places, rows, strict=True):
-        values = [np.nan if value is None else value for seed in one.done if seed.values for value in [seed.values.get(metric)]]
+        values = [value for seed in one.done if seed.values and (value := seed.values.get(metric)) is not None]
         tip(axes.scatter([place - 0.22] * len(values), values, s=9, color=ours, alpha=0.6, linewidths=0), f"{one.row.method}: seeds")
     printed = [one.row.paper.get(metric, np.nan) for one in rows]
     axes.plot(places + 0.12, printed, "s", color=theirs, markersize=5, markerfacecolor="none", label="paper, fine-tuned encoders")

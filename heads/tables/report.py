@@ -106,7 +106,7 @@ def about(part: Part) -> Table:
         rows.append([one.row.method, *(name or DASH for name in known), count, kind.short, kind.long])
     words = [Column(name, "words") for name in ("method", "head", "task", "preset")]
     columns = [*words, Column("seeds"), Column("reproduction", "words"), Column("of what", "long")]
-    return Table.of(columns, rows, f"Rows on CMU-{part.corpus.upper()}")
+    return Table.of(columns, rows, label=f"Rows on CMU-{part.corpus.upper()}")
 
 
 def ours(metric: str, one: Result) -> str:

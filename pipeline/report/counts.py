@@ -108,7 +108,7 @@ def ledger_counts(ledger: pd.DataFrame) -> dict[str, Any]:
         "rules": list(ledger["rule"].unique()),
         "donors": len(used),
         "corpora": given.groupby(["donor_corpus", "donor_split"]).size().to_dict(),
-        "most_used": often.to_dict("records"),
+        "most_used": _records(often),
     }
 
 
@@ -118,14 +118,14 @@ def donor_rows(ledger: pd.DataFrame, manifests: Mapping[str, pd.DataFrame]) -> p
     wanted = given.groupby("donor_corpus")["donor_split"].unique().to_dict()
     if not wanted or not set(wanted) <= set(manifests):
         return None
-    return pd.concat([manifests[name][manifests[name]["split"].isin(kept)] for name, kept in wanted.items()])
+    return pd.concat([manifests[str(name)][manifests[str(name)]["split"].isin(kept)] for name, kept in wanted.items()])
 
 
 def ties(ledger: pd.DataFrame, manifests: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
     """Labelled clips with several nearest donors; `differs` says whether the runner-up has other emotions (None: not known)."""
     tied = ledger[(ledger["tied"] > 1) & (ledger["abstained"] == "")]
     present = {name: _present(manifest) for name, manifest in manifests.items() if len(tied)}
-    rows = tied.to_dict("records")
+    rows = _records(tied)
     for row in rows:
         first = present.get(row["donor_corpus"], {}).get(row["donor_id"])
         second = present.get(row["runner_up_corpus"], {}).get(row["runner_up_id"])
@@ -141,7 +141,7 @@ def _present(manifest: pd.DataFrame) -> dict[str, tuple[bool, ...]]:
 def examples(ledger: pd.DataFrame, target: pd.DataFrame | None, count: int = 10) -> list[dict[str, Any]]:
     """Some labelled clips with their own text, chosen by a hash of the id: the same in every build, and not the first ones."""
     texts = {} if target is None else dict(zip(target["utterance_id"], target["text"], strict=True))
-    rows = ledger[ledger["abstained"] == ""].to_dict("records")
+    rows = _records(ledger[ledger["abstained"] == ""])
     rows.sort(key=lambda row: hashlib.sha256(row["utterance_id"].encode()).hexdigest())
     return [
         {**row, "text": texts.get(row["utterance_id"]), "emotions": [(e, row[e]) for e in EMOTIONS if row[e] > 0]}
@@ -156,3 +156,13 @@ def audit_verdict(result: Mapping[str, Any]) -> str:
     beats = [f"{points:+.1f} points against the {METHODS[method]}" for method, points in over.items()]
     kind = "better than both" if min(over.values()) > 0 else "not better than both"
     return f"Mean F1 of the nearest donor is {f1['ours']:.1%}, {kind}: {', '.join(beats)}."
+
+
+def excluded(manifest: pd.DataFrame) -> list[dict[str, Any]]:
+    """Lists the excluded utterances with their splits and reasons."""
+    return _records(manifest[manifest["excluded"] != ""][["utterance_id", "split", "excluded"]])
+
+
+def _records(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """One dictionary a row, by column."""
+    return [{str(name): value for name, value in row.items()} for row in rows.to_dict("records")]

@@ -217,8 +217,7 @@ def _corpus_view(corpus: CorpusSummary, features: Sequence[FeatureSummary]) -> d
 
     manifest, name = corpus.manifest, corpus.name
     good = count.usable(manifest)
-    excluded = manifest[manifest["excluded"] != ""][["utterance_id", "split", "excluded"]].to_dict("records")
-    by_split, counted = count.splits(manifest), count.counts(manifest)
+    excluded, by_split, counted = count.excluded(manifest), count.splits(manifest), count.counts(manifest)
     polarities, sentiment = count.polarity_counts(manifest), charts.sentiment_charts(name, by_split)
     own = [feature for feature in features if feature.corpus == name and feature.modality != "sentence"]
     return {

@@ -41,7 +41,7 @@ from data.feature_store import FeatureWriter
 from data.media import SAMPLE_RATE_HZ
 from data.targets import Targets
 from data.tensors import Batch, CorpusTensors
-from heads.evaluation.console import table
+from data.reporting.tables import aligned
 from heads.evaluation.predictions import autocast
 from heads.runs.build import build_head
 from heads.runs.config import RunConfig, make_config
@@ -226,7 +226,7 @@ def compare(preset: str, setup: Setup) -> None:
     print(f"\n{preset}, {options.precision} unless said; peak of a matrix product: ", end="")
     print(", ".join(f"{precision} {peak:,.0f} GFLOP/s" for precision, peak in peaks.items()))
     print(f"the head for a clip alone: {alone:.1f} GFLOP forward; the encoders for a padded one: {setup.encoder_gflop:.1f}")
-    print(table(list(rows_of(times, found, len(rows), peaks)), header))
+    print(aligned(list(rows_of(times, found, len(rows), peaks)), header))
 
 
 def whole_epoch(setup: Setup) -> None:

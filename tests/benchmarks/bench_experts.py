@@ -20,7 +20,7 @@ import torch
 from timing import in_turns, launches, peak_gflops, spread
 from torch import Tensor, nn
 
-from heads.evaluation.console import table
+from data.reporting.tables import aligned
 from heads.evaluation.predictions import autocast
 from heads.models.parts.experts import LowRankExperts, TopK, windows
 
@@ -205,7 +205,7 @@ def main() -> None:
         for size in SIZES:
             rows = [row for case in CASES for row in measure(size, case, device, precision, options.rounds, peak)]
             print(f"\nB = {size.batch}, T = {size.steps}, d = {size.dim}, {EXPERTS} experts of rank {size.rank}")
-            print(table(rows, header, left=2))
+            print(aligned(rows, header, left=2))
         print()
 
 

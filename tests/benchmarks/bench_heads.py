@@ -44,7 +44,7 @@ from data.interchange.mmsa import export_mmsa
 from data.labels import EMOTIONS
 from data.manifest import write_manifest
 from data.schema import COLUMNS, TEXT_COLUMNS
-from heads.evaluation.console import table
+from data.reporting.tables import aligned
 from heads.evaluation.predictions import total_lengths
 from heads.models.registry import HEADS
 from heads.runs.config import PRESETS, RunConfig, make_config
@@ -245,7 +245,7 @@ def main() -> None:
     print(f"{settings.clips:,} clips, preset {settings.preset}, batch {settings.batch}, {settings.share:.3g} of epochs timed;", end=" ")
     print(f"{settings.device}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     rows = [[one.name, one.packable, f"{one.parameters:,}", f"{one.seconds:.2f}", f"{one.seconds / fastest:.1f}×"] for one in found]
-    print(table(rows, ["head", "packable", "parameters", "s an epoch", "× fastest head"], left=2))
+    print(aligned(rows, ["head", "packable", "parameters", "s an epoch", "× fastest head"], left=2))
 
 
 if __name__ == "__main__":

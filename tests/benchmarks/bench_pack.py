@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.func import functional_call, stack_module_state, vmap
 from torch.nn import functional
 
-from heads.evaluation.console import table
+from data.reporting.tables import aligned
 from heads.models.mixtures.unitse import UniTSEBlock, UniTSEOptions
 from heads.models.parts.experts import ranking
 from heads.models.parts.randomness import drawing_from
@@ -168,7 +168,7 @@ def main() -> None:
                 count = str(launches(found[way])) if options.device != "cpu" else "–"
                 cells = [spread([1000 * value for value in values], 0), f"{1000 * median / runs:.0f}", f"{base / median:.2f}×", count]
                 rows.append([name, str(runs), way, *cells])
-    print(table(rows, ["size", "runs", "way", "ms a step", "ms a run", "against one after another", "launches"], left=3))
+    print(aligned(rows, ["size", "runs", "way", "ms a step", "ms a run", "against one after another", "launches"], left=3))
 
 
 if __name__ == "__main__":

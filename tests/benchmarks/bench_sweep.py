@@ -20,7 +20,7 @@ from typing import NamedTuple
 import pandas as pd
 import yaml
 
-from heads.evaluation.console import table
+from data.reporting.tables import aligned
 from heads.sweeps.results.trials import collect
 
 RATES, DROPOUTS, SEEDS = (1e-4, 3e-4, 1e-3), (0.1, 0.3), (1, 2, 3, 4)
@@ -116,7 +116,7 @@ def main() -> None:
         for name, one in found.items()
     ]
     print(f"{len(base.errors)} trials of {options.head}, {options.preset}, {options.epochs} epochs, {options.corpus}, {options.device}")
-    print(table(rows, ["way", "s", "trials/h", "against one after another", "peak GB", "largest difference of MAE"]))
+    print(aligned(rows, ["way", "s", "trials/h", "against one after another", "peak GB", "largest difference of MAE"]))
 
 
 if __name__ == "__main__":

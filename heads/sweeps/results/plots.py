@@ -16,7 +16,7 @@ from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from data.reporting.charts import Colours, classed, on_page, tip
+from data.reporting.charts import WIDTH, Colours, classed, on_page, tip
 
 _WORST_TO_BEST = LinearSegmentedColormap.from_list("worst to best", ["#8791a0", "#2f7fc8", "#d9481f"])
 """Colours that can be told from the ground of a page in light and in dark."""
@@ -92,7 +92,7 @@ def effect(name: str, values: pd.Series, scores: pd.Series, metric: str, ids: st
         _ticks(axes, axis)
         axes.set(xlabel=name, ylabel=metric)
 
-    return on_page(draw, f"{metric} by {name}, {len(scored)} trials", (320, 220), name=f"{ids}effect-{name}")
+    return on_page(draw, f"{metric} by {name}, {len(scored)} trials", (WIDTH, 200), name=f"{ids}effect-{name}")
 
 
 def coordinates(
@@ -109,7 +109,7 @@ def coordinates(
         ids: Start of all ids in the chart.
     """
     shown = np.clip(scores.to_numpy(float), *_limits(scores.to_numpy(float)))
-    scales = [*(scale(options.loc[applies[name], name]) for name in options), _linear(shown)]
+    scales = [*(scale(options[name][applies[name]]) for name in options), _linear(shown)]
     columns = np.full((len(scores), len(scales)), _BELOW)
     for number, (one, rows) in enumerate(zip(scales, [*applies.to_numpy(bool).T, slice(None)], strict=True)):
         columns[rows, number] = _between_0_and_1(one, one.places)
@@ -168,15 +168,15 @@ def _side_by_side(values: pd.Series) -> Scale:
 def _logarithmic(values: np.ndarray) -> Scale:
     distinct, places = np.unique(values), np.log10(values)
     if len(distinct) <= FEW:
-        return Scale(places, np.log10(distinct), [words(value) for value in distinct], np.searchsorted(distinct, values))
+        return Scale(places, np.log10(distinct).tolist(), [words(value) for value in distinct], np.searchsorted(distinct, values))
     powers = np.arange(np.floor(places.min()), np.ceil(places.max()) + 1)
-    return Scale(places, powers, [f"{10.0**power:g}" for power in powers], _parts(places))
+    return Scale(places, powers.tolist(), [f"{10.0**power:g}" for power in powers], _parts(places))
 
 
 def _linear(values: np.ndarray) -> Scale:
     known = values[np.isfinite(values)]
     ticks = MaxNLocator(5).tick_values(known.min(), known.max())
-    return Scale(values, ticks, [f"{tick:.4g}" for tick in ticks], _parts(values))
+    return Scale(values, list(ticks), [f"{tick:.4g}" for tick in ticks], _parts(values))
 
 
 def _parts(values: np.ndarray) -> np.ndarray:
@@ -210,7 +210,7 @@ def _lines(columns: np.ndarray) -> LineCollection:
     lines = LineCollection([np.column_stack([np.arange(len(row)), row]) for row in columns[::-1]], cmap=_WORST_TO_BEST, alpha=0.85)
     lines.set_array(np.arange(1, count + 1) / count)
     lines.set_norm(Normalize(0, 1))
-    lines.set_linewidths([1.2] * (count - 1) + [3.0])
+    lines.set_linewidth([1.2] * (count - 1) + [3.0])
     classed(lines, "configurations")
     return lines
 

@@ -241,7 +241,7 @@ def _notes(table: pd.DataFrame) -> list[str]:
 
 
 def _with_test(table: pd.DataFrame) -> pd.DataFrame:
-    return table[table[[name for name in table if name.startswith("test.")]].notna().any(axis=1)]
+    return table[table[[name for name in table if str(name).startswith("test.")]].notna().any(axis=1)]
 
 
 def _opened(sweep: Path, table: pd.DataFrame) -> list[Section]:

@@ -60,7 +60,7 @@ def ranked_table(ranks: pd.DataFrame, table: pd.DataFrame, options: Sequence[str
                 Cell(row["key"], links=tuple(Link(f"seed {trial['seed']}", run_href(trial["name"])) for _, trial in seeds.iterrows())),
             ]
         )
-    return Table.of(columns, rows, "Configurations")
+    return Table.of(columns, rows, label="Configurations")
 
 
 def paired_table(tests: pd.DataFrame, names: Mapping[str, str]) -> Table:
