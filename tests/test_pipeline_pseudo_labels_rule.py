@@ -1,4 +1,4 @@
-"""What the rule of pseudo labels does, what its ledger shows and what a user is told."""
+"""The rule gives each clip the emotions of its donor, its ledger shows the donor, and its messages tell the user what to do."""
 
 import json
 import math
