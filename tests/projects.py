@@ -29,7 +29,7 @@ WORDS = ["Really", "this", "plot", "was", "a", "calm", "delight", "though", "nob
 
 @dataclass(frozen=True)
 class Project:
-    """A folder in which a build can be run: `clips` (speech, text, sentiment) and `donors` (text, sentiment, emotions)."""
+    """A folder for builds: `clips` (speech, text, sentiment) and `donors` (text, sentiment, emotions)."""
 
     root: Path
     encoder: Path  # a folder with a text encoder
@@ -57,7 +57,7 @@ class Project:
         (self.root / "luigi.cfg").write_text("\n".join(lines), encoding="utf-8")
 
     def plan(self, **changed: object) -> Plan:
-        """What the usual luigi.cfg plans, with some fields of `Settings` changed."""
+        """Plans a build with the usual luigi.cfg, some fields of `Settings` changed."""
         text = EncoderSettings(str(self.encoder))
         usual = {
             "cache": self.cache,
@@ -105,7 +105,7 @@ class Project:
 
 
 def python(*arguments: str, cwd: Path, stderr: int = subprocess.PIPE) -> subprocess.Popen[str]:
-    """Starts Python with this checkout's packages, one thread, no network and no settings but those of `cwd`."""
+    """Starts Python with the packages of this checkout, one thread, no network, and the settings of `cwd` only."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LUIGI_")}
     environment |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(CHECKOUT), "HF_HUB_OFFLINE": "1"}
     return subprocess.Popen(
@@ -122,7 +122,7 @@ def executed(log: str) -> list[str]:
 
 
 def features(project: Project) -> dict[str, dict[str, object]]:
-    """What all feature files hold, but for when they were made: file name → values, ids, offsets, checksums, sources."""
+    """Returns the contents of all feature files without their times: file name → values, ids, offsets, checksums, sources."""
     found = {}
     for path in sorted((project.cache / "features").iterdir()):
         with FeatureStore.open(path) as store:
@@ -140,7 +140,7 @@ def features(project: Project) -> dict[str, dict[str, object]]:
 def states(folder: Path) -> dict[str, tuple[int, int, str]]:
     """Relative path → (inode, time of modification in ns, content hash) of all files below a folder.
 
-    Without the memo of fingerprints, which every planning may write: it is no output.
+    The stored fingerprints are left out: every planning may write them, and they are no output.
     """
     paths = [path for path in folder.rglob("*") if path.is_file() and path.name != "fingerprints.json"]
     return {str(path.relative_to(folder)): _state(path) for path in sorted(paths)}

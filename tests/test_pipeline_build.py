@@ -62,7 +62,7 @@ def test_a_mistake_ends_the_process_with_one_line(monkeypatch, error):
 
     monkeypatch.setattr(config, "read_settings", fail)
     current_build.cache_clear()
-    with pytest.raises(SystemExit, match="^error: ") as caught:
+    with pytest.raises(SystemExit, match=r"^error: ") as caught:
         current_build()
     assert str(error) in str(caught.value)
     assert current_build.cache_info().currsize == 0

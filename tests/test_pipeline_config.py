@@ -92,7 +92,7 @@ def test_the_shipped_luigi_cfg_changes_no_setting_and_explains_every_key(tmp_pat
         ),
         ("[build]\nshard_clips = many\n", "luigi.cfg, section [build]: shard_clips is 'many': invalid literal for int()"),
         ('[corpora]\nfolders = ["clips"]\n', "luigi.cfg, section [corpora]: folders is ('clips',), expected {"),
-        ("[pseudo_labels]\nneighbours = 0\n", "Pseudo labels: neighbours is 0, expected a whole number from 1."),
+        ("[pseudo_labels]\nneighbours = 0\n", "Pseudo-labels: neighbours is 0, expected a whole number from 1."),
     ],
 )
 def test_a_mistake_is_named_with_its_section(tmp_path, text, message):

@@ -1,4 +1,4 @@
-"""Where the files of an encoder are found, and the properties of them that identify a feature."""
+"""The files of an encoder are found by name, hub id or folder; exactly the properties that change a feature identify it."""
 
 import json
 import shutil

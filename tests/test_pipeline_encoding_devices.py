@@ -1,7 +1,6 @@
-"""Who gets which device: one process a GPU, and a clear word where there is none."""
+"""Each process gets a device of its own: one process a GPU, and a clear message if there is none."""
 
 import threading
-import time
 
 import pytest
 import torch
@@ -55,8 +54,10 @@ def test_a_gpu_that_torch_cannot_use_is_an_error_that_says_what_to_do(monkeypatc
         devices.claim("cuda").__enter__()
 
 
-def test_each_gpu_is_claimed_once_and_a_third_waits_for_one(two_gpus):
-    got = []
+def test_each_gpu_is_claimed_once_and_a_third_waits_for_one(two_gpus, monkeypatch):
+    got, waiting = [], threading.Event()
+    monkeypatch.setattr(devices.time, "sleep", lambda seconds: waiting.set() or released.wait(seconds))
+    released = threading.Event()
 
     def third():
         with devices.claim("auto") as device:
@@ -67,8 +68,9 @@ def test_each_gpu_is_claimed_once_and_a_third_waits_for_one(two_gpus):
             assert (first, second) == ("cuda:0", "cuda:1")
             thread = threading.Thread(target=third)
             thread.start()
-            time.sleep(0.2)
+            assert waiting.wait(5)
             assert got == []
+        released.set()
         thread.join(5)
         assert got == ["cuda:1"]
     assert sorted(path.name for path in two_gpus.iterdir()) == ["mmolre-gpu-2.lock", "mmolre-gpu-5.lock"]

@@ -100,7 +100,7 @@ def test_padding_leaks_without_our_hook_so_the_hook_is_what_keeps_the_contract(a
 
 
 def test_clips_of_a_few_frames_are_as_exact_as_others(audio_encoder, audio_reference):
-    """Of these, float32 leaves some further than 1e-5 from float64: the model amplifies the rounding."""
+    """In float32 some of these differ from float64 by more than 1e-5, because the model amplifies the rounding."""
     generator = np.random.default_rng(0)
     for samples in [400] * 200 + [720, 1_040] * 20:
         waveform = generator.normal(0, 0.1, samples).astype(np.float32)

@@ -93,7 +93,7 @@ def test_a_batch_is_halved_until_it_fits_and_keeps_its_order():
 
 
 def test_an_utterance_that_fits_nowhere_is_an_error_and_no_endless_loop():
-    with pytest.raises(InputError, match="The cpu device has not the memory for one utterance of 30 tokens"):
+    with pytest.raises(InputError, match="The cpu device has too little memory for one utterance of 30 tokens"):
         extract.encode(Doubler(memory=20), [item for _, item in items([5, 30])])
 
 
@@ -151,7 +151,7 @@ def test_prefetch_stops_its_thread_when_the_consumer_stops():
 
 def test_a_failing_encoder_leaves_no_thread_behind():
     threads = threading.active_count()
-    with pytest.raises(InputError, match="has not the memory"):
+    with pytest.raises(InputError, match="has too little memory"):
         extract.extract(Doubler(memory=1), iter(items([5] * 200)), lambda index, features: None)
     assert threading.active_count() == threads
 

@@ -17,7 +17,7 @@ from pipeline.settings import EncoderSettings
 
 
 def reason(plan: Plan, output: str) -> str:
-    """What is said of one output, its size left out."""
+    """Returns the reason for one output, without its size."""
     lines = [re.sub(r", [\d,]+ utterances:", ":", line) for line in explain(plan)]
     (line,) = [line for line in lines if re.match(rf" +{output}:", re.sub(" +", " ", line))]
     return line.partition(": ")[2]

@@ -1,4 +1,4 @@
-"""What the rule of pseudo labels does, what its ledger shows and what a user is told."""
+"""The rule gives each clip the emotions of its donor, its ledger shows the donor, and its messages tell the user what to do."""
 
 import json
 import math
@@ -179,8 +179,8 @@ def test_no_donor_at_all_is_an_error_that_says_what_was_there():
     with pytest.raises(InputError) as error:
         label(targets, vectors([1, 0]), [(mosei, vectors([1, 0], [1, 0], [1, 0]))])
     assert str(error.value) == (
-        "Pseudo labels have no donor (mosei: no emotion labels 2; mosei: other split 1). Give a corpus with emotion labels and a "
-        "polarity in the split train, or switch pseudo labels off."
+        "Pseudo-labels have no donor (mosei: no emotion labels 2; mosei: other split 1). Give a corpus with emotion labels and a "
+        "polarity in the split train, or set targets = [] in luigi.cfg, section [pseudo_labels]."
     )
     with pytest.raises(InputError, match="no donor \\(no corpus given\\)"):
         label(targets, vectors([1, 0]), [])
@@ -190,7 +190,7 @@ def test_no_donor_at_all_is_an_error_that_says_what_was_there():
 def test_an_embedding_without_a_direction_is_named(bad):
     rows = [{"sentiment": 1.0, **JOY}] * 2
     good, damaged = vectors([1, 0], [0, 1]), vectors([1, 0], bad)
-    expected = "utterance 'b': its sentence embedding is all zero or not finite .1 of 2 like it., so it has no cosine. Delete the"
+    expected = "utterance 'b': its sentence embedding is all zero or not finite, so it has no cosine .1 of 2 utterances.. Delete the"
     with pytest.raises(InputError, match=f"mosei {expected}"):
         label(manifest("mosi", rows), good, [(manifest("mosei", rows), damaged)])
     with pytest.raises(InputError, match=f"mosi {expected}"):
@@ -199,7 +199,7 @@ def test_an_embedding_without_a_direction_is_named(bad):
 
 def test_a_corpus_given_twice_is_an_error():
     mosei = (manifest("mosei", [{"sentiment": 1.0, **JOY}]), vectors([1, 0]))
-    with pytest.raises(InputError, match=r"mosei utterance 'a' is there twice\. Name each corpus once\."):
+    with pytest.raises(InputError, match=r"mosei utterance 'a' occurs twice\. Name each corpus once\."):
         donor_pool([mosei, mosei], Rule())
 
 
@@ -226,7 +226,7 @@ def test_embeddings_that_do_not_fit_the_manifest_are_refused():
 def test_a_wrong_setting_is_named_with_what_is_allowed(setting, message):
     with pytest.raises(InputError) as error:
         Rule(**setting)
-    assert str(error.value).startswith("Pseudo labels: ")
+    assert str(error.value).startswith("Pseudo-labels: ")
     assert message in str(error.value)
 
 

@@ -34,8 +34,9 @@ def test_the_page_gets_what_the_files_hold(built, monkeypatch):
     (ledger,) = report.ledgers
     pd.testing.assert_frame_equal(ledger.ledger, pd.read_parquet(plan.ledgers["clips"].path))
     assert (ledger.target, list(ledger.audit)) == ("clips", ["donors"])
-    for one in [*report.corpora, *report.features, *report.ledgers]:
-        assert (built.cache / one.path).is_file()
+    paths = [one.manifest_path for one in report.corpora] + [one.path for one in [*report.features, *report.ledgers]]
+    for path in paths:
+        assert (built.cache / path).is_file()
 
 
 def test_settings_are_shown_as_json(finished):

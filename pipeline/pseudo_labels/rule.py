@@ -74,7 +74,7 @@ class Rule:
         }
         for name, (good, expected) in allowed.items():
             if not good:
-                raise InputError(f"Pseudo labels: {name} is {getattr(self, name)!r}, expected {expected}.")
+                raise InputError(f"Pseudo-labels: {name} is {getattr(self, name)!r}, expected {expected}.")
 
     def to_dict(self) -> dict[str, Any]:
         """Returns all settings, JSON-able; equal rules give equal dictionaries."""
@@ -163,7 +163,7 @@ def donor_pool(corpora: Sequence[tuple[pd.DataFrame, np.ndarray]], rule: Rule) -
     twice = table[table.duplicated(["corpus", "utterance_id"])]
     if len(twice):
         corpus, utterance = twice.iloc[0][["corpus", "utterance_id"]]
-        raise InputError(f"Donors of pseudo labels: {corpus} utterance {utterance!r} occurs twice. Name each corpus once.")
+        raise InputError(f"Donors of pseudo-labels: {corpus} utterance {utterance!r} occurs twice. Name each corpus once.")
     return Pool(table.reset_index(drop=True), np.concatenate(embeddings)[table.index], skipped)
 
 
@@ -191,7 +191,7 @@ def transfer(
     if pool.table.empty:
         found = "; ".join(f"{corpus}: {reason} {count}" for corpus, why in pool.skipped.items() for reason, count in why.items())
         raise InputError(
-            f"Pseudo labels have no donor ({found or 'no corpus given'}). Give a corpus with emotion labels and a polarity in the"
+            f"Pseudo-labels have no donor ({found or 'no corpus given'}). Give a corpus with emotion labels and a polarity in the"
             f" split {' or '.join(rule.donor_splits)}, or set targets = [] in luigi.cfg, section [pseudo_labels]."
         )
     polarity = polarities(targets, rule)
