@@ -1,4 +1,4 @@
-# The README's commands. Each sets up what it needs on a fresh machine: a virtual environment with pinned dependencies.
+# The README's commands. Each makes what it needs on a fresh machine: a virtual environment with pinned dependencies.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -23,7 +23,7 @@ bench: $(READY)
 	$(BIN)/pip install -q -c constraints.txt -e '.[bench]'
 	for benchmark in tests/benchmarks/bench_*.py; do $(BIN)/python $$benchmark || exit 1; done
 
-# Removes what a build has made; the environment stays.
+# Removes the outputs of a build; the environment stays.
 clean:
 	rm -rf cache
 
