@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.corpora import read_corpus
+from data.csd import Entry, write_csd
 from data.errors import InputError
-from data.interchange.csd import Entry, write_csd
 from data.labels import EMOTIONS
 
 SIX = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0)

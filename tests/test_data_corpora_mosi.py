@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.corpora import CORPORA, read_corpus
-from data.corpora.base import FINDING_KINDS
+from data.csd import Entry, write_csd
 from data.errors import InputError
-from data.interchange.csd import Entry, write_csd
+from data.findings import FINDING_KINDS
 from data.schema import validate
 
 HEADER = "video_id,clip_id,text,label,label_T,label_A,label_V,annotation,mode"

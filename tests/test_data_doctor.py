@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from data.corpora import CORPORA, read_corpus
-from data.corpora.base import FINDING_KINDS
 from data.doctor import add_arguments, examine, recognise, run
 from data.errors import InputError
+from data.findings import FINDING_KINDS
 
 RATE_HZ = 16_000
 SENTENCE = "the lamp on the table is warm"
