@@ -18,7 +18,7 @@ class Finding:
 
 
 FINDING_KINDS: Mapping[str, str] = {
-    "missing": "labelled clips whose media file is missing",
+    "missing": "labelled clips whose media file is not there",
     "unlabelled": "utterances without a label",
     "unsplit": "utterances that belong to no split",
     "conflict": "two label files that contradict each other",
