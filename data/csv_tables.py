@@ -1,25 +1,21 @@
-"""Reads the text files and tables of corpora: strictly as text, by column name, every complaint with file and line.
+"""Text files and CSV tables, read strictly: cells as text, columns by name, and errors that name the file and the line.
 
-Which columns a corpus has is known to its reader; what an utterance table must hold, to `data.schema`.
+The modules of `data.corpora` and `data.interchange` know the columns of their files; `data.schema` defines the utterance table.
 """
-
-from __future__ import annotations
 
 import csv
 import difflib
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from data.errors import InputError
 from data.files import read_head
-
-if TYPE_CHECKING:
-    from data.corpora.base import Finding
+from data.findings import Finding
 
 SPLIT_NAMES: Mapping[str, str] = {
     "train": "train",
@@ -29,21 +25,21 @@ SPLIT_NAMES: Mapping[str, str] = {
     "dev": "valid",
     "test": "test",
 }
-"""Names of splits in public label files → ours."""
+"""Name of a split in public label files → its name in `data.schema.SPLITS`."""
 
 LABEL_TOLERANCE = 0.5
-"""A label up to this far outside its scale is set to the scale's end and reported; farther out it is an error."""
+"""Largest distance of a label from its scale at which it is set to the end of the scale and reported; a larger one is an error."""
 
 
 def read_text(path: Path, fallback: str | None = None) -> str:
-    """Reads a UTF-8 file, with or without byte order mark.
+    """Read a UTF-8 file, with or without byte order mark.
 
     Args:
         path: The file.
-        fallback: The encoding of a file that is not UTF-8; without one such a file is an error.
+        fallback: Encoding of a file that is not UTF-8. If None, such a file is an error.
 
     Raises:
-        InputError: The file is missing, empty, not the real file (git-lfs, HTML) or not UTF-8.
+        InputError: The file is missing, empty, not UTF-8, or a git-lfs pointer or an HTML page instead of the file.
     """
     read_head(path)
     content = path.read_bytes()
@@ -57,20 +53,20 @@ def read_text(path: Path, fallback: str | None = None) -> str:
 
 
 def read_lines(path: Path, fallback: str | None = None) -> list[tuple[int, str]]:
-    """Returns (line number, line) of every line that is not blank; arguments and errors are those of `read_text`."""
+    """Return (line number, line) for every line that is not blank. Arguments and errors are those of `read_text`."""
     lines = read_text(path, fallback).replace("\r\n", "\n").replace("\r", "\n").split("\n")
     return [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
 
 
 def read_table(path: Path, required: Sequence[str]) -> pd.DataFrame:
-    """Reads a CSV file strictly as text.
+    """Read a CSV file with all cells as text.
 
     Args:
         path: The file, with a header line.
-        required: Columns that must be there; others are kept, their order does not matter.
+        required: Columns that must exist, in any order. Other columns are kept.
 
     Returns:
-        Every cell as str; the index holds the line of the file (from 1) where the record begins.
+        A table of str. Its index is the line of the file (from 1) on which the record begins.
 
     Raises:
         InputError: The file cannot be read, lacks a column, or a record has too few or too many fields.
@@ -88,7 +84,7 @@ def read_table(path: Path, required: Sequence[str]) -> pd.DataFrame:
 
 
 def _records(path: Path) -> tuple[list[str], list[list[str]], list[int]]:
-    """The header, and every other record that is not blank with the line on which it begins."""
+    """Return the header, all other records that are not blank, and the lines on which these begin."""
     reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
     records, lines, line = [], [], 1
     try:
@@ -105,7 +101,7 @@ def _records(path: Path) -> tuple[list[str], list[list[str]], list[int]]:
 
 
 def require_columns(table: pd.DataFrame, names: Sequence[str], path: Path) -> None:
-    """Raises InputError for the first of `names` that is no column of `table`, with the nearest column that is."""
+    """Raise InputError for the first of `names` that is not a column of `table`, and suggest the nearest column."""
     for name in names:
         if name not in table:
             folded = {str(column).casefold(): str(column) for column in table}
@@ -115,25 +111,29 @@ def require_columns(table: pd.DataFrame, names: Sequence[str], path: Path) -> No
 
 
 def numbers(column: pd.Series, path: Path, empty: bool = False) -> pd.Series:
-    """The float64 values of a text column.
+    """Return the float64 values of a text column.
 
     Args:
-        column: As from `read_table`: named, indexed by line.
-        path: The file to name in a message.
-        empty: Whether an empty cell is NaN; otherwise it is an error.
+        column: A column of `read_table`, named and indexed by line.
+        path: The file, for messages.
+        empty: True if an empty cell means NaN; otherwise it is an error.
 
     Raises:
         InputError: A cell is not a finite number.
     """
     blank = column.str.strip() == ""
     values = pd.to_numeric(column.mask(blank), errors="coerce").astype("float64")
-    bad = ~np.isfinite(values) & ~(blank & empty)
+    bad = (values.isna() | np.isinf(values)) & ~(blank & empty)
     _refuse(column, bad, "a number", path)
     return values
 
 
 def splits(column: pd.Series, path: Path, empty: bool = False) -> pd.Series:
-    """Our names of the splits in a text column; arguments as for `numbers`, an unknown name is an InputError."""
+    """Return the splits of a text column by their names in `data.schema.SPLITS`; arguments as for `numbers`.
+
+    Raises:
+        InputError: A cell is not a key of `SPLIT_NAMES`, in any case of letters.
+    """
     folded = column.str.strip().str.lower()
     found = folded.map(SPLIT_NAMES)
     bad = found.isna() & ~((folded == "") & empty)
@@ -142,46 +142,45 @@ def splits(column: pd.Series, path: Path, empty: bool = False) -> pd.Series:
 
 
 def whole_numbers(column: pd.Series, path: Path) -> pd.Series:
-    """The int64 values of a text column of clip numbers; anything but digits is an InputError."""
+    """Return the int64 values of a text column of clip numbers, or raise InputError for a cell that is not all digits."""
     bad = ~column.str.fullmatch(r"[0-9]{1,18}").astype(bool)
     _refuse(column, bad, "a whole number", path)
     return column.astype("int64")
 
 
 def unique(ids: pd.Series, path: Path) -> pd.Series:
-    """Returns `ids` (indexed by line) if none is empty or repeated, else raises an InputError that names both lines."""
+    """Return `ids` (indexed by line) if none is empty or repeated; otherwise raise an InputError that names both lines."""
     _refuse(ids, ids == "", "an id", path)
     repeated = ids.duplicated()
     if repeated.any():
-        line, value = repeated.idxmax(), ids[repeated.idxmax()]
+        line: Any = repeated.idxmax()
+        value = ids[line]
         raise InputError(f"{path}:{line}: id {value!r} is already on line {(ids == value).idxmax()}; expected unique ids.")
     return ids
 
 
 def _refuse(column: pd.Series, bad: pd.Series, expected: str, path: Path) -> None:
     if bad.any():
-        line = bad.idxmax()
+        line: Any = bad.idxmax()
         more = f" ({int(bad.sum()) - 1} more rows like it)" if bad.sum() > 1 else ""
         raise InputError(f"{path}:{line}: {column.name} is {column[line]!r}, expected {expected}{more}.")
 
 
 def onto_scale(values: pd.Series, scale: tuple[float, float], source: Path, where: Sequence[str]) -> tuple[pd.Series, list[Finding]]:
-    """Sets labels that lie a little outside their scale to its end, and reports each.
+    """Set labels that are slightly outside their scale to its end, and report each of them.
 
     Args:
-        values: float64, named after the label; NaN stays.
+        values: float64 labels, in a column named after the label. NaN is kept.
         scale: Lowest and highest label.
         source: The file that the labels come from.
-        where: Of every value, the utterance or line to name.
+        where: The utterance or line of each value, for messages.
 
     Raises:
-        InputError: A label lies more than `LABEL_TOLERANCE` outside.
+        InputError: A label is outside its scale by more than `LABEL_TOLERANCE`.
     """
-    from data.corpora.base import Finding  # its package imports the readers, and they import this module
-
     low, high = scale
     findings = []
-    for place in np.flatnonzero((values < low) | (values > high)):
+    for place in np.flatnonzero((values < low) | (values > high)).tolist():
         value = float(values.iloc[place])
         said = f"{values.name} is {value:.6g}, its scale {low:g} to {high:g}"
         if not low - LABEL_TOLERANCE <= value <= high + LABEL_TOLERANCE:

@@ -1,15 +1,16 @@
-"""`python -m data doctor`: what a corpus on disk holds and what is wrong with it, before any encoder runs.
+"""The command `python -m data doctor`: the contents and the problems of a corpus on disk, before any encoder runs.
 
-| exit status | |
+| exit status | meaning |
 |---|---|
-| 0 | nothing that stops a build |
-| 1 | utterances that cannot be used: findings of the kinds in `STOPPING` that name an utterance left without features |
-| 2 | the corpus cannot be read at all |
+| 0 | nothing stops a build |
+| 1 | some utterances cannot be used: a finding of a kind in `STOPPING` names an utterance that gets no features |
+| 2 | the corpus cannot be read |
 
-Everything else in `data.corpora.base.FINDING_KINDS` is a note: worth knowing, the corpus can be used as it is. So is a finding of a
-stopping kind about something else (a table that is not there, a start that was set to 0).
+All other findings are notes; the corpus can be used as it is. This includes a finding of a stopping kind that names no such utterance
+(a missing table, a start that was set to 0).
 
-Readers find what tables tell, `data.probe` what media tell; here are only the checks that need both, and the printed page.
+Corpus readers check tables, and `data.probe` checks media. Here are only the checks that need both, and the printed page. Nothing here
+knows a particular corpus: `data.corpora` recognises and reads them.
 """
 
 import argparse
@@ -23,33 +24,31 @@ from typing import Any
 
 import pandas as pd
 
-from data.corpora import CORPORA, mmsa, mosei, mosi, read_corpus
-from data.corpora.base import FINDING_KINDS, Corpus, Finding
-from data.corpora.cmu import find_files
-from data.corpora.media_files import list_media
-from data.corpora.meld import FOLDERS
-from data.csv_tables import read_table
+from data.corpora import CORPORA, read_corpus, recognise
+from data.corpora.base import Corpus
 from data.errors import InputError
+from data.findings import FINDING_KINDS, Finding
 from data.labels import EMOTIONS
 from data.probe import by_medium, probe
 from data.schema import SPLITS
 
 STOPPING = ("missing", "bad-time", "unreadable", "truncated", "silent")
-"""Kinds that can leave an utterance without features: that stops a build, or with `on_bad_media = exclude` leaves it out by name."""
+"""Kinds of findings that can leave an utterance without features. They stop a build, unless `on_bad_media = exclude` is set, which
+excludes these utterances by name."""
 
 WORDS_PER_S = (0.3, 7.0)
-"""Speech has 2.6 words a second (median of MOSEI and of MELD). 99.8 % of MOSEI's segments and 97 % of MELD's are within these bounds;
-most outside have wrong times or another clip's text."""
+"""Lowest and highest plausible speech rate. The median is 2.6 words per second in MOSEI and in MELD. 99.8 % of MOSEI's segments and
+97 % of MELD's are within these bounds; most others have wrong times or the text of another clip."""
 
 _EXAMPLES = 10
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What the doctor found."""
+    """A corpus with counts per split and all findings about it."""
 
     corpus: Corpus
-    summary: pd.DataFrame  # one row a split, then "all"; the columns of `_summarise`
+    summary: pd.DataFrame  # one row per split, then "all"; columns as in `_counts`
     findings: tuple[Finding, ...]  # the reader's and the media's, in the order of FINDING_KINDS
     unusable: frozenset[str]  # utterances that get no features
 
@@ -64,17 +63,17 @@ class Diagnosis:
         return tuple(finding for finding in self.findings if not self.stops_build(finding))
 
     def stops_build(self, finding: Finding) -> bool:
-        """Whether a finding says why an utterance gets no features."""
+        """Return True if a finding tells why an utterance gets no features."""
         return finding.kind in STOPPING and finding.where in self.unusable
 
 
 def examine(corpus: Corpus, workers: int = 1, progress: Callable[[int], object] | None = None) -> Diagnosis:
-    """Decodes all media of a corpus and puts together what is to be said about it.
+    """Decode all media of a corpus and collect all findings about it.
 
     Args:
-        corpus: As its reader found it.
-        workers: Threads that decode.
-        progress: Called with the number of utterances decoded since its last call.
+        corpus: A corpus as its reader returned it.
+        workers: Number of decoding threads.
+        progress: Called with the number of utterances decoded since the last call.
     """
     utterances = corpus.utterances
     sounds = probe(corpus.root, utterances, workers, progress)
@@ -92,46 +91,18 @@ def examine(corpus: Corpus, workers: int = 1, progress: Callable[[int], object] 
     return Diagnosis(corpus, _summarise(utterances, duration_s), tuple(findings), frozenset({*excluded, *bad["utterance_id"]}))
 
 
-def recognise(root: Path) -> str:
-    """Which reader fits a folder, by the files that are there.
-
-    A `label.csv` with MMSA's columns is MOSI's unless MOSEI's other files are there; with other columns, or with media in other
-    folders than MMSA's, it is anybody's.
-
-    Returns:
-        A key of `CORPORA`.
-
-    Raises:
-        InputError: There is no such folder, or nothing in it is known.
-    """
-    if not root.is_dir():
-        state = "is not a folder" if root.exists() else "does not exist"
-        raise InputError(f"{root}: {state}; expected the folder of a corpus.")
-    if any(_holds(root, f"{part}_sent_emo.csv") for part in FOLDERS):
-        return "meld"
-    if any(root.glob("Session[1-5]/dialog")):
-        return "iemocap"
-    if find_files(root, "Transcript/Segmented/Combined", ".txt") or _holds(root, mosei.LABELS):
-        return "mosei"
-    if find_files(root, "Transcript/Segmented", ".annotprocessed") or _holds(root, mosi.LABELS):
-        return "mosi"
-    if (root / mmsa.LABEL_FILE).exists():
-        return "mosi" if _is_mmsa(root) else "folder"
-    raise InputError(f"{root}: no corpus recognised in it. Say what it is with --corpus: {', '.join(CORPORA)}.")
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares the command line of `run`."""
+    """Add the arguments of `run` to a parser."""
     parser.add_argument("root", type=Path, metavar="CORPUS_ROOT", help="the folder of the corpus")
-    parser.add_argument("--corpus", choices=list(CORPORA), help="which reader to use (default: by the files that are there)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object with everything found")
+    parser.add_argument("--corpus", choices=list(CORPORA), help="layout of the corpus (default: recognised by its files)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object with all findings")
     parser.add_argument(
-        "--workers", type=_positive, default=os.cpu_count() or 1, metavar="N", help="threads that decode (default: %(default)s)"
+        "--workers", type=_positive, default=os.cpu_count() or 1, metavar="N", help="number of decoding threads (default: %(default)s)"
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Examines a corpus and prints what was found; returns the exit status."""
+    """Examine a corpus, print the findings, and return the exit status."""
     try:
         corpus = read_corpus(args.corpus or recognise(args.root), args.root)
     except InputError as error:
@@ -143,7 +114,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def as_json(diagnosis: Diagnosis) -> dict[str, Any]:
-    """Everything found, JSON-able; durations in seconds."""
+    """Return the diagnosis as a JSON-able dict, with durations in seconds."""
     corpus = diagnosis.corpus
     return {
         "corpus": corpus.name,
@@ -161,15 +132,15 @@ def as_json(diagnosis: Diagnosis) -> dict[str, Any]:
 
 
 def as_text(diagnosis: Diagnosis) -> str:
-    """The page for people."""
+    """Return the diagnosis as a page of text."""
     corpus = diagnosis.corpus
     table = diagnosis.summary.rename(columns={"speech_s": "speech"}).rename_axis("split").reset_index()
     table["speech"] = table["speech"].map(_clock)
     media = "" if corpus.has_media else "; text only, no media"
     blocks = [f"{corpus.name} at {corpus.root}\n{corpus.layout}{media}", table.to_string(index=False)]
     for title, findings in (
-        ("Problems (these stop a build, or are left out with on_bad_media = exclude)", diagnosis.problems),
-        ("Notes (nothing that stops a build)", diagnosis.notes),
+        ("Problems (they stop a build, or are left out with on_bad_media = exclude)", diagnosis.problems),
+        ("Notes (they do not stop a build)", diagnosis.notes),
     ):
         if findings:
             blocks.append("\n".join([title, *_listed(_by_kind(findings))]))
@@ -186,17 +157,6 @@ def _examine_with_bar(corpus: Corpus, workers: int) -> Diagnosis:
     total = sum(map(len, by_medium(corpus.utterances).values()))
     with tqdm(total=total, desc="decoding", unit=" clips", disable=not sys.stderr.isatty(), leave=False) as bar:
         return examine(corpus, workers, bar.update)
-
-
-def _holds(root: Path, name: str) -> bool:
-    return (root / name).exists() or any(root.glob(f"*/{name}"))
-
-
-def _is_mmsa(root: Path) -> bool:
-    columns = set(read_table(root / mmsa.LABEL_FILE, ()))
-    has_columns = {"text", "label", "mode"} <= columns and ({"video_id", "clip_id"} <= columns or "id" in columns)
-    in_place = any((root / folder).is_dir() for folder in ("Raw", "wav"))
-    return has_columns and (in_place or next(list_media(root, ""), None) is None)
 
 
 def _speech_rates(utterances: pd.DataFrame, duration_s: pd.Series) -> Iterator[Finding]:
@@ -217,7 +177,7 @@ def _same_media(sounds: pd.DataFrame) -> Iterator[Finding]:
 
 
 def _summarise(utterances: pd.DataFrame, duration_s: pd.Series) -> pd.DataFrame:
-    """Counts per split; `speech_s` leaves out what is excluded, and is NaN where no length is known."""
+    """Count utterances and labels per split. `speech_s` does not count excluded utterances and is NaN if no duration is known."""
     names = [name for name in (*SPLITS, "") if (utterances["split"] == name).any()]
     rows = {name or "(none)": utterances["split"] == name for name in names}
     rows["all"] = pd.Series(True, index=utterances.index)

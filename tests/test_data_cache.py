@@ -58,7 +58,7 @@ def test_files_of_a_name_that_is_taken_stay_where_they_are(cache, tmp_path_facto
     staging = tmp_path_factory.mktemp("staging")
     (staging / "new").mkdir()
     (staging / "new" / "m.parquet").write_text("new")
-    with pytest.raises(InputError, match="there is a corpus 'mosi' in this cache already"):
+    with pytest.raises(InputError, match="this cache already has a corpus 'mosi'"):
         add_corpus(cache, CachedCorpus("mosi", cache / "new" / "m.parquet", {}, None), staging)
     assert not (cache / "new").exists()
     add_corpus(cache, CachedCorpus("clips", cache / "new" / "m.parquet", {}, None), staging)

@@ -101,7 +101,7 @@ def test_two_files_of_the_same_name_are_for_the_user_to_tell_apart(tmp_path):
     label(tmp_path, "id,text", "a,words")
     put(tmp_path, "x/a.wav")
     put(tmp_path, "y/a.wav")
-    with pytest.raises(InputError, match=r"label\.csv:2: both x/a\.wav and y/a\.wav are called 'a'; say which in a column 'media'"):
+    with pytest.raises(InputError, match=r"label\.csv:2: both x/a\.wav and y/a\.wav are called 'a'; name one in a column 'media'"):
         read_corpus("folder", tmp_path)
     label(tmp_path, "id,text,media,mode", "a,words,y/a.wav,test")
     corpus = read_corpus("folder", tmp_path)

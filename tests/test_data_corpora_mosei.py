@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.corpora import read_corpus
+from data.csd import Entry, write_csd
 from data.errors import InputError
-from data.interchange.csd import Entry, write_csd
 from data.labels import EMOTIONS
 
 SIX = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
@@ -83,32 +83,6 @@ def test_emotions_are_joined_by_times_then_by_sentiment_and_the_rest_is_listed(t
     ]
     assert reported(corpus, "unused") == ["100499.txt:3"]
     assert reported(corpus, "conflict") == []
-
-
-def test_columns_of_the_csd_are_read_by_name(tmp_path):
-    labels(tmp_path, "v,1,words,1.0,Positive,train,,,")
-    names = ["fear", "disgust", "surprise", "anger", "sad", "happy", "sentiment"]
-    csd(tmp_path, {"dimension names": names}, v=[(0.0, 1.0, 0.25, (0.5, 0.75, 1.0, 1.25, 1.5, 1.0))])
-    row = read_corpus("mosei", tmp_path).utterances.iloc[0]
-    assert row[list(EMOTIONS)].tolist() == [1.5, 1.25, 1.0, 0.75, 0.5, 0.25]
-
-
-@pytest.mark.parametrize("names", [["a"] * 7, ["sentiment", "happy"] + ["x"] * 5])
-def test_a_csd_that_names_no_emotions_is_refused(tmp_path, names):
-    labels(tmp_path, "v,1,words,1.0,Positive,train,,,")
-    csd(tmp_path, {"dimension names": names}, v=[(0.0, 1.0, 1.0, SIX)])
-    with pytest.raises(InputError, match=r"features have 7 columns named .*expected labels \(sentiment, happy, sad"):
-        read_corpus("mosei", tmp_path)
-
-
-def test_a_csd_of_other_features_is_refused(tmp_path):
-    labels(tmp_path, "v,1,words,1.0,Positive,train,,,")
-    write_csd(tmp_path / "CMU_MOSEI_Labels.csd", "x", [("v", Entry(np.zeros((1, 74)), np.zeros((1, 2))))])
-    with pytest.raises(InputError, match="features have 74 columns named None; expected labels"):
-        read_corpus("mosei", tmp_path)
-    write_csd(tmp_path / "CMU_MOSEI_Labels.csd", "x", [("v", Entry(np.full((1, 7), np.nan), np.zeros((1, 2))))])
-    with pytest.raises(InputError, match=r"v interval 0 \(0.000 to 0.000 s\): sentiment is nan, expected a number"):
-        read_corpus("mosei", tmp_path)
 
 
 def test_label_files_that_disagree_are_reported(tmp_path):

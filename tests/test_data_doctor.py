@@ -5,14 +5,12 @@ import json
 import wave
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pytest
 
-from data.corpora import CORPORA, read_corpus
-from data.corpora.base import FINDING_KINDS
-from data.doctor import add_arguments, examine, recognise, run
-from data.errors import InputError
+from data.corpora import read_corpus
+from data.doctor import add_arguments, examine, run
+from data.findings import FINDING_KINDS
 
 RATE_HZ = 16_000
 SENTENCE = "the lamp on the table is warm"
@@ -162,42 +160,3 @@ def test_workers_must_be_positive(tmp_path: Path, capsys: pytest.CaptureFixture[
     with pytest.raises(SystemExit, match="2"):
         doctor(tmp_path, "--workers", workers)
     assert f"'{workers}' is not a whole number of at least 1" in capsys.readouterr().err
-
-
-def make(root: Path, *paths: str) -> Path:
-    for path in paths:
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).touch()
-    return root
-
-
-@pytest.mark.parametrize(
-    ("reader", "paths"),
-    [
-        ("meld", ["dev_sent_emo.csv"]),
-        ("meld", ["train/train_sent_emo.csv"]),
-        ("iemocap", ["Session3/dialog/transcriptions/Ses03F_impro01.txt"]),
-        ("mosei", ["CMU_MOSEI_Labels.csd"]),
-        ("mosei", ["Raw/Transcript/Segmented/Combined/v.txt", "CMU_MOSI_Opinion_Labels.csd"]),
-        ("mosi", ["Raw/Transcript/Segmented/v.annotprocessed"]),
-        ("mosi", ["labels/CMU_MOSI_Opinion_Labels.csd"]),
-    ],
-)
-def test_layouts_are_recognised_by_their_files(tmp_path: Path, reader: str, paths: list[str]) -> None:
-    assert recognise(make(tmp_path, *paths)) == reader
-
-
-def test_label_csv_is_told_apart_by_what_lies_beside_it(tmp_path: Path) -> None:
-    write_labels(tmp_path / "text", [SENTENCE])
-    write_labels(tmp_path / "mosi", [SENTENCE])
-    write_labels(tmp_path / "clips", [SENTENCE])
-    write_labels(tmp_path / "own", [SENTENCE], header="video_id,clip_id,text,sentiment,split")
-    make(tmp_path, "mosi/Raw/v/0.mp4", "clips/v/0.wav", "own/wav/v/0.wav")
-    assert [recognise(tmp_path / name) for name in ("text", "mosi", "clips", "own")] == ["mosi", "mosi", "folder", "folder"]
-    with h5py.File(tmp_path / "mosi" / "CMU_MOSEI_Labels.csd", "w"):
-        assert recognise(tmp_path / "mosi") == "mosei"
-
-
-def test_nothing_recognised_lists_the_choices(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=f"--corpus: {', '.join(CORPORA)}"):
-        recognise(tmp_path)

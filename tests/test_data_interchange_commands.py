@@ -114,7 +114,7 @@ def timed(tmp_path):
 @pytest.mark.parametrize(
     ("error", "status", "said"),
     [
-        (KeyboardInterrupt(), 130, "Interrupted. Nothing half-written is left.\n"),
+        (KeyboardInterrupt(), 130, "Interrupted. No incomplete file is left behind.\n"),
         (MemoryError("Unable to allocate 3 GiB"), 2, "error: not enough memory. Unable to allocate 3 GiB\n"),
         (MemoryError(), 2, "error: not enough memory.\n"),
         (OSError(5, "Input/output error", "text.h5"), 2, "error: [Errno 5] Input/output error: 'text.h5'\n"),

@@ -120,12 +120,12 @@ def test_names_that_merbench_cannot_tell_apart_are_refused(cache, tmp_path):
     table = read_manifest(path)
     clips = table["clip_id"].tolist()
     write_manifest(path, table.assign(video_id=["a/b", "a_b", *table["video_id"][2:]], clip_id=["1", "1", *clips[2:]]), {})
-    with pytest.raises(InputError, match="two clips would be called 'a_b_1'"):
+    with pytest.raises(InputError, match="two clips would both be named 'a_b_1'; MERBench needs unique names"):
         export_merbench(open_corpus(cache, "mosi"), tmp_path / "mer", {})
 
 
 def test_a_name_too_long_for_a_file_is_refused_on_both_ways(cache, exported, tmp_path):
-    said = r"a clip would be called 'vvvv.*'… in its feature folder: expected a file name of at most 255 bytes, without NUL\. Shorten"
+    said = r"a clip would be named 'vvvv.*'… in its feature folder; expected a file name of at most 255 bytes, without NUL\. Shorten"
     labels = exported / "label.csv"
     labels.write_text(labels.read_text().replace("mosi0,2,", f"{'v' * 250},2,"))
     with pytest.raises(InputError, match=rf"label\.csv: {said}"):
@@ -171,7 +171,7 @@ def test_a_file_of_one_step_and_files_of_nobody(exported, tmp_path):
     np.save(folder / "stranger_1.npy", np.ones((2, 8)))
     np.save(folder / "mosi0_2.npy", np.ones((0, 8)))
     notes = write_corpus(tmp_path / "back", read_merbench(exported, "again"))
-    assert "ignored: 1 files in made-up-text-FRA that belong to no line of label.csv" in notes
+    assert "ignored: 1 files in made-up-text-FRA that belong to no row of label.csv" in notes
     assert "excluded: 1, first mosi0[2]: no row of text features (the manifest names each)" in notes
     _, features = everything(tmp_path / "back", "again")
     assert features["text"]["mosi0[1]"].tolist() == [list(range(8))]

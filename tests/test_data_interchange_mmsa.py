@@ -86,7 +86,7 @@ def test_an_export_holds_what_the_loader_of_mmsa_reads(cache, tmp_path):
 def test_what_a_cache_has_of_emotions_and_the_format_has_not_is_said(tmp_path):
     made = make_cache(tmp_path / "cache", emotions=False, ledger=True)
     _, notes = export(made, tmp_path / "mosi.pkl")
-    assert "left out: the pseudo labels of the ledger" in notes
+    assert "left out: the pseudo-labels" in notes
     assert not any("emotions" in note for note in notes)
 
 
@@ -122,9 +122,9 @@ def test_what_cannot_be_exported_is_left_out_by_reason(cache, tmp_path):
         ({"clip_id": "1"}, r"18 clips have the video and clip id of another, first 'mosi0\$_\$1'"),
         (
             {"clip_id": [f"{i}$_$" for i in range(24)]},
-            r"clip id '0\$_\$' is not what stands behind the last '\$_\$' of 'mosi0\$_\$0\$_\$'",
+            r"clip id '0\$_\$' is not the part after the last '\$_\$' of 'mosi0\$_\$0\$_\$'",
         ),
-        ({"clip_id": [f"_${i}" for i in range(24)]}, r"clip id '_\$0' is not what stands behind the last '\$_\$' of 'mosi0\$_\$_\$0'"),
+        ({"clip_id": [f"_${i}" for i in range(24)]}, r"clip id '_\$0' is not the part after the last '\$_\$' of 'mosi0\$_\$_\$0'"),
     ],
 )
 def test_what_mmsa_could_not_use_is_refused(cache, tmp_path, columns, message):
@@ -148,7 +148,7 @@ def test_damaged_values_are_not_exported(cache, tmp_path, name):
     with pytest.raises(InputError) as error:
         EXPORTS[name](open_corpus(cache, "mosi"), tmp_path / "out", {"audio": 1})
     assert f"{path}: the values of 'mosi0[1]' are damaged (checksum " in str(error.value)
-    assert str(error.value).endswith(f" See what else is with: python -m data verify {path}")
+    assert str(error.value).endswith(f" List all damaged utterances with: python -m data verify {path}")
     assert not (tmp_path / "out").exists()
 
 
@@ -186,7 +186,7 @@ def test_an_imported_corpus_has_the_facts_of_any_other(cache, tmp_path):
         assert store.attrs["encoder"]["name"] == "audio of mosi.pkl"
         assert store.dtype == np.float32
         assert store.verify() == []
-    with pytest.raises(InputError, match="there is a corpus 'again' in this cache already"):
+    with pytest.raises(InputError, match="this cache already has a corpus 'again'"):
         write_corpus(cache, read_mmsa(tmp_path / "mosi.pkl", "again"))
     with pytest.raises(InputError, match=r"A corpus cannot be named '\.\./x'"):
         write_corpus(cache, read_mmsa(tmp_path / "mosi.pkl", "../x"))
@@ -294,14 +294,14 @@ def test_a_clip_without_a_row_is_excluded_by_name(tmp_path):
 
 def test_what_is_left_is_said(tmp_path):
     notes = imported(tmp_path, {"train": part(vision=np.ones((2, 5, 4)), glove=1, regression_labels=[3.2, 0]), "extra": 1})
-    assert "ignored: 'extra', 'glove', which no head reads" in notes
-    assert "ignored: the vision features; heads read text and audio" in notes
+    assert "ignored: 'extra', 'glove', which heads do not use" in notes
+    assert "ignored: the vision features; heads use text and audio" in notes
     assert any("sentiment is 3.2, its scale -3 to 3: taken as 3" in note for note in notes)
 
 
 def test_vision_is_not_read_whatever_it_is(tmp_path):
     notes = imported(tmp_path, {"train": part(vision=[[[1.0]], [[1.0], [2.0]]])})
-    assert "ignored: the vision features; heads read text and audio" in notes
+    assert "ignored: the vision features; heads use text and audio" in notes
 
 
 @pytest.mark.parametrize("name", ["dev", "val", "validation"])
@@ -344,14 +344,14 @@ padded_with_nan[0, 3] = np.nan
         ([1], "expected a dict of train, valid, test, found a list"),
         ({"fold1": {}}, "found a dict of fold1"),
         ({"dev": {}}, "dev: expected a dict with raw_text, id, regression_labels, found a dict of "),
-        ({"dev": part(), "valid": part()}, "found valid, dev, of which two are the same split; expected train, valid, test"),
+        ({"dev": part(), "valid": part()}, "found valid, dev, two of which are the same split; expected train, valid, test"),
         ({"train": part((), text=np.zeros((0, 4, 3))), "test": part(())}, r"x\.pkl: no utterance in train, test\."),
         ({"train": part(id=None)}, "train: id: found a NoneType, expected one value for each utterance"),
         (
             {"train": part(id=["v$_$0", "v$_$\ud800"])},
-            r"train: id holds 'v\$_\$\\ud800', which no file can hold; expected Unicode without",
+            r"train: id holds 'v\$_\$\\ud800', which cannot be stored; expected Unicode without",
         ),
-        ({"train": part(raw_text=["a", "b\udfff"])}, r"train: raw_text holds 'b\\udfff', which no file can hold; expected Unicode"),
+        ({"train": part(raw_text=["a", "b\udfff"])}, r"train: raw_text holds 'b\\udfff', which cannot be stored; expected Unicode"),
         ({"train": part(id=["v$_$0", "v\0$_$1"])}, r"train: id is 'v\\x00\$_\$1', expected '<video_id>\$_\$<clip_id>' without NUL"),
         ({"train": part(regression_labels=[[0.5], [1, 2]])}, "train: regression_labels: found a ragged list, expected one value for"),
         ({"train": part(text=[[[1.0]], [[1.0], [2.0]]])}, r"train: text: found a list, expected numbers of shape \(2, steps, width\)"),

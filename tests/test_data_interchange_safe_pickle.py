@@ -88,8 +88,8 @@ def test_want_of_memory_has_a_message_of_its_own(path):
     with pytest.raises(InputError) as error:
         load(path)
     assert str(error.value) == (
-        f"{path}: not enough memory. A pickle is read whole, this one has 12 bytes. If there is more than that, it is damaged: "
-        "download it again."
+        f"{path}: not enough memory. A pickle is read as a whole, and this one has 12 bytes. If there is more memory,"
+        " the file is damaged: download it again."
     )
 
 

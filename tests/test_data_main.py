@@ -140,7 +140,7 @@ def test_verify_of_a_sound_cache(path, tmp_path, capsys):
     [
         ("info", None, "cannot be read (No such file or directory)"),
         ("verify", None, "cannot be read (No such file or directory)"),
-        ("info", "text", "not an HDF5 file, so no feature file"),
+        ("info", "text", "not an HDF5 file, and so not a feature file"),
         ("verify", "version https://git-lfs.github.com/spec/v1", "a git-lfs pointer, not the file itself"),
         ("info", "PAR1 and no more", "truncated or damaged ("),
     ],

@@ -131,7 +131,7 @@ def test_damage_anywhere_in_a_ledger_is_found(corpus):
 
 
 def test_pseudo_emotions_need_a_ledger(corpus):
-    with pytest.raises(InputError, match=r"^mosi: the cache has no pseudo labels of it\. Name mosi in luigi\.cfg, section \[pseudo_"):
+    with pytest.raises(InputError, match=r"^mosi: the cache has no pseudo-labels for it\. Name mosi in luigi\.cfg, section \[pseudo_"):
         load_targets(dataclasses.replace(corpus, pseudo_labels=None), "pseudo")
 
 

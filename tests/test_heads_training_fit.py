@@ -103,7 +103,7 @@ def test_pseudo_emotions_join_by_name_and_count_from_a_similarity_on(cache, tmp_
 
 
 def test_pseudo_emotions_without_a_ledger_are_refused(tmp_path):
-    with pytest.raises(InputError, match=r"^mosi: the cache has no pseudo labels of it\. "):
+    with pytest.raises(InputError, match=r"^mosi: the cache has no pseudo-labels for it\. "):
         small_runs.run_data(make_cache(tmp_path), changes={"data.emotions": "pseudo"})
 
 

@@ -17,7 +17,7 @@ NEVER = {
 }
 ONLY_IN = {
     "luigi": {"pipeline/tasks.py", "pipeline/config.py", "pipeline/luigi_setup.py"},
-    "h5py": {"data/hdf5.py", "data/feature_store.py", "data/feature_index.py", "data/interchange/csd.py"},
+    "h5py": {"data/hdf5.py", "data/feature_store.py", "data/feature_index.py", "data/csd.py"},
     "av": {"data/media.py", "data/sample/make.py"},
     "soxr": {"data/media.py", "data/sample/make.py"},
     "jinja2": {"data/reporting/page.py"},
@@ -29,6 +29,8 @@ ONLY_IN = {
     },
 }
 TORCH_IN_DATA = {"data/tensors.py"}
+DATA_ROOMS = ("reporting", "corpora", "interchange", "sample", "doctor", "__main__")
+"""Rooms of data/ in import order. All other modules of data/ come before them."""
 ROOMS = {
     "pipeline": (
         "pseudo_labels", "settings", "encoding", "plan", "outputs", "explain", "steps", "report", "console", "config", "build", "tasks",
@@ -99,6 +101,26 @@ def test_rooms_import_only_the_rooms_before_them(layer):
             if name.startswith(f"{layer}.") and room != "__init__" and order.index(name.split(".")[1]) > order.index(room):
                 upward.append(f"{path.relative_to(CHECKOUT)} imports {name}")
     assert not upward, f"{'; '.join(upward)}. The order of {layer}/: {' < '.join(order)}."
+
+
+def test_rooms_of_data_import_only_the_rooms_before_them():
+    assert set(DATA_ROOMS) < rooms("data")
+    place = {room: number for number, room in enumerate(DATA_ROOMS, start=1)}  # 0 for all other modules
+    upward = [
+        f"{path.relative_to(CHECKOUT)} imports {name}"
+        for room in rooms("data")
+        for path in (CHECKOUT / "data").rglob("*.py")
+        if path.relative_to(CHECKOUT / "data").parts[0].removesuffix(".py") == room
+        for name in modules_imported(path)
+        if name.startswith("data.") and place.get(name.split(".")[1], 0) > place.get(room, 0)
+    ]
+    assert not upward, f"{'; '.join(upward)}. The order of data/: other modules < {' < '.join(DATA_ROOMS)}."
+
+
+def test_importing_data_is_light():
+    heavy = "numpy pandas pyarrow h5py torch av soxr luigi transformers"
+    result = interpret(f"import sys, data; print(*sorted(set('{heavy}'.split()) & set(sys.modules)))")
+    assert (result.returncode, result.stdout) == (0, "\n"), result.stderr
 
 
 @pytest.mark.parametrize("package", ONLY_IN)

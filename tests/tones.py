@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 
-from data.corpora.base import FINDING_KINDS
+from data.findings import FINDING_KINDS
 from data.media import SAMPLE_RATE_HZ, MediaError, decode
 
 TONE_HZ = 440.0

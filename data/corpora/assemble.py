@@ -1,6 +1,6 @@
-"""Makes a `Corpus` of what a reader read: order and positions, segment times, media, and the findings common to all corpora.
+"""A `Corpus` assembled from a reader's table: order and positions, segment times, media, and the findings common to all corpora.
 
-What a layout looks like is known to the readers; what a valid table is, to `data.schema`.
+The readers know the layouts; `data.schema` defines a valid table; `data.corpora.media_files` finds media.
 """
 
 from collections.abc import Sequence
@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from data.corpora.base import Corpus, Finding
+from data.corpora.base import Corpus
 from data.corpora.media_files import Place, find_media
+from data.findings import Finding
 from data.labels import EMOTIONS
 from data.schema import COLUMNS, validate
 
 EARLIEST_START_S = -1.0
-"""Segments of MOSEI begin up to half a second before their recording; an earlier start is a mistake, not a rounding."""
+"""Earliest start that is set to 0. Segments of MOSEI begin up to 0.5 s before their recording; an earlier start is a mistake."""
 
 _OVERLAP_S = 1e-3
 _DEFAULTS = {
@@ -33,18 +34,18 @@ def assemble(
     findings: Sequence[Finding] = (),
     places: Sequence[Place] = (),
 ) -> Corpus:
-    """Returns the corpus, rows by first appearance of their video, inside it by `order`.
+    """Return the corpus. Its rows are sorted by the first appearance of their video and, inside a video, by `order`.
 
     Args:
-        name: For the column `corpus`.
+        name: Value of the column `corpus`.
         root: The corpus root.
-        layout: In words.
-        table: `utterance_id`, `video_id`, `clip_id`, `text`, `order` (a number, within the video), and any other column of the
-            schema; `start_s` and `end_s` as the corpus's tables say, whether or not the media must be cut. Columns `media`,
-            `whole` and `expected` as from `find_media`, if the reader has looked the media up itself.
-        sources: The files read.
-        findings: The reader's own.
-        places: Where to look for media.
+        layout: The layout in words.
+        table: A table with `utterance_id`, `video_id`, `clip_id`, `text`, `order` (a number, inside the video), and any other column of
+            the schema. `start_s` and `end_s` are those of the corpus's tables, even if the media need no cutting. If the reader has
+            found the media itself, the table has the columns `media`, `whole` and `expected` that `find_media` describes.
+        sources: The files that were read.
+        findings: The findings of the reader.
+        places: The places to search for media.
     """
     table = table.assign(corpus=name, **{column: value for column, value in _DEFAULTS.items() if column not in table})
     table = _in_order(table)
@@ -59,7 +60,7 @@ def assemble(
 
 
 def exclude(table: pd.DataFrame, reasons: pd.Series) -> pd.DataFrame:
-    """Adds to `excluded` the reasons that are not empty; a reason already there stays first."""
+    """Add the reasons that are not empty to `excluded`, after any reason that is already there."""
     both = (table["excluded"] != "") & (reasons != "")
     return table.assign(excluded=table["excluded"] + np.where(both, "; ", "") + reasons)
 
@@ -71,7 +72,7 @@ def _in_order(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _check_times(table: pd.DataFrame) -> tuple[pd.DataFrame, list[Finding]]:
-    """Clamps slight negative starts, excludes segments without length, reports both, repeated and overlapping segments."""
+    """Set slightly negative starts to 0 and exclude segments without length; report both, and repeated or overlapping segments."""
     start, end, ids = table["start_s"].astype("float64"), table["end_s"].astype("float64"), table["utterance_id"]
     slight = (start < 0) & (start >= EARLIEST_START_S)
     findings = [Finding("bad-time", ids[i], f"starts at {start[i]:.3f} s: taken as 0") for i in start.index[slight]]
@@ -97,20 +98,20 @@ def _repeated(table: pd.DataFrame) -> list[Finding]:
 
 
 def _overlaps(table: pd.DataFrame) -> list[Finding]:
-    """One finding a video: segments of MOSEI overlap by up to a second as a rule."""
+    """Return one finding per video, because segments of MOSEI commonly overlap by up to a second."""
     table = table.sort_values(["video_id", "start_s"], kind="stable")
     before = table.groupby("video_id")["end_s"].cummax().groupby(table["video_id"]).shift()
     table = table.assign(by_s=np.minimum(before, table["end_s"]) - table["start_s"])
     findings = []
     for video, rows in table[table["by_s"] > _OVERLAP_S].groupby("video_id", sort=False):
-        worst = rows.loc[rows["by_s"].idxmax()]
+        worst = rows.iloc[int(rows["by_s"].to_numpy().argmax())]
         said = f"{len(rows)} segments begin before an earlier one ends, by up to {worst['by_s']:.2f} s ({worst['utterance_id']})"
         findings.append(Finding("overlap", str(video), said))
     return findings
 
 
 def _settle_media(table: pd.DataFrame) -> tuple[pd.DataFrame, list[Finding]]:
-    """Keeps times only where a recording is to be cut; excludes utterances without medium or times unless all are text only."""
+    """Keep times only where a recording must be cut; exclude utterances without medium or times, unless no utterance has a medium."""
     has_media = table["media"] != ""
     missing = ~has_media if has_media.any() else pd.Series(False, index=table.index)
     cut = table["whole"].astype(bool) & has_media

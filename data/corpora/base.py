@@ -1,45 +1,21 @@
-"""What every corpus reader returns, and the few steps that readers share. No layout of any corpus is known here."""
+"""The result of a corpus reader, the entry of a reader in `CORPORA`, and a step that several readers share.
 
-from collections.abc import Mapping
+No layout of a corpus is known here. `data.corpora.assemble` makes a `Corpus` from a reader's table; findings are in `data.findings`.
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
-
-@dataclass(frozen=True)
-class Finding:
-    """Something worth telling the user about a corpus, found while reading its tables or its media."""
-
-    kind: str  # one of FINDING_KINDS
-    where: str  # utterance id, or file[:line], or video
-    message: str  # what was found, what was expected
-
-
-FINDING_KINDS: Mapping[str, str] = {
-    "missing": "labelled clips whose media file is not there",
-    "unlabelled": "utterances that found no label",
-    "unsplit": "utterances that belong to no split",
-    "conflict": "two label files that say different things",
-    "unmatched": "labels or intervals that found no utterance",
-    "duplicate": "the same id, or the same text and times, twice",
-    "out-of-range": "labels outside their scale",
-    "overlap": "segments of a video that overlap",
-    "bad-time": "negative starts, empty or reversed segments",
-    "empty-text": "utterances without a word",
-    "known-bad": "clips known to be damaged in the public distribution",
-    "unused": "media or rows that belong to no utterance",
-    "unreadable": "media that cannot be decoded",
-    "truncated": "media shorter than its header or its segment says",
-    "silent": "media without a sound",
-    "speech-rate": "text and audio that do not fit: words per second out of bounds",
-    "same-media": "different utterances with the same media content",
-}
+from data.findings import Finding
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """One corpus as its reader found it; no medium has been opened yet."""
+    """A corpus as its reader found it. No medium has been opened yet."""
 
     name: str
     root: Path
@@ -50,5 +26,23 @@ class Corpus:
 
     @property
     def has_media(self) -> bool:
-        """Whether any utterance has a medium; a text-only corpus is a good donor of pseudo labels."""
+        """True if any utterance has a medium. A corpus without media can still serve as a donor of pseudo-labels."""
         return bool((self.utterances["media"] != "").any())
+
+
+def never(root: Path) -> bool:
+    """Return False: the files in `root` do not tell which corpus it is."""
+    return False
+
+
+class Reader(NamedTuple):
+    """A corpus layout: how it is read, and how a folder in this layout is recognised."""
+
+    read: Callable[[str, Path], Corpus]  # (corpus name, root) → corpus
+    has_own_files: Callable[[Path], bool] = never  # True if the root holds files that only this corpus has
+    has_shared_files: Callable[[Path], bool] = never  # True if the root fits, but its files could belong to another corpus, too
+
+
+def holds(root: Path, name: str) -> bool:
+    """Return True if a file or folder `name` is in `root` or in one of its immediate folders."""
+    return (root / name).exists() or any(root.glob(f"*/{name}"))

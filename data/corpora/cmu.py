@@ -1,8 +1,8 @@
-"""What the raw releases of CMU-MOSI and CMU-MOSEI share: the `.csd` of labels, where folders lie, and splits by video.
+"""Steps for the raw releases of CMU-MOSI and CMU-MOSEI: the `.csd` file of labels, the folders, and splits by video.
 
-CMU's releases hold no split. Put a `splits.csv` with the columns `video_id,split` (train, valid or test) into the corpus root
-to give one; without it every split is empty, which is reported. The transcripts differ: they are read in `data.corpora.mosi`
-and `data.corpora.mosei`.
+CMU's releases contain no split. A file `splits.csv` in the corpus root, with the columns `video_id,split` (train, valid or test),
+provides one; without it, every split is empty, which is reported. The two corpora have different transcripts, which
+`data.corpora.mosi` and `data.corpora.mosei` read; `data.csd` reads the `.csd` format.
 """
 
 import itertools
@@ -11,22 +11,22 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from data.corpora.base import Finding
+from data.csd import read_csd
 from data.csv_tables import onto_scale, read_table, splits, unique
 from data.errors import InputError
-from data.interchange.csd import read_csd
+from data.findings import Finding
 from data.labels import EMOTIONS, SENTIMENT_RANGE
 
 SPLITS_FILE = "splits.csv"
 
 _EMOTION_RANGE = (0.0, 3.0)
 _DIMENSIONS = ("sentiment", "happy", "sad", "anger", "surprise", "disgust", "fear")
-"""Columns of the features of CMU_MOSEI_Labels.csd, if its metadata "dimension names" says nothing else."""
+"""Columns of the features of CMU_MOSEI_Labels.csd, unless its metadata "dimension names" names others."""
 _OURS = {"happy": "happiness", "sad": "sadness"}
 
 
 def find_files(root: Path, folder: str, suffix: str) -> list[Path]:
-    """The files with `suffix` in `Raw/<folder>`, or where there are none in `<folder>`, sorted; dot files are skipped."""
+    """List the files with `suffix` in `Raw/<folder>`, or else in `<folder>`, sorted and without dot files."""
     for here in (root / "Raw" / folder, root / folder):
         found = sorted(path for path in here.glob(f"*{suffix}") if not path.name.startswith("."))
         if found:
@@ -35,14 +35,14 @@ def find_files(root: Path, folder: str, suffix: str) -> list[Path]:
 
 
 def find_label_csd(root: Path, usual: str) -> Path | None:
-    """The label file of a corpus: the `.csd` named `usual`, or the only one with "label" in its name.
+    """Find the label file of a corpus: the `.csd` named `usual`, or the only one with "label" in its name.
 
     Args:
-        root: Looked through, with its immediate folders.
-        usual: The public name.
+        root: The folder that is searched, together with its immediate folders.
+        usual: The public name of the file.
 
     Raises:
-        InputError: Several could be it.
+        InputError: Several files match.
     """
     found = sorted(
         path
@@ -57,15 +57,15 @@ def find_label_csd(root: Path, usual: str) -> Path | None:
 
 
 def read_intervals(path: Path, emotions: bool) -> tuple[pd.DataFrame, list[Finding]]:
-    """Reads a `.csd` of labels.
+    """Read a `.csd` file of labels.
 
     Args:
         path: The file.
-        emotions: Whether the six emotions are needed beside the sentiment.
+        emotions: True if the six emotions are needed beside the sentiment.
 
     Returns:
-        One row an interval: `video_id`, `number` (from 0, in the order of the file), `start_s`, `end_s`, `sentiment` and, if
-        needed, the emotions; and the labels that were outside their scale.
+        A table with one row per interval: `video_id`, `number` (from 0, in the order of the file), `start_s`, `end_s`, `sentiment`
+        and, if needed, the emotions; and findings about labels outside their scale.
 
     Raises:
         InputError: The file cannot be read, or its features are not labels.
@@ -94,19 +94,19 @@ def read_intervals(path: Path, emotions: bool) -> tuple[pd.DataFrame, list[Findi
 
 
 def segment_names(intervals: pd.DataFrame) -> list[str]:
-    """How a message names an interval: by its number in the file (from 0) and its times."""
+    """Return the names of intervals for messages: the number in the file (from 0) and the times."""
     columns = (intervals[name] for name in ("video_id", "number", "start_s", "end_s"))
     return [f"{video} interval {n} ({start:.3f} to {end:.3f} s)" for video, n, start, end in zip(*columns, strict=True)]
 
 
 def split_by_video(table: pd.DataFrame, root: Path) -> tuple[pd.DataFrame, list[Path], list[Finding]]:
-    """Fills `split` from `splits.csv`, if there is one.
+    """Fill the column `split` from `splits.csv`, if that exists.
 
     Returns:
-        The table; the file read, if any; findings of videos without split and splits without video.
+        The table, the file that was read (if any), and findings about videos without split and splits without video.
 
     Raises:
-        InputError: `splits.csv` is there but not as described above.
+        InputError: `splits.csv` exists but is not as described above.
     """
     path = root / SPLITS_FILE
     if not path.exists():
@@ -126,7 +126,7 @@ def split_by_video(table: pd.DataFrame, root: Path) -> tuple[pd.DataFrame, list[
 
 
 def _columns(path: Path, widths: list[int], named: object, wanted: tuple[str, ...]) -> list[str]:
-    """What the columns of the features are, in our names."""
+    """Return the names of the feature columns, with the emotions named as in `EMOTIONS`."""
     width = widths[0]
     public = {1: _DIMENSIONS[:1], len(_DIMENSIONS): _DIMENSIONS}.get(width, ())
     given = named if width > 1 and isinstance(named, list) and len(named) == width else public

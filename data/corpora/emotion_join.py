@@ -1,33 +1,35 @@
-"""The join that CMU-MOSEI needs and nobody ships: clips of a `label.csv` ↔ transcript lines ↔ labelled intervals of the `.csd`.
+"""The join of CMU-MOSEI's tables: clips of a `label.csv` ↔ transcript lines ↔ labelled intervals of the `.csd`.
 
-First chance: a clip and a transcript line have the same video and clip number, the line and an interval of the same video begin
-and end at the same time. Second chance, for clips and intervals left over: the same video and the same sentiment, in order, and
-only if as many clips as intervals have it there. (With unequal numbers the order does not say which is which: on videos whose
-truth the times tell, with one or two clips hidden at random, matching in order anyway was wrong for 7 to 12 % of the clips, the
-rule of equal numbers for none.) What finds no partner stays without: a wrong emotion is worse than none.
+No public file contains this join. Its first step matches a clip with the transcript line of the same video and clip number, and that
+line with an interval of the same video that begins and ends at the same time. The second step matches the remaining clips and
+intervals that have the same video and the same sentiment, in order, provided that the video has as many such clips as intervals.
+(With unequal numbers, the order is not reliable. This was tested on videos whose matches are known from times, with one or two clips
+removed at random: matching in order regardless was wrong for 7 to 12 % of the clips, and the rule of equal numbers for none.) Clips
+without a match get no emotions, because a wrong emotion is worse than none.
 
-Pure functions over tables; reading the files and reporting is `data.corpora.mosei`.
+All functions here are pure and take tables; `data.corpora.mosei` reads the files and reports the result.
 """
 
 import numpy as np
 import pandas as pd
 
 TOLERANCE_S = 0.02
-"""How far the ends of a line and of an interval may lie apart. The public files agree to 2e-5 s; rounded to 0.01 s is fine."""
+"""Largest difference between the times of a line and of an interval. The public files agree to 2e-5 s; 0.02 s allows for times
+that were rounded to 0.01 s."""
 
 _SENTIMENT_DECIMALS = 2
 """Sentiments are multiples of 1/6 or 1/3, written as float32 or rounded to two decimals."""
 
 
 def match_times(lines: pd.DataFrame, intervals: pd.DataFrame) -> np.ndarray:
-    """Matches transcript lines and intervals one to one, the nearest first.
+    """Match transcript lines and intervals one to one, the nearest first.
 
     Args:
-        lines: `video_id`, `start_s`, `end_s`.
-        intervals: The same.
+        lines: A table of `video_id`, `start_s`, `end_s`.
+        intervals: A table of the same columns.
 
     Returns:
-        (len(lines),) int64: the row of `intervals`, or -1.
+        (len(lines),) int64: the matching row of `intervals`, or -1.
     """
     partner = np.full(len(lines), -1, dtype="int64")
     line_times, interval_times = (table[["start_s", "end_s"]].to_numpy("float64") for table in (lines, intervals))
@@ -45,14 +47,14 @@ def match_times(lines: pd.DataFrame, intervals: pd.DataFrame) -> np.ndarray:
 
 
 def match_sentiments(clips: pd.DataFrame, intervals: pd.DataFrame) -> np.ndarray:
-    """Matches clips and intervals of equal sentiment in order, where a video has as many of the ones as of the others.
+    """Match clips and intervals of equal sentiment in order, if a video has as many of these clips as of these intervals.
 
     Args:
-        clips: `video_id`, `order`, `sentiment`; only those still without partner.
-        intervals: `video_id`, `start_s`, `sentiment`; likewise.
+        clips: A table of `video_id`, `order`, `sentiment`, with only the clips that have no match yet.
+        intervals: A table of `video_id`, `start_s`, `sentiment`, with only the intervals that have no match yet.
 
     Returns:
-        (len(clips),) int64: the row of `intervals`, or -1.
+        (len(clips),) int64: the matching row of `intervals`, or -1.
     """
     left, right = _ranked(clips, "order"), _ranked(intervals, "start_s")
     keys = ["video_id", "sentiment", "rank", "count"]
@@ -61,15 +63,16 @@ def match_sentiments(clips: pd.DataFrame, intervals: pd.DataFrame) -> np.ndarray
 
 
 def join(clips: pd.DataFrame, lines: pd.DataFrame, intervals: pd.DataFrame) -> pd.DataFrame:
-    """Joins the three tables.
+    """Join the three tables.
 
     Args:
-        clips: `video_id`, `order` (the clip number), `sentiment`.
-        lines: `video_id`, `order`, `start_s`, `end_s`; unique by video and order; may be empty.
-        intervals: `video_id`, `start_s`, `end_s`, `sentiment`.
+        clips: A table of `video_id`, `order` (the clip number), `sentiment`.
+        lines: A table of `video_id`, `order`, `start_s`, `end_s`, unique by video and order; may be empty.
+        intervals: A table of `video_id`, `start_s`, `end_s`, `sentiment`.
 
     Returns:
-        One row a clip, in order: `line` and `interval`, rows of those tables or -1, and `way`, "times", "sentiment" or "".
+        A table with one row per clip, in order: `line` and `interval`, the matching rows of those tables or -1, and `way`, the step
+        that found the interval: "times", "sentiment" or "".
     """
     row_of = pd.Series(np.arange(len(lines)), index=pd.MultiIndex.from_frame(lines[["video_id", "order"]]), dtype="int64")
     line = row_of.reindex(pd.MultiIndex.from_frame(clips[["video_id", "order"]]), fill_value=-1).to_numpy()
@@ -86,7 +89,7 @@ def join(clips: pd.DataFrame, lines: pd.DataFrame, intervals: pd.DataFrame) -> p
 
 
 def _ranked(table: pd.DataFrame, order: str) -> pd.DataFrame:
-    """`row`, `video_id`, rounded `sentiment`, and within those two the `rank` by `order` and the `count`."""
+    """Return `row`, `video_id`, the rounded `sentiment`, and among rows that share both, the `rank` by `order` and the `count`."""
     ranked = pd.DataFrame({"row": np.arange(len(table)), "video_id": table["video_id"].to_numpy(dtype=object)})
     ranked["sentiment"] = table["sentiment"].to_numpy("float64").round(_SENTIMENT_DECIMALS)
     ranked = ranked.iloc[np.argsort(table[order].to_numpy(), kind="stable")]

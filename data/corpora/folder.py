@@ -1,49 +1,51 @@
-"""Anybody's clips: a `label.csv` and media files anywhere below the same folder.
+"""A folder of own clips: a `label.csv` and media files anywhere below the same folder.
 
-Columns, in any order: `text`, and `id` or `video_id` with `clip_id`; if wanted `label` or `sentiment`, the six emotions (all or
-none), `mode` or `split`, `start_s` with `end_s`, `speaker`, `media` (path below the folder). Empty cells are "not known". Other
-columns are reported and left; a name that looks like a slip of one of these is an error.
+Required columns, in any order: `text`, and `id` or `video_id` with `clip_id`. Optional columns: `label` or `sentiment`, the six
+emotions (all or none), `mode` or `split`, `start_s` with `end_s`, `speaker`, and `media` (a path below the folder). An empty cell
+means "not known". Other columns are reported and ignored; a name that looks like a misspelling of one of these is an error.
 
-Media of a row: what `media` says, or a file called `<video_id>/<clip_id>`, `<video_id>_<clip_id>` or `<id>`, or, if the row has
-times, a recording called `<video_id>` that they cut; in any folder, with any suffix of `MEDIA_SUFFIXES`. Times beside a file of
-`media` cut it.
+The medium of a row is the file that `media` names; or a file called `<video_id>/<clip_id>`, `<video_id>_<clip_id>` or `<id>`; or, if
+the row has times, a recording called `<video_id>`, which is cut at these times. Files may be in any folder and have any suffix of
+`MEDIA_SUFFIXES`. A file that `media` names is also cut if the row has times.
 """
 
 import difflib
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from data.corpora import mmsa
 from data.corpora.assemble import assemble
-from data.corpora.base import Corpus, Finding
+from data.corpora.base import Corpus
 from data.corpora.media_files import MEDIA_SUFFIXES, list_media
 from data.csv_tables import numbers, onto_scale, read_table, require_columns, splits, unique
 from data.errors import InputError
+from data.findings import Finding
 from data.labels import EMOTIONS, SENTIMENT_RANGE
 
 _COLUMNS = (
     "id", "video_id", "clip_id", "text", "label", "sentiment", *EMOTIONS, "mode", "split", "start_s", "end_s", "speaker", "media",
 )  # fmt: skip
 _LEFT = ("label_T", "label_A", "label_V", "annotation", "index", "")
-"""Columns of MMSA's label.csv that say nothing more; the nameless one is a row number that pandas wrote."""
+"""Columns of MMSA's label.csv that add no information. The column without a name is a row number written by pandas."""
 
 _SLIP = 0.75
-"""How alike a name must be to one of `_COLUMNS` to be its misspelling (difflib's ratio)."""
+"""Smallest similarity (difflib's ratio) at which a column name counts as a misspelling of one of `_COLUMNS`."""
 
 
 def read_folder(name: str, root: Path, has_media: bool = True) -> Corpus:
-    """Reads a folder of clips.
+    """Read a folder of clips.
 
     Args:
         name: The corpus name for the manifest.
-        root: The folder that holds `label.csv`.
-        has_media: Whether to look for media; without, every utterance is text only, whatever lies in the folder.
+        root: The folder that contains `label.csv`.
+        has_media: True to search for media. If False, every utterance is text only, even if there are media in the folder.
 
     Raises:
-        InputError: There is no `label.csv`, or it does not hold what it should.
+        InputError: There is no `label.csv`, or its content is invalid.
     """
     path = root / mmsa.LABEL_FILE
     rows = read_table(path, ("text",))
@@ -66,9 +68,14 @@ def read_folder(name: str, root: Path, has_media: bool = True) -> Corpus:
     return assemble(name, root, "folder with label.csv", table, [path], everything)
 
 
+def has_shared_files(root: Path) -> bool:
+    """Return True if `root` has a `label.csv` that is not laid out as MMSA's."""
+    return (root / mmsa.LABEL_FILE).exists() and not mmsa.is_layout(root)
+
+
 def _other_columns(rows: pd.DataFrame, path: Path) -> list[Finding]:
     findings = []
-    for column in rows:
+    for column in map(str, rows):
         if column in _COLUMNS or column in _LEFT:
             continue
         near = difflib.get_close_matches(column.casefold(), _COLUMNS, n=1, cutoff=_SLIP)
@@ -79,7 +86,7 @@ def _other_columns(rows: pd.DataFrame, path: Path) -> list[Finding]:
 
 
 def _one_of(rows: pd.DataFrame, names: tuple[str, str], path: Path) -> str | None:
-    """Which of two names of the same column is there."""
+    """Return the one of two names of a column that the table has, or None if it has neither."""
     found = [name for name in names if name in rows]
     if len(found) > 1:
         raise InputError(f"{path}:1: columns {names[0]!r} and {names[1]!r} say the same thing; expected one of them.")
@@ -98,7 +105,7 @@ def _identify(rows: pd.DataFrame, path: Path) -> pd.DataFrame:
 
 
 def _order(table: pd.DataFrame) -> pd.Series:
-    """By clip number if all are numbers, else by time if all have one, else as in the file."""
+    """Return the clip numbers if all clip ids are numbers, else the start times if all are known, else the order of the file."""
     if table["clip_id"].str.fullmatch(r"[0-9]{1,18}").all():
         return table["clip_id"].astype("int64")
     return table["start_s"] if table["start_s"].notna().all() else pd.Series(table.index, index=table.index)
@@ -131,13 +138,14 @@ def _split(table: pd.DataFrame, rows: pd.DataFrame, path: Path) -> tuple[pd.Data
 
 
 def _find_media(table: pd.DataFrame, rows: pd.DataFrame, root: Path, path: Path) -> tuple[pd.DataFrame, list[Finding]]:
-    """Adds `media`, `whole` and `expected`, and reports files that belong to no row."""
+    """Add `media`, `whole` and `expected` as `find_media` describes them, and report files that belong to no row."""
     files = list(list_media(root, ""))
     by_tail: dict[str, list[PurePosixPath]] = {}
     for file in files:
         for tail in _tails(file):
             by_tail.setdefault(tail, []).append(file)
     known, claimed, found = set(map(str, files)), set(), []
+    row: Any
     named = rows["media"].str.strip() if "media" in rows else pd.Series("", index=rows.index)
     for line, row in zip(table.index, table.itertuples(index=False), strict=True):
         timed = not np.isnan(row.end_s)
@@ -157,8 +165,8 @@ def _find_media(table: pd.DataFrame, rows: pd.DataFrame, root: Path, path: Path)
     return table, [Finding("unused", str(file), "media file of no utterance") for file in unused]
 
 
-def _names(row: object, timed: bool) -> Iterator[tuple[str, bool]]:
-    """What the media file of a row may be called, without suffix, and whether it is then a recording to be cut."""
+def _names(row: Any, timed: bool) -> Iterator[tuple[str, bool]]:
+    """Yield possible names of a row's media file, without suffix, each with True if that file is a recording to be cut."""
     if row.clip_id:
         yield f"{row.video_id}/{row.clip_id}", False
         yield f"{row.video_id}_{row.clip_id}", False
@@ -168,17 +176,17 @@ def _names(row: object, timed: bool) -> Iterator[tuple[str, bool]]:
 
 
 def _tails(file: PurePosixPath) -> list[str]:
-    """The path without suffix, whole and from every folder on."""
+    """Return the path without suffix, and all its shorter forms that leave out leading folders."""
     parts = file.with_suffix("").parts
     return ["/".join(parts[i:]) for i in range(len(parts))]
 
 
 def _only(candidates: list[PurePosixPath], stem: str, path: Path, line: int) -> PurePosixPath:
-    """The file with the first suffix of `MEDIA_SUFFIXES`; two with the same one are for the user to tell apart."""
+    """Return the file whose suffix comes first in `MEDIA_SUFFIXES`. If two have the same suffix, the user must choose one."""
     ranks: Mapping[str, int] = {suffix: rank for rank, suffix in enumerate(MEDIA_SUFFIXES)}
     first, *rest = sorted(candidates, key=lambda file: ranks[file.suffix.lower()])
     if rest and rest[0].suffix.lower() == first.suffix.lower():
-        raise InputError(f"{path}:{line}: both {first} and {rest[0]} are called {stem!r}; say which in a column 'media'.")
+        raise InputError(f"{path}:{line}: both {first} and {rest[0]} are called {stem!r}; name one in a column 'media'.")
     return first
 
 

@@ -1,15 +1,15 @@
-"""IEMOCAP: acted dialogues of two speakers in five sessions, with an emotion category a turn, no sentiment.
+"""IEMOCAP: acted dialogues of two speakers in five sessions, with an emotion category per turn and no sentiment.
 
-* Turns: `Session<n>/dialog/transcriptions/<dialog>.txt`, `<utterance> [<start>-<end>]: <text>`. Lines without an id (`M: …`)
-  carry no times and belong to no turn: they are reported, not read. Some bytes are latin-1.
-* Categories: `Session<n>/dialog/EmoEvaluation/<dialog>.txt`, as the annotators' majority has it; the folders beside hold single
-  votes and are not read. Turns without category (`…_FXX3`) stay, without labels.
+* Turns: `Session<n>/dialog/transcriptions/<dialog>.txt`, `<utterance> [<start>-<end>]: <text>`. Lines without an id (`M: …`) have
+  no times and belong to no turn; they are reported and not read. Some bytes are latin-1.
+* Categories: `Session<n>/dialog/EmoEvaluation/<dialog>.txt`, the majority of the annotators. The folders beside these files contain
+  single votes and are not read. Turns without a category (`…_FXX3`) are kept without labels.
 * Audio: `Session<n>/sentences/wav/<dialog>/<utterance>.wav`.
 
-The speaker is session and letter before the number of a turn, `Ses01M`: `Ses01F_impro01_M000` is spoken by the man of session 1, and
-the letter of its dialogue says who wore the markers.
-IEMOCAP has no official split. As usual, sessions are held apart, so that no speaker is in two splits: sessions 1 to 3 are train,
-4 is valid, 5 is test.
+The speaker of a turn consists of the session and the letter before the number of the turn. `Ses01F_impro01_M000` is spoken by
+`Ses01M`, the man of session 1; the letter in the name of the dialogue tells who wore the motion-capture markers.
+IEMOCAP has no official split. As is common, the split is by session, so that no speaker is in two splits: sessions 1 to 3 are train,
+session 4 is valid, session 5 is test.
 
 Source: https://sail.usc.edu/iemocap.
 """
@@ -21,10 +21,11 @@ import numpy as np
 import pandas as pd
 
 from data.corpora.assemble import assemble
-from data.corpora.base import Corpus, Finding
+from data.corpora.base import Corpus
 from data.corpora.media_files import Place
 from data.csv_tables import read_lines
 from data.errors import InputError
+from data.findings import Finding
 from data.labels import CATEGORIES, EMOTIONS, emotions_of_category
 from data.lookup import lookup
 
@@ -41,14 +42,14 @@ _SPEAKER = re.compile(r"_([FM])(?:XX)?\d+$")
 
 
 def read_iemocap(name: str, root: Path) -> Corpus:
-    """Reads IEMOCAP.
+    """Read IEMOCAP.
 
     Args:
         name: The corpus name for the manifest.
-        root: The folder that holds `Session1` to `Session5`; those that are there are read.
+        root: The folder that contains `Session1` to `Session5`, or some of them.
 
     Raises:
-        InputError: No session is there, or a file does not hold what it should.
+        InputError: There is no session, or the content of a file is invalid.
     """
     turns, codes, findings, sources = [], {}, [], []
     for number in SPLIT_OF_SESSION:
@@ -80,6 +81,11 @@ def read_iemocap(name: str, root: Path) -> Corpus:
     return assemble(name, root, "IEMOCAP", table, sources, findings, [_PLACE])
 
 
+def has_own_files(root: Path) -> bool:
+    """Return True if `root` contains a session with dialogues."""
+    return any(root.glob("Session[1-5]/dialog"))
+
+
 def _text_files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("*.txt") if path.is_file() and not path.name.startswith("."))
 
@@ -91,8 +97,8 @@ def _read_transcript(path: Path, session: int) -> tuple[list[dict[str, object]],
         if match is None and not line.startswith("Ses"):
             stray.append(Finding("unused", f"{path.name}:{number}", f"line without an utterance id: {line.strip()[:60]!r}"))
             continue
-        speaker = match and _SPEAKER.search(match["id"])
-        if not speaker or not match["id"].startswith(path.stem + "_") or match["id"] in seen:
+        speaker = None if match is None else _SPEAKER.search(match["id"])
+        if match is None or speaker is None or not match["id"].startswith(path.stem + "_") or match["id"] in seen:
             expected = f"'{path.stem}_<F or M><number> [<start>-<end>]: <text>', each utterance once"
             raise InputError(f"{path}:{number}: line is {line.strip()[:60]!r}, expected {expected}.")
         seen.add(match["id"])
@@ -121,7 +127,7 @@ def _seconds(text: str, path: Path, number: int) -> float:
 
 
 def _read_evaluation(path: Path) -> dict[str, tuple[str, str]]:
-    """Utterance → its category and the file and line where it is."""
+    """Return utterance → its category, and the file and line that give it."""
     codes: dict[str, tuple[str, str]] = {}
     for number, line in read_lines(path, fallback="latin-1"):
         if not line.startswith("["):  # header, single votes, comments

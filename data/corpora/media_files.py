@@ -1,6 +1,6 @@
-"""Finds the media of utterances: scans the folders of a layout once, whatever the suffix, and looks every utterance up.
+"""The search for the media of utterances: the folders of a layout are scanned once, for all suffixes, and each utterance is looked up.
 
-Nothing is opened here: decoding is `data.media`. Which folders a corpus uses is known to its reader.
+The reader of a corpus knows its folders; `data.media` decodes media. No file is opened here.
 """
 
 import os
@@ -10,43 +10,43 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from data.corpora.base import Finding
+from data.findings import Finding
 
 MEDIA_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".m4a", ".mp3", ".mp4", ".mkv", ".webm", ".avi")
-"""Where files differ in suffix only, the first of these is taken: lossless audio, lossy audio, video."""
+"""Suffixes of media files. Of files that differ only in suffix, the first is used: lossless audio, then lossy audio, then video."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a layout keeps the media of its utterances.
+    """A place where a layout keeps the media of its utterances.
 
-    `pattern` is a path below the corpus root without suffix; fields in braces are columns of the utterance table.
+    `pattern` is a path below the corpus root without suffix. Fields in braces are columns of the utterance table.
     """
 
     pattern: str  # "Raw/{video_id}/{clip_id}"
-    suffix: str  # what the public layout has there, for messages; any of MEDIA_SUFFIXES is found
-    whole: bool = False  # one recording for many utterances, to be cut by their times
-    within: tuple[str, ...] = ()  # the folders to scan where they hang on a field; otherwise the one above the first field
+    suffix: str  # suffix in the public layout, for messages; files with any of MEDIA_SUFFIXES are found
+    whole: bool = False  # True if a recording holds many utterances and is cut at their times
+    within: tuple[str, ...] = ()  # folders to scan, if their names depend on a field; by default the folder above the first field
 
     def scans(self) -> set[tuple[str, int]]:
-        """The folders to scan, each with how many folders below it a file lies."""
+        """Return the folders to scan, each with the number of folder levels between it and the files."""
         folders = self.within or (self.pattern.partition("{")[0].rpartition("/")[0],)
         return {(folder, self.pattern.count("/") - folder.count("/") - 1) for folder in folders}
 
     def stems(self, table: pd.DataFrame) -> Iterator[str]:
-        """The path without suffix for every row of `table`."""
+        """Yield the path without suffix for every row of `table`."""
         fields = [name for name in table if f"{{{name}}}" in self.pattern]
         for values in zip(*(table[name] for name in fields), strict=True):
             yield self.pattern.format_map(dict(zip(fields, values, strict=True)))
 
 
 def list_media(root: Path, folder: str, depth: int | None = None) -> Iterator[PurePosixPath]:
-    """Yields the media files below `root/folder`, relative to `root`, sorted; names that begin with a dot are skipped.
+    """Yield the media files below `root/folder`, relative to `root`, sorted. Names that begin with a dot are skipped.
 
     Args:
-        root: The corpus.
-        folder: Where to look; nothing is yielded if there is no such folder.
-        depth: How many folders below `folder` the files lie; None for any.
+        root: The corpus root.
+        folder: The folder to scan. If it does not exist, nothing is yielded.
+        depth: Number of folder levels between `folder` and the files; None means any number.
     """
     here = root / folder
     if not here.is_dir():
@@ -63,23 +63,23 @@ def list_media(root: Path, folder: str, depth: int | None = None) -> Iterator[Pu
 
 
 def by_stem(paths: Iterable[PurePosixPath]) -> dict[str, str]:
-    """Path without suffix → path, the one whose suffix comes first in `MEDIA_SUFFIXES`."""
+    """Return path without suffix → path; of several, the one whose suffix comes first in `MEDIA_SUFFIXES`."""
     ranked = sorted(paths, key=lambda path: MEDIA_SUFFIXES.index(path.suffix.lower()), reverse=True)
     return {str(path.with_suffix("")): str(path) for path in ranked}
 
 
 def find_media(table: pd.DataFrame, root: Path, places: Sequence[Place]) -> tuple[pd.DataFrame, list[Finding]]:
-    """Looks every utterance up.
+    """Find the medium of every utterance.
 
     Args:
-        table: The columns that `places` name.
-        root: The corpus.
-        places: In order of preference.
+        table: A table with the columns that `places` name.
+        root: The corpus root.
+        places: The places to search, in order of preference.
 
     Returns:
-        `table` with the columns `media` (path below the root, empty if there is none), `whole` (the medium is to be cut) and
-        `expected` (where it was looked for, empty if the corpus has no media at all); and a finding for every media file that
-        lies where utterances' media lie but belongs to none.
+        `table` with the columns `media` (path below the root, empty if there is none), `whole` (True if the medium must be cut) and
+        `expected` (the usual path, empty if the corpus has no media at all); and a finding for every media file in the scanned
+        folders that belongs to no utterance.
     """
     scans = set().union(*(place.scans() for place in places))
     files = by_stem({path for folder, depth in scans for path in list_media(root, folder, depth)})

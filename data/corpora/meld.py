@@ -1,12 +1,12 @@
-"""MELD: utterances of a television series in dialogues, with an emotion category and a polarity, no sentiment score.
+"""MELD: dialogues of a television series, with an emotion category and a polarity per utterance, and no sentiment score.
 
-Tables: `{train,dev,test}_sent_emo.csv` in the root or in a folder `train`, `dev`, `test`; those that are there are read. The
-numbers of dialogues and utterances begin anew in every split, so every id carries the split: `valid/dia0_utt0` of video
-`valid/dia0`. `StartTime` and `EndTime` are those of the episode, not of the clip: they only tell repeated rows.
+Tables: `{train,dev,test}_sent_emo.csv` in the root or in the folders `train`, `dev`, `test`; all tables that exist are read. Dialogues
+and utterances are numbered from 0 in every split, so each id contains the split: `valid/dia0_utt0` of video `valid/dia0`.
+`StartTime` and `EndTime` refer to the episode, not to the clip; they are only used to find repeated rows.
 
-Clips: `dia<D>_utt<U>.mp4` in `train_splits/`, `dev_splits_complete/`, `output_repeated_splits_test/`, alone or below `train/`,
-`dev/`, `test/`, or in the latter directly; audio in `wav/train/`, `train/wav/` (and so on) or, as far as a number is of one
-split only, directly in `wav/`.
+Clips: `dia<D>_utt<U>.mp4` in `train_splits/`, `dev_splits_complete/`, `output_repeated_splits_test/`, each in the root or below
+`train/`, `dev/`, `test/`; or directly in these three folders. Audio: in `wav/train/`, `train/wav/` (and so on), or directly in `wav/`
+if only one split has a clip of that name.
 
 Source: https://github.com/declare-lab/MELD.
 """
@@ -17,10 +17,11 @@ from pathlib import Path
 import pandas as pd
 
 from data.corpora.assemble import assemble
-from data.corpora.base import Corpus, Finding
+from data.corpora.base import Corpus, holds
 from data.corpora.media_files import Place, list_media
 from data.csv_tables import SPLIT_NAMES, read_table, unique, whole_numbers
 from data.errors import InputError
+from data.findings import Finding
 from data.labels import CATEGORIES, EMOTIONS, POLARITIES, emotions_of_category
 from data.lookup import lookup
 
@@ -46,14 +47,14 @@ _PLACES = (
 
 
 def read_meld(name: str, root: Path) -> Corpus:
-    """Reads MELD.
+    """Read MELD.
 
     Args:
         name: The corpus name for the manifest.
-        root: The folder that holds the three tables.
+        root: The folder that contains the three tables, or some of them.
 
     Raises:
-        InputError: No table is there, or one does not hold what it should.
+        InputError: There is no table, or the content of one is invalid.
     """
     paths = {part: _table_path(root, part) for part in FOLDERS}
     there = {part: path for part, path in paths.items() if path.exists()}
@@ -72,6 +73,11 @@ def read_meld(name: str, root: Path) -> Corpus:
     findings += _ambiguous(root, set(table.loc[several, "clip"]))
     corpus = assemble(name, root, "MELD", table, list(there.values()), findings, _PLACES)
     return dataclasses.replace(corpus, findings=(*corpus.findings, *_known_bad(corpus)))
+
+
+def has_own_files(root: Path) -> bool:
+    """Return True if one of MELD's tables is in `root` or in an immediate folder."""
+    return any(holds(root, f"{part}_sent_emo.csv") for part in FOLDERS)
 
 
 def _table_path(root: Path, part: str) -> Path:
@@ -111,7 +117,7 @@ def _polarity(rows: pd.DataFrame, path: Path) -> pd.Series:
 
 
 def _repeated(rows: pd.DataFrame, ids: pd.Series) -> list[Finding]:
-    """Rows of a dialogue with the same text at the same time of the episode."""
+    """Report rows of a dialogue that have the same text and the same times."""
     keys = [column for column in ("Dialogue_ID", "Utterance", "StartTime", "EndTime") if column in rows]
     if len(keys) < 4:
         return []

@@ -1,8 +1,8 @@
-"""The `label.csv` in which MMSA and its users pass on MOSI and MOSEI, and where the clips lie beside it.
+"""The `label.csv` that MMSA uses for MOSI and MOSEI, and the places of the clips beside it.
 
 Columns, in any order: `video_id, clip_id, text, label, mode`, others are ignored; or the reduced form `id, text, label, mode`
-with `id` = `<video_id>_<clip_id>`. Clips: `wav/<video_id>/<clip_id>.wav`, `Raw/<video_id>/<clip_id>.mp4`, either also
-`<clip_id>-edited`. Emotions and CMU's own files are not here: `data.corpora.mosei`, `data.corpora.cmu`.
+with `id` = `<video_id>_<clip_id>`. Clips: `wav/<video_id>/<clip_id>.wav` or `Raw/<video_id>/<clip_id>.mp4`, both also with the name
+`<clip_id>-edited`. Emotions are read in `data.corpora.mosei`, and CMU's own files in `data.corpora.cmu`.
 
 Source: https://github.com/thuiar/MMSA (label.csv) and https://github.com/thuiar/MMSA-FET (edited clips are preferred).
 """
@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from data.corpora.base import Finding
-from data.corpora.media_files import Place
+from data.corpora.media_files import Place, list_media
 from data.csv_tables import numbers, onto_scale, read_table, require_columns, splits, unique, whole_numbers
 from data.errors import InputError
+from data.findings import Finding
 from data.labels import SENTIMENT_RANGE
 
 LABEL_FILE = "label.csv"
@@ -25,18 +25,18 @@ PLACES = (
     Place("Raw/{video_id}/{clip_id}-edited", ".mp4"),
     Place("Raw/{video_id}/{clip_id}", ".mp4"),
 )
-"""Extracted audio before video; an edited clip before its original."""
+"""Places of the clips: extracted audio before video, and an edited clip before its original."""
 
 
 def read_labels(root: Path) -> tuple[pd.DataFrame, str, list[Finding]]:
-    """Reads `root/label.csv`.
+    """Read `root/label.csv`.
 
     Returns:
-        `utterance_id` (`<video_id>[<clip_id>]`), `video_id`, `clip_id`, `order`, `text`, `sentiment`, `split`, `label_source`,
-        indexed by line; the layout in words; labels that were outside their scale.
+        A table of `utterance_id` (`<video_id>[<clip_id>]`), `video_id`, `clip_id`, `order`, `text`, `sentiment`, `split` and
+        `label_source`, indexed by line; the layout in words; findings about labels outside their scale.
 
     Raises:
-        InputError: A column is missing, or a cell does not hold what it should; with its line.
+        InputError: A column is missing, or a cell is invalid. The message names the line.
     """
     path = root / LABEL_FILE
     rows = read_table(path, ("text", "label", "mode"))
@@ -55,13 +55,27 @@ def read_labels(root: Path) -> tuple[pd.DataFrame, str, list[Finding]]:
     return table, layout, findings
 
 
+def is_layout(root: Path) -> bool:
+    """Return True if `root` has a `label.csv` with MMSA's columns, and media in MMSA's folders or none at all.
+
+    Raises:
+        InputError: `label.csv` cannot be read.
+    """
+    if not (root / LABEL_FILE).exists():
+        return False
+    columns = set(read_table(root / LABEL_FILE, ()))
+    has_columns = {"text", "label", "mode"} <= columns and ({"video_id", "clip_id"} <= columns or "id" in columns)
+    in_place = any((root / folder).is_dir() for folder in ("Raw", "wav"))
+    return has_columns and (in_place or next(list_media(root, ""), None) is None)
+
+
 def clip_ids(table: pd.DataFrame) -> pd.Series:
-    """`<video_id>[<clip_id>]` for every row, the SDK's way to name a segment."""
+    """Return `<video_id>[<clip_id>]` for every row, the SDK's name of a segment."""
     return (table["video_id"] + "[" + table["clip_id"] + "]").rename("utterance_id")
 
 
 def _split_ids(rows: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """Splits at the last underscore: a video id may hold underscores and begin with one."""
+    """Split ids at the last underscore, because a video id may contain underscores and begin with one."""
     parts = [value.rpartition("_") for value in rows["id"]]
     for line, value, (video, _, clip) in zip(rows.index, rows["id"], parts, strict=True):
         if not video or not clip:

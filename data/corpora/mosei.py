@@ -1,15 +1,15 @@
-"""CMU-MOSEI: opinions on video, sentiment in [-3, 3] and six emotions with intensities in [0, 3].
+"""CMU-MOSEI: videos of opinions, with sentiment in [-3, 3] and six emotions with intensities in [0, 3].
 
-Layouts, the first that is there:
+Layouts; the first one found is read:
 
-* MMSA: `label.csv` (`data.corpora.mmsa`) has text, sentiment and split; the emotions are joined from `CMU_MOSEI_Labels.csd` with
-  the help of the transcripts (`data.corpora.emotion_join`), if those are there.
-* CMU raw: every transcript line is an utterance, its labels those of the interval with its times. Splits: `splits.csv`
-  (`data.corpora.cmu`).
+* MMSA: `label.csv` (`data.corpora.mmsa`) contains text, sentiment and split. The emotions are joined from `CMU_MOSEI_Labels.csd`,
+  using the transcripts if they exist (`data.corpora.emotion_join`).
+* CMU raw: every transcript line is an utterance and has the labels of the interval with the same times. Splits come from
+  `splits.csv` (`data.corpora.cmu`).
 
-Transcripts: `Raw/Transcript/Segmented/Combined/<video>.txt`, a line a segment,
-`<video>___<n>___<start>___<end>___<text>`. Media: a clip a file as MMSA keeps them, or one recording a video,
-`Raw/Audio/Full/WAV_16000/<video>.wav`, cut by the times of the segments. All `Raw/` of CMU may be missing.
+Transcripts: `Raw/Transcript/Segmented/Combined/<video>.txt`, one line per segment,
+`<video>___<n>___<start>___<end>___<text>`. Media: one file per clip, as in MMSA's layout, or one recording per video,
+`Raw/Audio/Full/WAV_16000/<video>.wav`, which is cut at the times of the segments. CMU's folders are also found without `Raw/`.
 """
 
 from pathlib import Path
@@ -19,12 +19,13 @@ import pandas as pd
 
 from data.corpora import mmsa
 from data.corpora.assemble import assemble
-from data.corpora.base import Corpus, Finding
+from data.corpora.base import Corpus, holds
 from data.corpora.cmu import find_files, find_label_csd, read_intervals, segment_names, split_by_video
 from data.corpora.emotion_join import join, match_times
 from data.corpora.media_files import Place
 from data.csv_tables import read_lines
 from data.errors import InputError
+from data.findings import Finding
 from data.labels import EMOTIONS
 
 LABELS = "CMU_MOSEI_Labels.csd"
@@ -37,18 +38,18 @@ PLACES = (
 
 _SEPARATOR = "___"
 _SAME_SENTIMENT = 0.05
-"""Sentiments of the two label files that differ by more than rounding."""
+"""Largest difference between the sentiments of the two label files that rounding explains."""
 
 
 def read_mosei(name: str, root: Path) -> Corpus:
-    """Reads CMU-MOSEI.
+    """Read CMU-MOSEI.
 
     Args:
         name: The corpus name for the manifest.
-        root: The folder that holds `label.csv` and the `.csd`, or `Raw/` and the `.csd`.
+        root: The folder that contains `label.csv` and the `.csd`, or `Raw/` and the `.csd`.
 
     Raises:
-        InputError: No layout is there, or a file does not hold what it should.
+        InputError: The folder has neither layout, or the content of a file is invalid.
     """
     transcripts = find_files(root, "Transcript/Segmented/Combined", ".txt")
     labels = find_label_csd(root, LABELS)
@@ -62,11 +63,16 @@ def read_mosei(name: str, root: Path) -> Corpus:
     return _read_raw(name, root, transcripts, labels)
 
 
+def has_own_files(root: Path) -> bool:
+    """Return True if `root` contains MOSEI's transcripts or its label file."""
+    return bool(find_files(root, "Transcript/Segmented/Combined", ".txt")) or holds(root, LABELS)
+
+
 def read_transcripts(paths: list[Path]) -> pd.DataFrame:
-    """Reads transcript files.
+    """Read transcript files.
 
     Returns:
-        One row a line: `video_id`, `clip_id`, `order`, `start_s`, `end_s`, `text`, `where` (file and line).
+        A table with one row per line: `video_id`, `clip_id`, `order`, `start_s`, `end_s`, `text`, `where` (file and line).
 
     Raises:
         InputError: A line is not as described above, or its video and number appear twice.
@@ -84,7 +90,7 @@ def read_transcripts(paths: list[Path]) -> pd.DataFrame:
 
 
 def _parse_line(path: Path, number: int, line: str) -> tuple[str, str, float, float, str]:
-    own = path.stem + _SEPARATOR  # a video id may itself hold the separator
+    own = path.stem + _SEPARATOR  # a video id may contain the separator
     video, rest = (path.stem, line[len(own) :]) if line.startswith(own) else line.partition(_SEPARATOR)[::2]
     fields = rest.split(_SEPARATOR, 3)
     try:
@@ -122,9 +128,9 @@ def _read_mmsa(name: str, root: Path, transcripts: list[Path], labels: Path | No
 
 
 def _joined(clips: pd.DataFrame, lines: pd.DataFrame, intervals: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Gives `clips` the times and emotions of their partners, and returns the partners too."""
+    """Give `clips` the times and emotions of their matches; return the clips and the matches."""
     partners = join(clips, lines, intervals)
-    by_line = lines.reindex(partners["line"]).reset_index(drop=True)  # no row -1: NaN
+    by_line = lines.reindex(partners["line"]).reset_index(drop=True)  # there is no row -1: NaN
     by_interval = intervals.reindex(partners["interval"]).reset_index(drop=True)
     for column in ("start_s", "end_s"):
         clips[column] = by_line[column].astype("float64").fillna(by_interval[column].astype("float64"))
@@ -132,7 +138,7 @@ def _joined(clips: pd.DataFrame, lines: pd.DataFrame, intervals: pd.DataFrame) -
 
 
 def _report(clips: pd.DataFrame, lines: pd.DataFrame, intervals: pd.DataFrame, partners: pd.DataFrame, labels: str) -> list[Finding]:
-    """Every clip without interval, every interval without clip, every line without clip, every pair that disagrees."""
+    """Report every clip without interval, interval without clip, line without clip, and pair with different sentiments."""
     findings = [
         Finding("unlabelled", utterance, f"no emotions: no interval of {labels} has its times, nor certainly its sentiment")
         for utterance in clips.loc[partners["interval"] < 0, "utterance_id"]
@@ -156,7 +162,7 @@ def _read_raw(name: str, root: Path, transcripts: list[Path], labels: Path) -> C
     lines = read_transcripts(transcripts)
     intervals, findings = read_intervals(labels, emotions=True)
     partner = match_times(lines, intervals)
-    own = intervals.reindex(partner).reset_index(drop=True)  # no row -1: NaN
+    own = intervals.reindex(partner).reset_index(drop=True)  # there is no row -1: NaN
     table = lines.assign(utterance_id=mmsa.clip_ids(lines), **{column: own[column] for column in ("sentiment", *EMOTIONS)})
     table["label_source"] = np.where(partner < 0, "", labels.name)
     findings += [

@@ -1,13 +1,13 @@
-"""CMU-MOSI: spoken film reviews, 2,199 clips of 93 videos, sentiment in [-3, 3], no emotions.
+"""CMU-MOSI: spoken film reviews, 2,199 clips of 93 videos, with sentiment in [-3, 3] and no emotions.
 
-Layouts, the first that is there:
+Layouts; the first one found is read:
 
-* MMSA: `label.csv`, full or reduced (`data.corpora.mmsa`), clips in any place below.
-* CMU raw: `Raw/Transcript/Segmented/<video>.annotprocessed`, a line a segment, `<n>_DELIM_<TEXT>` with n from 1, and the labels
-  in a `.csd` that counts from 0 (n = k + 1). Splits: `splits.csv` (`data.corpora.cmu`).
+* MMSA: `label.csv`, full or reduced (`data.corpora.mmsa`), with clips in any of the places below.
+* CMU raw: `Raw/Transcript/Segmented/<video>.annotprocessed`, one line per segment, `<n>_DELIM_<TEXT>` with n from 1, and the labels
+  in a `.csd` that counts from k = 0 (n = k + 1). Splits come from `splits.csv` (`data.corpora.cmu`).
 
-Clips: as MMSA keeps them, or `Raw/Audio/WAV_16000/Segmented/<video>_<n>.wav`, `Raw/Video/Segmented/<video>_<n>.mp4`. All folders
-of the CMU layout are also found without `Raw/`.
+Clips: as in MMSA's layout, or `Raw/Audio/WAV_16000/Segmented/<video>_<n>.wav`, `Raw/Video/Segmented/<video>_<n>.mp4`. All folders of
+the CMU layout are also found without `Raw/`.
 """
 
 import re
@@ -17,11 +17,12 @@ import pandas as pd
 
 from data.corpora import mmsa
 from data.corpora.assemble import assemble
-from data.corpora.base import Corpus, Finding
+from data.corpora.base import Corpus, holds
 from data.corpora.cmu import find_files, find_label_csd, read_intervals, segment_names, split_by_video
 from data.corpora.media_files import Place
 from data.csv_tables import read_lines, unique
 from data.errors import InputError
+from data.findings import Finding
 
 LABELS = "CMU_MOSI_Opinion_Labels.csd"
 
@@ -37,14 +38,14 @@ _LINE = re.compile(r"(?P<number>\d+)_DELIM_(?P<text>.*)")
 
 
 def read_mosi(name: str, root: Path) -> Corpus:
-    """Reads CMU-MOSI.
+    """Read CMU-MOSI.
 
     Args:
         name: The corpus name for the manifest.
-        root: The folder that holds `label.csv`, or `Raw/` and the `.csd`.
+        root: The folder that contains `label.csv`, or `Raw/` and the `.csd`.
 
     Raises:
-        InputError: No layout is there, or a file does not hold what it should.
+        InputError: The folder has neither layout, or the content of a file is invalid.
     """
     if (root / mmsa.LABEL_FILE).exists():
         table, layout, findings = mmsa.read_labels(root)
@@ -56,6 +57,16 @@ def read_mosi(name: str, root: Path) -> Corpus:
             f"{len(transcripts)} found; {LABELS}: {labels.name if labels else 'not found'})."
         )
     return _read_raw(name, root, transcripts, labels)
+
+
+def has_own_files(root: Path) -> bool:
+    """Return True if `root` contains MOSI's transcripts or its label file."""
+    return bool(find_files(root, "Transcript/Segmented", ".annotprocessed")) or holds(root, LABELS)
+
+
+def has_shared_files(root: Path) -> bool:
+    """Return True if `root` is laid out as MMSA's, which MOSEI may be, too."""
+    return mmsa.is_layout(root)
 
 
 def _read_raw(name: str, root: Path, transcripts: list[Path], labels: Path) -> Corpus:
@@ -80,11 +91,12 @@ def _read_raw(name: str, root: Path, transcripts: list[Path], labels: Path) -> C
 
 
 def _read_transcript(path: Path) -> pd.DataFrame:
-    lines = read_lines(path)
-    matches = [_LINE.fullmatch(line) for _, line in lines]
-    for (number, line), match in zip(lines, matches, strict=True):
+    lines, matches = read_lines(path), []
+    for number, line in lines:
+        match = _LINE.fullmatch(line)
         if match is None:
             raise InputError(f"{path}:{number}: line is {line[:60]!r}, expected '<n>_DELIM_<TEXT>'.")
+        matches.append(match)
     table = pd.DataFrame({"clip_id": [match["number"] for match in matches], "text": [match["text"] for match in matches]})
     table = table.set_index(pd.Index([number for number, _ in lines])).assign(video_id=path.stem).astype(object)
     table["utterance_id"] = unique(mmsa.clip_ids(table), path)

@@ -1,7 +1,6 @@
-"""What of a cached corpus can be given to another tool: its usable utterances with their features, and a word on those left out.
+"""The part of a cached corpus that can be exported: its usable utterances with their features, and notes about those left out.
 
-How another tool wants it is in the module of its format; the way back, from files of another tool to a cache, is
-`data.interchange.imported`.
+The modules of the formats write the files; `data.interchange.imported` brings the files of another tool into a cache.
 """
 
 from collections import Counter
@@ -21,42 +20,43 @@ from data.schema import MODALITIES, SPLITS
 
 @dataclass(frozen=True)
 class Selection:
-    """The utterances of a corpus that are exported. Made by `select`."""
+    """The utterances of a corpus that are exported. Created by `select`."""
 
     corpus: str
     table: pd.DataFrame  # `schema.COLUMNS`, in the order of the manifest, numbered from 0
     stores: Mapping[str, FeatureStore]  # modality → features; only modalities that the cache has
-    limits: Mapping[str, int]  # modality → rows to keep of an utterance, from its first
-    notes: tuple[str, ...]  # for the user: what is exported, what is left out or cut, and why
+    limits: Mapping[str, int]  # modality → number of rows to keep of each utterance, from the first
+    notes: tuple[str, ...]  # sentences for the user: what is exported, and what is left out or cut, and why
 
     def features(self, modality: str, utterance_id: str) -> np.ndarray:
-        """(T, D) float32.
+        """Return the features of one utterance, (T, D) float32, cut to the limit.
 
         Raises:
-            DamagedFileError: The values are not those that were written.
+            DamagedFileError: The values differ from those that were written.
         """
         return self.stores[modality].checked(utterance_id)[: self.limits.get(modality)].astype(np.float32)
 
     def lengths(self, modality: str) -> np.ndarray:
-        """(N,) int64 rows of each utterance, limits applied."""
+        """Return the number of rows of each utterance after limits, (N,) int64."""
         return np.minimum(_lengths(self.stores[modality], self.table), self.limits.get(modality, np.iinfo(np.int64).max))
 
     def encoder(self, modality: str) -> str:
-        """The name of what made the features."""
+        """Return the name of the encoder that made the features."""
         made_by = self.stores[modality].attrs.get("encoder", "")
         return str(made_by["name"] if isinstance(made_by, dict) else made_by)
 
 
 def select(corpus: CachedCorpus, limits: Mapping[str, int], is_labelled: bool) -> Selection:
-    """Opens a corpus and chooses what can be exported.
+    """Open a corpus and select the utterances that can be exported.
 
     Args:
-        corpus: Of a cache.
-        limits: Modality → rows to keep of an utterance, from its first; what is not named has no limit.
-        is_labelled: Whether the other tool needs a sentiment and a split of every utterance.
+        corpus: A corpus of a cache.
+        limits: Modality → number of rows to keep of each utterance, from the first. Other modalities have no limit.
+        is_labelled: True if the other tool needs a sentiment and a split for every utterance.
 
     Raises:
-        InputError: The corpus has neither text nor audio features, nothing is left, a limit is below 1, or a file is damaged.
+        InputError: The corpus has neither text nor audio features, no utterance can be exported, a limit is below 1, or a file is
+            damaged.
     """
     for modality, limit in limits.items():
         if limit < 1:
@@ -76,24 +76,24 @@ def select(corpus: CachedCorpus, limits: Mapping[str, int], is_labelled: bool) -
         cut = int((_lengths(stores[modality], chosen) > limits[modality]).sum())
         notes.append(f"{modality}: {cut:,} utterances cut to their first {limits[modality]:,} rows")
     if corpus.pseudo_labels is not None:
-        notes.append("left out: the pseudo labels of the ledger")
+        notes.append("left out: the pseudo-labels")
     return Selection(corpus.name, chosen, stores, limits, tuple(notes))
 
 
 def told_splits(table: pd.DataFrame) -> str:
-    """ "1,284 train, 229 valid, 686 test" and the like."""
+    """Return the numbers of utterances per split, as in "1,284 train, 229 valid, 686 test"."""
     counts = Counter(table["split"])
     return ", ".join(f"{counts[split]:,} {split or 'no split'}" for split in (*SPLITS, "") if counts[split])
 
 
 def expect_new(path: Path) -> None:
-    """Raises InputError if there is something at `path`: an export replaces nothing."""
+    """Raise InputError if `path` exists, because an export replaces nothing."""
     if path.exists():
         raise InputError(f"{path}: exists already, and an export replaces nothing. Remove it or choose another --out.")
 
 
 def _reasons(table: pd.DataFrame, is_labelled: bool) -> pd.Series:
-    """Why each utterance is left out; empty if it is not."""
+    """Return the reason why each utterance is left out; empty if it is exported."""
     reasons = pd.Series("", index=table.index, dtype=object)
     if is_labelled:
         reasons[~table["split"].isin(SPLITS)] = "without a split"

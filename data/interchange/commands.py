@@ -1,4 +1,7 @@
-"""`python -m data export` and `python -m data import`: a cached corpus to the files of another tool, and back."""
+"""The commands `python -m data export` and `python -m data import`, which convert a cached corpus to another tool's files and back.
+
+The modules of the formats do the work; here are the arguments, the tables of formats and the printed notes.
+"""
 
 import argparse
 from collections.abc import Callable, Mapping
@@ -16,46 +19,59 @@ EXPORTS: Mapping[str, Callable[[CachedCorpus, Path, Mapping[str, int]], list[str
     "merbench": export_merbench,
     "csd": export_csd,
 }
-"""Format → (corpus, where to, modality → rows to keep) to sentences for the user."""
+"""Format → function of (corpus, path to write, modality → number of rows to keep) that returns sentences for the user."""
 
 IMPORTS: Mapping[str, Callable[[Path, str], Import]] = {
     "mmsa": read_mmsa,
     "merbench": read_merbench,
 }
-"""Format → (file or folder, corpus name) to what `write_corpus` writes."""
+"""Format → function of (file or folder, corpus name) that returns an import for `write_corpus`."""
 
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds both commands to those of `python -m data`."""
-    words = "Writes the usable utterances of a cached corpus, complete or not at all, and says what was left out or cut, and why."
+    """Add both commands to the parser of `python -m data`."""
+    words = (
+        "Write the usable utterances of a cached corpus in the format of another tool, and print what was left out or cut, and why."
+        " If the command fails, it leaves no file behind."
+    )
     out = commands.add_parser("export", help="write the features and labels of a cached corpus for another tool", description=words)
-    out.add_argument("cache", type=Path, metavar="CACHE", help="the folder in which BuildFeatures wrote")
-    out.add_argument("corpus", metavar="CORPUS", help="a corpus of the cache")
+    out.add_argument("cache", type=Path, metavar="CACHE", help="the cache: the folder that BuildFeatures wrote to")
+    out.add_argument("corpus", metavar="CORPUS", help="name of a corpus in the cache")
     out.add_argument(
         "--format", required=True, choices=EXPORTS, help="mmsa: one pickle; merbench: a folder of .npy files; csd: .csd files"
     )
-    out.add_argument("--out", required=True, type=Path, metavar="PATH", help="the file (mmsa) or folder to write; must not exist")
+    out.add_argument("--out", required=True, type=Path, metavar="PATH", help="file (mmsa) or folder to write; it must not exist")
     for modality in MODALITIES:
         out.add_argument(
-            f"--{modality}-limit", type=int, metavar="N", help=f"keep the first N rows of {modality} features (default: all)"
+            f"--{modality}-limit",
+            type=int,
+            metavar="N",
+            help=f"keep the first N rows of each utterance's {modality} (default: all)",
         )
     out.set_defaults(run=_export)
 
-    words = "Adds a corpus to a cache, complete or not at all. A pickle is read without running anything that stands in it."
+    words = (
+        "Add a corpus with the features and labels of another tool to a cache. A pickle is read without running any code in it."
+        " If the command fails, the cache stays as it was."
+    )
     back = commands.add_parser(
-        "import", help="write the features and labels of another tool into a cache, for heads to train on", description=words
+        "import", help="add the features and labels of another tool to a cache, so that heads can train on them", description=words
     )
-    back.add_argument("path", type=Path, metavar="PATH", help="the pickle (mmsa) or folder (merbench)")
-    back.add_argument("--format", required=True, choices=IMPORTS, help="which tool's")
+    back.add_argument("path", type=Path, metavar="PATH", help="pickle (mmsa) or folder (merbench) to read")
+    back.add_argument("--format", required=True, choices=IMPORTS, help="format of the files")
     back.add_argument(
-        "--cache", required=True, type=Path, metavar="DIR", help="a cache, made if need be; BuildFeatures forgets what it did not build"
+        "--cache",
+        required=True,
+        type=Path,
+        metavar="DIR",
+        help="the cache, created if missing; BuildFeatures drops imports from its index",
     )
-    back.add_argument("--corpus", required=True, metavar="NAME", help="the name to give the corpus")
+    back.add_argument("--corpus", required=True, metavar="NAME", help="name of the corpus in the cache")
     back.add_argument(
         "--encoders",
         metavar="NAME",
-        help="what made the features: imports of one NAME are taken to be by the same encoders, so that heads go from one to another"
-        " (default: only imports of the same files are)",
+        help="name of the encoders that made the features; a head trained on an import can be evaluated on any import with the same"
+        " NAME (default: only on imports of the same files)",
     )
     back.set_defaults(run=_import)
 

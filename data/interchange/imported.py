@@ -1,7 +1,7 @@
-"""Writes what another tool's files hold as a corpus of a cache: manifest, feature files and an entry in the index.
+"""Imported corpora: the content of another tool's files, written into a cache as manifest, feature files and an index entry.
 
-How such files are read is in the module of their format; the way out of a cache starts in `data.interchange.cached`. Features of
-other tools lie in a cache as they were found, in float32.
+The modules of the formats read such files; `data.interchange.cached` starts an export. The features of other tools are stored
+unchanged, in float32.
 """
 
 import platform
@@ -19,58 +19,59 @@ import pandas as pd
 from data.atomic import temporary_folder
 from data.cache import CachedCorpus, add_corpus, expect_no_corpus
 from data.corpora.assemble import exclude
-from data.corpora.base import Corpus, Finding
+from data.corpora.base import Corpus
 from data.errors import InputError
 from data.feature_store import FeatureWriter
+from data.findings import Finding
 from data.fingerprint import digest
 from data.interchange.cached import told_splits
 from data.manifest import write_manifest
 from data.packages import installed_version
 
 REVISION = 2
-"""Raised when the same files are imported to other bytes."""
+"""Version of this import. It is raised when the same files lead to other bytes."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True)
 class Features:
-    """The features of one modality as another tool left them, by utterance id; possibly of more utterances than the corpus has."""
+    """The features of one modality from another tool, by utterance id; there may be more utterances than in the corpus."""
 
-    encoder: str  # what made them, as far as is known; said, not compared
-    origin: str  # a digest of the file or files that they come from: what tells them from features of another encoder
+    encoder: str  # name of the encoder, as far as it is known; shown, but not compared
+    origin: str  # digest of the file or files of the features, which distinguishes them from features of another encoder
     dim: int
-    lengths: Mapping[str, int]  # rows of each utterance, 0 or more
-    sources: Mapping[str, str]  # a digest of the file or part of it that each utterance's features lie in
+    lengths: Mapping[str, int]  # number of rows of each utterance, 0 or more
+    sources: Mapping[str, str]  # digest of the file, or of the part of it, that contains each utterance's features
     read: Callable[[str], np.ndarray]  # utterance id → (T, D)
 
 
 @dataclass(frozen=True)
 class Import:
-    """A corpus of another tool, read but for the values of its features."""
+    """A corpus of another tool; everything but the values of its features has been read."""
 
-    corpus: Corpus  # of `data.corpora.assemble`
-    labels: str  # digest of the file that the labels come from
+    corpus: Corpus  # made by `data.corpora.assemble`
+    labels: str  # digest of the file that contains the labels
     features: Mapping[str, Features]  # modality → features
-    notes: tuple[str, ...]  # for the user: what was left, and why
+    notes: tuple[str, ...]  # sentences for the user: what was left out, and why
 
 
 def write_corpus(folder: Path, imported: Import, encoders: str | None = None) -> list[str]:
-    """Writes a corpus into the cache `folder`, which is made if need be.
+    """Write a corpus into the cache `folder`, which is created if it is missing.
 
-    An utterance without a row in one of the modalities is excluded by name. A corpus that cannot be written leaves no file.
+    An utterance that has no row in one of the modalities is excluded by name. If the corpus cannot be written, no file is left behind.
 
     Args:
         folder: The cache.
-        imported: What is written.
-        encoders: A name for what made the features. Heads go from one import to another of the same name; without a name, only to
-            another import of the same files.
+        imported: The corpus to write.
+        encoders: A name for the encoders of the features. A head trained on one import can be used on any import of the same name;
+            without a name, only on imports of the same files.
 
     Returns:
-        What was imported and what was not, in sentences for the user.
+        Sentences for the user: what was imported and what was left out.
 
     Raises:
-        InputError: The name cannot be that of a corpus, or is taken; no utterance has features; a value is not finite.
+        InputError: The name of the corpus is invalid or taken, no utterance has features, or a value is not finite.
     """
     corpus = imported.corpus
     if not _NAME.fullmatch(corpus.name):
@@ -96,13 +97,13 @@ def write_corpus(folder: Path, imported: Import, encoders: str | None = None) ->
 
 
 def _without_rows(ids: pd.Series, features: Mapping[str, Features]) -> pd.Series:
-    """Why an utterance cannot be used; empty if it can."""
+    """Return the reason why each utterance cannot be used; empty if it can."""
     lacking = (", ".join(name for name, one in features.items() if one.lengths[utterance] == 0) for utterance in ids)
     return pd.Series([f"no row of {names} features" if names else "" for names in lacking], index=ids.index, dtype=object)
 
 
 def _write_manifest(folder: Path, corpus: Corpus, table: pd.DataFrame, labels: str) -> Path:
-    """Returns the path below `folder`."""
+    """Write the manifest and return its path below `folder`."""
     key = digest([REVISION, corpus.name, corpus.layout, labels, table["excluded"].tolist()])
     path = Path("manifests", f"{corpus.name}-{key}.parquet")
     write_manifest(folder / path, table, {"corpus": corpus.name, "layout": corpus.layout, "key": key, "labels": labels})
@@ -110,7 +111,7 @@ def _write_manifest(folder: Path, corpus: Corpus, table: pd.DataFrame, labels: s
 
 
 def _write_features(folder: Path, corpus: Corpus, modality: str, features: Features, ids: Sequence[str], encoders: str | None) -> Path:
-    """Returns the path below `folder`."""
+    """Write the features of one modality and return their path below `folder`."""
     sources = [features.sources[utterance] for utterance in ids]
     key = digest([REVISION, corpus.name, corpus.layout, modality, list(ids), sources])
     path = Path("features", f"{corpus.name}-{modality}-imported-{key}.h5")
@@ -125,17 +126,17 @@ def _write_features(folder: Path, corpus: Corpus, modality: str, features: Featu
 
 
 def _expect_finite(values: np.ndarray, name: str) -> None:
-    with np.errstate(over="ignore"):  # what float32 cannot hold is refused too
+    with np.errstate(over="ignore"):  # values too large for float32 are refused, too
         is_bad = ~np.isfinite(values.astype(np.float32))
     if is_bad.any():
         raise InputError(
             f"{name}: {int(is_bad.sum()):,} of {values.size:,} values are not finite in float32, the first {values[is_bad][0]}. "
-            "Nothing is repaired here: set them in the file to what they should be and import it again."
+            "An import repairs nothing: correct these values in the file and import it again."
         )
 
 
 def _provenance(corpus: Corpus, modality: str, features: Features, key: str, encoders: str | None) -> dict[str, Any]:
-    """`data.feature_store.PROVENANCE`, as far as files of another tool, or the user, tell."""
+    """Return the attributes of `data.feature_store.PROVENANCE`, as far as the files or the user tell them."""
     name, source = (features.encoder, {"origin": features.origin}) if encoders is None else (f"{modality} of {encoders}", {})
     return {
         "corpus": corpus.name,
@@ -152,7 +153,7 @@ def _provenance(corpus: Corpus, modality: str, features: Features, key: str, enc
 
 
 def _told(findings: Iterable[Finding]) -> Iterator[str]:
-    """One sentence a kind, with the first of it."""
+    """Yield one sentence per kind of finding, with its first example."""
     findings = list(findings)
     first = {finding.kind: finding for finding in reversed(findings)}
     for kind, count in Counter(finding.kind for finding in findings).items():

@@ -1,13 +1,15 @@
-"""MERBench's feature folders, out and in.
+"""MERBench's feature folders, exported and imported.
 
-    <encoder>-FRA/<video>_<clip>.npy   (T, D) float32, one file a clip; '/' in a video id is '_' here; <video>.npy without a clip id
+    <encoder>-FRA/<video>_<clip>.npy   (T, D) float32, one file per clip, with '_' for '/' in a video id; <video>.npy without a clip id
     label.npz                          train_corpus, val_corpus, test_corpus: each a pickled dict
                                        {"<video>_<clip>": {"emo": 0, "val": sentiment}}
 
-This is what MERBench reads. Texts and emotions are not in it, and neither is which folder is whose, so an export has beside it
+MERBench reads these files. They contain neither texts nor emotions, nor the modality of a folder, so an export also contains
 
-    label.csv       id, video_id, clip_id, text, split, sentiment and six emotions, as `data.corpora.folder` reads it
+    label.csv       id, video_id, clip_id, text, split, sentiment and six emotions, in the layout of `data.corpora.folder`
     features.json   {"text": "<encoder>-FRA", "audio": "<encoder>-FRA"}
+
+`data.interchange.imported` writes an import into a cache.
 
 Source: https://github.com/zeroQiaoba/MERTools (MERBench/toolkit/utils/read_data.py, dataloader/cmudata.py, preprocess/cmumosi.py)
 """
@@ -17,6 +19,7 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -38,21 +41,21 @@ NPZ_FILE = "label.npz"
 
 _SUFFIX = "-FRA"
 _LONGEST_BYTES = 255
-"""Of a file name, on every common file system."""
+"""Longest file name on all common file systems, in bytes."""
 
 _THEIR_SPLITS = {"train": "train_corpus", "valid": "val_corpus", "test": "test_corpus"}
 
 
 def export_merbench(corpus: CachedCorpus, out: Path, limits: Mapping[str, int]) -> list[str]:
-    """Writes a corpus as folders of `.npy` files with its labels beside them.
+    """Write a corpus as folders of `.npy` files with its labels beside them.
 
     Args:
-        corpus: Of a cache.
-        out: The folder; appears complete or not at all.
-        limits: Modality → rows to keep of an utterance, from its first.
+        corpus: A corpus of a cache.
+        out: The folder, which appears complete or not at all.
+        limits: Modality → number of rows to keep of each utterance, from the first.
 
     Returns:
-        What was written and what was left out, in sentences for the user.
+        Sentences for the user: what was written and what was left out.
 
     Raises:
         InputError: `out` exists, the corpus cannot be exported, or two clips would have the same file name.
@@ -62,7 +65,7 @@ def export_merbench(corpus: CachedCorpus, out: Path, limits: Mapping[str, int]) 
     names = _names(selection.table, corpus.manifest)
     if names.duplicated().any():
         raise InputError(
-            f"{corpus.manifest}: two clips would be called {names[names.duplicated()].iloc[0]!r}, which MERBench cannot tell apart."
+            f"{corpus.manifest}: two clips would both be named {names[names.duplicated()].iloc[0]!r}; MERBench needs unique names."
         )
     folders = _folders(selection)
     with atomic_folder(out) as made:
@@ -74,14 +77,14 @@ def export_merbench(corpus: CachedCorpus, out: Path, limits: Mapping[str, int]) 
 
 
 def read_merbench(path: Path, name: str) -> Import:
-    """Reads folders of `.npy` files with `label.csv` and `features.json` beside them.
+    """Read folders of `.npy` files with `label.csv` and `features.json` beside them.
 
     Args:
-        path: The folder above.
+        path: The folder that contains these folders and files.
         name: The corpus name for the manifest.
 
     Raises:
-        InputError: A file is missing or not as above, or an utterance of `label.csv` has no features.
+        InputError: A file is missing or not as described above, or an utterance of `label.csv` has no features.
     """
     if not path.is_dir():
         raise InputError(f"{path}: no such folder, expected one with {LABEL_FILE}, {FEATURES_FILE} and feature folders.")
@@ -94,24 +97,24 @@ def read_merbench(path: Path, name: str) -> Import:
     for modality, folder in folders.items():
         features[modality] = _features(path / folder, names, corpus.utterances["utterance_id"])
         unused = sum(file.stem not in set(names) for file in (path / folder).glob("[!.]*.npy"))
-        notes += [f"ignored: {unused:,} files in {folder} that belong to no line of {LABEL_FILE}"] if unused else []
+        notes += [f"ignored: {unused:,} files in {folder} that belong to no row of {LABEL_FILE}"] if unused else []
     return Import(corpus, file_digest(path / LABEL_FILE)[:KEY_LENGTH], features, tuple(notes))
 
 
 def _names(table: pd.DataFrame, where: Path) -> pd.Series:
-    """The name of each clip's files, without suffix: that of its video where the clip has no id of its own."""
+    """Return the name of each clip's files, without suffix; the name of the video if the clip has no id."""
     names = (table["video_id"] + "_" + table["clip_id"]).where(table["clip_id"] != "", table["video_id"]).str.replace("/", "_")
     for name in names:
         if "\0" in name or len(f"{name}.npy".encode()) > _LONGEST_BYTES:
             raise InputError(
-                f"{where}: a clip would be called {name[:60]!r}… in its feature folder: expected a file name of at most "
+                f"{where}: a clip would be named {name[:60]!r}… in its feature folder; expected a file name of at most "
                 f"{_LONGEST_BYTES} bytes, without NUL. Shorten its video_id and clip_id."
             )
     return names
 
 
 def _folders(selection: Selection) -> dict[str, str]:
-    """Modality → name of its folder."""
+    """Return modality → name of its folder."""
     encoders = {
         modality: re.sub(r"[^A-Za-z0-9._-]+", "-", selection.encoder(modality)).strip("-.") or modality for modality in selection.stores
     }
@@ -122,7 +125,7 @@ def _folders(selection: Selection) -> dict[str, str]:
 def _write_features(folder: Path, selection: Selection, modality: str, names: pd.Series) -> None:
     folder.mkdir()
     for name, utterance in zip(names, selection.table["utterance_id"], strict=True):
-        content = io.BytesIO()  # np.save into a file does not say that a disk is full
+        content = io.BytesIO()  # np.save into a file does not report a full disk
         np.save(content, selection.features(modality, utterance))
         (folder / f"{name}.npy").write_bytes(content.getbuffer())
 
@@ -131,19 +134,21 @@ def _write_labels(out: Path, table: pd.DataFrame, names: pd.Series) -> None:
     columns = ["video_id", "clip_id", "text", "speaker", "split", "sentiment", *EMOTIONS]
     table[columns].assign(id=table["utterance_id"]).to_csv(out / LABEL_FILE, index=False, lineterminator="\n")
     labels = {name: {"emo": 0, "val": value} for name, value in zip(names, table["sentiment"].tolist(), strict=True)}
-    corpora = {theirs: {name: labels[name] for name in names[table["split"] == ours]} for ours, theirs in _THEIR_SPLITS.items()}
+    corpora: dict[str, Any] = {
+        theirs: {name: labels[name] for name in names[table["split"] == ours]} for ours, theirs in _THEIR_SPLITS.items()
+    }
     np.savez_compressed(out / NPZ_FILE, **corpora)
 
 
 def _read_folders(path: Path) -> dict[str, str]:
-    """Modality → name of its folder, from `features.json`."""
+    """Read `features.json`: modality → name of its folder."""
     source = path / FEATURES_FILE
     found = sorted(folder.name for folder in path.glob(f"*{_SUFFIX}") if folder.is_dir())
     expected = (
         f'expected {{"text": "<folder>", "audio": "<folder>"}} or one of them; feature folders here: {", ".join(found) or "none"}'
     )
     if not source.is_file():
-        raise InputError(f"{source}: no such file, which says whose features are in which folder. Write it: {expected}.")
+        raise InputError(f"{source}: no such file; it names the feature folder of each modality. Write it: {expected}.")
     read_head(source)
     try:
         folders = json.loads(source.read_text(encoding="utf-8"))
@@ -177,12 +182,12 @@ def _features(folder: Path, names: pd.Series, utterances: pd.Series) -> Features
 
 
 def _open(file: Path) -> np.ndarray:
-    """(T, D) mapped from disk; what is of shape (D,) is one step, as MERBench has it."""
+    """Map an array (T, D) from disk. An array (D,) counts as a single step, as in MERBench."""
     if not read_head(file).startswith(b"\x93NUMPY"):
         raise InputError(f"{file}: not a .npy file. Export it again.")
     try:
         values = np.load(file, mmap_mode="r", allow_pickle=False)
-    except Exception as error:  # a damaged header raises anything, tokenize.TokenError for one
+    except Exception as error:  # a damaged header raises any error, for example tokenize.TokenError
         raise InputError(f"{file}: truncated, damaged, or not an array of numbers ({' '.join(str(error).split())}).") from error
     values = values[None] if values.ndim == 1 else values
     if values.dtype.kind not in "iuf" or values.ndim != 2 or values.shape[1] == 0:

@@ -1,4 +1,4 @@
-"""The feature pickles of MMSA and Self-MM, out and in.
+"""The feature pickles of MMSA and Self-MM, exported and imported.
 
     {"train" | "valid" | "test": {
         "raw_text" (N,) str, "id" (N,) "<video_id>$_$<clip_id>",
@@ -8,7 +8,8 @@
         "annotations" (N,) "Negative" | "Neutral" | "Positive",
         "text_bert" (N, 3, Tt) ids, mask, segments of BERT's tokens (not in every file)}}
 
-MMSA is a program of its own: what it makes of a file, and how it is run, is in `docs/interchange.md`.
+`docs/interchange.md` describes how MMSA itself uses such a file and how it is run. `data.interchange.safe_pickle` reads and writes
+pickles, `data.interchange.padding` pads, and `data.interchange.imported` writes an import into a cache.
 
 Source: https://github.com/thuiar/MMSA (src/MMSA/data_loader.py)
 """
@@ -36,26 +37,27 @@ from data.labels import EMOTIONS, POLARITIES, SENTIMENT_RANGE, polarity_of_senti
 from data.schema import MODALITIES, SPLITS
 
 SEPARATOR = "$_$"
-"""Between the parts of MMSA's ids."""
+"""Separator of the video id and the clip id in MMSA's ids."""
 
 _REQUIRED = ("raw_text", "id", "regression_labels")
 _READ = (*_REQUIRED, *MODALITIES, *(f"{modality}_lengths" for modality in MODALITIES))
 _DERIVED = ("annotations", "classification_labels", "text_bert", "vision", "vision_lengths")
-"""What says nothing more than what is read, or is reported apart; of `text_bert` only the mask is used, for lengths."""
+"""Keys that are derived from others or reported separately. Only the mask of `text_bert` is used, for lengths."""
 
 
 def export_mmsa(corpus: CachedCorpus, out: Path, limits: Mapping[str, int]) -> list[str]:
-    """Writes a corpus as one pickle, unaligned, padded at the front to the longest utterance; a modality it lacks is one step of zeros.
+    """Write a corpus as one unaligned pickle, padded at the front to the longest utterance.
 
-    The file takes N × (Tt × Dt + Ta × Da) × 4 bytes; the memory needed is that and its largest array once more.
+    A modality that the corpus does not have is written as one step of zeros. The file takes N × (Tt × Dt + Ta × Da) × 4 bytes; the
+    memory needed is this size plus the size of the largest array.
 
     Args:
-        corpus: Of a cache.
-        out: The file; appears complete or not at all.
-        limits: Modality → rows to keep of an utterance, from its first.
+        corpus: A corpus of a cache.
+        out: The file, which appears complete or not at all.
+        limits: Modality → number of rows to keep of each utterance, from the first.
 
     Returns:
-        What was written and what was left out, in sentences for the user.
+        Sentences for the user: what was written and what was left out.
 
     Raises:
         InputError: `out` exists, the corpus cannot be exported, a split is empty, or two clips have the same id.
@@ -77,14 +79,14 @@ def export_mmsa(corpus: CachedCorpus, out: Path, limits: Mapping[str, int]) -> l
 
 
 def read_mmsa(path: Path, name: str) -> Import:
-    """Reads a pickle, aligned or unaligned, padded at either end.
+    """Read a pickle, aligned or unaligned, padded at either end.
 
     Args:
         path: The file.
         name: The corpus name for the manifest.
 
     Raises:
-        InputError: The file is no such pickle, or one of its parts is missing or not as above.
+        InputError: The file is not such a pickle, or a part of it is missing or not as described above.
     """
     content = safe_pickle.load(path)
     parts = _parts(content, path)
@@ -116,8 +118,8 @@ def _ids(table: pd.DataFrame, where: Path) -> pd.Series:
     ambiguous = ids.str.rpartition(SEPARATOR)[2] != table["clip_id"]
     if ambiguous.any():
         raise InputError(
-            f"{where}: clip id {table.loc[ambiguous, 'clip_id'].iloc[0]!r} is not what stands behind the last {SEPARATOR!r} of"
-            f" {ids[ambiguous].iloc[0]!r}, where MMSA's ids are cut."
+            f"{where}: clip id {table.loc[ambiguous, 'clip_id'].iloc[0]!r} is not the part after the last {SEPARATOR!r} of"
+            f" {ids[ambiguous].iloc[0]!r}, where MMSA cuts its ids."
         )
     return ids
 
@@ -149,12 +151,12 @@ def _shown(value: Any) -> str:
 
 
 def _parts(content: Any, path: Path) -> dict[str, Any]:
-    """What the file has under each name of a split, in the order of our splits."""
+    """Return key of a split in the file → its content, in the order of `SPLIT_NAMES`."""
     parts = {key: content[key] for key in SPLIT_NAMES if key in content} if isinstance(content, dict) else {}
     if not parts:
         raise InputError(f"{path}: expected a dict of {', '.join(SPLITS)}, found {_shown(content)}.")
     if len({SPLIT_NAMES[key] for key in parts}) < len(parts):
-        raise InputError(f"{path}: found {', '.join(parts)}, of which two are the same split; expected {', '.join(SPLITS)}.")
+        raise InputError(f"{path}: found {', '.join(parts)}, two of which are the same split; expected {', '.join(SPLITS)}.")
     return parts
 
 
@@ -169,7 +171,7 @@ def _utterances(part: Any, where: str, split: str) -> pd.DataFrame:
         if strange := [value for value in values if not isinstance(value, str)]:
             raise InputError(f"{where}: {key} holds {strange[0]!r}, expected text.")
         if broken := [value for value in values if not is_unicode(value)]:
-            raise InputError(f"{where}: {key} holds {broken[0]!r}, which no file can hold; expected Unicode without lone surrogates.")
+            raise InputError(f"{where}: {key} holds {broken[0]!r}, which cannot be stored; expected Unicode without lone surrogates.")
     clips = [name.rpartition(SEPARATOR) for name in ids]
     for name, (video, _, _) in zip(ids, clips, strict=True):
         if not video or "\0" in name:
@@ -181,15 +183,15 @@ def _utterances(part: Any, where: str, split: str) -> pd.DataFrame:
 
 
 def _utterance_ids(table: pd.DataFrame) -> pd.Series:
-    """As of any clip of a video; a video that is one utterance, its clip id empty, is called as it is."""
+    """Return the ids of clips; a video that is one utterance has an empty clip id and keeps its own name."""
     return clip_ids(table).where(table["clip_id"] != "", table["video_id"])
 
 
 def _column(part: Mapping[str, Any], key: str, where: str, dtype: type | None = None) -> np.ndarray:
-    """(N,) what a key holds for each utterance."""
+    """Return the values of a key, (N,), one for each utterance."""
     try:
         column = np.asarray(part[key], dtype)
-    except ValueError as error:  # a list of lists that are not of one length
+    except ValueError as error:  # a list of lists of different lengths
         raise InputError(f"{where}: {key}: found a ragged list, expected one value for each utterance.") from error
     if column.ndim == 0:
         raise InputError(f"{where}: {key}: found {_shown(part[key])}, expected one value for each utterance.")
@@ -197,12 +199,12 @@ def _column(part: Mapping[str, Any], key: str, where: str, dtype: type | None = 
 
 
 def _order(clips: pd.Series) -> pd.Series:
-    """By clip number if all are numbers, else as in the file."""
+    """Return the clip numbers if all clip ids are numbers, else the order of the file."""
     return clips.astype("int64") if clips.str.fullmatch(r"[0-9]{1,18}").all() else pd.Series(clips.index, index=clips.index)
 
 
 def _has(parts: Mapping[str, Mapping[str, Any]], modality: str) -> bool:
-    """Whether there are features of a modality, other than the one step of zeros that stands for none."""
+    """Return True if there are features of a modality. One step of zeros stands for no features."""
     return any(modality in part and not _is_nothing(part[modality]) for part in parts.values())
 
 
@@ -230,7 +232,7 @@ def _features(modality: str, parts: Mapping[str, Mapping[str, Any]], ids: Mappin
 
 
 def _values(part: Mapping[str, Any], modality: str, count: int, where: str) -> np.ndarray:
-    """The (N, T, D) array of a modality, checked."""
+    """Check and return the array of a modality, (N, T, D)."""
     values = part.get(modality)
     if (
         not isinstance(values, np.ndarray)
@@ -245,7 +247,11 @@ def _values(part: Mapping[str, Any], modality: str, count: int, where: str) -> n
 
 
 def _extents(part: Mapping[str, Any], modality: str, names: list[str], where: str) -> np.ndarray:
-    """(N, 2) where each sequence lies: by its length, else by the mask of BERT's tokens it is aligned with, else by its zeros."""
+    """Return the first row of each sequence and the row after its last, (N, 2).
+
+    They are taken from the lengths if the file has them, else from the mask of BERT's tokens if the sequences are aligned with these,
+    else from the zeros of the padding.
+    """
     values = part[modality]
     if f"{modality}_lengths" in part:
         lengths = _column(part, f"{modality}_lengths", where.removesuffix(f": {modality}"))
@@ -259,13 +265,13 @@ def _extents(part: Mapping[str, Any], modality: str, names: list[str], where: st
 
 
 def _left(content: Mapping[Any, Any], parts: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    """What of the file is not read."""
+    """Yield sentences about the parts of the file that are not read."""
     keys = {key for part in parts.values() for key in part}
     unknown = [repr(key) for key in content if key not in parts] + sorted(repr(key) for key in keys - {*_READ, *_DERIVED})
     if unknown:
-        yield f"ignored: {', '.join(unknown)}, which no head reads"
+        yield f"ignored: {', '.join(unknown)}, which heads do not use"
     if _has(parts, "vision"):
-        yield "ignored: the vision features; heads read text and audio"
+        yield "ignored: the vision features; heads use text and audio"
     for modality in MODALITIES:
         if not _has(parts, modality):
             yield f"{modality}: none in the file"

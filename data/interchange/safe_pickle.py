@@ -1,9 +1,9 @@
-"""Pickles of arrays and plain values: reads those of strangers without running what is in them, writes such as any NumPy reads.
+"""Pickles of arrays and plain values: read from untrusted files without running code in them, and written for any version of NumPy.
 
-Read are NumPy arrays and scalars, strings, bytes, numbers, booleans, None, lists and dicts; whatever else a pickle asks for is
-refused by name before it is looked up. NumPy's own functions are not called either: they believe what a pickle says about itself
-(`numpy.ndarray` of objects over given bytes crashes the interpreter), so stand-ins take their place, and arrays are made from bytes
-of the right number and a type of a short list. What is in a file is for the reader of its format.
+A pickle may contain NumPy arrays and scalars, strings, bytes, numbers, booleans, None, lists and dicts. Any other name in a pickle is
+refused before it is looked up. NumPy's own functions are not called either, because they trust the pickle (`numpy.ndarray` of objects
+over given bytes crashes the interpreter). Stand-ins replace them, and arrays are made from the right number of bytes and a data type
+of a short list. The modules of the formats interpret the content.
 
 Source: https://docs.python.org/3/library/pickle.html#restricting-globals
 """
@@ -20,7 +20,7 @@ from data.errors import InputError
 from data.files import read_head
 
 PROTOCOL = 4
-"""Of what is written: since Python 3.4, for arrays beyond 4 GiB."""
+"""Protocol of written pickles. Protocol 4 exists since Python 3.4 and allows arrays larger than 4 GiB."""
 
 _PLAIN = (str, bytes, bool, int, float, type(None))
 _DTYPE = re.compile(r"[biuf][0-9]{1,2}|[?bBhHiIlLqQefdg]|[SU][0-9]{1,9}|O8?")
@@ -28,7 +28,7 @@ _KNOWN = "numpy arrays, strings, bytes, numbers, booleans, None, lists and dicts
 
 
 class _Dtype:
-    """Stands in for `numpy.dtype` while a pickle is read."""
+    """A stand-in for `numpy.dtype` while a pickle is read."""
 
     __slots__ = ("made",)
 
@@ -45,7 +45,7 @@ class _Dtype:
 
 
 class _Array:
-    """Stands in for `numpy.ndarray` while a pickle is read."""
+    """A stand-in for `numpy.ndarray` while a pickle is read."""
 
     __slots__ = ("made",)
 
@@ -58,11 +58,11 @@ class _Array:
 
 
 class _Refused(Exception):
-    """Something in a pickle that is not read; the text names it."""
+    """A pickle contains something that is refused. The text names it."""
 
 
 class _Unpickler(pickle.Unpickler):
-    """Knows the few names that pickles of plain arrays hold, of every version of NumPy."""
+    """An unpickler that knows only the names in pickles of plain arrays, for all versions of NumPy."""
 
     def find_class(self, module: str, name: str) -> Any:
         known: dict[str, Callable[..., Any] | str] = {
@@ -81,39 +81,39 @@ class _Unpickler(pickle.Unpickler):
 
 
 def load(path: Path) -> Any:
-    """Reads a pickle, whole; arrays of numbers are read-only, as they share the memory of the bytes that were read.
+    """Read a whole pickle. Arrays of numbers are read-only, because they share memory with the bytes that were read.
 
     Raises:
-        InputError: The file is missing, empty, a git-lfs pointer, an HTML page, no pickle, truncated, damaged, too large for the
-            memory, or holds something other than arrays and plain values, which the message names.
+        InputError: The file is missing, empty, truncated, damaged, too large for the memory, or not a pickle (but a git-lfs pointer,
+            an HTML page, …); or it contains something other than arrays and plain values, which the message names.
     """
     if not read_head(path).startswith(b"\x80"):
         raise InputError(f"{path}: not a pickle (of protocol 2 or newer). Is it compressed, or of another format?")
     try:
         with path.open("rb") as file:
             return _settle(_Unpickler(file).load())
-    except MemoryError as error:  # also where a damaged one asks for more bytes than it has
+    except MemoryError as error:  # also if a damaged pickle asks for more bytes than the file has
         size = f"{path.stat().st_size:,} bytes"
         raise InputError(
-            f"{path}: not enough memory. A pickle is read whole, this one has {size}. If there is more than that, it is damaged: "
-            "download it again."
+            f"{path}: not enough memory. A pickle is read as a whole, and this one has {size}. If there is more memory,"
+            " the file is damaged: download it again."
         ) from error
     except _Refused as error:
         raise InputError(f"{path}: refused to unpickle {error}. Files from others may hold {_KNOWN}, nothing else.") from error
-    except Exception as error:  # a damaged pickle raises anything
+    except Exception as error:  # a damaged pickle raises any error
         if isinstance(error, EOFError) or "truncated" in str(error):
             raise InputError(f"{path}: truncated: it ends inside its pickle. Download it again.") from error
         raise InputError(f"{path}: damaged ({type(error).__name__}: {error}). Download it again.") from error
 
 
 def dump(value: Any, file: IO[bytes]) -> None:
-    """Writes arrays and plain values, none of which holds itself; takes the memory of the largest array on top of what there is.
+    """Write arrays and plain values, none of which may contain itself. This needs memory for a copy of the largest array.
 
-    NumPy 2 pickles its arrays by the name `numpy._core`, which versions before 1.26 lack; here they are made by `numpy.ndarray`,
-    which all have.
+    NumPy 2 pickles arrays with the name `numpy._core`, which versions before 1.26 do not have. Here, arrays are pickled with the name
+    `numpy.ndarray`, which all versions have.
     """
     pickler = _Pickler(file, PROTOCOL)
-    pickler.fast = True  # else it keeps the bytes of every array until the end, in case they come again
+    pickler.fast = True  # otherwise it keeps the bytes of every array until the end, to find repetitions
     pickler.dump(value)
 
 
@@ -136,7 +136,7 @@ def _scalar(dtype: _Dtype, content: bytes) -> Any:
     return _filled(content, dtype, (1,), "C")[0].item()
 
 
-def _from_buffer(content: bytes | bytearray, dtype: _Dtype, shape: tuple[int, ...], order: str, axes: Any = None) -> np.ndarray:
+def _from_buffer(content: bytes | bytearray, dtype: _Dtype, shape: tuple[int, ...], order: Any, axes: Any = None) -> np.ndarray:
     if axes is None:
         return _filled(content, dtype, shape, order)
     return _filled(content, dtype, shape, "C").transpose(axes)
@@ -152,13 +152,13 @@ def _no_bytes() -> bytes:
     return b""
 
 
-def _filled(content: Any, dtype: Any, shape: tuple[int, ...], order: str) -> np.ndarray:
-    """A read-only array on its bytes, or one of objects from a list."""
+def _filled(content: Any, dtype: Any, shape: tuple[int, ...], order: Any) -> np.ndarray:
+    """Return a read-only array that shares memory with its bytes, or an array of objects from a list."""
     if not isinstance(dtype, _Dtype):
         raise _Refused(f"an array of type {dtype!r}")
     if dtype.made.kind == "O" and isinstance(content, list):
         array = np.empty(len(content), object)
-        for index, value in enumerate(content):  # at once, NumPy would look into the values
+        for index, value in enumerate(content):  # assigning all values at once would make NumPy inspect them
             array[index] = value
     elif dtype.made.kind != "O" and isinstance(content, bytes | bytearray):
         array = np.frombuffer(content, dtype.made).reshape(shape, order=order)
@@ -170,7 +170,7 @@ def _filled(content: Any, dtype: Any, shape: tuple[int, ...], order: str) -> np.
 
 
 def _settle(root: Any) -> Any:
-    """Puts arrays where their stand-ins are, and refuses whatever else is neither array nor plain; cycles and sharing are fine."""
+    """Replace stand-ins by their arrays, and refuse values that are neither arrays nor plain. Cycles and shared values are allowed."""
     holder, seen = [root], set()
     pending: list[Any] = [holder]
     while pending:
@@ -180,7 +180,7 @@ def _settle(root: Any) -> Any:
         seen.add(id(container))
         if isinstance(container, dict) and (strange := [key for key in container if type(key) not in _PLAIN]):
             raise _Refused(f"{type(strange[0]).__name__} as a key")
-        cells = container.ravel("K") if isinstance(container, np.ndarray) else container  # of our arrays, "K" is a view
+        cells = container.ravel("K") if isinstance(container, np.ndarray) else container  # for the arrays made here, "K" gives a view
         for place in list(cells) if isinstance(cells, dict) else range(len(cells)):
             cells[place] = value = _array(cells[place])
             if type(value) in (list, dict) or (isinstance(value, np.ndarray) and value.dtype.kind == "O"):

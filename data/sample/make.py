@@ -1,8 +1,8 @@
-"""Makes the bundled sample corpora from the sentence tables: `python -m data.sample.make`. Needs espeak-ng.
+"""The script that generates the bundled sample corpora from the tables of sentences: `python -m data.sample.make`.
 
-Run by a developer, never by a build: what it writes is in the repository. The sentences and their labels are in `sentences/`;
-here they are spoken and put into the public layouts. The same espeak-ng and the same codecs give the same bytes again. The tiny
-audio encoder beside the corpora is made by `pipeline.tiny_encoder`.
+Developers run it, and it needs espeak-ng; a build never runs it, because its output is in the repository. The sentences and their
+labels are in `sentences/`. The script speaks them and writes them in the public layouts. The same versions of espeak-ng and of the
+codecs give the same bytes. `pipeline.encoding.tiny_encoder` makes the tiny audio encoder beside the corpora.
 """
 
 import hashlib
@@ -14,15 +14,15 @@ import tempfile
 import wave
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from data.interchange.csd import Entry, write_csd
+from data.csd import Entry, write_csd
 from data.labels import EMOTIONS
+from data.sample import SAMPLE
 
-SAMPLE = Path(__file__).resolve().parent
 SPEECH_RATE_HZ = 22_050  # what espeak-ng writes
 
 VOICES = (
@@ -32,20 +32,20 @@ VOICES = (
 
 
 class Recorder(NamedTuple):
-    """What a video was "recorded" with."""
+    """The codec and the format of a video's "recording"."""
 
     codec: str
     rate_hz: int
     layout: str
     bits_per_s: int
-    suffix: str  # of a recording without pictures
+    suffix: str  # suffix of a recording without pictures
     options: dict[str, str]
 
 
 _OPUS = Recorder("libopus", 16_000, "mono", 12_000, ".ogg", {"application": "voip", "frame_duration": "60"})
 _AAC = Recorder("aac", 44_100, "mono", 24_000, ".m4a", {})
 RECORDERS = (_OPUS, _OPUS, _OPUS, _AAC, _OPUS, _OPUS, _OPUS, _OPUS, _AAC._replace(layout="stereo", bits_per_s=32_000), _OPUS)
-"""Taken in turn by the videos of a corpus: mostly small, with a few of the rates and channels that real recordings have."""
+"""Recorders that the videos of a corpus use in turn. Most give small files; some have the rates and channels of real recordings."""
 
 _LABEL_COLUMNS = {
     "mosi": ["video_id", "clip_id", "text", "label", "label_T", "label_A", "label_V", "annotation", "mode"],
@@ -59,11 +59,11 @@ _VOTES = {
 }  # fmt: skip
 _NO_MAJORITY = ("Neutral", "Frustration", "Other")
 _CONTINUATION = {"Ses05F_impro04_F001": "M: Thirteen, well, well."}
-"""IEMOCAP has lines that belong to no turn; here is one, after the turn that is its key."""
+"""Turn → the line after it that belongs to no turn. IEMOCAP has such lines."""
 
 
 def main() -> None:
-    """Writes all four corpora anew, beside this file."""
+    """Write all four corpora beside this file, replacing the old ones."""
     for name, make in (("mosi", make_mosi), ("mosei", make_mosei), ("meld", make_meld), ("iemocap", make_iemocap)):
         root = SAMPLE / name
         shutil.rmtree(root, ignore_errors=True)
@@ -74,7 +74,7 @@ def main() -> None:
 
 
 def make_mosi(root: Path, table: pd.DataFrame) -> None:
-    """MMSA layout: `label.csv` and a file a clip."""
+    """Write MOSI in MMSA's layout: `label.csv` and one file per clip."""
     _write_label_csv(root, table)
     for (video, rows), recorder in zip(table.groupby("video_id", sort=False), itertools.cycle(RECORDERS), strict=False):
         for row in rows.itertuples():
@@ -82,7 +82,7 @@ def make_mosi(root: Path, table: pd.DataFrame) -> None:
 
 
 def make_mosei(root: Path, table: pd.DataFrame) -> None:
-    """`label.csv` without emotions, transcripts with times, a `.csd` with emotions and times, a file a video."""
+    """Write MOSEI: `label.csv` without emotions, transcripts with times, a `.csd` with emotions and times, and one file per video."""
     _write_label_csv(root, table)
     entries = []
     for (video, rows), recorder in zip(table.groupby("video_id", sort=False), itertools.cycle(RECORDERS), strict=False):
@@ -97,12 +97,12 @@ def make_mosei(root: Path, table: pd.DataFrame) -> None:
         features = rows[["label", *EMOTIONS]].to_numpy("float32")
         entries.append((str(video), Entry(features, np.array(times_s, dtype="float32"))))
     video, entry = entries[0]
-    entries[0] = (video, Entry(entry.features[::-1], entry.intervals[::-1]))  # a .csd promises no order: only times join
+    entries[0] = (video, Entry(entry.features[::-1], entry.intervals[::-1]))  # a .csd has no fixed order: only times join the tables
     write_csd(root / "CMU_MOSEI_Labels.csd", "All Labels", entries, {"dimension names": _DIMENSIONS})
 
 
 def make_meld(root: Path, table: pd.DataFrame) -> None:
-    """The three tables; no media."""
+    """Write MELD: three tables, no media."""
     for split, rows in table.groupby("split", sort=False):
         records = []
         for dialogue, turns in rows.groupby("dialogue", sort=False):
@@ -128,9 +128,10 @@ def make_meld(root: Path, table: pd.DataFrame) -> None:
 
 
 def make_iemocap(root: Path, table: pd.DataFrame) -> None:
-    """Transcriptions and evaluations of five sessions; no media."""
+    """Write IEMOCAP: transcriptions and evaluations of five sessions, no media."""
     for (session, dialog), turns in table.groupby(["session", "dialog"], sort=False):
         transcript, evaluation = [], ["% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]", ""]
+        turn: Any
         for turn, (start_s, end_s) in zip(turns.itertuples(), _turn_times(turns["text"], start_s=4), strict=True):
             transcript.append(f"{turn.turn} [{start_s:08.4f}-{end_s:08.4f}]: {turn.text}")
             transcript += [_CONTINUATION[turn.turn]] if turn.turn in _CONTINUATION else []
@@ -140,8 +141,8 @@ def make_iemocap(root: Path, table: pd.DataFrame) -> None:
         _write_lines(folder / "EmoEvaluation" / f"{dialog}.txt", evaluation)
 
 
-def _evaluate(turn: NamedTuple, start_s: float, end_s: float) -> list[str]:
-    """The block of a labelled turn: its category, three votes on it, and two ratings whose mean the table gives."""
+def _evaluate(turn: Any, start_s: float, end_s: float) -> list[str]:
+    """Return the lines of a labelled turn: its category, three votes for it, and two ratings with the mean that the table has."""
     ratings = np.array([turn.valence, turn.activation, turn.dominance], dtype=float)
     names = _NO_MAJORITY if turn.code == "xxx" else (_VOTES[turn.code],) * 3
     mean = ", ".join(f"{rating:.4f}" for rating in ratings)
@@ -154,7 +155,7 @@ def _evaluate(turn: NamedTuple, start_s: float, end_s: float) -> list[str]:
 
 
 def _turn_times(texts: Iterable[str], start_s: float) -> list[tuple[float, float]]:
-    """Made-up times of turns that nobody speaks: about 2.8 words a second, with pauses."""
+    """Return invented times for turns without audio: about 2.8 words per second, with pauses."""
     times, clock_s = [], start_s
     for text in texts:
         end_s = clock_s + 0.4 + len(text.split()) / 2.8
@@ -163,8 +164,8 @@ def _turn_times(texts: Iterable[str], start_s: float) -> list[tuple[float, float
     return times
 
 
-def _speak(row: NamedTuple) -> np.ndarray:
-    """Speaks a sentence in its video's voice, a little higher and faster the more positive it is.
+def _speak(row: Any) -> np.ndarray:
+    """Speak a sentence in the voice of its video. More positive sentences are slightly higher and faster.
 
     Returns:
         (S,) int16 at `SPEECH_RATE_HZ`, from just before the first sound to just after the last.
@@ -174,7 +175,7 @@ def _speak(row: NamedTuple) -> np.ndarray:
     with tempfile.TemporaryDirectory() as folder:
         spoken = Path(folder) / "spoken.wav"
         voice = ["-v", VOICES[draw[0] % len(VOICES)], "-p", str(round(pitch)), "-s", str(round(words_per_minute))]
-        # In capitals espeak-ng would spell some words, letter by letter.
+        # Lower case, because espeak-ng would spell some words in capitals letter by letter.
         subprocess.run(["espeak-ng", *voice, "-w", str(spoken), "--stdin"], input=row.text.lower().encode(), check=True)
         with wave.open(str(spoken)) as file:
             samples = np.frombuffer(file.readframes(file.getnframes()), dtype="<i2")
@@ -184,10 +185,10 @@ def _speak(row: NamedTuple) -> np.ndarray:
 
 
 def _record(clips: Sequence[np.ndarray], video: str) -> tuple[np.ndarray, list[tuple[int, int]]]:
-    """One recording of several clips, with 0.3 to 0.8 s of silence around each.
+    """Join several clips to one recording, with 0.3 to 0.8 s of silence around each.
 
     Returns:
-        The samples, and where each clip starts and ends, in whole milliseconds.
+        The samples, and the start and end of each clip in whole milliseconds.
     """
     pauses_ms = [300 + number * 500 // 255 for number in _draw(video)[: len(clips) + 1]]
     times_ms, clock_ms = [], 0
@@ -207,15 +208,15 @@ def _samples_of(milliseconds: int) -> int:
 
 
 def _encode(path: Path, samples: np.ndarray, recorder: Recorder) -> None:
-    """Writes (S,) int16 samples as `recorder` would: one thread, no dates, no names of programs."""
-    import av  # as in data.media: nothing else of data needs it
+    """Write (S,) int16 samples in the format of `recorder`, with one thread and without dates or names of programs."""
+    import av  # imported here, as in data.media, because no other module of data needs it
 
     path.parent.mkdir(parents=True, exist_ok=True)
     frame = av.AudioFrame.from_ndarray(samples[None], format="s16", layout="mono")
     frame.sample_rate, frame.pts = SPEECH_RATE_HZ, 0
     with av.open(str(path), "w", options={"fflags": "+bitexact"}) as container:
         options = {**recorder.options, "flags": "+bitexact"}
-        stream = container.add_stream(recorder.codec, rate=recorder.rate_hz, layout=recorder.layout, options=options)
+        stream: Any = container.add_stream(recorder.codec, rate=recorder.rate_hz, layout=recorder.layout, options=options)
         stream.bit_rate = recorder.bits_per_s
         stream.codec_context.thread_count = 1
         resampler = av.AudioResampler(stream.codec_context.format, recorder.layout, recorder.rate_hz)
@@ -229,7 +230,7 @@ def _read_sentences(corpus: str) -> pd.DataFrame:
 
 
 def _write_label_csv(root: Path, table: pd.DataFrame) -> None:
-    sign = np.sign(table["label"].astype(float)).astype(int)
+    sign = table["label"].astype(float).map(np.sign).astype(int)
     annotation = sign.map({-1: "Negative", 0: "Neutral", 1: "Positive"})
     table = table.assign(label_T="", label_A="", label_V="", annotation=annotation)
     _write_csv(root / "label.csv", table[_LABEL_COLUMNS[root.name]])
@@ -245,12 +246,12 @@ def _write_lines(path: Path, lines: Iterable[str], encoding: str = "utf-8") -> N
 
 
 def _draw(key: str) -> bytes:
-    """32 numbers from 0 to 255 that depend on nothing but the key."""
+    """Return 32 numbers from 0 to 255 that depend only on the key."""
     return hashlib.sha256(key.encode()).digest()
 
 
 def _clock(seconds: float) -> str:
-    """As subtitles write it: 00:20:57,256."""
+    """Format a time as in subtitles: 00:20:57,256."""
     minutes, milliseconds = divmod(round(seconds * 1000), 60_000)
     return f"{minutes // 60:02d}:{minutes % 60:02d}:{milliseconds // 1000:02d},{milliseconds % 1000:03d}"
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from data.corpora.base import FINDING_KINDS
+from data.findings import FINDING_KINDS
 from data.labels import EMOTIONS, POLARITIES, polarity_of_sentiment
 from data.schema import SPLITS
 
