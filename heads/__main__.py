@@ -40,8 +40,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _list(args: argparse.Namespace) -> None:
-    from heads.commands import listing
     from data.reporting.tables import aligned
+    from heads.commands import listing
     from heads.models.options import flat
 
     if args.head is None and args.preset is not None:

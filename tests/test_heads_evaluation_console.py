@@ -10,7 +10,7 @@ from heads.evaluation.metrics import EMOTION_METRICS, SENTIMENT_METRICS
 
 
 def sentiment(mae: float | None) -> dict[str, float | None]:
-    return {name: 0.5 for name in SENTIMENT_METRICS} | {"mae": mae}
+    return dict.fromkeys(SENTIMENT_METRICS, 0.5) | {"mae": mae}
 
 
 def run(mae: float | None = 1.0, **more: Any) -> dict[str, Any]:

@@ -227,9 +227,7 @@ def bar_groups_svg(groups: Mapping[str, Mapping[str, tuple[int, int]]], label: s
             places.append(y + _BAR * len(bars) / 2)
             for number, (series, (part, whole)) in enumerate(bars.items()):
                 share = part / max(whole, 1)
-                (bar,) = axes.barh(
-                    y + _BAR / 2, max(share, 0.5 * top / room), _BAR - 1.5, color=colours.series[number], clip_on=False
-                )
+                (bar,) = axes.barh(y + _BAR / 2, max(share, 0.5 * top / room), _BAR - 1.5, color=colours.series[number], clip_on=False)
                 tip(bar, f"{series}: {part} of {whole} ({share:.1%})")
                 axes.text(share + 4 * top / room, y + _BAR / 2, f"{share:.1%}", va="center", color=colours.muted, fontsize=9.5)
                 y += _BAR

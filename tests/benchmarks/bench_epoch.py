@@ -39,9 +39,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from data.cache import CachedCorpus
 from data.feature_store import FeatureWriter
 from data.media import SAMPLE_RATE_HZ
+from data.reporting.tables import aligned
 from data.targets import Targets
 from data.tensors import Batch, CorpusTensors
-from data.reporting.tables import aligned
 from heads.evaluation.predictions import autocast
 from heads.runs.build import build_head
 from heads.runs.config import RunConfig, make_config

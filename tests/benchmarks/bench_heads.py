@@ -43,8 +43,8 @@ from data.feature_store import FeatureWriter
 from data.interchange.mmsa import export_mmsa
 from data.labels import EMOTIONS
 from data.manifest import write_manifest
-from data.schema import COLUMNS, TEXT_COLUMNS
 from data.reporting.tables import aligned
+from data.schema import COLUMNS, TEXT_COLUMNS
 from heads.evaluation.predictions import total_lengths
 from heads.models.registry import HEADS
 from heads.runs.config import PRESETS, RunConfig, make_config
