@@ -17,7 +17,8 @@ from heads.evaluation.metrics import EMOTION_METRICS, SENTIMENT_METRICS
 
 @contextlib.contextmanager
 def training_bar(name: str, steps: int) -> Iterator[Callable[[int, str], None]]:
-    """Shows one bar for a run: steps, rate, time left unless patience ends it earlier, and the best epoch; no bar without a terminal."""
+    """Shows one bar for a run: steps, rate, time left unless patience ends it earlier, and the best epoch; no bar without a
+    terminal."""
     with tqdm(total=steps, desc=name, unit="step", file=sys.stderr, disable=None, leave=False, mininterval=0.5) as bar:
 
         def advance(done: int, note: str) -> None:
