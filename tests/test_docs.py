@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from test_layers import NEVER, ROOMS
+from test_layers import DATA_ROOMS, NEVER, ROOMS
 
 from pipeline.settings import CHECKOUT
 
@@ -158,8 +158,8 @@ def test_every_room_and_module_of_a_layer_has_its_row(layer):
     assert modules <= set(re.findall(r"`(\w+)`", table))
 
 
-@pytest.mark.parametrize("layer", ROOMS)
-def test_the_import_order_is_the_one_that_is_enforced(layer):
+@pytest.mark.parametrize(("layer", "order"), [("data", ("other modules", *DATA_ROOMS)), *ROOMS.items()])
+def test_the_import_order_is_the_one_that_is_enforced(layer, order):
     line = re.search(rf"^ +{layer} +(\S.* < .*)$", text(ARCHITECTURE), re.MULTILINE)
     assert line is not None
-    assert tuple(line[1].split(" < ")) == ROOMS[layer]
+    assert tuple(line[1].split(" < ")) == order
