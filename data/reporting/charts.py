@@ -57,7 +57,7 @@ _FORMATS: dict[str, dict[str, Any]] = {".png": {"Software": None}, ".svg": dict.
 
 
 def on_page(draw: Draw, label: str, size: tuple[float, float], layout: str | None = "constrained", name: str = "") -> Markup:
-    """Draw a chart for a page.
+    """Draws a chart for a page.
 
     A part of the chart gets a tooltip by `tip` and a class by `classed`.
 
@@ -81,7 +81,7 @@ def on_page(draw: Draw, label: str, size: tuple[float, float], layout: str | Non
 
 
 def to_file(draw: Draw, suffix: str, size: tuple[float, float]) -> bytes:
-    """Draw a chart for a file on white; the same chart gives the same bytes.
+    """Draws a chart for a file on white; the same chart gives the same bytes.
 
     Args:
         draw: Draws the chart.
@@ -99,12 +99,12 @@ def to_file(draw: Draw, suffix: str, size: tuple[float, float]) -> bytes:
 
 
 def tip(artist: Any, text: str) -> None:
-    """Give a part of a chart a tooltip."""
+    """Gives a part of a chart a tooltip."""
     artist.set_gid(f"tip:{text}")
 
 
 def classed(artist: Any, name: str) -> None:
-    """Give a part of a chart a class."""
+    """Gives a part of a chart a class."""
     artist.set_gid(f"class:{name}")
 
 
@@ -133,7 +133,7 @@ class Histogram:
 
 
 def nice_width(span: float, whole: bool) -> float:
-    """Find the smallest 1, 2 or 5 × 10^k that covers `span` in at most `MAX_BINS` bins."""
+    """Finds the smallest 1, 2 or 5 × 10^k that covers `span` in at most `MAX_BINS` bins."""
     least = max(span / (MAX_BINS - 1), 1.0 if whole else 1e-6)
     power = 10.0 ** math.floor(math.log10(least))
     return next(step * power for step in (1, 2, 5, 10) if step * power >= least * (1 - 1e-9))
@@ -148,7 +148,7 @@ def histogram(
     high: float | None = None,
     centred: bool = False,
 ) -> Histogram:
-    """Count every value once; none is left out.
+    """Counts every value once; none is left out.
 
     Args:
         series: Name → (N,) finite values.
@@ -174,7 +174,7 @@ def histogram(
 
 
 def histogram_svg(hist: Histogram, label: str, unit: str, top_share: float | None = None, first_colour: int = 0) -> Markup:
-    """Draw a histogram as shares of its values, stacked by series; each bar's count is in its tooltip.
+    """Draws a histogram as shares of its values, stacked by series; each bar's count is in its tooltip.
 
     Args:
         hist: Histogram to draw.
@@ -209,7 +209,7 @@ def histogram_svg(hist: Histogram, label: str, unit: str, top_share: float | Non
 
 
 def bar_groups_svg(groups: Mapping[str, Mapping[str, tuple[int, int]]], label: str) -> Markup:
-    """Draw shares as horizontal bars: one group per row, one bar per series, each with its value beside it.
+    """Draws shares as horizontal bars: one group per row, one bar per series, each with its value beside it.
 
     Args:
         groups: Row → series → (count, total). Every row has the same series.
@@ -282,7 +282,7 @@ def _figure(draw: Draw, size: tuple[float, float], colours: Colours, layout: Any
 
 
 def _plain(svg: str, name: str) -> str:
-    """Make matplotlib's SVG a part of a page: its font, its colours, tooltips, and no ids but those that are used."""
+    """Makes matplotlib's SVG a part of a page: its font, its colours, tooltips, and no ids but those that are used."""
     svg = re.sub(r"<style.*?</style>|<metadata>.*?</metadata>|<clipPath.*?</clipPath>|<!--.*?-->", "", svg, flags=re.S)
     svg = re.sub(r'\sclip-path="[^"]*"', "", svg)  # charts draw nothing outside of their axes that should be hidden
     svg = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", svg).replace("xlink:href", "href")
@@ -310,7 +310,7 @@ def _short(numbers: str) -> str:
 
 
 def _share_scale(highest: float) -> tuple[float, float]:
-    """Find step and top of an axis with at most five steps that reaches `highest`."""
+    """Finds step and top of an axis with at most five steps that reaches `highest`."""
     step = next(s * 10.0**k for k in (-5, -4, -3, -2, -1) for s in (1, 2, 5) if highest <= 5 * s * 10.0**k)
     return step, step * max(math.ceil(highest / step - 1e-9), 1)
 

@@ -49,7 +49,7 @@ def render_page(
     maker: str,
     lead: str = "",
 ) -> str:
-    """Render a whole page.
+    """Renders a whole page.
 
     Args:
         kicker: Kind of page, above the title.
@@ -66,7 +66,7 @@ def render_page(
 
 
 def fragment(folder: Path, name: str, **values: Any) -> Markup:
-    """Render a template of a report; it can import `parts.html` of the kit.
+    """Renders a template of a report; it can import `parts.html` of the kit.
 
     Args:
         folder: Folder with the report's templates.
@@ -77,33 +77,33 @@ def fragment(folder: Path, name: str, **values: Any) -> Markup:
 
 
 def table(content: Table) -> Markup:
-    """Render a table in a box of its own, which scrolls where the table is wide or long."""
+    """Renders a table in a box of its own, which scrolls where the table is wide or long."""
     return _part("table", content)
 
 
 def paragraph(text: str, kind: str = "") -> Markup:
-    """Render a paragraph; `kind` "note" is smaller."""
+    """Renders a paragraph; `kind` "note" is smaller."""
     return _part("paragraph", text, kind)
 
 
 def figure(svg: Markup, caption: str = "", is_wide: bool = False) -> Markup:
-    """Render a chart with a caption; a wide one keeps its size and scrolls on a narrow screen."""
+    """Renders a chart with a caption; a wide one keeps its size and scrolls on a narrow screen."""
     return _part("figure", svg, caption, is_wide)
 
 
 def charts(figures: Sequence[Markup]) -> Markup:
-    """Render figures side by side."""
+    """Renders figures side by side."""
     return _part("charts", figures)
 
 
 def listing(text: str, summary: str) -> Markup:
-    """Render the content of a file, folded away."""
+    """Renders the content of a file, folded away."""
     return _part("listing", text, summary)
 
 
 @cache
 def environment(folder: Path | None) -> Environment:
-    """Make the environment that renders the kit's templates, and those of `folder` before them."""
+    """Makes the environment that renders the kit's templates, and those of `folder` before them."""
     made = Environment(
         loader=FileSystemLoader([*([folder] if folder else []), TEMPLATES]),
         autoescape=True,
@@ -138,7 +138,7 @@ def _spans(content: Table) -> list[tuple[str, int]]:
 
 
 def _pretty(value: Any) -> str:
-    """Format a setting: four digits of a float, items of a list, a dash for what is empty."""
+    """Formats a setting: four digits of a float, items of a list, a dash for what is empty."""
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, list | tuple):
@@ -147,7 +147,7 @@ def _pretty(value: Any) -> str:
 
 
 def _flat(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Flatten nested settings: {"a": {"b": 1}, "c": [{"d": 2}]} → {"a.b": 1, "c.1.d": 2}."""
+    """Flattens nested settings: {"a": {"b": 1}, "c": [{"d": 2}]} → {"a.b": 1, "c.1.d": 2}."""
     flat: dict[str, Any] = {}
     for key, value in mapping.items():
         if isinstance(value, list | tuple) and any(isinstance(item, Mapping) for item in value):

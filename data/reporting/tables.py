@@ -119,18 +119,18 @@ class Table:
 
 
 def as_cell(cell: str | Cell) -> Cell:
-    """Make a cell of text; leave a cell as it is."""
+    """Makes a cell of text; leave a cell as it is."""
     return cell if isinstance(cell, Cell) else Cell(cell)
 
 
 def aligned(rows: Sequence[Sequence[str]], header: Sequence[str], left: int = 1) -> str:
-    """Align text for a terminal; the first `left` columns to the left, the others to the right."""
+    """Aligns text for a terminal; the first `left` columns to the left, the others to the right."""
     kinds = ["words" if number < left else "number" for number in range(len(header))]
     return terminal(Table.of(list(map(Column, header, kinds)), rows))
 
 
 def terminal(table: Table) -> str:
-    """Render a table as aligned text for a terminal."""
+    """Renders a table as aligned text for a terminal."""
     lines = [[column.full_name for column in table.columns], *table.texts]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     sides = [str.rjust if column.kind == "number" else str.ljust for column in table.columns]
@@ -140,7 +140,7 @@ def terminal(table: Table) -> str:
 
 
 def markdown(table: Table, notes: Sequence[str] = ()) -> str:
-    """Render a table as GitHub Markdown with the notes beneath."""
+    """Renders a table as GitHub Markdown with the notes beneath."""
     sides = ["--:" if column.kind == "number" else ":--" for column in table.columns]
     header = [column.full_name for column in table.columns]
     lines = [f"| {' | '.join(map(in_markdown, line))} |" for line in (header, sides, *table.texts)]
@@ -148,7 +148,7 @@ def markdown(table: Table, notes: Sequence[str] = ()) -> str:
 
 
 def latex(table: Table, notes: Sequence[str] = ()) -> str:
-    """Render a table as a LaTeX tabular with rules of the package booktabs; the notes are comments above."""
+    """Renders a table as a LaTeX tabular with rules of the package booktabs; the notes are comments above."""
     sides = "".join("r" if column.kind == "number" else "l" for column in table.columns)
     lines = [" & ".join(map(in_latex, line)) + r" \\" for line in ([column.full_name for column in table.columns], *table.texts)]
     comments = [f"% {' '.join(note.split())}" for note in (*notes, r"needs \usepackage{booktabs}")]
@@ -157,11 +157,11 @@ def latex(table: Table, notes: Sequence[str] = ()) -> str:
 
 
 def in_markdown(text: str) -> str:
-    """Escape text so that Markdown shows it as it stands."""
+    """Escapes text so that Markdown shows it as it stands."""
     return re.sub(r"[\\&<>*_|]", r"\\\g<0>", " ".join(text.split()))
 
 
 def in_latex(text: str) -> str:
-    """Escape text so that LaTeX prints it as it stands."""
+    """Escapes text so that LaTeX prints it as it stands."""
     escaped = re.sub("|".join(map(re.escape, _LATEX)), lambda found: _LATEX[found[0]], " ".join(text.split()))
     return re.sub(r"^[\[*]", r"{\g<0>}", escaped)  # at the beginning of a row they would be an argument of the \\ before

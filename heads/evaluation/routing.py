@@ -16,7 +16,7 @@ from heads.models.parts.experts import squared_variation
 
 
 def xray(gates: Mapping[str, np.ndarray], emotions: np.ndarray) -> dict[str, Any]:
-    """Make the report, ready for JSON.
+    """Makes the report, ready for JSON.
 
     Args:
         gates: Key → (n, N) gates after selection.
@@ -54,13 +54,13 @@ def _experts(gates: np.ndarray, present: Mapping[str, np.ndarray]) -> dict[str, 
 
 
 def _overlap(tasks: list[np.ndarray]) -> float:
-    """Mean Jaccard index of the tasks' selected sets."""
+    """Computes the mean Jaccard index of the tasks' selected sets."""
     selected = np.stack(tasks) > 0
     return float((selected.all(0).sum(1) / selected.any(0).sum(1).clip(min=1)).mean())
 
 
 def groups(keys: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Group keys: "modality/block" → its keys, one a task."""
+    """Groups keys: "modality/block" → its keys, one a task."""
     found: dict[str, list[str]] = {}
     for key in keys:
         found.setdefault(key.rpartition("/")[0], []).append(key)

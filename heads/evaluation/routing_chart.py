@@ -15,7 +15,7 @@ from heads.evaluation.routing import groups
 
 
 def draw(report: Mapping[str, Any], path: Path) -> None:
-    """Draw a report of `xray`: a row for each modality and block, with the load by task, and each task's gates by emotion.
+    """Draws a report of `xray`: a row for each modality and block, with the load by task, and each task's gates by emotion.
 
     Args:
         report: Result of `heads.evaluation.routing.xray`.

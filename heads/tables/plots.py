@@ -18,7 +18,7 @@ SIZE = (1100, 620)
 
 
 def panels(results: Sequence[Result], metrics: Sequence[str], words: Sequence[str], title: str, note: str) -> Draw:
-    """Make a function that draws a panel for each metric, with the rows side by side.
+    """Makes a function that draws a panel for each metric, with the rows side by side.
 
     Args:
         results: Rows in order; simple baselines are lines across.

@@ -61,7 +61,7 @@ class Part(NamedTuple):
 
 
 def write(out: Path, parts: Sequence[Part], notes: Sequence[str]) -> str:
-    """Write the files of all tables into a folder.
+    """Writes the files of all tables into a folder.
 
     Args:
         out: Folder of the files.
@@ -87,7 +87,7 @@ def write(out: Path, parts: Sequence[Part], notes: Sequence[str]) -> str:
 
 
 def shown(results: Sequence[Result], metrics: Sequence[str]) -> Table:
-    """List rows in pairs: our results (or imported ones), and the paper's beneath where it has any of these metrics."""
+    """Lists rows in pairs: our results (or imported ones), and the paper's beneath where it has any of these metrics."""
     rows = []
     for one in results:
         rows.append([one.row.method, one.row.origin, *(ours(metric, one) for metric in metrics)])
@@ -97,7 +97,7 @@ def shown(results: Sequence[Result], metrics: Sequence[str]) -> Table:
 
 
 def about(part: Part) -> Table:
-    """List what each row reproduces and how it differs, with links to its run folders."""
+    """Lists what each row reproduces and how it differs, with links to its run folders."""
     rows = []
     for one in (one for results in part.groups.values() for one in results):
         facts, kind = one.row.facts, one.row.kind
@@ -110,25 +110,25 @@ def about(part: Part) -> Table:
 
 
 def ours(metric: str, one: Result) -> str:
-    """Format mean ± deviation over seeds as the paper prints numbers; one seed has no deviation."""
+    """Formats mean ± deviation over seeds as the paper prints numbers; one seed has no deviation."""
     mean, sd = one.value(metric)
     printed = METRICS[metric].printed
     return printed(mean) if np.isnan(sd) else f"{printed(mean)} ± {printed(sd)}"
 
 
 def theirs(metric: str, one: Result) -> str:
-    """Format the paper's number."""
+    """Formats the paper's number."""
     return METRICS[metric].printed(one.row.paper.get(metric, np.nan))
 
 
 def _sides(table: str) -> list[tuple[str, ...]]:
-    """Divide the metrics of a table into parts that can be read side by side: accuracies and F1 of emotions apart."""
+    """Divides the metrics of a table into parts that can be read side by side: accuracies and F1 of emotions apart."""
     metrics = TABLES[table].metrics
     return [metrics] if TABLES[table].task == "msa" else [metrics[::2], metrics[1::2]]
 
 
 def _printed(parts: Sequence[Part]) -> str:
-    """Render tables for a terminal."""
+    """Renders tables for a terminal."""
     texts = []
     for part in parts:
         for group, results in part.groups.items():
@@ -191,7 +191,7 @@ def _page(parts: Sequence[Part], notes: Sequence[str], picture: charts.Draw | No
 
 
 def _tables(part: Part) -> Markup:
-    """Render our results with the paper's below in small; groups share the widths of columns."""
+    """Renders our results with the paper's below in small; groups share the widths of columns."""
     bold = page.paragraph("Bold: the best of our results in a column, over all groups. Small: the paper's number.", "note")
     tables = []
     for metrics in _sides(part.table):
@@ -210,7 +210,7 @@ def _cell(metric: str, one: Result) -> Cell:
 
 
 def _links(one: Result) -> tuple[Link, ...]:
-    """Link to the run folders of a row; imported predictions have none."""
+    """Links to the run folders of a row; imported predictions have none."""
     return tuple(Link(f"seed {seed.seed}", run_href(seed.folder)) for seed in one.done if seed.seed is not None)
 
 

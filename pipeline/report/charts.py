@@ -22,7 +22,7 @@ SENTIMENT_BIN, SIMILARITY_BIN = 0.5, 0.05
 
 
 def length_charts(name: str, good: pd.DataFrame, features: "Sequence[FeatureSummary]") -> list[dict[str, Any]]:
-    """Draw the lengths of usable utterances in words, in seconds, and in rows of each feature file; no chart where none is known.
+    """Draws the lengths of usable utterances in words, in seconds, and in rows of each feature file; no chart where none is known.
 
     Args:
         name: Name of the corpus.
@@ -39,7 +39,7 @@ def length_charts(name: str, good: pd.DataFrame, features: "Sequence[FeatureSumm
 
 
 def sentiment_charts(name: str, by_split: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
-    """Draw one histogram a split, with bins centred on the half points and one scale for all, so that splits can be compared."""
+    """Draws one histogram a split, with bins centred on the half points and one scale for all, so that splits can be compared."""
     rated = {split: count.usable(rows)["sentiment"].dropna().to_numpy() for split, rows in by_split.items()}
     low, high = SENTIMENT_RANGE[0] - SENTIMENT_BIN / 2, SENTIMENT_RANGE[1] + SENTIMENT_BIN / 2
     drawn = [
@@ -60,7 +60,7 @@ def sentiment_charts(name: str, by_split: Mapping[str, pd.DataFrame]) -> list[di
 
 
 def emotion_chart(title: str, groups: Mapping[str, pd.DataFrame]) -> dict[str, Any] | None:
-    """Draw the share of utterances with each emotion, one bar for each group; None where no group has emotion labels."""
+    """Draws the share of utterances with each emotion, one bar for each group; None where no group has emotion labels."""
     shares = count.emotion_shares(groups)
     if not shares:
         return None
@@ -70,7 +70,7 @@ def emotion_chart(title: str, groups: Mapping[str, pd.DataFrame]) -> dict[str, A
 
 
 def similarity_chart(target: str, series: Mapping[str, np.ndarray]) -> dict[str, Any] | None:
-    """Draw the similarities of clips to their nearest donors; None where no clip has one.
+    """Draws the similarities of clips to their nearest donors; None where no clip has one.
 
     Args:
         target: Name of the corpus that took the labels.

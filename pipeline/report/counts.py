@@ -1,6 +1,7 @@
-"""What the report says in numbers, counted from manifests and ledgers. How it looks is in `pipeline.report.page` and its template.
+"""Numbers of the build report, counted from manifests and from ledgers (tables of pseudo-labels with their donors).
 
-Labels and lengths are counted over the usable utterances of a manifest: those that no reader and no decoder excluded.
+Labels and lengths are counted over the usable utterances of a manifest: those that no reader and no decoder excluded. The numbers are
+shown by `pipeline.report.tables`, `pipeline.report.charts` and the templates of `pipeline.report.page`.
 """
 
 import hashlib
@@ -19,22 +20,22 @@ ROWS = {"text": "tokens", "audio": "frames", "sentence": "embeddings"}
 
 NO_EMOTION = "no emotion"
 METHODS = {"ours": "nearest donor", "random": "random donor", "majority": "majority class"}
-"""What an audit compares: this rule, a random donor of the same polarity, and the more frequent answer for every emotion."""
+"""Methods that an audit compares: this rule, a random donor of the same polarity, and the more frequent answer for every emotion."""
 
 
 def usable(manifest: pd.DataFrame) -> pd.DataFrame:
-    """The utterances that are not excluded."""
+    """Returns the utterances that are not excluded."""
     return manifest[manifest["excluded"] == ""]
 
 
 def splits(manifest: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Split → its rows, in the usual order; "no split" for rows without one. Splits that do not occur are left out."""
+    """Divides a manifest: split → rows, in the usual order; "no split" for rows without one. Splits that do not occur are left out."""
     found = {name or "no split": manifest[manifest["split"] == name] for name in (*SPLITS, "")}
     return {name: rows for name, rows in found.items() if len(rows)}
 
 
 def counts(manifest: pd.DataFrame) -> dict[str, Any]:
-    """Utterances, videos, hours and labels of a manifest or of one split of it."""
+    """Counts utterances, videos, hours and labels of a manifest or of one split of it."""
     good = usable(manifest)
     with_media = good[good["media"] != ""]
     return {
@@ -50,12 +51,12 @@ def counts(manifest: pd.DataFrame) -> dict[str, Any]:
 
 
 def labelled(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows with all six emotions."""
+    """Returns the rows with all six emotions."""
     return rows[rows[list(EMOTIONS)].notna().all(axis=1)]
 
 
 def summary(values: np.ndarray) -> dict[str, float]:
-    """Least, median, 95th percentile and greatest of (N,) values, N > 0."""
+    """Returns the least, the median, the 95th percentile and the greatest of (N,) values, N > 0."""
     values = np.asarray(values, float)
     return {
         "least": values.min(),
@@ -66,7 +67,7 @@ def summary(values: np.ndarray) -> dict[str, float]:
 
 
 def polarity_counts(manifest: pd.DataFrame) -> dict[str, dict[str, int]]:
-    """Split → polarity → usable utterances; the corpus's own polarity goes before the sign of the sentiment."""
+    """Counts usable utterances: split → polarity → count; the corpus's own polarity goes before the sign of the sentiment."""
     good = usable(manifest)
     polarity = pd.Series(
         [own or polarity_of_sentiment(sentiment) for own, sentiment in zip(good["polarity"], good["sentiment"], strict=True)],
@@ -80,7 +81,7 @@ def polarity_counts(manifest: pd.DataFrame) -> dict[str, dict[str, int]]:
 
 
 def emotion_shares(groups: Mapping[str, pd.DataFrame]) -> dict[str, dict[str, tuple[int, int]]]:
-    """Emotion → group → (rows with it, rows with emotion labels), and the rows with none of the six. Groups without labels drop out."""
+    """Counts emotion → group → (rows with it, labelled rows), and rows with none of the six; groups without labels are left out."""
     rated = {name: rows for name, group in groups.items() if len(rows := labelled(group))}
     if not rated:
         return {}
@@ -90,14 +91,14 @@ def emotion_shares(groups: Mapping[str, pd.DataFrame]) -> dict[str, dict[str, tu
 
 
 def findings_by_kind(findings: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
-    """Kind, its meaning and its findings; kinds in the order of `FINDING_KINDS`, then any other."""
+    """Groups findings by kind, each with its meaning; kinds in the order of `FINDING_KINDS`, then any other."""
     kinds = [*FINDING_KINDS, *sorted({finding["kind"] for finding in findings} - set(FINDING_KINDS))]
     found = {kind: [finding for finding in findings if finding["kind"] == kind] for kind in kinds}
     return [{"kind": kind, "meaning": FINDING_KINDS.get(kind, ""), "findings": rows} for kind, rows in found.items() if rows]
 
 
 def ledger_counts(ledger: pd.DataFrame) -> dict[str, Any]:
-    """Coverage, abstentions, ties and donors of a ledger (`pipeline.pseudo_labels.rule.LEDGER_COLUMNS`)."""
+    """Counts coverage, abstentions and donors of a ledger (`pipeline.pseudo_labels.rule.LEDGER_COLUMNS`)."""
     given = ledger[ledger["abstained"] == ""]
     used = given.groupby(["donor_corpus", "donor_id"], sort=True).agg(text=("donor_text", "first"), clips=("utterance_id", "size"))
     often = used.sort_values("clips", ascending=False, kind="stable").head(10).reset_index()
@@ -113,7 +114,7 @@ def ledger_counts(ledger: pd.DataFrame) -> dict[str, Any]:
 
 
 def donor_rows(ledger: pd.DataFrame, manifests: Mapping[str, pd.DataFrame]) -> pd.DataFrame | None:
-    """Emotion-labelled utterances of the corpora and splits that gave labels; None if a manifest of them is not there."""
+    """Returns the emotion-labelled utterances of the corpora and splits that gave labels; None if one of their manifests is missing."""
     given = ledger[ledger["abstained"] == ""]
     wanted = given.groupby("donor_corpus")["donor_split"].unique().to_dict()
     if not wanted or not set(wanted) <= set(manifests):
@@ -122,7 +123,7 @@ def donor_rows(ledger: pd.DataFrame, manifests: Mapping[str, pd.DataFrame]) -> p
 
 
 def ties(ledger: pd.DataFrame, manifests: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
-    """Labelled clips with several nearest donors; `differs` says whether the runner-up has other emotions (None: not known)."""
+    """Lists labelled clips with several nearest donors; `differs` is True if the runner-up has other emotions (None: not known)."""
     tied = ledger[(ledger["tied"] > 1) & (ledger["abstained"] == "")]
     present = {name: _present(manifest) for name, manifest in manifests.items() if len(tied)}
     rows = _records(tied)
@@ -139,7 +140,7 @@ def _present(manifest: pd.DataFrame) -> dict[str, tuple[bool, ...]]:
 
 
 def examples(ledger: pd.DataFrame, target: pd.DataFrame | None, count: int = 10) -> list[dict[str, Any]]:
-    """Some labelled clips with their own text, chosen by a hash of the id: the same in every build, and not the first ones."""
+    """Picks some labelled clips with their own text by a hash of the id: the same in every build, and not the first ones."""
     texts = {} if target is None else dict(zip(target["utterance_id"], target["text"], strict=True))
     rows = _records(ledger[ledger["abstained"] == ""])
     rows.sort(key=lambda row: hashlib.sha256(row["utterance_id"].encode()).hexdigest())
@@ -150,7 +151,7 @@ def examples(ledger: pd.DataFrame, target: pd.DataFrame | None, count: int = 10)
 
 
 def audit_verdict(result: Mapping[str, Any]) -> str:
-    """One sentence on whether the rule beats its two references in mean F1, with the differences in points."""
+    """Says in one sentence if the rule beats its two references in mean F1, with the differences in points."""
     f1 = {method: result[method]["mean"]["f1"] for method in METHODS}
     over = {method: 100 * (f1["ours"] - f1[method]) for method in ("random", "majority")}
     beats = [f"{points:+.1f} points against the {METHODS[method]}" for method, points in over.items()]
@@ -164,5 +165,5 @@ def excluded(manifest: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _records(rows: pd.DataFrame) -> list[dict[str, Any]]:
-    """One dictionary a row, by column."""
+    """Makes a dictionary of each row, by column."""
     return [{str(name): value for name, value in row.items()} for row in rows.to_dict("records")]

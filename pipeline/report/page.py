@@ -66,7 +66,7 @@ class LedgerSummary:
 
 @dataclass(frozen=True)
 class BuildReport:
-    """Everything that the page of one build shows."""
+    """The content of the page of one build."""
 
     title: str
     corpora: Sequence[CorpusSummary]
@@ -81,7 +81,7 @@ class BuildReport:
 
 
 def render_report(report: BuildReport) -> str:
-    """Render the page of a build.
+    """Renders the page of a build.
 
     Args:
         report: Description of the build. The same report gives the same page.
@@ -156,7 +156,7 @@ def _tiles(
 
 
 def _notes(report: BuildReport, corpora: Sequence[Mapping[str, Any]], ledgers: Sequence[Mapping[str, Any]]) -> list[Markup]:
-    """List what a user of the files must know first, as HTML."""
+    """Lists what a user of the files must know first, as HTML."""
     notes = [
         Markup(
             "The features are <strong>frozen</strong>: the encoders ran once and learn nothing further. The paper fine-tunes its"
@@ -270,7 +270,7 @@ def _audit_view(target: str, corpus: str, result: Mapping[str, Any]) -> dict[str
 
 
 def _snippet(report: BuildReport) -> str:
-    """Write Python that opens the files of the first corpus with features, and the first ledger, at their present paths."""
+    """Writes Python that opens the files of the first corpus with features, and the first ledger, at their present paths."""
     first = next((feature.corpus for feature in report.features if feature.modality != "sentence"), None)
     lines = ["from pathlib import Path", ""]
     lines += ["import pandas as pd", ""] if report.ledgers else []

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def count_cell(value: int) -> Cell:
-    """Make a cell of a count."""
+    """Makes a cell of a count."""
     return Cell(f"{value:,}", value)
 
 
@@ -69,7 +69,7 @@ def feature_table(features: "Sequence[FeatureSummary]", size_bytes: int) -> Tabl
 
 
 def encoder_cell(feature: "FeatureSummary") -> Cell:
-    """Make a cell of an encoder's name; an untrained encoder says so."""
+    """Makes a cell of an encoder's name; an untrained encoder says so."""
     return Cell(feature.encoder, badge="" if feature.trained else "untrained")
 
 
@@ -130,7 +130,7 @@ def audit_table(target: str, corpus: str, result: Mapping[str, Any]) -> Table:
 
 
 def hours(value: float | None) -> Cell:
-    """Make a cell of hours; a dash where there is no media."""
+    """Makes a cell of hours; a dash where there is no media."""
     if value is None:
         return Cell(DASH)
     return Cell(f"{value:,.2f}" if value >= 0.1 or not value else f"{value:.2g}", value)

@@ -42,7 +42,7 @@ class Scale(NamedTuple):
 
 
 def scale(values: pd.Series) -> Scale:
-    """Place numbers over two decades or more on a logarithmic axis, many other numbers on a linear one, all else side by side.
+    """Places numbers over two decades or more on a logarithmic axis, many other numbers on a linear one, all else side by side.
 
     Args:
         values: (n,) values of one option; a missing value is "none".
@@ -56,7 +56,7 @@ def scale(values: pd.Series) -> Scale:
 
 
 def words(value: Any) -> str:
-    """Format a value of an option as a reader writes it."""
+    """Formats a value of an option as a reader writes it."""
     if value is None or value is pd.NA or (isinstance(value, float) and value != value):
         return "none"
     if isinstance(value, (bool, np.bool_)):
@@ -68,7 +68,7 @@ def words(value: Any) -> str:
 
 
 def effect(name: str, values: pd.Series, scores: pd.Series, metric: str, ids: str = "") -> Markup:
-    """Draw a point for each trial, and the mean at each value (or group of near values), joined where values have an order.
+    """Draws a point for each trial, and the mean at each value (or group of near values), joined where values have an order.
 
     Args:
         name: Name of the option.
@@ -98,7 +98,7 @@ def effect(name: str, values: pd.Series, scores: pd.Series, metric: str, ids: st
 def coordinates(
     options: pd.DataFrame, applies: pd.DataFrame, scores: pd.Series, metric: str, higher_is_better: bool, ids: str = ""
 ) -> Markup:
-    """Draw parallel coordinates: a line for each configuration through its options to its metric, coloured from worst to best.
+    """Draws parallel coordinates: a line for each configuration through its options to its metric, coloured from worst to best.
 
     Args:
         options: (n, options), the best configuration first.
@@ -131,7 +131,7 @@ def coordinates(
 
 
 def curves(histories: Mapping[str, Sequence[pd.DataFrame]], metric: str, ids: str = "") -> Markup:
-    """Draw training loss and a validation metric by epoch: a colour for each configuration, a line for each seed.
+    """Draws training loss and a validation metric by epoch: a colour for each configuration, a line for each seed.
 
     Args:
         histories: Label → history.csv of each seed; `CURVES` labels at most.
@@ -186,7 +186,7 @@ def _parts(values: np.ndarray) -> np.ndarray:
 
 
 def _limits(scores: np.ndarray) -> tuple[float, float]:
-    """Find limits: three quartile ranges around the middle half, or the extremes if they are nearer."""
+    """Finds limits: three quartile ranges around the middle half, or the extremes if they are nearer."""
     first, third = np.quantile(scores, [0.25, 0.75])
     far = 3 * (third - first) or np.inf
     return max(scores.min(), first - far), min(scores.max(), third + far)
@@ -205,7 +205,7 @@ def _ticks(axes: Axes, one: Scale) -> None:
 
 
 def _lines(columns: np.ndarray) -> LineCollection:
-    """Make one line for each row; the first, the best, is on top and thick."""
+    """Makes one line for each row; the first, the best, is on top and thick."""
     count = len(columns)
     lines = LineCollection([np.column_stack([np.arange(len(row)), row]) for row in columns[::-1]], cmap=_WORST_TO_BEST, alpha=0.85)
     lines.set_array(np.arange(1, count + 1) / count)

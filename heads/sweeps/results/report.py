@@ -46,7 +46,7 @@ COMPARED, LISTED = 8, 100
 
 
 def write_report(sweep: Path, metric: str | None = None, table: pd.DataFrame | None = None) -> Path:
-    """Write report.html and tables/ of a sweep, finished or not.
+    """Writes report.html and tables/ of a sweep, finished or not.
 
     Args:
         sweep: Folder with `trials/`.
@@ -245,7 +245,7 @@ def _with_test(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _opened(sweep: Path, table: pd.DataFrame) -> list[Section]:
-    """Show the trials for which the test split was opened, with the times."""
+    """Shows the trials for which the test split was opened, with the times."""
     opened = _with_test(table)
     if opened.empty:
         return []
@@ -261,7 +261,7 @@ def _opened(sweep: Path, table: pd.DataFrame) -> list[Section]:
 
 
 def _not_complete(sweep: Path, table: pd.DataFrame, metric: str) -> list[Section]:
-    """Show trials that have no place in the ranking, with the reasons."""
+    """Shows trials that have no place in the ranking, with the reasons."""
     others = table[table["status"] != "complete"]
     if others.empty:
         return []

@@ -21,7 +21,7 @@ HEADLINES = ("mae", "corr", "acc2_non0", "f1_non0", "acc7", "mean_wf1", "mean_ma
 
 
 def ranked_table(ranks: pd.DataFrame, table: pd.DataFrame, options: Sequence[str], metric: str) -> Table:
-    """List configurations, the best first: options, the metric with spread and interval, further metrics, size and time.
+    """Lists configurations, the best first: options, the metric with spread and interval, further metrics, size and time.
 
     A key has links to the run folders of its seeds, relative to the sweep's folder.
 
@@ -64,7 +64,7 @@ def ranked_table(ranks: pd.DataFrame, table: pd.DataFrame, options: Sequence[str
 
 
 def paired_table(tests: pd.DataFrame, names: Mapping[str, str]) -> Table:
-    """List pairs of configurations, from `heads.sweeps.results.trials.pairs`; with a column of notes if there are any.
+    """Lists pairs of configurations, from `heads.sweeps.results.trials.pairs`; with a column of notes if there are any.
 
     Args:
         tests: One row a pair.
@@ -89,18 +89,18 @@ def paired_table(tests: pd.DataFrame, names: Mapping[str, str]) -> Table:
 
 
 def run_href(name: str) -> str:
-    """Link to the run folder of a trial, relative to the sweep's folder."""
+    """Links to the run folder of a trial, relative to the sweep's folder."""
     return f"trials/{quote(name)}/"
 
 
 def option_words(trial: pd.Series, table: pd.DataFrame, options: Sequence[str]) -> list[str]:
-    """Format the values of a trial's options; a dash stands for options that its head does not have."""
+    """Formats the values of a trial's options; a dash stands for options that its head does not have."""
     place = table.index[table["name"] == trial["name"]][0]
     return [words(trial[name]) if applies(table, name)[place] else DASH for name in options]
 
 
 def holm(p_values: np.ndarray) -> np.ndarray:
-    """Correct (n,) p values for n tests; NaN are no tests.
+    """Corrects (n,) p values for n tests; NaN are no tests.
 
     Source: S. Holm, A simple sequentially rejective multiple test procedure, Scandinavian Journal of Statistics 6, 1979.
     """
@@ -112,22 +112,22 @@ def holm(p_values: np.ndarray) -> np.ndarray:
 
 
 def spread(mean: float, sd: float) -> str:
-    """Format mean and deviation: "0.7120 ± 0.0100", or the mean alone where there is no deviation."""
+    """Formats mean and deviation: "0.7120 ± 0.0100", or the mean alone where there is no deviation."""
     return metric_words(mean) if np.isnan(sd) else f"{metric_words(mean)} ± {sd:.4f}"
 
 
 def interval(low: float, high: float) -> str:
-    """Format an interval: "0.7000 to 0.7240"."""
+    """Formats an interval: "0.7000 to 0.7240"."""
     return DASH if np.isnan(low) or np.isnan(high) else f"{metric_words(low)} to {metric_words(high)}"
 
 
 def metric_words(value: float) -> str:
-    """Format a value of a metric to four decimals; a missing one is a dash."""
+    """Formats a value of a metric to four decimals; a missing one is a dash."""
     return DASH if pd.isna(value) else signed(value, plus="")
 
 
 def p_words(value: float) -> str:
-    """Format a p value."""
+    """Formats a p value."""
     return DASH if np.isnan(value) else f"{value:.3f}"
 
 
