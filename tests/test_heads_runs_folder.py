@@ -17,7 +17,8 @@ from data.errors import InputError
 from data.labels import EMOTIONS
 from data.manifest import read_manifest
 from heads.evaluation.predictions import Predictions
-from heads.runs.folder import RunFolder, predictions_table
+from heads.runs.config import RunConfig
+from heads.runs.folder import RunFolder, predictions_table, run_folder
 
 CONTENT = {
     "version": 1,
@@ -218,3 +219,10 @@ def test_a_table_of_predictions_has_what_was_learned(cache, task):
     assert ("sentiment" in table, "fear" in table) == (task == "msa", task == "mer")
     if task == "mer":
         np.testing.assert_allclose(table[list(EMOTIONS)], 1 / (1 + np.exp(-logits.astype(float))), rtol=1e-12)
+
+
+def test_a_folder_is_named_after_what_made_it(tmp_path):
+    made = small_runs.config(changes={"seed": 7})
+    assert run_folder(made, tmp_path).path == tmp_path / f"mosi-pre-fusion-light-{made.key()}-seed7"
+    own = RunConfig(head="median", corpus="mosi", preset="some/own.yaml")
+    assert run_folder(own, tmp_path).path.name == f"mosi-median-own-{own.key()}-seed1"

@@ -1,6 +1,5 @@
 """Plans of epochs: batches, random keys and learning rates, and the rows that they are made of."""
 
-import re
 from dataclasses import replace
 from itertools import chain
 
@@ -13,12 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.batching import of_like_lengths
-from data.errors import InputError
 from data.tensors import CorpusTensors
 from heads.runs.config import TrainOptions
 from heads.runs.rows import labelled_rows
 from heads.runs.run_data import RunData
-from heads.runs.seeds import stream
 from heads.training.plan import batch_keys, epoch_plan, groups, learning_rates, plateau_factor, rows_of, size_of, steps_per_epoch
 
 NAN = float("nan")
@@ -85,13 +82,6 @@ def test_the_rate_is_lowered_on_a_plateau_only_if_asked_for():
     assert rates(1, losses, **options) == [2.0]
 
 
-def test_streams_of_random_numbers_are_apart():
-    pairs = [(purpose, epoch) for purpose in ("weights", "order", "dropout") for epoch in (0, 1)]
-    found = [int(seed) for run in (0, 1) for purpose, epoch in pairs for seed in stream(run, purpose, epoch, 3)]
-    assert len(set(found)) == 36
-    assert stream(0, "weights", 0, 1)[0] == found[0]
-
-
 def test_every_batch_has_a_key_of_its_own():
     config = small_runs.config()
     keys = [*batch_keys(config, 1, 5), *batch_keys(config, 2, 5), *batch_keys(replace(config, seed=9), 1, 5)]
@@ -105,19 +95,6 @@ def with_labels(made: RunData, sentiment: np.ndarray, emotions: np.ndarray) -> C
     return made.tensors.relabelled(targets)
 
 
-def test_rows_with_a_label_of_one_task_are_trained_on(cache):
-    made = small_runs.run_data(cache)
-    targets = made.tensors.targets
-    rows = targets.rows("train")
-    sentiment, emotions = targets.sentiment.copy(), targets.emotions.copy()
-    sentiment[rows[:3]], emotions[rows[2:5], 4] = NAN, NAN
-    tensors = with_labels(made, sentiment, emotions)
-    assert labelled_rows(made.config, tensors, "train").tolist() == np.delete(rows, 2).tolist()
-    msa, mer = (replace(made.config, task=task) for task in ("msa", "mer"))
-    assert labelled_rows(msa, tensors, "train").tolist() == rows[3:].tolist()
-    assert labelled_rows(mer, tensors, "train").tolist() == np.delete(rows, [2, 3, 4]).tolist()
-
-
 def test_a_head_with_context_reads_unlabelled_neighbours_but_no_video_without_a_label(cache):
     made = small_runs.run_data(cache, "cogmen", {"task": "mer", "train.batch_size": 2})
     targets = made.tensors.targets
@@ -129,35 +106,6 @@ def test_a_head_with_context_reads_unlabelled_neighbours_but_no_video_without_a_
     assert first[1] not in rows
     read = np.concatenate([rows_of(batch) for batch in epoch_plan(made.config, tensors, rows, 1)])
     assert sorted(read) == [row for row in targets.rows("train") if row not in second]
-
-
-def test_a_split_that_is_not_there_is_said_to_be_missing(cache):
-    made = small_runs.run_data(cache)
-    targets = made.tensors.targets
-    tensors = made.tensors.relabelled(replace(targets, split=np.where(targets.split == "valid", "", targets.split)))
-    with pytest.raises(InputError, match=r"^mosi: no utterance that can be used is in split 'valid', .*\(there are: train, test\)\."):
-        labelled_rows(made.config, tensors, "valid")
-
-
-def test_a_task_without_labels_is_told_which_have_some(cache):
-    made = small_runs.run_data(cache)
-    targets = made.tensors.targets
-    tensors = with_labels(made, targets.sentiment, np.full_like(targets.emotions, NAN))
-    with pytest.raises(InputError, match=r"has annotated emotion labels, which task 'both' needs\. Tasks with labels there: msa\.$"):
-        labelled_rows(made.config, tensors, "train")
-
-
-@pytest.mark.parametrize(("task", "label"), [("msa", "sentiment"), ("mer", "annotated emotion"), ("both", "sentiment")])
-def test_a_task_without_any_label_is_refused(cache, task, label):
-    made = small_runs.run_data(cache, changes={"task": task})
-    targets = made.tensors.targets
-    sentiment, emotions = (
-        np.where(np.isin(np.arange(48), targets.rows("valid")), NAN, v.T).T for v in (targets.sentiment, targets.emotions)
-    )
-    tensors = with_labels(made, sentiment.astype(np.float32), emotions.astype(np.float32))
-    said = f"mosi: none of 12 utterances of valid has {label} labels, which task '{task}' needs. Tasks with labels there: none."
-    with pytest.raises(InputError, match=f"^{re.escape(said)}$"):
-        labelled_rows(made.config, tensors, "valid")
 
 
 def test_groups_are_consecutive_and_the_last_may_be_shorter():
