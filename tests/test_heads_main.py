@@ -11,8 +11,8 @@ import small_runs
 from caches import make_cache
 from command_line import call, content, emotion_rows, interval_row, printed, sentiment_row
 
-from heads.__main__ import _COMMANDS, main
-from heads.commands.arguments import parser
+from heads.__main__ import main, parser
+from heads.commands import COMMANDS
 from heads.evaluation.metrics import EMOTION_METRICS, SENTIMENT_METRICS
 from heads.models.options import nested, parse_assignments
 from heads.models.registry import HEADS
@@ -146,7 +146,7 @@ def test_ctrl_c_promises_to_go_on_only_where_something_was_saved(monkeypatch, ca
         raise KeyboardInterrupt
 
     for command, line in (("score", "score a.csv --corpus mosi"), ("fit", "fit --corpus mosi")):
-        monkeypatch.setitem(_COMMANDS, command, interrupt)
+        monkeypatch.setattr(COMMANDS[command], "run", interrupt)
         status, _, err = call(capsys, *line.split())
         assert status == 130
         assert err == ("Interrupted.\n" if command == "score" else "Interrupted. The same command goes on where it was last saved.\n")
@@ -154,7 +154,7 @@ def test_ctrl_c_promises_to_go_on_only_where_something_was_saved(monkeypatch, ca
 
 def test_a_preset_for_no_head_is_refused(capsys):
     status, out, err = call(capsys, "list", "--preset", "light")
-    assert (status, out, err) == (2, "", "error: --preset is for the options of one head. Name a HEAD, or leave it out.\n")
+    assert (status, out, err) == (2, "", "error: --preset is for the options of one head. Name a HEAD, or leave --preset out.\n")
 
 
 def test_a_reader_that_has_seen_enough_is_no_error():
@@ -210,7 +210,7 @@ def test_a_complete_run_is_shown_again_and_left_as_it_is(capsys, cache, complete
     before = content(complete)
     status, out, _ = call(capsys, *small_runs.command(cache, complete.parent))
     assert status == 0
-    assert out.splitlines()[0] == f"{complete}: complete already"
+    assert out.splitlines()[0] == f"{complete}: already finished"
     assert printed(out, "sentiment, valid")[complete.name] == sentiment_row(RunFolder(complete).metrics()["valid"])
     assert content(complete) == before
 

@@ -13,7 +13,7 @@ from sweeps import write_grid
 
 from heads.__main__ import main
 from heads.runs.folder import RunFolder
-from heads.sweeps import command
+from heads.sweeps import execution
 from heads.sweeps.results.trials import collect, ranked
 from heads.training.packed_engine import PackedEngine
 
@@ -187,7 +187,7 @@ def test_ctrl_c_before_there_is_a_trial_is_no_error_of_the_sweep(sweep, monkeypa
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(command, "train_remaining", interrupt)
+    monkeypatch.setattr(execution, "train_remaining", interrupt)
     status, _, err = sweep(**GRID)
     assert (status, err) == (130, "Interrupted. The same command goes on where it was last saved.\n")
 

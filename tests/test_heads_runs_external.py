@@ -239,7 +239,7 @@ def test_pseudo_emotions_count_where_there_are_no_others(capsys, table, tmp_path
     truth = (ledger[list(EMOTIONS)] > 0).astype(float).reset_index(names="id")
     out = call(capsys, "score", written(tmp_path / "a.csv", truth), "--cache", own, "--corpus", "mosi")[1]
     assert "sentiment" not in out
-    assert {row["acc"] for row in printed(out, "emotions (pseudo labels of the ledger), valid: a").values()} == {"1.000"}
+    assert {row["acc"] for row in printed(out, "emotions (pseudo-labels), valid: a").values()} == {"1.000"}
 
 
 def test_the_labels_of_emotions_can_be_chosen(capsys, table, tmp_path):
@@ -248,7 +248,7 @@ def test_the_labels_of_emotions_can_be_chosen(capsys, table, tmp_path):
     command = ["score", written(tmp_path / "a.csv", truth), "--cache", own, "--corpus", "mosi"]
     for chosen in ([], ["--emotions", "annotated"]):
         assert {row["acc"] for row in printed(call(capsys, *command, *chosen)[1], "emotions, valid: a").values()} == {"1.000"}
-    rows = printed(call(capsys, *command, "--emotions", "pseudo")[1], "emotions (pseudo labels of the ledger), valid: a")
+    rows = printed(call(capsys, *command, "--emotions", "pseudo")[1], "emotions (pseudo-labels), valid: a")
     assert {row["acc"] for row in rows.values()} != {"1.000"}
     assert call(capsys, *command[:3], make_cache(tmp_path / "none"), *command[4:], "--emotions", "pseudo")[0] == 2
 
@@ -288,5 +288,5 @@ def test_the_help_says_who_answers_for_the_test_split(capsys):
     with pytest.raises(SystemExit):
         call(capsys, "score", "--help")
     said = " ".join(capsys.readouterr().out.split())
-    assert "the tool that made the predictions answers for what its epoch and settings were chosen on" in said
+    assert "the tool that made the predictions is responsible for what its epoch and settings were chosen on" in said
     assert "<video_id>$_$<clip_id>" in said
