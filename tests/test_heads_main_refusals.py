@@ -132,24 +132,22 @@ def test_what_is_said_to_help_a_damaged_run_does(refused, capsys, cache, own, tm
 
 
 @pytest.mark.parametrize("command", [*COMMANDS, "fit"])
-@pytest.mark.parametrize("name", ["made.cache", "encoders.audio"])
-def test_a_configuration_that_lacks_a_part_names_it(refused, cache, own, tmp_path, name, command):
+def test_a_configuration_that_lacks_a_part_names_it(refused, cache, own, tmp_path, command):
     values = json.loads((own / "config.json").read_text())
-    section, part = name.split(".")
-    del values[section][part]
+    del values["encoders"]["audio"]
     (own / "config.json").write_text(json.dumps(values), encoding="utf-8")
     arguments = small_runs.command(cache, own.parent) if command == "fit" else filled(command, own, tmp_path)
-    assert refused(*arguments).startswith(f"{own}/config.json: damaged ({name} is missing). Remove the run folder {own} and ")
+    assert refused(*arguments).startswith(f"{own}/config.json: damaged (encoders.audio is missing). Remove the run folder {own} and ")
 
 
 def test_values_of_a_configuration_that_cannot_be_are_refused(refused, own):
     values = json.loads((own / "config.json").read_text())
-    for section, wrong in (("train", {"lr": "high"}), ("model", [])):
+    for section, wrong, shown in (("train", {"lr": "high"}, "'high'"), ("model", [], "[]")):
         changed = values | {"config": values["config"] | {section: wrong}}
         (own / "config.json").write_text(json.dumps(changed), encoding="utf-8")
         message = refused("evaluate", own)
         assert message.startswith(f"{own}/config.json: {section}")
-        assert repr(wrong["lr"] if wrong else wrong) in message
+        assert shown in message
     unknown = values | {"config": values["config"] | {"head": "mmolr"}}
     (own / "config.json").write_text(json.dumps(unknown), encoding="utf-8")
     assert refused("evaluate", own).startswith(f"Unknown head in {own}/config.json 'mmolr'. Did you mean 'mmolre'?")
