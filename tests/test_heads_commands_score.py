@@ -80,7 +80,9 @@ def test_files_of_one_name_are_shown_by_their_paths(capsys, cache, table, tmp_pa
 
 def test_pseudo_emotions_count_where_there_are_no_others(capsys, table, tmp_path):
     own = make_cache(tmp_path / "cache", emotions=False, ledger=True)
-    ledger = pd.read_parquet(open_corpus(own, "mosi").pseudo_labels).set_index("utterance_id").loc[table["utterance_id"]]
+    path = open_corpus(own, "mosi").pseudo_labels
+    assert path is not None
+    ledger = pd.read_parquet(path).set_index("utterance_id").loc[table["utterance_id"]]
     truth = (ledger[list(EMOTIONS)] > 0).astype(float).reset_index(names="id")
     out = call(capsys, "score", written(tmp_path / "a.csv", truth), "--cache", own, "--corpus", "mosi")[1]
     assert "sentiment" not in out

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -27,7 +28,7 @@ def cache(tmp_path_factory):
 def sweep(cache, tmp_path, capsys):
     """Calls the command on a grid file of these sections."""
 
-    def of(*options: object, **sections: object) -> tuple[int, str, str]:
+    def of(*options: object, **sections: Any) -> tuple[int, str, str]:
         grid = write_grid(tmp_path / "grid.yaml", **sections)
         return call(capsys, "sweep", grid, "--cache", cache, "--out", tmp_path / "sweep", "--devices", "cpu", *options)
 

@@ -66,7 +66,7 @@ def test_rows_are_added_where_their_ids_are_and_have_a_group_of_their_own(place,
         assert {*one["metric"]} == {*TABLES[name].metrics, *TABLES[name].further}
         assert one[["head", "preset", "seeds", "sd", "paper"]].isna().all().all()
         values = one[one["method"] == "My tool"].set_index("metric")["mean"].to_dict()
-        wanted = {metric: expected(place, "mosei", split)[metric] for metric in values}
+        wanted = {metric: expected(place, "mosei", split)[metric] for metric in map(str, values)}
         assert values == pytest.approx(wanted, rel=1e-5, nan_ok=True)
     assert out.count("Rows of other tools are imported predictions, measured as ours are.") == 2
     assert re.search(r"CMU-MOSI, \w+ split: Other tools \(imported predictions\)\n\nmethod +from.*\nMFN +imported +[\d.]+", out)
