@@ -4,11 +4,13 @@ import ast
 from pathlib import Path
 
 import pytest
+from projects import finish, python
 
 from data import schema
 from data.targets import EMOTION_SOURCES
 from heads import commands
 from heads.commands import COMMANDS, _flags, evaluate
+from pipeline.settings import CHECKOUT
 
 FOLDER = Path(commands.__file__).parent
 
@@ -25,6 +27,12 @@ def test_the_namespace_ends_at_the_command(path):
     bare = [node for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id == "args" and id(node) not in attributes]
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and any(part in bare for part in node.args)]
     assert {ast.unparse(node.func) for node in calls} <= {"changes", "_trials.execution"}
+
+
+def test_commands_are_imported_without_torch_and_pandas():
+    code = "import sys, heads.__main__; print(*sorted({'torch', 'pandas', 'transformers'} & set(sys.modules)))"
+    result = finish(python("-c", code, cwd=CHECKOUT))
+    assert (result.returncode, result.stdout) == (0, "\n"), result.stderr
 
 
 def test_choices_are_those_of_the_data():

@@ -10,7 +10,7 @@ from data.errors import InputError
 from heads.commands import _flags
 
 SPLITS = ("train", "valid", "test")
-"""`data.schema.SPLITS`, which cannot be imported here because pandas comes with it; a test compares the two."""
+"""The same as `data.schema.SPLITS`, which is not imported here because pandas comes with it; a test compares the two."""
 
 HELP = "metrics of finished runs on a split; every opening of a split is recorded"
 DESCRIPTION = (
