@@ -83,52 +83,6 @@ def test_features_of_another_encoder_are_refused(refused, own, tmp_path, command
     assert not (tmp_path / "predictions.parquet").exists()
 
 
-def test_a_head_that_no_memory_can_hold_is_refused_and_leaves_nothing(refused, cache, tmp_path):
-    command = small_runs.command(cache, tmp_path / "runs", "mmim", {"model.width": 10**8})
-    said = refused(*command)
-    assert said.startswith("cpu: out of memory (")
-    assert said.endswith(
-        "). Make the head smaller by its model options, lower train.batch_size or --memory-gb, or choose a device with more memory."
-    )
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--head=mmolr"], "Unknown head 'mmolr'. Did you mean 'mmolre'? Available: mmolre, "),
-        (["--preset=lite"], "Unknown preset 'lite'. Did you mean 'light'? "),
-        (["--preset={tmp}/own.yaml"], "own.yaml: no such file."),
-        (["--set=train.lrr=3"], "--set: unknown option 'train.lrr'. Did you mean train.lr? Available here: batch_size, "),
-        (["--set=train.lr=high"], "--set: train.lr is 'high', expected a number."),
-        (["--set=train.lr"], "--set 'train.lr': expected NAME=VALUE, for example train.lr=1e-4."),
-        (["--set=train.lr=[1"], "--set 'train.lr=[1': the value is no YAML ("),
-        (["--seed=-1"], "--seed: seed is -1, expected 0 to 4294967295."),
-        (["--modalities=vision"], "Unknown modality of mosi 'vision'. Available: text, audio."),
-        (
-            ["--modalities", "text", "vision"],
-            "Available: text, audio. --modalities text (in grids and presets data.modalities: [text]) helps.",
-        ),
-        (["--emotions=pseudo", "--minimum-similarity=3"], "the minimum similarity is 3.0, expected a cosine from -1 to 1."),
-        (["--corpus=mosie"], "Unknown corpus 'mosie'. Did you mean 'mosi'? Available: mosi, clips."),
-        (["--corpus=clips"], "clips: none of 3 utterances of train has sentiment labels, which task 'both' needs. Tasks"),
-        (["--corpus=clips", "--head=ridge"], "clips: none of 3 utterances of train has sentiment labels, "),
-        (["--cache={tmp}/none"], "none: no such folder, expected a cache. Run BuildFeatures, or "),
-        (["--cache={tmp}"], "not a cache: it has no index.json. Run BuildFeatures, "),
-        (["--device=gpu"], "Device 'gpu' cannot be used ("),
-        (["--memory-gb=-1"], "--memory-gb is -1.0, expected a number above 0, or 0 to stream everything."),
-        (["--memory-gb=nan"], "--memory-gb is nan, expected a number above 0, or 0 to stream everything."),
-        (["--memory-gb=inf"], "--memory-gb is inf, expected a number above 0, or 0 to stream everything."),
-        (["--memory-gb=1e300"], "--memory-gb is 1e+300, expected a number above 0, or 0 to stream everything."),
-    ],
-)
-def test_fit_refuses_what_it_cannot_do_and_leaves_nothing(refused, cache, tmp_path, arguments, message):
-    head = "ridge" if "--head=ridge" in arguments else "pre-fusion"
-    command = small_runs.command(cache, tmp_path / "runs", head)
-    assert message in refused(*command, *(argument.format(tmp=tmp_path) for argument in arguments))
-    assert list(tmp_path.iterdir()) == []
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -166,29 +120,6 @@ def test_a_damaged_run_is_refused_and_named(refused, own, tmp_path, name, comman
 
 
 @pytest.mark.parametrize("command", [*COMMANDS, "fit"])
-@pytest.mark.parametrize(
-    ("name", "text", "fault"),
-    [
-        ("config.json", '{"config": ', "Expecting value: line 1 column 12 (char 11)"),
-        ("config.json", '{"config": {}, "encoders": {}, "made": {}}', "version is missing"),
-        ("config.json", '{"version": 1, "config": {}, "encoders": {}, "made": {}}', "config.head is missing"),
-        ("metrics.json", '{"valid": ', "Expecting value: line 1 column 11 (char 10)"),
-        ("metrics.json", "[]", "the whole is not a mapping"),
-        ("metrics.json", "{}", "valid is missing"),
-        ("metrics.json", '{"valid": {}}', "valid_interval is missing"),
-    ],
-)
-def test_a_run_that_lacks_something_is_refused_and_what_helps_is_said(refused, cache, own, tmp_path, name, text, fault, command):
-    (own / name).write_text(text, encoding="utf-8")
-    before = content(own)
-    arguments = small_runs.command(cache, own.parent) if command == "fit" else filled(command, own, tmp_path)
-    expected = f"{own / name}: damaged ({fault}). Remove the run folder {own} and run the same fit command again."
-    assert refused(*arguments) == expected
-    assert content(own) == before
-    assert not (tmp_path / "predictions.parquet").exists()
-
-
-@pytest.mark.parametrize("command", [*COMMANDS, "fit"])
 def test_what_is_said_to_help_a_damaged_run_does(refused, capsys, cache, own, tmp_path, command):
     (own / "checkpoint.safetensors").write_bytes(b"")
     (own / "metrics.json").write_text("[]", encoding="utf-8")
@@ -201,44 +132,25 @@ def test_what_is_said_to_help_a_damaged_run_does(refused, capsys, cache, own, tm
 
 
 @pytest.mark.parametrize("command", [*COMMANDS, "fit"])
-@pytest.mark.parametrize("name", ["made.cache", "encoders.audio"])
-def test_a_configuration_that_lacks_a_part_names_it(refused, cache, own, tmp_path, name, command):
+def test_a_configuration_that_lacks_a_part_names_it(refused, cache, own, tmp_path, command):
     values = json.loads((own / "config.json").read_text())
-    section, part = name.split(".")
-    del values[section][part]
+    del values["encoders"]["audio"]
     (own / "config.json").write_text(json.dumps(values), encoding="utf-8")
     arguments = small_runs.command(cache, own.parent) if command == "fit" else filled(command, own, tmp_path)
-    assert refused(*arguments).startswith(f"{own}/config.json: damaged ({name} is missing). Remove the run folder {own} and ")
-
-
-@pytest.mark.parametrize("command", [*COMMANDS, "fit"])
-def test_a_run_of_a_newer_version_is_refused(refused, cache, own, tmp_path, command):
-    values = json.loads((own / "config.json").read_text()) | {"version": 2}
-    (own / "config.json").write_text(json.dumps(values), encoding="utf-8")
-    arguments = small_runs.command(cache, own.parent) if command == "fit" else filled(command, own, tmp_path)
-    assert refused(*arguments).startswith(f"{own}/config.json: written by a newer version of this program (format 2, ")
+    assert refused(*arguments).startswith(f"{own}/config.json: damaged (encoders.audio is missing). Remove the run folder {own} and ")
 
 
 def test_values_of_a_configuration_that_cannot_be_are_refused(refused, own):
     values = json.loads((own / "config.json").read_text())
-    for section, wrong in (("train", {"lr": "high"}), ("model", [])):
+    for section, wrong, shown in (("train", {"lr": "high"}, "'high'"), ("model", [], "[]")):
         changed = values | {"config": values["config"] | {section: wrong}}
         (own / "config.json").write_text(json.dumps(changed), encoding="utf-8")
         message = refused("evaluate", own)
         assert message.startswith(f"{own}/config.json: {section}")
-        assert repr(wrong["lr"] if wrong else wrong) in message
+        assert shown in message
     unknown = values | {"config": values["config"] | {"head": "mmolr"}}
     (own / "config.json").write_text(json.dumps(unknown), encoding="utf-8")
     assert refused("evaluate", own).startswith(f"Unknown head in {own}/config.json 'mmolr'. Did you mean 'mmolre'?")
-
-
-def test_fit_does_not_write_into_a_folder_of_something_else(refused, cache, complete, tmp_path):
-    folder = tmp_path / complete.name
-    folder.mkdir()
-    (folder / "notes.txt").write_text("made by hand", encoding="utf-8")
-    message = f"{folder}: is not empty and holds no run (no config.json). Choose another folder."
-    assert refused(*small_runs.command(cache, tmp_path)) == message
-    assert [path.name for path in folder.iterdir()] == ["notes.txt"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -248,17 +160,3 @@ def test_a_run_that_is_not_complete_has_nothing_to_show(refused, own, tmp_path, 
     assert refused(*filled(command, own, tmp_path)) == message
     assert not (own / "opened.csv").exists()
     assert not (tmp_path / "predictions.parquet").exists()
-
-
-@pytest.mark.parametrize("arguments", [[], ["train"], ["fit"], ["fit", "--corpus", "mosi", "--seed", "one"], ["predict", "run"]])
-def test_a_command_line_that_cannot_be_understood_shows_the_usage(arguments, capsys):
-    with pytest.raises(SystemExit) as ended:
-        main(arguments)
-    assert ended.value.code == 2
-    assert capsys.readouterr().err.startswith("usage: python -m heads ")
-
-
-def test_an_option_that_no_head_can_be_built_with_leaves_no_run_folder(refused, cache, tmp_path):
-    message = refused("fit", f"--cache={cache}", "--corpus=mosi", "--set=model.fusion.heads=7", f"--out={tmp_path / 'runs'}")
-    assert message == "7 attention heads do not divide the width 256. Choose a divisor of 256."
-    assert not (tmp_path / "runs").exists()

@@ -8,36 +8,21 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from caches import make_cache
 from command_line import call, content
+from small_tables import PRESET, command, make_place
 
 from heads.__main__ import main
 from heads.runs.folder import RunFolder
 from heads.tables import paper
 from heads.tables.rows import TABLES
 
-PRESET = """
-train: {batch_size: 16, lr: 1.0e-2, max_epochs: 1, patience: 2, keep: []}
-model: {dim: 8, output: [8], fusion: {layers: 1, heads: 2, ffn: 8}}
-heads:
-  mmolre: {model: {mixture: {blocks: 1, rank: 2, task_rank: 2, experts: 3, top_k: 2}}}
-"""
-
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """A folder with a cache of both corpora and small settings."""
-    folder = tmp_path_factory.mktemp("tables")
-    make_cache(folder / "cache", emotions=False, ledger=True)
-    make_cache(folder / "cache", corpus="mosei", seed=1)
-    (folder / "small.yaml").write_text(PRESET)
-    return folder
-
-
-def command(place, *more, heads="mmolre,cogmen", only="table1,table2", cache="cache", out="made"):
-    folders = {"--preset": place / "small.yaml", "--cache": place / cache, "--out": place / out}
-    given = {"--only": only, "--heads": heads, "--seeds": "1,2", "--devices": "cpu", **folders}
-    return ["tables", *(part for pair in given.items() for part in pair), *more]
+    return make_place(tmp_path_factory.mktemp("tables"))
 
 
 @pytest.fixture(scope="module")
@@ -68,17 +53,6 @@ def page(folder, name):
 
 def said(element):
     return " ".join(" ".join(element.itertext()).split())
-
-
-def test_a_dry_run_says_what_would_be_trained_and_writes_nothing(place, capsys):
-    status, out, err = call(capsys, *command(place, "--dry-run", out="dry"))
-    assert (status, err) == (0, "")
-    assert "13 trials, 0 of them over\n3 simple baselines, seconds each\n" in out
-    assert re.findall(r"^mmolre +(\w+) .*  2  +2  +1 .*\d:\d\d:\d\d$", out, re.M) == ["mosi", "mosei"], "two seeds each"
-    assert not (place / "dry").exists()
-    status, _, err = call(capsys, *command(place, "--dry-run", "--executor", "ray", out="dry"))
-    assert status == 2
-    assert "--dry-run times a few steps on this machine and knows nothing of a Ray cluster. Leave out --executor ray." in err
 
 
 @pytest.mark.parametrize("name", ["table1", "table2"])
@@ -140,6 +114,17 @@ def test_what_two_tables_have_is_trained_once(made):
     }
 
 
+def test_what_was_asked_for_is_recorded(made):
+    folder, _ = made
+    header, _, text = (folder / "grid.yaml").read_text(encoding="utf-8").partition("\n")
+    asked = yaml.safe_load(text)
+    assert header == "# What `python -m heads tables` was last asked for here. No grid of `heads sweep`."
+    assert list(asked) == ["only", "heads", "seeds", "preset", "corpora", "split", "add", "trials"]
+    assert asked["only"] == ["table1", "table2"]
+    assert (asked["seeds"], asked["corpora"], asked["add"]) == ([1, 2], None, [])
+    assert asked["trials"] == sorted(path.name for path in (folder / "trials").iterdir())
+
+
 def test_again_nothing_is_trained_and_more_seeds_train_what_is_new(made, place, capsys):
     folder, _ = made
     before = trials(folder)
@@ -155,7 +140,7 @@ def test_again_nothing_is_trained_and_more_seeds_train_what_is_new(made, place, 
     assert call(capsys, *command(place))[0] == 0
 
 
-def test_context_models_stand_apart_and_floors_behind(made):
+def test_context_models_stand_apart_and_simple_baselines_behind(made):
     folder, printed = made
     groups = ["Heads that read one utterance", "Heads that read whole videos", "Simple baselines"]
     for name, corpora in (("table1", ("mosi", "mosei")), ("table2", ("mosei",))):
@@ -268,39 +253,6 @@ def test_a_row_that_cannot_be_trained_says_why_and_the_others_are(place, capsys)
     assert re.search(r"- Missing: mosi, MMoLRE: mosi: none of \d+ utterances of train has annotated emotion labels", out)
     counts = table(place / "bare_made", "table1").set_index("head")["seeds"]
     assert counts.to_dict() == {"mmolre": 0, "baseline-msa": 2, "median": 1}
-
-
-REFUSED = {
-    "an unknown head": (["--heads", "mmolr"], "Unknown head 'mmolr'. Did you mean 'mmolre'?"),
-    "an unknown table": (["--only", "table4"], "Unknown table 'table4'. Did you mean"),
-    "an unknown corpus": (["--corpora", "meld"], "Unknown corpus of the paper 'meld'. Available: mosi, mosei."),
-    "an unknown preset": (["--preset", "papr"], "Unknown preset 'papr'. Did you mean 'paper'?"),
-    "a seed that no table can hold": (
-        ["--seeds", "99999999999999999999999"],
-        "--seeds: seed is 99999999999999999999999, expected 0 to",
-    ),
-    "a pack of none": (["--pack-size", "0"], "--pack-size is 0, expected 1 or more."),
-    "heads without a row": (["--heads", "baseline-mer", "--only", "table1"], "none of baseline-mer has a row there"),
-    "a corpus that the table lacks": (["--corpora", "mosi", "--only", "table2"], "the paper has it on mosei"),
-}
-
-
-@pytest.mark.parametrize(("given", "message"), REFUSED.values(), ids=REFUSED)
-def test_what_cannot_be_is_refused_in_a_line(place, capsys, given, message):
-    status, out, err = call(capsys, *command(place, out="refused"), *given)
-    assert (status, out) == (2, "")
-    assert message in err
-    assert err.count("\n") == 1
-    assert not (place / "refused").exists()
-
-
-def test_a_cache_without_the_corpora_and_rows_that_cannot_be_trained_are_refused(place, capsys):
-    make_cache(place / "other", corpus="clips")
-    make_cache(place / "none", emotions=False)
-    messages = {"other": "nothing to make a table of. mosi is not in the cache", "none": "No row of the tables can be trained"}
-    for cache, message in messages.items():
-        status, _, err = call(capsys, *command(place, cache=cache, out="refused", heads="mmolre"))
-        assert (status, message in err) == (2, True)
 
 
 def test_a_folder_of_another_sweep_or_cache_is_refused(made, place, capsys):

@@ -6,6 +6,7 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pandas as pd
 import pytest
+import small_tables
 from caches import make_cache
 from command_line import call
 
@@ -15,10 +16,6 @@ from data.manifest import read_manifest, write_manifest
 from heads.evaluation.metrics import emotion_metrics, sentiment_metrics
 from heads.tables.rows import TABLES
 
-PRESET = """
-train: {batch_size: 16, lr: 1.0e-2, max_epochs: 1, patience: 2, keep: []}
-model: {dim: 8, output: [8], fusion: {layers: 1, heads: 2, ffn: 8}}
-"""
 CORPORA = ("mosi", "mosei")
 
 
@@ -32,7 +29,7 @@ def place(tmp_path_factory):
         frame = pd.DataFrame({"id": table["video_id"] + "$_$" + table["clip_id"], "sentiment": rng.normal(size=len(table))})
         frame.to_csv(folder / f"{corpus}.csv", index=False)
         frame.assign(**{emotion: rng.random(len(table)) for emotion in EMOTIONS}).to_csv(folder / f"{corpus}-both.csv", index=False)
-    (folder / "small.yaml").write_text(PRESET)
+    (folder / "small.yaml").write_text(small_tables.PRESET)
     return folder
 
 
@@ -41,9 +38,7 @@ def manifest(place, corpus):
 
 
 def command(place, *more, only="table1,table2", heads="baseline-msa,baseline-mer", out="made"):
-    folders = {"--preset": place / "small.yaml", "--cache": place / "cache", "--out": place / out}
-    given = {"--only": only, "--heads": heads, "--seeds": "1", "--devices": "cpu", **folders}
-    return ["tables", *(part for pair in given.items() for part in pair), *more]
+    return small_tables.command(place, *more, only=only, heads=heads, out=out, seeds="1")
 
 
 def expected(place, corpus, split):
@@ -71,14 +66,14 @@ def test_rows_are_added_where_their_ids_are_and_have_a_group_of_their_own(place,
         assert {*one["metric"]} == {*TABLES[name].metrics, *TABLES[name].further}
         assert one[["head", "preset", "seeds", "sd", "paper"]].isna().all().all()
         values = one[one["method"] == "My tool"].set_index("metric")["mean"].to_dict()
-        wanted = {metric: expected(place, "mosei", split)[metric] for metric in values}
+        wanted = {metric: expected(place, "mosei", split)[metric] for metric in map(str, values)}
         assert values == pytest.approx(wanted, rel=1e-5, nan_ok=True)
     assert out.count("Rows of other tools are imported predictions, measured as ours are.") == 2
     assert re.search(r"CMU-MOSI, \w+ split: Other tools \(imported predictions\)\n\nmethod +from.*\nMFN +imported +[\d.]+", out)
     assert re.search(r"^My tool +– +mer +– +– +imported predictions$", out, re.M), "of how many seeds is not known"
 
 
-def test_every_form_of_a_table_has_the_row_before_the_floors(place, capsys):
+def test_every_form_of_a_table_has_the_row_before_the_simple_baselines(place, capsys):
     asked = command(place, "--add", f"A_b=mosi:{place / 'mosi.csv'}", only="table1", heads="baseline-msa", out="forms")
     assert call(capsys, *asked)[0] == 0
     texts = {form: (place / "forms" / f"table1{form}").read_text(encoding="utf-8") for form in (".md", ".tex", ".html")}

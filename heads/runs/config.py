@@ -21,7 +21,6 @@ from yaml.composer import ComposerError
 
 from data.errors import InputError
 from data.lookup import lookup
-from data.targets import EMOTION_SOURCES
 from heads.evaluation.metrics import HIGHER_IS_BETTER, METRICS
 from heads.models import options
 from heads.models.options import FREE, option
@@ -31,8 +30,9 @@ from heads.models.tasks import TASKS, LossOptions
 PRESETS = {path.stem: path for path in sorted((Path(__file__).parent.parent / "presets").glob("*.yaml"))}
 DEFAULT_PRESET = "light"
 
-EMOTION_CHOICES = ("auto", *EMOTION_SOURCES)
-"""auto: annotated where the corpus has them, else pseudo."""
+EMOTION_CHOICES = ("auto", "annotated", "pseudo")
+"""auto: annotated where the corpus has them, else pseudo. The others are `data.targets.EMOTION_SOURCES`, which is not imported here
+because pandas comes with it; a test compares the two."""
 
 LARGEST_SEED = 2**32 - 1
 """The largest seed of scikit-learn and of NumPy's older generators; a table of trials has no room for more than 64 bits."""

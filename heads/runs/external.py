@@ -1,4 +1,4 @@
-"""Predictions that another tool made, from a CSV file, as if a head of ours had made them: `python -m heads score`.
+"""Predictions that another tool made, from a CSV file, as if a head of ours had made them; `heads.commands.score` prints their metrics.
 
     id,sentiment[,happiness,sadness,anger,surprise,disgust,fear]
 
@@ -7,8 +7,6 @@ other splits, without labels) may be there too. What predictions are worth is co
 are given our features is in `data.interchange`.
 """
 
-import argparse
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from scipy.special import logit
 
 from data.cache import CachedCorpus
@@ -25,15 +22,10 @@ from data.errors import InputError
 from data.interchange.mmsa import SEPARATOR
 from data.labels import EMOTIONS
 from data.manifest import read_manifest
-from heads.evaluation import console
 from heads.evaluation.predictions import Predictions
-from heads.models.registry import MEDIAN
 from heads.models.tasks import TASKS
-from heads.runs.config import make_config
-from heads.runs.contents import without_nan
-from heads.runs.evaluate import assess
 from heads.runs.rows import labelled_rows
-from heads.runs.run_data import LoadedCache, RunData
+from heads.runs.run_data import RunData
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,28 +106,6 @@ def read_predictions(path: Path) -> PredictionFile:
     require_columns(table, () if has_emotions else ("sentiment",), path)
     task = "mer" if "sentiment" not in table else "both" if has_emotions else "msa"
     return PredictionFile(path, task, table)
-
-
-def score(args: argparse.Namespace) -> None:
-    """Carries out `python -m heads score`: what predictions are worth, as `evaluate` says it of runs. Nothing is written."""
-    paths = list(dict.fromkeys(args.files))
-    loaded, found, sources = LoadedCache(args.cache, torch.device("cpu"), memory_bytes=0), {}, set()
-    counts = Counter(path.stem for path in paths)
-    for path in paths:
-        file = read_predictions(path)
-        run_data = _labels(loaded, args, file.task)
-        values, intervals = assess(file.predictions(run_data, args.split), run_data.tensors)
-        name = str(path) if counts[path.stem] > 1 else path.stem
-        found[name] = without_nan({args.split: values, f"{args.split}_interval": intervals})
-        sources.add(run_data.config.data.emotions)
-    emotions = "emotions (pseudo labels of the ledger)" if "pseudo" in sources else "emotions"
-    print(console.results(found, args.split, has_all_intervals=True, emotions=emotions))
-
-
-def _labels(loaded: LoadedCache, args: argparse.Namespace, task: str) -> RunData:
-    """The labels that a head would have, by the configuration of the one that looks at no feature."""
-    chosen = {"emotions": args.emotions} if args.emotions else {}
-    return loaded.open(make_config(MEDIAN, args.corpus, changes={"task": task, "data": chosen}))
 
 
 def _float32(column: pd.Series, path: Path) -> np.ndarray:

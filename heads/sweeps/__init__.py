@@ -4,7 +4,8 @@ Before training: `grid` and `distributions` read the grid file, `sweep` opens th
 a trial is, `search` asks Optuna for trials and stops poor ones early, `packing` puts trials together that can be trained at once.
 
 Training: `workers` trains one pack, `executors` gives packs to the devices of this machine and `cluster` to those of a Ray cluster,
-`session` trains everything that is left, `progress` shows it. After training: `results` has tables, statistics and the report.
+`session` trains everything that is left, `progress` shows it, `execution` does all of this on the devices that the user chose, and
+`dry_run` estimates time and memory without training. After training: `results` has tables, statistics and the report.
 
 How runs are trained together is in `heads.training`; a single run needs nothing from here.
 """

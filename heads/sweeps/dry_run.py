@@ -1,86 +1,86 @@
-"""What a sweep would do: trials, packs, memory and time. A few steps of each pack are timed; nothing is trained or kept."""
+"""Estimates for a sweep that is not trained: how many trials are left, how they are packed, how much memory and time they take.
+
+A few steps of each kind of pack are timed; nothing is trained to its end or kept. The estimates are printed in
+`heads.commands._trials`.
+"""
 
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
-from data.reporting.tables import aligned
 from heads.models.registry import HEADS
-from heads.runs.config import RunConfig
 from heads.runs.devices import watched
 from heads.runs.run_data import choose_device
+from heads.sweeps.execution import Execution
 from heads.sweeps.packing import PackGroup, free_memory
 from heads.sweeps.session import pack_trials
-from heads.sweeps.sweep import Sweep, Trial, loaded_cache, open_trials, remaining
+from heads.sweeps.sweep import Sweep, Trial, loaded_cache
 from heads.training.loop import Run, together
 from heads.training.packed_engine import PackedEngine
 from heads.training.single_engine import SingleEngine
 
+_TIMED_STEPS = 4
+"""Steps of a pack that are timed; the first, which warms up, does not count if there are others."""
 
-def dry_run(sweep: Sweep, configs: Sequence[RunConfig], devices: Sequence[str], size: int | None) -> None:
-    """Prints how many trials there are, how they pack, what memory they take and how long they may take.
+
+class TimedGroup(NamedTuple):
+    """Trials that can be trained together, and the time that all their packs take at most."""
+
+    group: PackGroup
+    seconds: float
+
+
+def time_packs(sweep: Sweep, left: Sequence[Trial], execution: Execution) -> list[TimedGroup]:
+    """Time a few steps of each group of trials on the first device; simple baselines are left out.
 
     Args:
-        sweep: The sweep; its folder need not exist and is not written to.
-        configs: Of all its trials.
-        devices: Of this machine. The first is timed, the others are taken to be as fast.
-        size: Trials at a time; None: what the memory of the device allows.
+        sweep: The sweep; nothing is written to its folder.
+        left: Trials that are left (`heads.sweeps.sweep.remaining`).
+        execution: The device, and the size of packs; the executor must be local.
 
     Raises:
-        InputError: The cache lacks what a trial reads, an option is out of its range, or memory runs out.
+        InputError: An option is out of its range, or memory runs out.
     """
-    trials = open_trials(sweep, configs)
-    left = remaining(trials)
-    device = choose_device(devices[0])
-    print(f"{len(trials)} trials, {len(trials) - len(left)} of them over")
-    rows, total = [], 0.0
-    for one in pack_trials(left, free_memory(device), size):
+    device = choose_device(execution.devices[0])
+    timed = []
+    for group in pack_trials(left, free_memory(device), execution.pack_size):
         with watched(device):
-            seconds = _seconds(sweep, one, str(device))
-        total += seconds
-        memory = "alone" if one.trial_bytes is None else f"{one.trial_bytes / 1e6:,.0f} MB"
-        config, counts = one.trials[0].config, (len(one.trials), len(one.packs), one.size)
-        rows.append([config.head, config.corpus, config.task, config.preset, *map(str, counts), memory, _duration(seconds)])
-    simple_baselines = [trial for trial in left if HEADS[trial.config.head].simple]
-    if simple_baselines:
-        print(f"{len(simple_baselines)} simple baselines, seconds each")
-    if rows:
-        print(aligned(rows, ["head", "corpus", "task", "preset", "trials", "packs", "at a time", "memory a trial", "at most"], left=4))
-        print(f"at most {_duration(total / len(devices))} on {', '.join(devices)}, if no trial stops early")
+            timed.append(TimedGroup(group, _seconds(sweep, group, str(device))))
+    return timed
 
 
-def _seconds(sweep: Sweep, one: PackGroup, device: str) -> float:
-    """All steps of all epochs at the speed of a few: trials stop earlier, but are evaluated, too."""
-    pack = one.packs[0]
+def _seconds(sweep: Sweep, group: PackGroup, device: str) -> float:
+    """Extrapolate a few steps to all epochs of all packs.
+
+    An upper bound in one respect, because trials may stop early, and a lower bound in another, because evaluation is left out.
+    """
+    pack = group.packs[0]
     runs = [_on_device(sweep, trial, device) for trial in pack]
     engine = PackedEngine(runs) if len(runs) > 1 else SingleEngine(runs[0])
-    plans = [run.plan() for run in runs]
+    batches = [run.plan() for run in runs]
     times = []
-    for number in range(min(4, len(plans[0]))):
+    for number in range(min(_TIMED_STEPS, len(batches[0]))):
         began = time.perf_counter()
-        _step(engine, runs, [part[number] for part in plans])
+        _step(engine, runs, [part[number] for part in batches])
         times.append(time.perf_counter() - began)
-    batches = runs[0].config.train.max_epochs * len(plans[0])
-    return sorted(times[1:] or times)[len(times[1:]) // 2] * batches * len(one.packs)
+    steps = runs[0].config.train.max_epochs * len(batches[0])
+    return sorted(times[1:] or times)[len(times[1:]) // 2] * steps * len(group.packs)
 
 
 def _on_device(sweep: Sweep, trial: Trial, device: str) -> Run:
+    """Return a trial as a run with its features on a device."""
     run_data = loaded_cache(sweep.cache, device, sweep.memory_bytes).open(trial.config)
     return Run(run_data.config, run_data.tensors, trial.folder)
 
 
-def _step(engine: Any, runs: Sequence[Run], entries: Sequence[Any]) -> None:
-    engine.begin(HEADS[runs[0].config.head].head.stages[-1], [1] * len(runs))
-    batch = next(iter(runs[0].tensors.batches([together(entries)])))
+def _step(engine: Any, runs: Sequence[Run], batches: Sequence[Any]) -> None:
+    """Train one step, with one batch of each run, and wait until the device is done."""
+    head: Any = HEADS[runs[0].config.head].head  # no simple baseline is packed
+    engine.begin(head.stages[-1], [1] * len(runs))
+    batch = next(iter(runs[0].tensors.batches([together(batches)])))
     engine.accumulate(batch, torch.zeros(len(runs), dtype=torch.int64, device=batch.index.device), 1.0)
     engine.step([0.0] * len(runs))
     if batch.index.is_cuda:
         torch.cuda.synchronize()
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}"

@@ -1,14 +1,16 @@
-"""`python -m heads tables`: the paper's tables and figures on cached features, ours beside the paper's. What is missing is trained.
+"""From what was asked for to the tables' results: which rows there are, which of them can be trained, training, and evaluation.
 
-Which rows there are is in `heads.tables.rows`, the paper's numbers in `heads.tables.paper`, what came out in
-`heads.tables.results`, files and text in `heads.tables.report`. Rows are trained as the trials of one sweep
-(`heads.sweeps.session`), DIR/trials, which all tables share: MMoLRE, which is in most of them, is trained once.
+The rows of each table are in `heads.tables.rows`, the paper's numbers in `heads.tables.paper`, metrics of trained rows in
+`heads.tables.results`, rows of other tools in `heads.tables.imports`, files and text in `heads.tables.report`. The command is
+`heads.commands.tables`. Rows are trained as the trials of one sweep (`heads.sweeps.session`), whose folder OUT/trials all tables share:
+MMoLRE, which is in most of them, is trained once.
 """
 
-import argparse
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 import yaml
@@ -18,179 +20,229 @@ from data.cache import read_cache
 from data.errors import InputError
 from data.lookup import lookup
 from heads.evaluation.metrics import default_metric
-from heads.models.base import TASKS
 from heads.models.registry import HEADS, MEDIAN
+from heads.models.tasks import TASKS
 from heads.runs.config import RunConfig, change
-from heads.runs.folder import run_folder
 from heads.runs.rows import labelled_rows
-from heads.runs.run_data import choose_device, memory_bytes
-from heads.sweeps.command import check, print_failed, train
-from heads.sweeps.dry_run import dry_run
+from heads.runs.run_data import choose_device
+from heads.sweeps.execution import Execution, train_trials
 from heads.sweeps.results.trials import encoder_names
-from heads.sweeps.sweep import Sweep, loaded_cache, opened, resolved
+from heads.sweeps.sweep import Sweep, Trial, loaded_cache, opened
 from heads.tables import paper
 from heads.tables.imports import imported
-from heads.tables.report import Part, write
-from heads.tables.results import Result, never, result
+from heads.tables.report import Part
+from heads.tables.results import Result, never_predicting, result
 from heads.tables.rows import TABLES, Row, TableSection, rows
 from heads.training.packed_engine import signature
 
 _HEADER = "# What `python -m heads tables` was last asked for here. No grid of `heads sweep`.\n"
 
 
+@dataclass(frozen=True, kw_only=True)
+class TablesRequest:
+    """The tables that are asked for. Its fields, in this order, are what grid.yaml of a folder of tables records."""
+
+    only: tuple[str, ...] | None = None  # keys of TABLES; None: all
+    heads: tuple[str, ...] | None = None  # keys of HEADS; None: those of the paper's tables
+    seeds: tuple[int, ...] | None = None  # None: the paper's
+    preset: str | None = None  # None: each table's own
+    corpora: tuple[str, ...] | None = None  # None: those of the paper
+    split: str = "valid"  # valid, or test, which is opened then
+    add: tuple[str, ...] = ()  # NAME=FILE or NAME=CORPUS:FILE: predictions of other tools
+
+    @property
+    def different_seeds(self) -> tuple[int, ...]:
+        """The seeds that each row is trained with, each once."""
+        return tuple(dict.fromkeys(self.seeds or paper.SEEDS))
+
+
 @dataclass(frozen=True)
 class FixedGrid:
-    """The configurations of the tables, where a sweep has a grid."""
+    """The configurations of the tables, in the place of a sweep's grid."""
 
     path: Path
     runs: tuple[RunConfig, ...]
 
     def configs(self) -> list[RunConfig]:
-        """All of them."""
+        """Return all configurations."""
         return [*self.runs]
 
 
 @dataclass(frozen=True)
-class Planned:
-    """What stands in the tables, and which runs that takes."""
+class TablesPlan:
+    """The rows of the tables and the trials of a sweep that train them. Nothing is trained or written yet."""
 
-    groups: list[TableSection]
-    left_out: list[str]  # in words
-    problems: dict[Row, str]  # why a row cannot be trained on this cache
-    runs: dict[Row, list[RunConfig]]  # of the other rows, one for each seed
+    request: TablesRequest
+    sections: list[TableSection]
+    left_out: list[str]  # in words: tables and corpora that were asked for and cannot be shown
+    problems: dict[Row, str]  # row that cannot be trained on this cache → why
+    configs: dict[Row, list[RunConfig]]  # row that can be trained → its configurations, one for each seed
+    added: dict[TableSection, tuple[Result, ...]]  # rows of other tools
+    sweep: Sweep
 
-    def sweep(self, args: argparse.Namespace) -> Sweep:
-        """All runs, as the trials of one sweep.
+    @cached_property
+    def trials(self) -> dict[Row, list[Trial]]:
+        """Row → its trials, one for each seed."""
+        return {row: [self.sweep.open_trial(config) for config in configs] for row, configs in self.configs.items()}
 
-        Raises:
-            InputError: The folder is of another sweep.
-        """
-        runs = tuple(run for of_row in self.runs.values() for run in of_row)
-        grid = FixedGrid(args.out / "grid.yaml", runs)
-        if grid.path.is_file() and not grid.path.read_text(encoding="utf-8").startswith(_HEADER):
-            raise InputError(f"{args.out}: holds another sweep. Choose another --out.")
-        return Sweep(grid, args.cache, args.out, _metric(runs), memory_bytes=memory_bytes(args.memory_gb))
-
-
-def tables(args: argparse.Namespace) -> int:
-    """Carries out the command and returns its exit status: 1 if a trial failed."""
-    check(args)
-    seeds, devices = tuple(dict.fromkeys(args.seeds or paper.SEEDS)), args.devices or ["auto"]
-    planned = _plan(args, seeds)
-    sweep = planned.sweep(args)
-    added = imported(args.add, planned.groups, args.cache, args.split)
-    if args.dry_run:
-        for line in (*planned.left_out, *(f"{row.method}: {problem}" for row, problem in planned.problems.items())):
-            print(line)
-        dry_run(sweep, sweep.grid.configs(), devices, args.pack_size)
-        return 0
-    with opened(sweep, lambda sweep: _write_asked(sweep, args)):
-        trials = train(sweep, sweep.grid.configs(), devices, args)
-        trials = trials[trials["name"].isin(_trials(sweep))]
-        device = str(choose_device(devices[0]))
-        ours = {one: _results(sweep, one, planned, args.split, device) for one in planned.groups}
-    status = print_failed(args.out, trials)
-    parts = [Part(one.table, one.corpus, args.split, (*found, *added[one])) for one, found in ours.items()]
-    print(write(args.out, parts, [*_facts(trials, seeds), *planned.left_out]))
-    return status
+    @property
+    def trial_names(self) -> list[str]:
+        """Names of all trials, each once. The folder may hold others, of tables that were asked for before."""
+        return sorted({trial.folder.path.name for trials in self.trials.values() for trial in trials})
 
 
-def _plan(args: argparse.Namespace, seeds: Sequence[int]) -> Planned:
-    groups, left_out = _groups(args, _names(args.only, TABLES, "table") or list(TABLES))
-    every = [row for group in groups for row in group.rows]
-    problems = {row: problem for row in every if (problem := _problem(row, args.cache))}
-    _check_some(every, problems)
-    return Planned(groups, left_out, problems, {row: _runs(row, seeds) for row in every if row not in problems})
+class TrainedTables(NamedTuple):
+    """The results of a plan whose trials were trained."""
+
+    parts: list[Part]
+    notes: list[str]  # about all tables
+    trials: pd.DataFrame  # those of the plan, as `heads.sweeps.results.trials.collect` returns them
 
 
-def _trials(sweep: Sweep) -> list[str]:
-    """Names of the trials that are asked for; the folder may hold others, of tables that were asked for before."""
-    return sorted({run_folder(resolved(sweep, run), sweep.trials).path.name for run in sweep.grid.configs()})
+def plan_tables(request: TablesRequest, cache: Path, out: Path, memory_bytes: int | None = None) -> TablesPlan:
+    """Choose the rows of the tables and check that each can be trained; read the predictions of other tools.
+
+    Args:
+        request: The tables that are asked for.
+        cache: Folder that BuildFeatures made.
+        out: Folder for tables and trials; nothing is written to it.
+        memory_bytes: Features of a run larger than this are streamed from disk; None: 80 % of what is free.
+
+    Raises:
+        InputError: A name is unknown, nothing is left to show or train, a file of predictions cannot be used, or `out` is the folder of
+            a sweep.
+    """
+    sections, left_out = _sections(request, cache)
+    every_row = [row for section in sections for row in section.rows]
+    problems = {row: problem for row in every_row if (problem := _problem(row.config, cache))}
+    if all(row in problems for row in every_row if row.config.head != MEDIAN):
+        raise InputError(
+            f"No row of the tables can be trained on this cache; the first of the reasons: {next(iter(problems.values()))}"
+        )
+    configs = {row: _with_seeds(row, request.different_seeds) for row in every_row if row not in problems}
+    sweep = _sweep([config for of_row in configs.values() for config in of_row], cache, out, memory_bytes)
+    added = imported(request.add, sections, cache, request.split)
+    return TablesPlan(request, sections, left_out, problems, configs, added, sweep)
+
+
+def train_tables(plan: TablesPlan, execution: Execution, announce: Callable[[str], None]) -> TrainedTables:
+    """Train the trials of a plan that are left, and evaluate those that are not evaluated on its split.
+
+    Args:
+        plan: A plan; grid.yaml in its folder is written anew.
+        execution: Devices and size of packs.
+        announce: Called with each line for the user.
+
+    Raises:
+        InputError: A device cannot be used, another process trains in the folder, or a trial there was made from another cache.
+    """
+    split = plan.request.split
+    with opened(plan.sweep, lambda sweep: _record(plan)):
+        trials = train_trials(plan.sweep, plan.sweep.grid.configs(), execution, announce)
+        trials = trials[trials["name"].isin(plan.trial_names)]
+        device = str(choose_device(execution.devices[0]))
+        ours = {section: _results(plan, section, device) for section in plan.sections}
+    parts = [Part(section.table, section.corpus, split, (*found, *plan.added[section])) for section, found in ours.items()]
+    return TrainedTables(parts, [*_facts(trials, plan.request.different_seeds), *plan.left_out], trials)
+
+
+def _sections(request: TablesRequest, cache: Path) -> tuple[list[TableSection], list[str]]:
+    """Return the rows of each table on each of its corpora and, in words, what is left out.
+
+    Raises:
+        InputError: Nothing is left, or a name is unknown.
+    """
+    names = _known(request.only, TABLES, "table") or list(TABLES)
+    corpora = _known(request.corpora, dict.fromkeys(paper.CORPORA), "corpus of the paper") or list(paper.CORPORA)
+    cached, heads = read_cache(cache), _known(request.heads, HEADS, "head")
+    missing = [corpus for corpus in corpora if corpus not in cached]
+    left_out = [f"{corpus} is not in the cache {cache}: what the tables have on it is left out." for corpus in missing]
+    sections = []
+    for name in names:
+        available = [corpus for corpus in TABLES[name].corpora if corpus in corpora and corpus in cached]
+        if not available:
+            left_out.append(f"{name} is left out: the paper has it on {' and '.join(TABLES[name].corpora)}.")
+        for corpus in available:
+            found = rows(name, corpus, request.preset, heads)
+            if len(found) > 1:
+                sections.append(TableSection(name, corpus, tuple(found)))
+            else:
+                left_out.append(f"{name} is left out on {corpus}: none of {', '.join(heads or ())} has a row there.")
+    if not sections:
+        raise InputError(f"There is nothing to make a table of. {' '.join(left_out)}")
+    return sections, left_out
+
+
+def _problem(config: RunConfig, cache: Path) -> str | None:
+    """Return why a configuration cannot be trained on this cache; None if it can."""
+    try:
+        run_data = loaded_cache(cache, "cpu", 0).open(config)
+        if HEADS[config.head].simple:
+            for split in ("train", "valid"):
+                labelled_rows(run_data.config, run_data.tensors, split)
+        else:
+            signature(run_data.config, run_data.tensors)  # checks the labels and that the head can be built
+    except InputError as error:
+        return str(error)
+    return None
+
+
+def _with_seeds(row: Row, seeds: Sequence[int]) -> list[RunConfig]:
+    """Return the row's configuration with each seed; a simple baseline, which is not random, has one seed."""
+    used = seeds[:1] if HEADS[row.config.head].simple else seeds
+    return [change(row.config, {"seed": seed}, "--seeds") for seed in used]
+
+
+def _sweep(configs: Sequence[RunConfig], cache: Path, out: Path, memory_bytes: int | None) -> Sweep:
+    """Return all configurations as one sweep.
+
+    Raises:
+        InputError: The folder is of another sweep.
+    """
+    grid = FixedGrid(out / "grid.yaml", tuple(configs))
+    if grid.path.is_file() and not grid.path.read_text(encoding="utf-8").startswith(_HEADER):
+        raise InputError(f"{out}: holds another sweep. Choose another --out.")
+    return Sweep(grid, cache, out, _metric(configs), memory_bytes=memory_bytes)
+
+
+def _record(plan: TablesPlan) -> None:
+    """Write down in the folder of the sweep what was asked for."""
+    asked = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(plan.request).items()}
+    with atomic_path(plan.sweep.grid.path) as temporary:
+        text = yaml.safe_dump({**asked, "trials": plan.trial_names}, sort_keys=False)
+        temporary.write_text(_HEADER + text, encoding="utf-8")
+
+
+def _results(plan: TablesPlan, section: TableSection, device: str) -> tuple[Result, ...]:
+    """Return the results of a section's rows; in Table II the row that never predicts an emotion comes last."""
+    split, found = plan.request.split, []
+    for row in section.rows:
+        if row in plan.problems:
+            found.append(Result(row, (), plan.problems[row]))
+        else:
+            found.append(result(plan.sweep, row, plan.trials[row], split, device))
+    return (*found, never_predicting(found[-1])) if section.table == "table2" else tuple(found)
 
 
 def _facts(trials: pd.DataFrame, seeds: Sequence[int]) -> list[str]:
+    """Return notes on the encoders and seeds of all tables."""
     spread = f"Ours is mean ± sample deviation over seeds {', '.join(map(str, seeds))}."
     if len(seeds) == 1:
         spread = f"Ours is of seed {seeds[0]}. One seed says nothing about the spread over seeds."
     return [f"Features of {', '.join(encoder_names(trials))}.", spread]
 
 
-def _results(sweep: Sweep, group: TableSection, planned: Planned, split: str, device: str) -> tuple[Result, ...]:
-    found = [
-        Result(row, (), planned.problems[row]) if row in planned.problems else result(sweep, row, planned.runs[row], split, device)
-        for row in group.rows
-    ]
-    return (*found, never(found[-1])) if group.table == "table2" else tuple(found)
+def _metric(configs: Sequence[RunConfig]) -> str:
+    """Return the metric that the progress bar shows: one of sentiment if any run learns it."""
+    return default_metric({task for config in configs for task in TASKS[config.task]})
 
 
-def _groups(args: argparse.Namespace, names: Sequence[str]) -> tuple[list[TableSection], list[str]]:
-    """The rows of each table on each corpus that it has, and, in words, what is left out.
+def _known(given: Sequence[str] | None, known: Mapping[str, object], kind: str) -> list[str] | None:
+    """Return the given names, each once; None if none were given.
 
     Raises:
-        InputError: Nothing remains, or a name is unknown.
+        InputError: A name is not in `known`.
     """
-    corpora = _names(args.corpora, dict.fromkeys(paper.CORPORA), "corpus of the paper") or list(paper.CORPORA)
-    cached, heads = read_cache(args.cache), _names(args.heads, HEADS, "head")
-    missing = [corpus for corpus in corpora if corpus not in cached]
-    left_out = [f"{corpus} is not in the cache {args.cache}: what the tables have on it is left out." for corpus in missing]
-    groups = []
-    for name in names:
-        having = [corpus for corpus in TABLES[name].corpora if corpus in corpora and corpus in cached]
-        if not having:
-            left_out.append(f"{name} is left out: the paper has it on {' and '.join(TABLES[name].corpora)}.")
-        for corpus in having:
-            found = rows(name, corpus, args.preset, heads)
-            if len(found) > 1:
-                groups.append(TableSection(name, corpus, tuple(found)))
-            else:
-                left_out.append(f"{name} is left out on {corpus}: none of {', '.join(heads or ())} has a row there.")
-    if not groups:
-        raise InputError(f"There is nothing to make a table of. {' '.join(left_out)}")
-    return groups, left_out
-
-
-def _problem(row: Row, cache: Path) -> str | None:
-    """Why a row cannot be trained on this cache; None if it can."""
-    try:
-        run_data = loaded_cache(cache, "cpu", 0).open(row.config)
-        if HEADS[row.config.head].simple:
-            for split in ("train", "valid"):
-                labelled_rows(run_data.config, run_data.tensors, split)
-        else:
-            signature(run_data.config, run_data.tensors)
-    except InputError as error:
-        return str(error)
-    return None
-
-
-def _check_some(asked: Sequence[Row], problems: Mapping[Row, str]) -> None:
-    """Raises InputError if not one row but the floor's can be trained."""
-    if all(row in problems for row in asked if row.config.head != MEDIAN):
-        raise InputError(
-            f"No row of the tables can be trained on this cache; the first of the reasons: {next(iter(problems.values()))}"
-        )
-
-
-def _runs(row: Row, seeds: Sequence[int]) -> list[RunConfig]:
-    """One for each seed; of a simple baseline, which draws nothing, one."""
-    asked = seeds[:1] if HEADS[row.config.head].simple else seeds
-    return [change(row.config, {"seed": seed}, "--seeds") for seed in asked]
-
-
-def _write_asked(sweep: Sweep, args: argparse.Namespace) -> None:
-    """Writes what was asked into the folder of the sweep."""
-    said = {name: getattr(args, name) for name in ("only", "heads", "seeds", "preset", "corpora", "split", "add")}
-    with atomic_path(sweep.grid.path) as temporary:
-        temporary.write_text(_HEADER + yaml.safe_dump({**said, "trials": _trials(sweep)}, sort_keys=False), encoding="utf-8")
-
-
-def _metric(runs: Sequence[RunConfig]) -> str:
-    """Returns the metric that the bar shows: that of sentiment if any run learns it."""
-    return default_metric({task for run in runs for task in TASKS[run.task]})
-
-
-def _names(given: Sequence[str] | None, known: Mapping[str, object], kind: str) -> list[str] | None:
-    """What was given, each once."""
     if given is None:
         return None
     for name in given:

@@ -1,10 +1,10 @@
-"""The numbers of the MMoLRE paper (arXiv 2505.14143) as it prints them, and what is odd about them. Ours are made in
+"""The numbers of the MMoLRE paper (arXiv 2505.14143) as it prints them, and notes on their oddities. Our numbers are made in
 `heads.tables.build`.
 
-The paper prints accuracies and F1 in percent; here they are shares from 0 to 1, named and ordered as in `heads.evaluation.metrics`.
+The paper prints accuracies and F1 in percent; here they are shares from 0 to 1, named as in `heads.evaluation.metrics`.
 
-Figures 2 and 3 are pictures whose numbers are nowhere in words, so that they cannot be given here. What stands for them is of the
-settings that a table has too: in Figure 2 the points with 15 and with 8 of 15 experts of rank 128, in Figure 3 the full model.
+Figures 2 and 3 are pictures, and the text gives none of their numbers. Here they have only the settings that a table has too: in
+Figure 2 the points with 15 and with 8 of 15 experts of rank 128, in Figure 3 the full model.
 """
 
 from collections.abc import Hashable, Iterator, Mapping
@@ -14,10 +14,10 @@ from data.labels import EMOTIONS
 from heads.evaluation.metrics import METRICS
 
 CORPORA = ("mosi", "mosei")
-"""The corpora of Table I in its order, under their names in a cache; all else in the paper is of CMU-MOSEI."""
+"""The corpora of Table I in its order, by their names in a cache; all other tables and figures are on CMU-MOSEI."""
 
 SEEDS = (1, 11, 111)
-"""The paper averages three runs and does not say which; these are those of MMML, which it builds on."""
+"""Seeds of the three runs that are averaged. The paper does not name its seeds; these are MMML's, which it builds on."""
 
 JOINT = ("mtl", "unimse-head", "mmolre", "pre-fusion", "post-fusion", "moe", "mmoe", "ple", "mod-squad", "mlore", "demt")
 """Heads that learn both tasks at once: the paper's multi-task approaches (IV-A2), its ablations, and the mixtures in UniTSE's place. It
@@ -31,14 +31,14 @@ EMOTION_COLUMNS = tuple(f"{name}_{metric}" for name in (*EMOTIONS, "mean") for m
 """The columns of Table II."""
 
 MIXED_RANKS = tuple(16 + 8 * n for n in range(15))
-"""{16 + 8n | n = 0, 1, …, 14}, of Table III."""
+"""The mixed ranks of Table III: {16 + 8n | n = 0, 1, …, 14}."""
 
 
 class Published(NamedTuple):
     """One row of a table of the paper."""
 
-    method: str  # as the paper calls it
-    values: Mapping[str, float]  # metric → what it prints; without what it does not print
+    method: str  # the paper's name for it
+    values: Mapping[str, float]  # metric → number; metrics without a number are left out
 
 
 # Method, head; SENTIMENT_COLUMNS on CMU-MOSI, and the same on CMU-MOSEI.
@@ -79,12 +79,14 @@ _TABLE_3 = """
 
 
 def _rows(text: str) -> Iterator[tuple[str, str, list[str]]]:
+    """Split a table into method, key and cells of each row."""
     for line in text.strip().splitlines():
         method, key, *cells = line.split()
         yield method.replace("_", " "), key, cells
 
 
 def _values(metrics: tuple[str, ...], cells: list[str]) -> dict[str, float]:
+    """Convert printed cells to metric → number; percentages become shares, "-" is left out."""
     printed = {metric: float(cell) for metric, cell in zip(metrics, cells, strict=True) if cell != "-"}
     return {metric: round(number / 100, 6) if METRICS[metric].is_percentage else number for metric, number in printed.items()}
 
@@ -106,16 +108,16 @@ TABLE_1 = {corpus: _table_1(number * len(SENTIMENT_COLUMNS)) for number, corpus 
 """Corpus → head → row."""
 
 TABLE_2: Mapping[Hashable, Published] = {h: Published(method, _values(EMOTION_COLUMNS, cells)) for method, h, cells in _rows(_TABLE_2)}
-"""Head → row, on CMU-MOSEI. Fear and surprise are those of never predicting them in several rows; see `NOTES`."""
+"""Head → row, on CMU-MOSEI. In several rows, fear and surprise have the values of never predicting them; see `NOTES`."""
 
 TABLE_3 = _table_3()
-"""Rank of the shared experts, one for all or one each → row, on CMU-MOSEI; 15 experts, all active."""
+"""Rank of the shared experts (one number for all, or one for each) → row, on CMU-MOSEI; 15 experts, all active."""
 
 FIGURE_2: Mapping[Hashable, Published] = {
     (15, 15): Published("n = 15, k = 15", TABLE_3[128].values),
     (15, 8): Published("n = 15, k = 8", TABLE_1["mosei"]["mmolre"].values),
 }
-"""Experts and how many are active → the table's row of that setting, on CMU-MOSEI."""
+"""(Number of experts, number of active experts) → the row that a table has for this setting, on CMU-MOSEI."""
 
 FIGURE_3: Mapping[Hashable, Published] = {
     "baseline-msa": Published("Baseline (only MSA)", {}),
@@ -123,7 +125,7 @@ FIGURE_3: Mapping[Hashable, Published] = {
     "post-fusion": Published("Post-fusion", {}),
     "mmolre": TABLE_1["mosei"]["mmolre"],
 }
-"""Head → the table's row of that setting, on CMU-MOSEI; empty where only the picture has it."""
+"""Head → the row that a table has for this setting, on CMU-MOSEI; without values if only the picture has them."""
 
 _WITHOUT_VIDEO = (
     "The methods that had video (all but SPECTRA, MMML and MMoLRE; TBJE's own main model had none) are trained without it here."
@@ -165,11 +167,11 @@ NOTES: Mapping[str, tuple[str, ...]] = {
         " and selection, unless model.adapter is linear.",
     ),
 }
-"""Table → what is odd about the paper's numbers, or about comparing ours with them."""
+"""Table → notes on oddities of the paper's numbers and of their comparison with ours."""
 
 
 def published(table: str, corpus: str) -> Mapping[Hashable, Published]:
-    """What the paper has of a table on a corpus: head, rank or (experts, top-k) → row, in the paper's order."""
+    """Return the paper's rows of a table on a corpus, in its order; key → row, the key a head, a rank, or (experts, top-k)."""
     if table == "table1":
         return TABLE_1[corpus]
     return {"table2": TABLE_2, "table3": TABLE_3, "fig2": FIGURE_2, "fig3": FIGURE_3}[table] if corpus == "mosei" else {}

@@ -1,4 +1,4 @@
-"""Which rows the tables of the paper have here: heads, configurations, presets, and what each row is a reproduction of.
+"""Rows of the paper's tables: their heads, configurations and presets, and what each row is a reproduction of.
 
 The paper's numbers are in `heads.tables.paper`, the points of its figures and of Table III in `heads/grids`. How rows are trained is in
 `heads.tables.build`.
@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 from data.lookup import lookup
 from heads.evaluation.metrics import SENTIMENT_METRICS
-from heads.models.base import TASKS
 from heads.models.mmolre import FamilyOptions
 from heads.models.registry import HEADS, MEDIAN
+from heads.models.tasks import TASKS
 from heads.runs.config import PRESETS, RunConfig, make_config, read_yaml
 from heads.sweeps.grid import read_grid
 from heads.tables import paper
@@ -31,7 +31,7 @@ GROUPS = {
     "other tools": "Other tools (imported predictions)",
     "simple": "Simple baselines",
 }
-"""What rows are kept apart by."""
+"""Groups of rows that tables keep apart, in their order; key → heading."""
 
 PRESET_WORDS = {
     "native": "trained as its authors trained it, as far as one loop can",
@@ -47,12 +47,12 @@ class Table:
     """One table or figure of the paper."""
 
     title: str
-    task: str  # whose metrics it shows
-    metrics: tuple[str, ...]  # that are printed
-    further: tuple[str, ...] = ()  # that are in the CSV file as well
+    task: str  # the task whose metrics it shows
+    metrics: tuple[str, ...]  # printed
+    further: tuple[str, ...] = ()  # not printed, but in the CSV file
     corpora: tuple[str, ...] = ("mosei",)
-    grid: str | None = None  # a key of GRIDS with its points; else its rows are heads
-    preset: str = "common"  # unless asked otherwise
+    grid: str | None = None  # a key of GRIDS whose points are its rows; None: its rows are heads
+    preset: str = "common"  # used unless another is asked for
 
 
 _SENTIMENT = (paper.SENTIMENT_COLUMNS, tuple(name for name in SENTIMENT_METRICS if name not in paper.SENTIMENT_COLUMNS))
@@ -67,34 +67,34 @@ TABLES = {
     "fig2": Table("Figure 2: number of experts and top-k", "msa", *_SENTIMENT, grid="fig2", preset="paper"),
     "fig3": Table("Figure 3: ablation", "msa", *_SENTIMENT, grid="fig3", preset="paper"),
 }
-"""What `python -m heads tables --only` can be given."""
+"""Values of `python -m heads tables --only`."""
 
 
 class Kind(NamedTuple):
-    """What a row is a reproduction of, in a word or two and at length."""
+    """The kind of reproduction that a row is, in a word or two and at length."""
 
     short: str
     long: str
 
 
 NOTHING: Mapping[str, float] = MappingProxyType({})
-"""What the paper has of a row that is not in it."""
+"""The paper's numbers for a row that the paper does not have."""
 
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """One row of a table, of all its seeds."""
+    """One row of a table: a configuration with all its seeds."""
 
     table: str
     method: str
-    paper: Mapping[str, float]  # metric → the paper's
-    config: RunConfig  # with whatever seed
+    paper: Mapping[str, float]  # metric → the paper's number
+    config: RunConfig  # its seed has no meaning here
 
     origin = "ours"
 
     @property
     def facts(self) -> dict[str, str]:
-        """What was run."""
+        """The head, its task and its preset."""
         return {"head": self.config.head, "task": self.config.task, "preset": self.config.preset}
 
     @property
@@ -105,7 +105,7 @@ class Row:
 
     @property
     def kind(self) -> Kind:
-        """What it is a reproduction of, and what it is not."""
+        """The kind of reproduction, and in what it differs from the original."""
         entry, task = HEADS[self.config.head], TABLES[self.table].task
         short = entry.reproduction
         if entry.simple:
@@ -125,7 +125,7 @@ class Row:
 
 @dataclass(frozen=True, eq=False)
 class NeverRow:
-    """One row of Table II, of what never predicts an emotion: every classifier has to beat it."""
+    """One row of Table II: the classifier that never predicts an emotion, which every other has to beat."""
 
     table: str
 
@@ -137,7 +137,7 @@ class NeverRow:
 
 @dataclass(frozen=True, eq=False)
 class ImportedRow:
-    """One row of a table, of predictions that another tool made."""
+    """One row of a table: predictions that another tool made."""
 
     table: str
     method: str
@@ -148,12 +148,12 @@ class ImportedRow:
 
     @property
     def facts(self) -> dict[str, str]:
-        """The task that it was asked for; no head of ours and no preset."""
+        """The task of its table; it has no head of ours and no preset."""
         return {"head": "", "task": TABLES[self.table].task, "preset": ""}
 
     @property
     def kind(self) -> Kind:
-        """Where it is from."""
+        """The file that it is from."""
         return Kind("imported predictions", f"predictions of another tool, read from {self.file.name}")
 
 
@@ -167,25 +167,25 @@ class TableSection:
 
     @property
     def simple(self) -> Row:
-        """The last of them."""
+        """The row of the simple baseline, the last one."""
         return self.rows[-1]
 
 
 def rows(table: str, corpus: str, preset: str | None, heads: Sequence[str] | None) -> list[Row]:
-    """The rows of a table on a corpus, in the paper's order, those that the paper does not have behind them, the simple baseline last.
+    """Return the rows of a table on a corpus: the paper's in its order, then rows that the paper does not have, then the median.
 
     Args:
         table: A key of `TABLES`.
-        corpus: One of the table's.
-        preset: native or paper (as published, see `preset_for`), any other key of PRESETS, or a YAML file, for all; the table's own if
-            None.
-        heads: Only these. In Tables I and II they may be heads that the paper does not have there.
+        corpus: A corpus of the table.
+        preset: native or paper (as published, see `preset_for`), any other key of PRESETS, or a YAML file, for all rows; None: the
+            preset of the table.
+        heads: Only these heads; None: all. In Tables I and II they may be heads that the paper does not have there.
 
     Returns:
-        Only the simple baseline if no head of `heads` can be in the table.
+        Only the median if no head of `heads` can be in the table.
 
     Raises:
-        InputError: There is no such preset, or a configuration cannot be.
+        InputError: There is no such preset, or a configuration is not valid.
     """
     preset = preset or TABLES[table].preset
     configs = _points(table, corpus, preset, heads) if TABLES[table].grid else _heads(table, corpus, preset, heads)
@@ -198,13 +198,19 @@ def rows(table: str, corpus: str, preset: str | None, heads: Sequence[str] | Non
 
 
 def preset_words(preset: str) -> str:
-    """What a preset, or a file of settings, is for a row."""
+    """Describe the preset, or the file of settings, of a row."""
     return f"preset {preset}: {PRESET_WORDS[preset]}" if preset in PRESET_WORDS else f"settings of {Path(preset).name}"
 
 
 def preset_for(preset: str, head: str, corpus: str) -> str:
-    """The preset of one head: as published (native, paper), what has settings in native has native, and the rest of MMoLRE's family has
-    one preset for each corpus."""
+    """Return the preset of one head.
+
+    "native" and "paper" mean "as published": native for heads with settings of their own in native.yaml and for heads outside MMoLRE's
+    family, paper-<corpus> for the rest of the family. Any other preset, or a YAML file, is returned as it is.
+
+    Raises:
+        InputError: There is no such preset.
+    """
     if preset.endswith((".yaml", ".yml")):
         return preset
     if lookup({**PRESETS, "paper": None}, preset, "preset") is not None and preset != "native":
@@ -214,27 +220,27 @@ def preset_for(preset: str, head: str, corpus: str) -> str:
 
 
 def _heads(table: str, corpus: str, preset: str, heads: Sequence[str] | None) -> list[RunConfig]:
-    """Those of the paper's table, or those asked for that can learn its task."""
-    known, task = list(paper.published(table, corpus)), TABLES[table].task
+    """Return the heads of the paper's table, or those of `heads` that can learn its task."""
+    known, task = [str(key) for key in paper.published(table, corpus)], TABLES[table].task
     asked = known if heads is None else [*(head for head in known if head in heads), *(head for head in heads if head not in known)]
     return [_config(table, head, corpus, preset) for head in asked if head != MEDIAN and task in TASKS[HEADS[head].task or "both"]]
 
 
 def _config(table: str, head: str, corpus: str, preset: str) -> RunConfig:
-    """A head on both tasks if it learns them at once, else on the table's."""
+    """Return a head's configuration: on both tasks if it is one of `paper.JOINT`, else on the table's task."""
     task = HEADS[head].task or ("both" if head in paper.JOINT else TABLES[table].task)
     return make_config(head, corpus, preset_for(preset, head, corpus), {"task": task}, f"{table}, head {head}")
 
 
 def _points(table: str, corpus: str, preset: str, heads: Sequence[str] | None) -> list[RunConfig]:
-    """The points of a grid file, which are all of MMoLRE's family, with another preset."""
-    grid = read_grid(GRIDS[TABLES[table].grid], corpus)
+    """Return the points of the table's grid file, which are all of MMoLRE's family, with another preset."""
+    grid = read_grid(GRIDS[str(TABLES[table].grid)], corpus)
     grid = dataclasses.replace(grid, fixed={**grid.fixed, "preset": preset_for(preset, "mmolre", corpus)}, seeds=())
     return [config for config in grid.configs() if heads is None or config.head in heads]
 
 
 def _key(table: str, config: RunConfig) -> Hashable:
-    """What `paper.published` calls a row."""
+    """Return the key of a row in `paper.published`."""
     mixture = getattr(config.model, "mixture", None)
     if table == "table3" and mixture is not None:
         return mixture.rank
@@ -242,7 +248,7 @@ def _key(table: str, config: RunConfig) -> Hashable:
 
 
 def _method(key: Hashable) -> str:
-    """What a row is called that the paper does not have here."""
+    """Name a row that the paper does not have in this table, as the paper names it elsewhere if it does."""
     if isinstance(key, tuple):
         return f"n = {key[0]}, k = {key[1]}"
     elsewhere = {**paper.FIGURE_3, **paper.TABLE_2, **paper.TABLE_1["mosei"]}

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from heads.commands.parameters import block_table, head_table, render
+from heads.commands._sizes import block_table, head_table, render
 
 
 @pytest.fixture(scope="module")

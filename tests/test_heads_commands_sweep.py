@@ -1,19 +1,18 @@
-"""`python -m heads sweep`, and `evaluate` of the best of a sweep: what they print, write and refuse."""
+"""`python -m heads sweep`: what it prints, writes and refuses."""
 
 import re
-import shutil
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 from caches import make_cache
-from command_line import call, content, printed, sentiment_row
+from command_line import call, content
 from filelock import FileLock
 from sweeps import write_grid
 
-from heads.__main__ import main
 from heads.runs.folder import RunFolder
-from heads.sweeps import command
+from heads.sweeps import execution
 from heads.sweeps.results.trials import collect, ranked
 from heads.training.packed_engine import PackedEngine
 
@@ -29,44 +28,15 @@ def cache(tmp_path_factory):
 def sweep(cache, tmp_path, capsys):
     """Calls the command on a grid file of these sections."""
 
-    def of(*options: object, **sections: object) -> tuple[int, str, str]:
+    def of(*options: object, **sections: Any) -> tuple[int, str, str]:
         grid = write_grid(tmp_path / "grid.yaml", **sections)
         return call(capsys, "sweep", grid, "--cache", cache, "--out", tmp_path / "sweep", "--devices", "cpu", *options)
 
     return of
 
 
-@pytest.fixture(scope="module")
-def complete(cache, tmp_path_factory) -> Path:
-    """A sweep of pre-fusion with two learning rates, and of mmml with one at which it fails; two seeds each. Not to be changed."""
-    folder = tmp_path_factory.mktemp("complete")
-    points = [{"head": head, "train.lr": lr} for head, lr in (("pre-fusion", 0.01), ("pre-fusion", 0.003), ("mmml", 1e30))]
-    grid = write_grid(folder / "grid.yaml", list=points, seeds=[1, 2])
-    arguments = ["sweep", grid, "--cache", cache, "--out", folder / "sweep", "--devices", "cpu", "--pack-size", 2]
-    assert main([str(argument) for argument in arguments]) == 1
-    return folder / "sweep"
-
-
-@pytest.fixture
-def own(complete, tmp_path) -> Path:
-    """The same sweep, to be changed."""
-    return shutil.copytree(complete, tmp_path / "own")
-
-
 def trials(folder: Path) -> list[RunFolder]:
     return [RunFolder(path) for path in sorted((folder / "trials").iterdir())]
-
-
-def best(folder: Path, count: int, metric: str = "mae") -> set[str]:
-    """Names of the trials of the best configurations."""
-    table = collect(folder)
-    keys = ranked(table, metric)["key"].head(count)
-    return set(table.loc[table["key"].isin(keys) & (table["status"] == "complete"), "name"])
-
-
-def opened(folder: Path) -> set[str]:
-    """Names of the trials that were evaluated."""
-    return {trial.path.name for trial in trials(folder) if (trial.path / "opened.csv").exists()}
 
 
 def test_help_says_what_can_be_chosen(capsys):
@@ -92,7 +62,7 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(sweep, tmp_path):
     assert not (tmp_path / "sweep").exists()
 
 
-def test_a_dry_run_counts_floors_and_heads_that_are_trained_alone(sweep, tmp_path, cache, capsys):
+def test_a_dry_run_counts_simple_baselines_and_heads_that_are_trained_alone(sweep, tmp_path, cache, capsys):
     path = tmp_path / "grid.yaml"
     path.write_text("corpus: mosi\nfixed: {train.max_epochs: 1}\ngrid: {head: [self-mm]}\nseeds: [1, 2]\n")
     status, out, _ = call(capsys, "sweep", path, "--cache", cache, "--out", tmp_path / "sweep", "--dry-run")
@@ -105,11 +75,11 @@ def test_a_dry_run_counts_floors_and_heads_that_are_trained_alone(sweep, tmp_pat
 
 def test_a_dry_run_of_what_no_memory_can_hold_is_refused(cache, tmp_path, capsys):
     path = tmp_path / "grid.yaml"
-    path.write_text("corpus: mosi\nhead: mmim\ngrid: {model.width: [32, 100000000]}\n")
+    path.write_text("corpus: mosi\nhead: pre-fusion\ngrid: {model.fusion.ffn: [10000000000000]}\n")
     status, _, err = call(capsys, "sweep", path, "--cache", cache, "--out", tmp_path / "sweep", "--devices", "cpu", "--dry-run")
     assert (status, err.count("\n")) == (2, 1)
     assert err.startswith("error: cpu: out of memory (")
-    path.write_text(path.read_text().replace("100000000", "100000000000"))
+    path.write_text(path.read_text().replace("10000000000000", "10000000000000000"))
     status, _, err = call(capsys, "sweep", path, "--cache", cache, "--out", tmp_path / "sweep", "--devices", "cpu", "--dry-run")
     assert (status, err.count("\n")) == (2, 1)
     assert err.startswith("error: meta: out of memory (Storage size calculation overflowed")
@@ -138,6 +108,8 @@ def test_a_sweep_prints_the_best_and_writes_its_results(sweep, tmp_path):
     assert {trial.path.name: content(trial.path) for trial in trials(folder)} == before
     out = sweep("--dry-run", **GRID)[1]
     assert out == "varied: train.lr\n4 trials, 4 of them over\n"
+    out = sweep("--metric", "corr", **GRID)[1]
+    assert [line.split()[0] for line in out.splitlines()[2:4]] == ranked(table, "corr")["key"].tolist(), "another metric"
 
 
 def test_a_sweep_says_which_trials_failed(sweep, tmp_path):
@@ -155,12 +127,6 @@ def test_a_sweep_says_which_trials_failed(sweep, tmp_path):
     assert "1 trials, 0 of them over" in sweep(grid={"train.lr": [1e30]})[1], "it is tried again"
     assert collect(tmp_path / "sweep")["status"].tolist() == ["failed"]
     assert (tmp_path / "sweep" / "report.html").exists()
-
-
-def test_trials_can_be_compared_by_another_metric(sweep, tmp_path):
-    status, out, _ = sweep("--metric", "corr", **GRID)
-    assert status == 0
-    assert [line.split()[0] for line in out.splitlines()[2:4]] == ranked(collect(tmp_path / "sweep"), "corr")["key"].tolist()
 
 
 def test_ctrl_c_keeps_what_is_finished_and_says_so(sweep, tmp_path, monkeypatch):
@@ -187,7 +153,7 @@ def test_ctrl_c_before_there_is_a_trial_is_no_error_of_the_sweep(sweep, monkeypa
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(command, "train_remaining", interrupt)
+    monkeypatch.setattr(execution, "train_remaining", interrupt)
     status, _, err = sweep(**GRID)
     assert (status, err) == (130, "Interrupted. The same command goes on where it was last saved.\n")
 
@@ -236,56 +202,3 @@ def test_a_folder_in_use_and_a_missing_cache_are_refused(sweep, tmp_path, capsys
     status, _, err = sweep("--cache", tmp_path / "no", **GRID)
     assert status == 2
     assert err.startswith(f"error: {tmp_path / 'no'}: no such folder, expected a cache. ")
-
-
-@pytest.mark.parametrize("top", [1, 2])
-def test_evaluate_opens_the_test_split_of_the_best_of_a_sweep_alone(capsys, own, top):
-    chosen = best(own, top)
-    assert len(chosen) == 2 * top
-    status, out, err = call(capsys, "evaluate", "--sweep", own, "--top", top, "--split", "test", "--device", "cpu")
-    assert (status, err) == (0, "")
-    assert opened(own) == chosen
-    found = {trial.path.name: trial.metrics()["test"] for trial in trials(own) if trial.path.name in chosen}
-    assert {name: row for name, row in printed(out, "sentiment, test").items() if name in found} == {
-        name: sentiment_row(values) for name, values in found.items()
-    }
-    table = pd.read_parquet(own / "trials.parquet").set_index("name")
-    assert table["test.mae"].dropna().to_dict() == pytest.approx({name: values["mae"] for name, values in found.items()})
-    assert f"{own / 'report.html'}: the report, written again" in out
-    assert 'id="test"' in (own / "report.html").read_text()
-
-
-def test_evaluate_ranks_a_sweep_by_the_metric_that_is_asked_for(capsys, own):
-    assert call(capsys, "evaluate", "--sweep", own, "--metric", "mean_wf1", "--device", "cpu")[0] == 0
-    assert opened(own) == best(own, 1, "mean_wf1")
-    for trial in trials(own):
-        if trial.path.name in opened(own):
-            assert pd.read_csv(trial.path / "opened.csv")["split"].tolist() == ["valid"]
-
-
-def test_the_order_of_a_sweep_does_not_change_when_its_test_split_was_opened(capsys, own):
-    before = ranked(collect(own), "mae")["key"].tolist()
-    assert call(capsys, "evaluate", "--sweep", own, "--top", 9, "--split", "test", "--device", "cpu")[0] == 0
-    assert len(opened(own)) == 4, "what failed has nothing to evaluate"
-    assert ranked(collect(own), "mae")["key"].tolist() == before
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ([], "Give either run folders or --sweep DIR."),
-        (["{run}", "--sweep", "{sweep}"], "Give either run folders or --sweep DIR."),
-        (["{run}", "--top", "1"], "--top and --metric choose among the trials of --sweep DIR, which is not given."),
-        (["{run}", "--metric", "mae"], "--top and --metric choose among the trials of --sweep DIR, which is not given."),
-        (["--sweep", "{sweep}", "--top", "0"], "--top is 0, expected 1 or more."),
-        (["--sweep", "{sweep}", "--metric", "maee"], "Unknown metric 'maee'. Did you mean 'mae'? "),
-        (["--sweep", "{sweep}/trials"], "{sweep}/trials/trials: holds no trials. Give the folder that a sweep wrote to."),
-    ],
-)
-def test_evaluate_refuses_what_is_no_choice(capsys, complete, options, message):
-    places = {"sweep": complete, "run": trials(complete)[0].path}
-    status, out, err = call(capsys, "evaluate", *(option.format(**places) for option in options), "--device", "cpu")
-    assert (status, out) == (2, "")
-    assert err.startswith("error: " + message.format(**places))
-    assert err.count("\n") == 1
-    assert opened(complete) == set()

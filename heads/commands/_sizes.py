@@ -1,4 +1,5 @@
-"""How large the heads are: parameters and multiply-accumulates, counted on the real modules and not from formulas.
+"""Sizes of heads and mixtures: parameters and multiply-accumulates, counted on the real modules and not from formulas. They are printed
+by `heads.commands.params` and `heads.commands.list`. This module imports torch: commands import it in `run`.
 
 The paper says that its low-rank experts have 5.7 times fewer parameters and need 5.9 times fewer operations than a standard MoE,
 which saves over 80 %. Here the standard MoE is the same module at rank = width.
@@ -6,6 +7,7 @@ which saves over 80 %. Here the standard MoE is the same module at rank = width.
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any, TypeVar
 
 import pandas as pd
 import torch
@@ -13,28 +15,21 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from data.reporting.tables import aligned
-from heads.models.base import TASKS
 from heads.models.mixtures.standard import StandardMoEOptions
 from heads.models.mixtures.unitse import UniTSE, UniTSEOptions
-from heads.models.mmolre import FusionHead, MMoLRE, MMoLREOptions, PostFusion, PreFusion
+from heads.models.mmolre import FamilyOptions, FusionHead, MMoLRE, MMoLREOptions, PostFusion, PreFusion
 from heads.models.parts.fusion import CrossModalLayer, FusionOptions
 from heads.models.registry import Entry
-from heads.tables.paper import MIXED_RANKS
+from heads.models.tasks import TASKS
 
 DIM = 768
 STEPS = {"text": 96, "audio": 299}
 """Time steps of the paper's longest utterance: 96 tokens and 6 s of audio."""
 
+M = TypeVar("M", bound=nn.Module)
 
 _PAPER = UniTSEOptions(rank=128, top_k=8)
 _STANDARD = StandardMoEOptions(top_k=8).unitse(DIM)
-_BLOCKS = {
-    "UniTSE block, r = 128": _PAPER,
-    "UniTSE block, r = 64": replace(_PAPER, rank=64),
-    "UniTSE block, ranks 16 to 128": replace(_PAPER, rank=MIXED_RANKS),
-    "UniTSE block, r = 16": replace(_PAPER, rank=16),
-    f"standard MoE block, r = {DIM}": _STANDARD,
-}
 
 _FORMATS: dict[str, tuple[str, Callable[[float], str]]] = {
     "parameters": ("parameters", "{:,.0f}".format),
@@ -48,26 +43,35 @@ _FORMATS: dict[str, tuple[str, Callable[[float], str]]] = {
     "fusions": ("fusions", "{:,.0f}".format),
     "outputs": ("outputs", "{:,.0f}".format),
 }
-"""Column → its heading, and how its values are written."""
+"""Column → its heading and the format of its values."""
 
 
 def block_table() -> pd.DataFrame:
-    """UniTSE beside the standard MoE, for one utterance of the full length.
+    """Compare UniTSE with the standard MoE on one utterance of the full length.
 
     Returns:
-        A row for one block on text, at several ranks, and for the whole of it, two blocks on each modality. Columns: `parameters`;
-        `macs` when every task runs every expert on an input of its own; `macs_shared` as the first block is run, where the tasks
-        have one input and the experts' first convolution is computed once; `times_fewer…` against the standard MoE in the same
-        column; `saved`, the part of the standard MoE's parameters that is not needed.
+        A row for one block on text, at several ranks, and a row for the whole mixture: two blocks on each modality. Columns:
+        `parameters`; `macs` if every task runs every expert on its own input; `macs_shared` as the first block is really run: the tasks
+        have one input, so the experts' first convolution is computed once; `times_fewer…`: ratio of the standard MoE's value in the
+        same column to this one; `saved`: share of the standard MoE's parameters that is not needed.
     """
+    from heads.tables.paper import MIXED_RANKS  # not at the top: `list`, which only counts, need not import the tables
+
+    options = {
+        "UniTSE block, r = 128": _PAPER,
+        "UniTSE block, r = 64": replace(_PAPER, rank=64),
+        "UniTSE block, ranks 16 to 128": replace(_PAPER, rank=MIXED_RANKS),
+        "UniTSE block, r = 16": replace(_PAPER, rank=16),
+        f"standard MoE block, r = {DIM}": _STANDARD,
+    }
     text_alone, whole = {"text": STEPS["text"]}, STEPS
-    blocks = {name: _measure(replace(options, blocks=1), text_alone) for name, options in _BLOCKS.items()}
+    blocks = {name: _measure(replace(of_block, blocks=1), text_alone) for name, of_block in options.items()}
     both = {"whole UniTSE, r = 128": _measure(_PAPER, whole), f"whole standard MoE, r = {DIM}": _measure(_STANDARD, whole)}
     return pd.concat([_beside_the_last(blocks), _beside_the_last(both)])
 
 
 def head_table() -> pd.DataFrame:
-    """Parameters of the family's heads with the paper's options, at features 768 wide, and of one layer of their fusion."""
+    """Count the parameters of the family's heads with the paper's options, for features 768 wide, and of one layer of their fusion."""
     fusion = _on_meta(lambda: CrossModalLayer(FusionOptions(), DIM, tuple(STEPS)))
     rows = {
         "baseline-msa": _parts(PreFusion, PreFusion.Options(), "msa"),
@@ -82,15 +86,20 @@ def head_table() -> pd.DataFrame:
 
 
 def count(entry: Entry) -> int:
-    """Parameters of a head (no simple baseline) with its default options, at features 768 wide, for both tasks or the one that
-    it learns."""
-    return _parameters(_on_meta(lambda: entry.head(entry.options(), dict.fromkeys(STEPS, DIM), entry.task or "both")))
+    """Count the parameters of a head with its default options, for features 768 wide and both tasks, or the one task that it learns.
+
+    Args:
+        entry: An entry of `HEADS` that is no simple baseline.
+    """
+    head: Any = entry.head  # every subclass of Head is built from options, dims and task
+    return _parameters(_on_meta(lambda: head(entry.options(), dict.fromkeys(STEPS, DIM), entry.task or "both")))
 
 
 def render(measured: pd.DataFrame) -> str:
-    """A table of this module as aligned text: names to the left, numbers to the right, nothing where there is no value."""
-    rows = [[str(name), *(_written(column, row[column]) for column in measured)] for name, row in measured.iterrows()]
-    return aligned(rows, ["", *(_FORMATS[column][0] for column in measured)])
+    """Format a table of this module as aligned text: names left, numbers right, nothing where there is no value."""
+    columns = [str(column) for column in measured]
+    rows = [[str(name), *(_written(column, row[column]) for column in columns)] for name, row in measured.iterrows()]
+    return aligned(rows, ["", *(_FORMATS[column][0] for column in columns)])
 
 
 def _written(column: str, value: float) -> str:
@@ -98,7 +107,7 @@ def _written(column: str, value: float) -> str:
 
 
 def _beside_the_last(measured: dict[str, dict[str, int]]) -> pd.DataFrame:
-    """The measures of several mixtures, and how they compare to the last of them."""
+    """Put the sizes of several mixtures in a table, with their ratios to the last of them."""
     counts = pd.DataFrame.from_dict(measured, orient="index")
     ratios = counts.iloc[-1] / counts
     return pd.DataFrame(
@@ -115,7 +124,7 @@ def _beside_the_last(measured: dict[str, dict[str, int]]) -> pd.DataFrame:
 
 
 def _measure(options: UniTSEOptions, steps: dict[str, int]) -> dict[str, int]:
-    """Counts for one mixture per modality, all alike."""
+    """Count for one mixture per modality, all of the same options; `steps` has the length of each modality."""
     mixture = _on_meta(lambda: UniTSE(options, DIM, TASKS["both"]))
     return {
         "parameters": len(steps) * _parameters(mixture),
@@ -125,7 +134,7 @@ def _measure(options: UniTSEOptions, steps: dict[str, int]) -> dict[str, int]:
 
 
 def _run_apart(mixture: UniTSE, length: int) -> None:
-    """Runs the blocks with a tensor of its own for each task, so that nothing is shared."""
+    """Run the blocks on a separate tensor for each task, so that nothing is shared."""
     streams = {task: _utterance(length)[0] for task in mixture.tasks}
     _, mask = _utterance(length)
     for block in mixture.blocks:
@@ -133,16 +142,18 @@ def _run_apart(mixture: UniTSE, length: int) -> None:
 
 
 def _utterance(length: int) -> tuple[Tensor, Tensor]:
+    """Return features (1, T, D) and their mask (1, T), without memory."""
     return torch.empty(1, length, DIM, device="meta"), torch.empty(1, length, dtype=torch.bool, device="meta")
 
 
 def _macs(run: Callable[[], object]) -> int:
+    """Count the multiply-accumulates of a call: half of its floating-point operations."""
     with FlopCounterMode(display=False) as counter:
         run()
     return counter.get_total_flops() // 2
 
 
-def _parts(head: type[FusionHead], options: object, task: str) -> dict[str, int]:
+def _parts(head: type[FusionHead], options: FamilyOptions, task: str) -> dict[str, int]:
     module = _on_meta(lambda: head(options, dict.fromkeys(STEPS, DIM), task))
     parts = {name: _parameters(getattr(module, name)) for name in ("mixtures", "fusions", "outputs")}
     return {**parts, "parameters": _parameters(module)}
@@ -152,7 +163,7 @@ def _parameters(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def _on_meta(make: Callable[[], nn.Module]) -> nn.Module:
-    """A module without the memory of its weights, which nothing here reads."""
+def _on_meta(make: Callable[[], M]) -> M:
+    """Make a module whose weights take no memory; nothing here reads them."""
     with torch.device("meta"):
         return make()

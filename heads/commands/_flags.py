@@ -1,0 +1,72 @@
+"""Flags that several commands share, and the type of flags that take lists. The other flags are in the module of their command."""
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from heads.runs.config import DEFAULT_PRESET, EMOTION_CHOICES, PRESETS
+
+PRESET_HELP = f"{', '.join(PRESETS)}, or a YAML file (default {DEFAULT_PRESET})"
+
+EMOTION_SOURCES = tuple(name for name in EMOTION_CHOICES if name != "auto")
+"""Choices of --emotions; "auto" is what happens without it."""
+
+
+class ListOf(argparse.Action):
+    """A flag whose values are separated by blanks or commas: --seed 1 11 111 or --seed 1,11,111."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, of: Callable[[str], Any] = str, **options: Any) -> None:
+        """`of` converts one value; a ValueError that it raises becomes a message that asks for whole numbers."""
+        super().__init__(option_strings, dest, nargs="+", **options)
+        self.of = of
+
+    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: str | None = None) -> None:
+        texts = [text for part in values for text in part.split(",") if text]
+        try:
+            found = [self.of(text) for text in texts]
+        except ValueError as error:
+            raise argparse.ArgumentError(self, f"{' '.join(values)!r}, expected whole numbers, for example 1,11,111") from error
+        if not found:
+            raise argparse.ArgumentError(self, f"{' '.join(values)!r} names nothing")
+        setattr(namespace, self.dest, found)
+
+
+def add_cache(parser: argparse.ArgumentParser) -> None:
+    """Add --cache."""
+    words = "folder that BuildFeatures made (default cache)"
+    parser.add_argument("--cache", type=Path, default=Path("cache"), metavar="DIR", help=words)
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Add --device."""
+    words = "auto (the GPU if there is one), cpu, cuda, cuda:1, … (default auto)"
+    parser.add_argument("--device", default="auto", metavar="DEVICE", help=words)
+
+
+def add_emotions(parser: argparse.ArgumentParser) -> None:
+    """Add --emotions."""
+    words = "emotion labels of the corpus itself, or its pseudo-labels (default: annotated if the corpus has any, else pseudo)"
+    parser.add_argument("--emotions", choices=EMOTION_SOURCES, help=words)
+
+
+def add_memory(parser: argparse.ArgumentParser) -> None:
+    """Add --memory-gb."""
+    words = "GB of device memory for features; larger features are streamed from disk (default: 80 %% of what is free)"
+    parser.add_argument("--memory-gb", type=float, metavar="GB", help=words)
+
+
+def add_execution(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that say how trials are trained; `heads.commands._trials.execution` reads them."""
+    words = "print the number of trials, how they are packed, and estimates of memory and time; train nothing"
+    parser.add_argument("--dry-run", action="store_true", help=words)
+    words = "number of trials that are trained together (default: as many as fit into the memory of the device)"
+    parser.add_argument("--pack-size", type=int, metavar="N", help=words)
+    words = "devices, with one worker each: cpu, cuda:0, cuda:1, … (default: auto)"
+    parser.add_argument("--devices", action=ListOf, metavar="DEVICE", help=words)
+    words = "local: processes on this machine (default); ray: a Ray cluster"
+    parser.add_argument("--executor", choices=("local", "ray"), default="local", help=words)
+    words = "address of a running Ray cluster (default: start a local one)"
+    parser.add_argument("--ray-address", metavar="ADDRESS", help=words)
+    add_memory(parser)
+    parser.add_argument("--tensorboard", action="store_true", help="write a TensorBoard event file into every run folder")

@@ -1,0 +1,95 @@
+"""What `sweep` and `tables` share: flags about the training of trials become an `Execution`; dry runs and failures are printed.
+
+Trials are trained in `heads.sweeps.execution`, a dry run is measured in `heads.sweeps.dry_run`. This module imports torch: commands
+import it in `run`.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from data.errors import InputError
+from data.reporting.tables import aligned
+from heads.models.registry import HEADS
+from heads.runs.config import RunConfig
+from heads.sweeps.dry_run import time_packs
+from heads.sweeps.execution import Execution, failures
+from heads.sweeps.sweep import Sweep, open_trials, remaining
+
+_HEADER = ("head", "corpus", "task", "preset", "trials", "packs", "at a time", "memory a trial", "at most")
+
+
+def execution(args: argparse.Namespace) -> Execution:
+    """Return what the flags of `heads.commands._flags.add_execution` say.
+
+    Raises:
+        InputError: A flag cannot be used, or two do not go together.
+    """
+    found = Execution(
+        devices=tuple(args.devices or ("auto",)),
+        executor=args.executor,
+        ray_address=args.ray_address,
+        pack_size=args.pack_size,
+        tensorboard=args.tensorboard,
+    )
+    if args.dry_run and found.executor == "ray":
+        raise InputError("--dry-run times a few steps on this machine and knows nothing of a Ray cluster. Leave out --executor ray.")
+    return found
+
+
+def announce(line: str) -> None:
+    """Print one line at once, also into a pipe."""
+    print(line, flush=True)
+
+
+def print_dry_run(sweep: Sweep, configs: Sequence[RunConfig], execution: Execution) -> None:
+    """Print how many trials there are, how they are packed, how much memory they take and how long they take at most.
+
+    Args:
+        sweep: The sweep; its folder need not exist and is not written to.
+        configs: Configurations of all its trials.
+        execution: The first device is timed; the others are assumed to be as fast.
+
+    Raises:
+        InputError: The cache lacks what a trial reads, an option is out of its range, or memory runs out.
+    """
+    trials = open_trials(sweep, configs)
+    left = remaining(trials)
+    announce(f"{len(trials)} trials, {len(trials) - len(left)} of them over")
+    timed = time_packs(sweep, left, execution)
+    if simple_baselines := [trial for trial in left if HEADS[trial.config.head].simple]:
+        print(f"{len(simple_baselines)} simple baselines, seconds each")
+    if not timed:
+        return
+    rows = []
+    for group, seconds in timed:
+        config = group.trials[0].config
+        memory = "alone" if group.trial_bytes is None else f"{group.trial_bytes / 1e6:,.0f} MB"
+        sizes = (len(group.trials), len(group.packs), group.size)
+        rows.append([config.head, config.corpus, config.task, config.preset, *map(str, sizes), memory, _clock(seconds)])
+    print(aligned(rows, _HEADER, left=4))
+    total = sum(seconds for _, seconds in timed) / len(execution.devices)
+    print(f"at most {_clock(total)} on {', '.join(execution.devices)}, if no trial stops early")
+
+
+def print_failures(folder: Path, trials: pd.DataFrame) -> int:
+    """Print how many trials failed, if any did, and return the exit status that follows: 1 if one failed, else 0.
+
+    Args:
+        folder: The folder of the sweep.
+        trials: Rows of `heads.sweeps.results.trials.collect`.
+    """
+    words = failures(folder, trials)
+    if words is None:
+        return 0
+    print(words)
+    return 1
+
+
+def _clock(seconds: float) -> str:
+    """Format as hours:minutes:seconds."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}"

@@ -1,0 +1,77 @@
+"""`python -m heads list`: a table of all heads, or the options of one. Heads are registered in `heads.models.registry`; what a row of
+the paper's tables says about itself is in `heads.tables.rows`."""
+
+import argparse
+import json
+
+from data.errors import InputError
+from heads.commands._flags import PRESET_HELP
+from heads.models.options import flat
+from heads.models.registry import HEADS, Entry
+from heads.runs.config import DEFAULT_PRESET, make_config
+
+HELP = "all heads: what they are, where they come from, which options they have"
+DESCRIPTION = (
+    "Prints one line for each head. If you name a HEAD, prints all its options, in the form that --set of fit and grid files take."
+)
+
+HEADER = ("head", "paper", "published", "learns", "context", "packable", "reproduction", "what it is", "parameters")
+
+_WORDS = {True: "yes", False: "no"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this command."""
+    parser.add_argument("head", nargs="?", metavar="HEAD", help="print the options of this head, with the values of the preset")
+    parser.add_argument("--preset", metavar="PRESET", help=PRESET_HELP)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the table of heads, or the options of one head.
+
+    Raises:
+        InputError: The head or preset is unknown, or there is a preset without a head.
+    """
+    if args.head is None and args.preset is not None:
+        raise InputError("--preset is for the options of one head. Name a HEAD, or leave --preset out.")
+    if args.head is None:
+        from data.reporting.tables import aligned
+
+        print(aligned(rows(), HEADER, left=len(HEADER) - 1))
+        return 0
+    print("\n".join(option_lines(args.head, args.preset or DEFAULT_PRESET)))
+    return 0
+
+
+def rows() -> list[list[str]]:
+    """Return a row for each head, with the columns of `HEADER`.
+
+    published: The tasks it was published for on CMU-MOSI or CMU-MOSEI, in whatever form; that it learns any other is our extension.
+        "–": none, as for mixtures that come from recommendation and vision.
+    context: "yes" if the head reads whole videos.
+    packable: "yes" if many runs can be trained as one.
+    reproduction: faithful; variant, if frozen features leave out a part that makes the method what it is; simple baseline.
+    parameters: Number of parameters with default options, for features 768 wide.
+    """
+    return [_row(name, entry) for name, entry in HEADS.items()]
+
+
+def option_lines(head: str, preset: str) -> list[str]:
+    """Return one line NAME = VALUE for each option of a head; values are JSON, which --set takes as it is.
+
+    Raises:
+        InputError: The head or preset is unknown.
+    """
+    config = make_config(head, "CORPUS", preset)
+    options = [(name, value) for name, value in flat(config) if name not in ("head", "corpus", "preset", "seed")]
+    return [f"{name} = {json.dumps(value)}" for name, value in options]
+
+
+def _row(name: str, entry: Entry) -> list[str]:
+    from heads.commands._sizes import count
+
+    if entry.head is None:
+        return [name, entry.source, "–", entry.task or "both", "no", "no", "simple baseline", entry.summary, "–"]
+    tasks = entry.published or "–", entry.task or "both"
+    can = _WORDS[entry.head.context], _WORDS[entry.packs]
+    return [name, entry.source, *tasks, *can, entry.reproduction, entry.summary, f"{count(entry):,}"]

@@ -1,0 +1,39 @@
+"""`python -m heads predict`: predictions of a finished run for any corpus. They are made in `heads.runs.evaluate`."""
+
+import argparse
+from pathlib import Path
+
+from heads.commands import _flags
+
+HELP = "predictions of a finished run for any corpus, labelled or not"
+DESCRIPTION = (
+    "Writes the predictions of a finished run for every utterance of a corpus, labelled or not, beside its labels. Labels of the test"
+    " split are left out."
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this command."""
+    parser.add_argument("folder", type=Path, metavar="RUN", help="run folder")
+    parser.add_argument("--cache", type=Path, metavar="DIR", help="cache with the features (default: the run's)")
+    parser.add_argument("--corpus", metavar="NAME", help="name of the corpus in the cache (default: the run's)")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="Parquet file to write, one row an utterance")
+    _flags.add_device(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the predictions and print how many there are.
+
+    Raises:
+        InputError: The run is not finished, or the cache or device cannot be used.
+    """
+    from data.atomic import atomic_path
+    from heads.runs.evaluate import predict
+    from heads.runs.folder import RunFolder
+    from heads.runs.run_data import choose_device
+
+    table = predict(RunFolder(args.folder), args.cache, args.corpus, choose_device(args.device))
+    with atomic_path(args.out) as temporary:
+        table.to_parquet(temporary, index=False)
+    print(f"{args.out}: {len(table):,} utterances")
+    return 0

@@ -1,0 +1,88 @@
+"""`python -m heads sweep`: train all configurations of a grid file. Grid files are described in `heads.sweeps.grid`; the training of
+trials is in `heads.sweeps.execution` and `heads.sweeps.session`, the report in `heads.sweeps.results.report`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from data.errors import InputError
+from data.lookup import lookup
+from heads.commands import _flags
+
+if TYPE_CHECKING:
+    from heads.runs.config import RunConfig
+
+HELP = "train all configurations of a grid file; the same command goes on where it was stopped"
+DESCRIPTION = (
+    "Trains all configurations of a grid file, ranks them by the validation split and writes run folders, a table and a report below"
+    " DIR. If it is stopped, the same command goes on. Exit status 1 means that a trial failed."
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this command."""
+    words = "grid file; heads/sweeps/grid.py describes the format, heads/grids has examples"
+    parser.add_argument("grid", type=Path, metavar="GRID.yaml", help=words)
+    _flags.add_cache(parser)
+    words = "name of the corpus in the cache, if the grid file does not name it"
+    parser.add_argument("--corpus", metavar="NAME", help=words)
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for trials, tables and report")
+    words = "validation metric that ranks the trials (default mae; mean_wf1 for emotions alone)"
+    parser.add_argument("--metric", metavar="METRIC", help=words)
+    words = "let Optuna choose the points of the grid's random section"
+    parser.add_argument("--search", choices=("optuna",), help=words)
+    parser.add_argument("--prune", choices=("asha",), help="stop poorly performing trials early")
+    _flags.add_execution(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train the trials that are left, print the best configurations, and return 1 if a trial failed.
+
+    Raises:
+        InputError: The grid file, a flag, the cache or a device cannot be used, or the folder is of another sweep.
+    """
+    from heads.commands import _trials
+    from heads.runs.run_data import memory_bytes
+    from heads.sweeps.execution import train_trials
+    from heads.sweeps.grid import read_grid
+    from heads.sweeps.results.report import write_report
+    from heads.sweeps.results.trials import ranked
+    from heads.sweeps.sweep import Sweep, opened
+
+    grid = read_grid(args.grid, args.corpus)
+    configs = grid.configs()
+    metric = metric_of(configs, args.metric)
+    execution = _trials.execution(args)
+    sweep = Sweep(grid, args.cache, args.out, metric, args.search, args.prune, memory_bytes(args.memory_gb))
+    if args.dry_run:
+        print(f"varied: {', '.join(grid.varied) or 'seeds alone'}")
+        _trials.print_dry_run(sweep, configs, execution)
+        return 0
+    with opened(sweep):
+        trials = train_trials(sweep, configs, execution, _trials.announce)
+        report = write_report(sweep.folder, metric, trials)
+    status = _trials.print_failures(sweep.folder, trials)
+    if (trials["status"] == "complete").any():
+        print(ranked(trials, metric).head(5).to_string(index=False))
+    print(f"{report}: the report; {sweep.folder / 'trials.parquet'}: every trial; {sweep.trials}: their run folders")
+    return status
+
+
+def metric_of(configs: Sequence[RunConfig], asked: str | None) -> str:
+    """Return the metric that ranks trials: `asked`, or else mae if all trials learn sentiment, or else mean_wf1.
+
+    Raises:
+        InputError: There is no such metric, or no trial learns its task.
+    """
+    from heads.evaluation.metrics import METRICS, default_metric
+    from heads.models.tasks import TASKS
+
+    if asked is None:
+        return default_metric([task for task in TASKS["both"] if all(task in TASKS[config.task] for config in configs)])
+    task = lookup(METRICS, asked, "metric").task
+    if not any(task in TASKS[config.task] for config in configs):
+        raise InputError(f"--metric is {asked}, a metric of task {task!r}, which no trial learns. Choose another.")
+    return asked

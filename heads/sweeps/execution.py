@@ -1,0 +1,107 @@
+"""Training the trials of a sweep on devices of this machine or on a Ray cluster: what was chosen (`Execution`), and carrying it out.
+
+`python -m heads sweep` and `tables` both train this way. Which trials are left and how they are packed is decided in
+`heads.sweeps.session`; what the commands print is in `heads.commands`.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from data.errors import InputError
+from heads.runs.config import RunConfig
+from heads.runs.run_data import choose_device
+from heads.sweeps.executors import Execute, in_process, in_processes
+from heads.sweeps.progress import Bar, summary_writer
+from heads.sweeps.results.trials import remedy, write_trials
+from heads.sweeps.session import train_remaining
+from heads.sweeps.sweep import Sweep, count_trials
+
+
+@dataclass(frozen=True, kw_only=True)
+class Execution:
+    """How the trials of a sweep are trained; none of it changes their results."""
+
+    devices: tuple[str, ...] = ("auto",)  # one worker each
+    executor: str = "local"  # local: processes of this machine; ray: a Ray cluster
+    ray_address: str | None = None  # of a running cluster; None starts a local one
+    pack_size: int | None = None  # trials that are trained together; None: as many as fit into the memory of a device
+    tensorboard: bool = False  # write an event file of TensorBoard into every run folder
+
+    def __post_init__(self) -> None:
+        """Check the values.
+
+        Raises:
+            InputError: A pack would be empty, or TensorBoard is asked for and not installed.
+        """
+        if self.tensorboard:
+            summary_writer()
+        if self.pack_size is not None and self.pack_size < 1:
+            raise InputError(f"--pack-size is {self.pack_size}, expected 1 or more.")
+
+
+class _Workers(NamedTuple):
+    """The devices of an execution, ready to train."""
+
+    devices: Sequence[str]
+    execute: Execute
+    free_bytes: int | None = None  # memory of a device, if it is one of another machine
+
+
+def train_trials(sweep: Sweep, configs: Sequence[RunConfig], execution: Execution, announce: Callable[[str], None]) -> pd.DataFrame:
+    """Train the trials that are left, behind a progress bar, and write trials.parquet, also when interrupted.
+
+    Args:
+        sweep: A sweep whose folder is `heads.sweeps.sweep.opened`.
+        configs: Configurations of its grid.
+        execution: Devices and size of packs.
+        announce: Called with each line for the user.
+
+    Returns:
+        All trials of the folder, as `heads.sweeps.results.trials.collect` returns them.
+
+    Raises:
+        InputError: A device cannot be used, the cache lacks something, or a trial cannot be trained as it is asked for.
+    """
+    total, over = count_trials(sweep, configs)
+    announce(f"{sweep.folder}: {total} trials, {len(over)} of them over")
+    try:
+        with _workers(execution, announce) as workers, Bar(total, over, sweep.metric, execution.tensorboard) as bar:
+            train_remaining(sweep, workers.devices, workers.execute, bar, execution.pack_size, workers.free_bytes)
+    finally:
+        trials = write_trials(sweep.folder) if any(sweep.trials.iterdir()) else pd.DataFrame()
+    return trials
+
+
+def failures(folder: Path, trials: pd.DataFrame) -> str | None:
+    """Return one line: how many trials failed, why the first did, and how to try it again; None if none failed.
+
+    Args:
+        folder: The folder of the sweep.
+        trials: Rows of `heads.sweeps.results.trials.collect`.
+    """
+    failed = trials[trials["status"] == "failed"]
+    if failed.empty:
+        return None
+    first = failed.iloc[0]
+    return f"{len(failed)} of {len(trials)} trials failed; {first['name']}: {first['error']} {remedy(folder, first['name'])}"
+
+
+@contextlib.contextmanager
+def _workers(execution: Execution, announce: Callable[[str], None]) -> Iterator[_Workers]:
+    """Make the workers of an execution, and end them."""
+    if execution.executor == "ray":
+        from heads.sweeps.cluster import on_ray  # Ray is optional
+
+        with on_ray(execution.ray_address, execution.devices) as cluster:
+            announce(f"Ray: {len(cluster.devices)} × {cluster.devices[0]}")
+            yield _Workers(cluster.devices, cluster.execute, cluster.free_bytes)
+        return
+    for name in execution.devices:
+        choose_device(name)
+    is_one = len(execution.devices) == 1
+    yield _Workers(execution.devices, in_process(execution.devices[0]) if is_one else in_processes(execution.devices))
