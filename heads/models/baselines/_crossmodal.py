@@ -68,7 +68,7 @@ class TemporalConvolution(nn.Module):
     """
 
     def __init__(self, width: int, dim: int, kernel: int) -> None:
-        """Raises InputError when the kernel is less than 1."""
+        """Raise InputError when the kernel is less than 1."""
         super().__init__()
         if kernel < 1:
             raise InputError(f"The kernel of a temporal convolution is {kernel}, expected 1 or more.")
@@ -124,7 +124,7 @@ class CrossModalStack(nn.Module):
     """
 
     def __init__(self, dim: int, options: StackOptions) -> None:
-        """Raises InputError when there are no layers or the attention heads do not divide `dim`."""
+        """Raise InputError when there are no layers or the attention heads do not divide `dim`."""
         super().__init__()
         self.scale, self.causal, self.positions = math.sqrt(dim), options.causal, options.positions
         self.dropout = Dropout(options.embed_dropout)

@@ -50,7 +50,7 @@ class COGMEN(Head):
     smallest_batch = 2
 
     def __init__(self, options: COGMENOptions, dims: Mapping[str, int], task: str) -> None:
-        """Raises InputError when an option is out of its range or the attention heads do not divide the width of the features."""
+        """Raise InputError when an option is out of its range or the attention heads do not divide the width of the features."""
         super().__init__(dims, task)
         if min(options.past, options.future) < 0:
             raise InputError(f"A window is {options.past} utterances back and {options.future} ahead, expected 0 or more.")

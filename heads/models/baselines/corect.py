@@ -68,7 +68,7 @@ class CORECT(Head):
     smallest_batch = 2  # for its BatchNorm
 
     def __init__(self, options: CORECTOptions, dims: Mapping[str, int], task: str) -> None:
-        """Raises InputError when text or audio is missing or an option is out of its range."""
+        """Raise InputError when text or audio is missing or an option is out of its range."""
         super().__init__(dims, task)
         require_modalities("corect", dims)
         expect(DIRECTIONS, options.direction, "direction")

@@ -52,7 +52,7 @@ class HyCon(Head):
     smallest_batch = 2
 
     def __init__(self, options: HyConOptions, dims: Mapping[str, int], task: str) -> None:
-        """Raises InputError when a modality is missing or an option is out of its range."""
+        """Raise InputError when a modality is missing or an option is out of its range."""
         super().__init__(dims, task)
         require_modalities("hycon", dims)
         self.options = options
@@ -83,7 +83,7 @@ class Encoder(nn.Module):
     """Transformer layers; the last real step becomes an embedding without negative numbers, so that cosines are in [0, 1]."""
 
     def __init__(self, options: HyConOptions, width: int) -> None:
-        """Raises InputError when the attention heads do not divide the width."""
+        """Raise InputError when the attention heads do not divide the width."""
         super().__init__()
         self.project = nn.Linear(width, options.dim)
         sizes = options.dim, options.heads, options.ffn, options.dropout

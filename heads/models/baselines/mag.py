@@ -44,7 +44,7 @@ class MAGHead(Head):
     Options = MAGHeadOptions
 
     def __init__(self, options: MAGHeadOptions, dims: Mapping[str, int], task: str) -> None:
-        """Raises InputError when text or audio is missing, or the attention heads do not divide the width."""
+        """Raise InputError when text or audio is missing, or the attention heads do not divide the width."""
         super().__init__(dims, task)
         require_modalities("mag-head", dims)
         dim = options.dim or dims["text"]

@@ -47,7 +47,7 @@ class MISA(Head):
     smallest_batch = 2
 
     def __init__(self, options: MISAOptions, dims: Mapping[str, int], task: str) -> None:
-        """Raises InputError when text or audio is missing, or the attention heads do not divide the width."""
+        """Raise InputError when text or audio is missing, or the attention heads do not divide the width."""
         super().__init__(dims, task)
         require_modalities("misa", dims)
         dim, self.options = options.dim, options

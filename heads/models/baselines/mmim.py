@@ -61,7 +61,7 @@ class MMIM(Head):
     stages = ("mi", "main")
 
     def __init__(self, options: MMIMOptions, dims: Mapping[str, int], task: str) -> None:
-        """Raises InputError when a modality is missing or an option is out of its range."""
+        """Raise InputError when a modality is missing or an option is out of its range."""
         super().__init__(dims, task)
         require_modalities("mmim", dims)
         if options.memory < 0:

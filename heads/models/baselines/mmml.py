@@ -37,7 +37,7 @@ class MMML(FusionHead):
     shares_fusion = True
 
     def __init__(self, options: MMMLOptions, dims: Mapping[str, int], task: str) -> None:
-        """Raises InputError when a modality is missing or an option is out of its range."""
+        """Raise InputError when a modality is missing or an option is out of its range."""
         require_modalities("mmml", dims)
         super().__init__(options, dims, task)
         if options.unimodal_losses:

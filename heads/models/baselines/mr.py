@@ -54,7 +54,7 @@ class Routing(nn.Module):
     """Primary capsules vote for decision capsules; each goes where its vote agrees with the decision."""
 
     def __init__(self, primary: int, decisions: int, pose: int, iterations: int, dropout: float) -> None:
-        """Raises InputError when there is no iteration."""
+        """Raise InputError when there is no iteration."""
         super().__init__()
         if iterations < 1:
             raise InputError(f"iterations is {iterations}, expected 1 or more.")
@@ -89,7 +89,7 @@ class MR(Head):
     Options = MROptions
 
     def __init__(self, options: MROptions, dims: Mapping[str, int], task: str) -> None:
-        """Raises InputError when text or audio is missing or an option is out of its range."""
+        """Raise InputError when text or audio is missing or an option is out of its range."""
         super().__init__(dims, task)
         expect(BIMODAL, options.bimodal, "bimodal capsule")
         require_modalities("mr", dims)

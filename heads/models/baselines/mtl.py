@@ -56,7 +56,7 @@ class MTL(Head):
     context = True
 
     def __init__(self, options: MTLOptions, dims: Mapping[str, int], task: str) -> None:
-        """Raises InputError when text or audio is missing, or an option is out of its range."""
+        """Raise InputError when text or audio is missing, or an option is out of its range."""
         super().__init__(dims, task)
         require_modalities("mtl", dims)
         widths = {"msa": lookup(SENTIMENT_OUTPUTS, options.sentiment, "sentiment output"), "mer": WIDTHS["mer"] + options.no_emotion}

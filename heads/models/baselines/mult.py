@@ -52,7 +52,7 @@ class MulT(Head):
     Options = MulTOptions
 
     def __init__(self, options: MulTOptions, dims: Mapping[str, int], task: str) -> None:
-        """Raises InputError when text or audio is missing or an option is out of its range."""
+        """Raise InputError when text or audio is missing or an option is out of its range."""
         super().__init__(dims, task)
         require_modalities("mult", dims)
         modalities = tuple(dims)

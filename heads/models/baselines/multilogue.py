@@ -46,7 +46,7 @@ class Multilogue(Head):
     context = True
 
     def __init__(self, options: MultilogueOptions, dims: Mapping[str, int], task: str) -> None:
-        """Raises InputError when text or audio is missing, or a rate is out of its range."""
+        """Raise InputError when text or audio is missing, or a rate is out of its range."""
         super().__init__(dims, task)
         require_modalities("multilogue-net", dims)
         self.networks = nn.ModuleDict()

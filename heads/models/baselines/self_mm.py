@@ -54,7 +54,7 @@ class SelfMM(Head):
     packable = False
 
     def __init__(self, options: SelfMMOptions, dims: Mapping[str, int], task: str) -> None:
-        """Raises InputError when a modality is missing or an option is out of its range."""
+        """Raise InputError when a modality is missing or an option is out of its range."""
         super().__init__(dims, task)
         require_modalities("self-mm", dims)
         self.pool = lookup(TEXT_POOLS, options.text_pool, "text_pool")

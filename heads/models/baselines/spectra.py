@@ -43,7 +43,7 @@ class SPECTRA(Head):
     Options = SPECTRAOptions
 
     def __init__(self, options: SPECTRAOptions, dims: Mapping[str, int], task: str) -> None:
-        """Raises InputError when text or audio is missing, or the attention heads do not divide the width."""
+        """Raise InputError when text or audio is missing, or the attention heads do not divide the width."""
         super().__init__(dims, task)
         require_modalities("spectra", dims)
         dim = options.dim or dims["text"]

@@ -47,7 +47,7 @@ class TBJE(Head):
     packable = False
 
     def __init__(self, options: TBJEOptions, dims: Mapping[str, int], task: str) -> None:
-        """Raises InputError when text or audio is missing, or an option is out of its range."""
+        """Raise InputError when text or audio is missing, or an option is out of its range."""
         super().__init__(dims, task)
         require_modalities("tbje", dims)
         for name in ("steps", "audio_pool"):
@@ -90,7 +90,7 @@ class Block(nn.Module):
     """
 
     def __init__(self, options: TBJEOptions, is_last: bool) -> None:
-        """Raises InputError when the attention heads do not divide the width."""
+        """Raise InputError when the attention heads do not divide the width."""
         super().__init__()
         self.text_attend, self.text_feed = Attend(options), Feed(options)
         self.audio_attend, self.guided, self.audio_feed = Attend(options), Attend(options), Feed(options)
@@ -112,7 +112,7 @@ class Norm(nn.Module):
     """LayerNorm of MCAN and TBJE: divides by the sample deviation (Σ(x − μ)² / (d − 1))^½ plus epsilon."""
 
     def __init__(self, dim: int, epsilon: float = 1e-6) -> None:
-        """Raises InputError when the width is below 2, which has no deviation."""
+        """Raise InputError when the width is below 2, which has no deviation."""
         super().__init__()
         if dim < 2:
             raise InputError(f"TBJE's LayerNorm needs a width of at least 2, got {dim}.")

@@ -54,7 +54,7 @@ class UniMSEHead(Head):
     smallest_batch = 2
 
     def __init__(self, options: UniMSEHeadOptions, dims: Mapping[str, int], task: str) -> None:
-        """Raises InputError when text or audio is missing, or an option is out of its range."""
+        """Raise InputError when text or audio is missing, or an option is out of its range."""
         super().__init__(dims, task)
         require_modalities("unimse-head", dims)
         if options.temperature <= 0:
