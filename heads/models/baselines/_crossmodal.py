@@ -1,12 +1,13 @@
-"""Crossmodal transformer stacks as MulT has them, and what its relatives (MR, CORECT) need around them. No head is here.
+"""MulT's crossmodal transformer stacks, and the parts around them that MulT, MR and CORECT share.
 
-Source of all formulas: Tsai et al., ACL 2019, https://arxiv.org/abs/1906.00295. Sequences are padded at the end. What stands in the
-padding of a stack's inputs must be finite; it has no influence.
+Source of all formulas: Tsai et al., ACL 2019, https://arxiv.org/abs/1906.00295. Sequences are padded at the end. Values in the padding
+of a stack's inputs must be finite; they have no influence.
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -17,12 +18,12 @@ from heads.models.parts.layers import Attention, stacked, zero_padding
 from heads.models.parts.randomness import Dropout
 
 LONGEST_WAVE = 10000.0
-"""Of the sinusoidal positions, over 2π. Source: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762."""
+"""Longest wavelength of the sinusoidal positions, divided by 2π. Source: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StackOptions:
-    """What can be chosen of a stack."""
+    """Options of a stack."""
 
     layers: int
     heads: int
@@ -35,14 +36,14 @@ class StackOptions:
 
 
 def readable(queries: Tensor, source: Tensor, causal: bool) -> Tensor:
-    """(B, Tq, T), True where a query may read a step of the source.
+    """Make the attention mask (B, Tq, T), True where a query may read a step of the source.
 
     With `causal`, query i reads steps up to i + |nq - n|, where nq and n are the real lengths of the two sequences.
 
     Args:
         queries: (B, Tq) mask.
         source: (B, T) mask.
-        causal: Whether the future is hidden.
+        causal: True hides the future.
     """
     real = source[:, None].expand(-1, queries.shape[1], -1)
     if not causal:
@@ -53,7 +54,7 @@ def readable(queries: Tensor, source: Tensor, causal: bool) -> Tensor:
 
 
 def sinusoids(steps: int, dim: int, device: torch.device) -> Tensor:
-    """(T, d) float32 positions: sines in the first half of the width, cosines of the same wavelengths in the second."""
+    """Compute (T, d) float32 positions: sines in the first half of the width, cosines of the same wavelengths in the second."""
     half = -(-dim // 2)
     rates = torch.exp(torch.arange(half, device=device) * (-math.log(LONGEST_WAVE) / max(half - 1, 1)))
     angles = torch.arange(steps, device=device)[:, None] * rates
@@ -61,14 +62,14 @@ def sinusoids(steps: int, dim: int, device: torch.device) -> Tensor:
 
 
 class TemporalConvolution(nn.Module):
-    """(B, T, D) → (B, T, d), a convolution over time without bias; output step i reads the steps from i on.
+    """Convolution over time without bias, (B, T, D) → (B, T, d); output step i reads the input steps from i on.
 
-    Steps whose kernel reaches beyond the utterance are not real, as a convolution without padding has it, but for the first: an
-    utterance that is shorter than the kernel keeps one step, which reads zeros behind its end.
+    Output steps whose kernel reaches beyond the utterance are not real, as in a convolution without padding. The first step is an
+    exception: an utterance shorter than the kernel keeps it, and it reads zeros behind the end.
     """
 
     def __init__(self, width: int, dim: int, kernel: int) -> None:
-        """Raises InputError when the kernel is less than 1."""
+        """Raise InputError when the kernel is below 1."""
         super().__init__()
         if kernel < 1:
             raise InputError(f"The kernel of a temporal convolution is {kernel}, expected 1 or more.")
@@ -76,7 +77,7 @@ class TemporalConvolution(nn.Module):
         self.convolution = nn.Conv1d(width, dim, kernel, bias=False)
 
     def forward(self, inputs: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, T, D) and its mask (B, T) → (B, T, d) and its mask (B, T)."""
+        """Convolve (B, T, D) with its mask (B, T) to (B, T, d) with its mask (B, T)."""
         clean = functional.pad(zero_padding(inputs, mask), (0, 0, 0, self.reach))
         is_first = torch.arange(mask.shape[1], device=mask.device) == 0
         real = functional.pad(mask, (0, self.reach))[:, self.reach :] | is_first
@@ -84,7 +85,7 @@ class TemporalConvolution(nn.Module):
 
 
 class MaskedAttention(Attention):
-    """Multi-head attention with a mask for each query, (B, Tq, T), at least one True in each of its rows."""
+    """Multi-head attention with one mask per query, (B, Tq, T), at least one True in each row."""
 
     def forward(self, queries: Tensor, source: Tensor, mask: Tensor) -> Tensor:
         query, key, value = (
@@ -99,7 +100,7 @@ class MaskedAttention(Attention):
 
 
 class CrossModalLayer(nn.Module):
-    """Attention and feed-forward, each behind a LayerNorm and inside a residual. One LayerNorm serves queries, keys and values."""
+    """One layer: attention and feed-forward, each with a residual and pre-norm. Queries, keys and values share one LayerNorm."""
 
     def __init__(self, dim: int, options: StackOptions) -> None:
         super().__init__()
@@ -109,7 +110,7 @@ class CrossModalLayer(nn.Module):
         self.dropout = Dropout(options.residual_dropout)
 
     def forward(self, target: Tensor, source: Tensor | None, mask: Tensor) -> Tensor:
-        """(B, Tq, d), (B, T, d) or None for the target itself, (B, Tq, T) → (B, Tq, d)."""
+        """Let a target (B, Tq, d) read a source (B, T, d), or itself if None, under a mask (B, Tq, T); gives (B, Tq, d)."""
         queries = self.attention_norm(target)
         keys = queries if source is None else self.attention_norm(source)
         target = target + self.dropout(self.attention(queries, keys, mask))
@@ -117,14 +118,14 @@ class CrossModalLayer(nn.Module):
 
 
 class CrossModalStack(nn.Module):
-    """A target sequence reads a source sequence, or itself, layer after layer.
+    """Stack of layers in which a target sequence reads a source sequence, or itself.
 
-    Both are scaled by √d, get positions and dropout. The source stays as it is then: keys and values of every layer are of this
+    Both are scaled by √d and get positions and dropout. The source then stays unchanged: keys and values of every layer come from this
     layer-0 source. Without a source, each layer reads the running target.
     """
 
     def __init__(self, dim: int, options: StackOptions) -> None:
-        """Raises InputError when there are no layers or the attention heads do not divide `dim`."""
+        """Raise InputError when there are no layers or the attention heads do not divide `dim`."""
         super().__init__()
         self.scale, self.causal, self.positions = math.sqrt(dim), options.causal, options.positions
         self.dropout = Dropout(options.embed_dropout)
@@ -132,7 +133,7 @@ class CrossModalStack(nn.Module):
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, target: Tensor, mask: Tensor, source: Tensor | None = None, source_mask: Tensor | None = None) -> Tensor:
-        """One pass.
+        """Apply all layers.
 
         Args:
             target: (B, Tq, d).
@@ -157,17 +158,19 @@ class CrossModalStack(nn.Module):
 
 
 class PairwiseEncoder(nn.Module):
-    """Each modality reads every other one in a crossmodal stack of its own; what it read goes through a self-attention stack.
+    """Encoder of modality pairs: each modality reads every other one in a separate crossmodal stack; a self-attention stack follows.
 
     {modality: (B, T, d)} → {modality: (B, T, (M - 1)·d)} for M modalities: M (M - 1) crossmodal stacks and M memory stacks.
     """
 
     def __init__(self, dim: int, modalities: Sequence[str], crossmodal: Callable[[str], StackOptions], memory: StackOptions) -> None:
-        """Args:
-        dim: Width d of every modality.
-        modalities: Two or more.
-        crossmodal: Source modality → options of the stacks that read it.
-        memory: Options of the self-attention stacks.
+        """Make M (M - 1) crossmodal stacks and M memory stacks.
+
+        Args:
+            dim: Width d of every modality.
+            modalities: Names of M ≥ 2 modalities.
+            crossmodal: Source modality → options of the stacks that read it.
+            memory: Options of the self-attention stacks.
         """
         super().__init__()
         self.crossmodal = nn.ModuleDict(
@@ -180,7 +183,8 @@ class PairwiseEncoder(nn.Module):
 
     def forward(self, streams: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
         encoded = {}
-        for target, stacks in self.crossmodal.items():
+        for target in self.crossmodal:
+            stacks = cast(nn.ModuleDict, self.crossmodal[target])
             read = [stack(streams[target], masks[target], streams[s], masks[s]) for s, stack in stacks.items()]
             encoded[target] = self.memory[target](torch.cat(read, -1), masks[target])
         return encoded

@@ -1,7 +1,8 @@
-"""What the heads that read whole videos share: utterances as sequences, and layers over such sequences. No head is here.
+"""Parts that the heads reading whole videos share: utterances as sequences, and layers over such sequences.
 
-A batch has B utterances, one a row; `Batch.dialogue` (V, L) says where each stands in its video: V videos, padded behind their last
-utterance to the L of the longest. All of a video's utterances are one party's, as MOSEI is prepared for COGMEN (every speaker "M").
+A batch has B utterances, one per row. `Batch.dialogue` (V, L) holds, for V videos, the rows of their utterances in order, padded with
+-1 to the number L of utterances of the longest video. All utterances of a video count as one party's, as in MOSEI prepared for COGMEN
+(every speaker is "M").
 """
 
 from collections.abc import Sequence
@@ -16,12 +17,23 @@ from heads.models.parts.layers import masked_mean, stacked, zero_padding
 
 
 def real(dialogue: Tensor) -> Tensor:
-    """(V, L) bool, True = an utterance, of the positions (V, L)."""
+    """Make the mask (V, L) of the positions (V, L): True where there is an utterance."""
     return dialogue >= 0
 
 
+def dialogue_of(batch: Batch) -> Tensor:
+    """Return the positions (V, L) of a batch of videos.
+
+    Raises:
+        ValueError: The batch has none. Heads with `context = True` always get them.
+    """
+    if batch.dialogue is None:
+        raise ValueError("This head reads whole videos, and the batch does not say which utterances belong to one.")
+    return batch.dialogue
+
+
 def by_video(vectors: Tensor, dialogue: Tensor) -> Tensor:
-    """Rows of a batch as sequences.
+    """Arrange the rows of a batch as one sequence per video.
 
     Args:
         vectors: (B, D).
@@ -35,11 +47,11 @@ def by_video(vectors: Tensor, dialogue: Tensor) -> Tensor:
 
 
 def by_utterance(values: Tensor, dialogue: Tensor, count: int) -> Tensor:
-    """Sequences as rows of a batch: what undoes `by_video`.
+    """Arrange sequences as rows of a batch again: the inverse of `by_video`.
 
     Args:
         values: (V, L, …).
-        dialogue: (V, L); each of the rows stands in it once.
+        dialogue: (V, L); contains each row once.
         count: B.
 
     Returns:
@@ -51,27 +63,27 @@ def by_utterance(values: Tensor, dialogue: Tensor, count: int) -> Tensor:
 
 
 def utterances(batch: Batch, modality: str) -> Tensor:
-    """(V, L, D) utterance vectors of a modality, each the mean over its real time steps; zeros in the padding."""
-    return by_video(masked_mean(batch.features[modality], batch.masks[modality]), batch.dialogue)
+    """Average each utterance of a modality over its real time steps: (V, L, D), zeros in the padding."""
+    return by_video(masked_mean(batch.features[modality], batch.masks[modality]), dialogue_of(batch))
 
 
 def reverse(values: Tensor, mask: Tensor) -> Tensor:
-    """(V, L, d) with the real steps, which come first, in reverse order; the padding stays where it is."""
+    """Reverse the order of the real steps of (V, L, d), which come first; the padding stays where it is."""
     steps = torch.arange(mask.shape[1], device=mask.device)
     places = torch.where(mask, mask.sum(1, keepdim=True) - 1 - steps, steps)
     return values.gather(1, places.unsqueeze(-1).expand(values.shape))
 
 
 class GRUCell(nn.GRUCell):
-    """PyTorch's, written out: its fused kernel can neither be batched by `torch.func.vmap` nor drop parts of the state."""
+    """PyTorch's GRU cell, written out: the fused kernel can neither be batched by `torch.func.vmap` nor drop parts of the state."""
 
     def forward(self, inputs: Tensor, state: Tensor, seen: Tensor | None = None) -> Tensor:
-        """One step.
+        """Compute one step.
 
         Args:
             inputs: (V, D).
             state: (V, d) before the step.
-            seen: (V, d), what the weights read of the state, where it is not the whole of it (recurrent dropout).
+            seen: (V, d), the state that the weights read, if it differs from `state` (recurrent dropout).
 
         Returns:
             (V, d) after the step.
@@ -84,7 +96,7 @@ class GRUCell(nn.GRUCell):
 
 
 def inter_modal_attention(queries: Tensor, source: Tensor, mask: Tensor) -> Tensor:
-    """softmax(x yᵀ) y ∘ x over the utterances of a video, for x = `queries` and y = `source`.
+    """Compute softmax(x yᵀ) y ∘ x over the utterances of a video, for x = `queries` and y = `source`.
 
     Args:
         queries: (V, L, d).
@@ -101,18 +113,20 @@ def inter_modal_attention(queries: Tensor, source: Tensor, mask: Tensor) -> Tens
 
 
 class UtteranceEncoder(nn.Module):
-    """Transformer layers over the utterances of a video, as torch.nn.TransformerEncoderLayer has them; (V, L, d) → (V, L, d)."""
+    """Transformer over the utterances of a video, with the layers of torch.nn.TransformerEncoderLayer; (V, L, d) → (V, L, d)."""
 
     def __init__(self, dim: int, layers: int, heads: int | None, ffn: int, dropout: float) -> None:
-        """Args:
+        """Make the layers.
+
+        Args:
             dim: d.
-            layers: How many.
-            heads: Attention heads; `heads_for(dim)` if None.
+            layers: Number of layers.
+            heads: Number of attention heads; `heads_for(dim)` if None.
             ffn: Inner width of the feed-forward networks.
-            dropout: Of attention weights, inside the feed-forward networks and behind both.
+            dropout: Rate for attention weights, inside the feed-forward networks, and behind attention and feed-forward.
 
         Raises:
-            InputError: `heads` does not divide `dim`, or there would be no layer.
+            InputError: `heads` does not divide `dim`, or `layers` is below 1.
         """
         super().__init__()
         heads = heads_for(dim) if heads is None else heads
@@ -125,15 +139,17 @@ class UtteranceEncoder(nn.Module):
 
 
 def heads_for(dim: int) -> int:
-    """Attention heads of COGMEN's and CORECT's encoders: the least of 7 to 14 that divides the width; of a width that none of them
-    divides, the largest divisor below 7 (ours: they stop there)."""
+    """Choose the number of attention heads of COGMEN's and CORECT's encoders: the least of 7 to 14 that divides the width.
+
+    If none of them does, the largest divisor below 7. This fallback is ours; the originals stop there.
+    """
     return next(heads for heads in (*range(7, 15), *range(6, 0, -1)) if dim % heads == 0)
 
 
 class RelationalConvolution(nn.Module):
-    """x'_i = W_0 x_i + b + Σ_r mean_{j ∈ N_r(i)} W_r x_j over the nodes of a graph; (V, n, D) → (V, n, d).
+    """Relational graph convolution: x'_i = W_0 x_i + b + Σ_r mean_{j ∈ N_r(i)} W_r x_j over the nodes; (V, n, D) → (V, n, d).
 
-    Source: RGCN, Schlichtkrull et al. 2018, https://arxiv.org/abs/1703.06103, with means as PyTorch Geometric has it.
+    Source: RGCN, Schlichtkrull et al. 2018, https://arxiv.org/abs/1703.06103, with means as in PyTorch Geometric.
     """
 
     def __init__(self, inputs: int, dim: int, relations: int) -> None:
@@ -142,11 +158,11 @@ class RelationalConvolution(nn.Module):
         self.messages = nn.ModuleList(nn.Linear(inputs, dim, bias=False) for _ in range(relations))
 
     def forward(self, nodes: Tensor, links: Sequence[Tensor]) -> Tensor:
-        """One step.
+        """Apply the convolution.
 
         Args:
             nodes: (V, n, D).
-            links: For each relation (V, n, n) bool, True where node i (second dimension) reads node j (third).
+            links: One (V, n, n) bool per relation, True where node i (second dimension) reads node j (third).
 
         Returns:
             (V, n, d)
@@ -158,10 +174,11 @@ class RelationalConvolution(nn.Module):
 
 
 class GraphAttention(nn.Module):
-    """x'_i = W_s x_i + Σ_{j ∈ N(i)} softmax_j((W_q x_i + b)ᵀ W_k x_j / √d) W_v x_j; (V, n, D) → (V, n, heads · d), heads side by side.
+    """Graph attention: x'_i = W_s x_i + Σ_{j ∈ N(i)} softmax_j((W_q x_i + b)ᵀ W_k x_j / √d) W_v x_j.
 
-    Only queries have a bias: that of W_k adds the same to all scores of a node, which the softmax takes away, and those of W_v and W_s
-    add the same to all nodes, which the BatchNorm takes away that COGMEN and CORECT put behind.
+    (V, n, D) → (V, n, heads · d), heads concatenated. Only queries have a bias: a bias of W_k adds the same to all scores of a node,
+    which the softmax cancels; biases of W_v and W_s add the same to all nodes, which the BatchNorm behind it in COGMEN and CORECT
+    cancels.
 
     Source: the graph transformer of Shi et al. 2021, https://arxiv.org/abs/2009.03509.
     """
@@ -173,11 +190,11 @@ class GraphAttention(nn.Module):
         self.own, self.key, self.value = (nn.Linear(inputs, heads * dim, bias=False) for _ in range(3))
 
     def forward(self, nodes: Tensor, linked: Tensor) -> Tensor:
-        """One step.
+        """Apply the attention.
 
         Args:
             nodes: (V, n, D).
-            linked: (V, n, n) bool, True where node i reads node j; at least one j for every i.
+            linked: (V, n, n) bool, True where node i reads node j; at least one j per i.
 
         Returns:
             (V, n, heads · d)

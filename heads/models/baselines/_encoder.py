@@ -1,5 +1,4 @@
-"""What several baselines are made of: transformer layers, LSTMs over sequences of unlike length, output layers, labels with a sign. No
-head is here."""
+"""Parts that several baselines share: transformer layers, LSTMs over sequences of different lengths, output layers, signed labels."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -12,11 +11,11 @@ from heads.models.parts.randomness import Dropout
 from heads.models.tasks import WIDTHS
 
 TEXT_POOLS: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {"cls": lambda text, _: text[:, 0], "mean": masked_mean}
-"""How (B, T, D) text and its mask become (B, D): the first token, or the mean."""
+"""Poolings of (B, T, D) text and its mask (B, T) to (B, D): the first token, or the mean over real tokens."""
 
 
 class EncoderLayer(nn.Module):
-    """Self-attention, then feed-forward, each added to its input and normalised after that: a layer of BERT.
+    """Transformer layer of BERT: self-attention, then feed-forward, each with a residual and followed by LayerNorm.
 
     Source: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762. No positions are encoded.
     """
@@ -24,13 +23,15 @@ class EncoderLayer(nn.Module):
     def __init__(
         self, dim: int, heads: int, ffn: int, dropout: float, activation: type[nn.Module] = nn.GELU, inner_dropout: float = 0.0
     ) -> None:
-        """Args:
+        """Make the layer.
+
+        Args:
             dim: d.
-            heads: Attention heads.
+            heads: Number of attention heads.
             ffn: Inner width of the feed-forward network.
-            dropout: Of attention weights, and of both sublayers' outputs.
-            activation: Of the feed-forward network.
-            inner_dropout: After that activation: `dropout` in torch.nn.TransformerEncoderLayer, none in BERT.
+            dropout: Rate for attention weights and for the outputs of both sublayers.
+            activation: Activation of the feed-forward network.
+            inner_dropout: Rate behind that activation: `dropout` in torch.nn.TransformerEncoderLayer, 0 in BERT.
 
         Raises:
             InputError: `heads` does not divide `dim`.
@@ -41,12 +42,12 @@ class EncoderLayer(nn.Module):
         self.after_feed_forward = PostNorm(dim, dropout)
 
     def forward(self, inputs: Tensor, mask: Tensor, only_first: bool = False) -> Tensor:
-        """One layer.
+        """Apply the layer.
 
         Args:
             inputs: (B, T, d).
-            mask: (B, T), at least one True in each row; what is False is not read.
-            only_first: Whether only the first step of the result is wanted; nothing else is computed then.
+            mask: (B, T), at least one True in each row; steps with False are not read.
+            only_first: True computes only the first step of the result.
 
         Returns:
             (B, T, d), or (B, 1, d) with `only_first`.
@@ -57,22 +58,22 @@ class EncoderLayer(nn.Module):
 
 
 class SequenceLSTM(nn.Module):
-    """One layer of an LSTM that runs over the real steps alone, so that the way back begins at the last of them."""
+    """One LSTM layer that runs over the real steps only, so that the backward direction begins at the last real step."""
 
     def __init__(self, dim: int, hidden: int, bidirectional: bool = False) -> None:
         super().__init__()
         self.lstm = nn.LSTM(dim, hidden, batch_first=True, bidirectional=bidirectional)
 
     def forward(self, inputs: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Outputs at all steps, and at the end.
+        """Compute the outputs at all steps and the last state.
 
         Args:
             inputs: (B, T, d).
             mask: (B, T); the real steps, at least one in each row, come first.
 
         Returns:
-            (B, T, h), zeros in the padding, and (B, h), the state behind the last real step; with two directions their outputs stand
-            one after the other, 2h in place of h, and the way back ends at the first step.
+            (B, T, h), zeros in the padding, and (B, h), the state behind the last real step. With two directions their outputs are
+            concatenated, 2h in place of h, and the backward direction ends at the first step.
         """
         packed = pack_padded_sequence(inputs, mask.sum(1).cpu(), batch_first=True, enforce_sorted=False)
         outputs, (state, _) = self.lstm(packed)
@@ -81,7 +82,7 @@ class SequenceLSTM(nn.Module):
 
 
 class LastState(nn.Module):
-    """The last state of an LSTM, brought to another width by a Linear."""
+    """Last state of an LSTM, projected to another width by a Linear."""
 
     def __init__(self, dim: int, hidden: int, width: int, bidirectional: bool = False) -> None:
         super().__init__()
@@ -89,12 +90,12 @@ class LastState(nn.Module):
         self.project = nn.Linear(hidden * (1 + bidirectional), width)
 
     def forward(self, inputs: Tensor, mask: Tensor) -> Tensor:
-        """(B, T, D), (B, T) → (B, width)"""
+        """Encode sequences (B, T, D) with their mask (B, T) as (B, width)."""
         return self.project(self.lstm(inputs, mask)[1])
 
 
 class LinearOutputs(nn.ModuleDict):
-    """One linear layer a task: (B, d) → {task: (B, width)}."""
+    """One Linear per task: (B, d) → {task: (B, width)}."""
 
     def __init__(self, dim: int, tasks: Sequence[str]) -> None:
         super().__init__({task: nn.Linear(dim, WIDTHS[task]) for task in tasks})
@@ -104,6 +105,6 @@ class LinearOutputs(nn.ModuleDict):
 
 
 def signed_labels(sentiment: Tensor, emotions: Tensor, tasks: tuple[str, ...]) -> Tensor:
-    """(B,) sentiment and (B, 6) emotions → (B, K) targets of the tasks whose sign is the class: an emotion is −1 or 1. NaN stays."""
+    """Join (B,) sentiment and (B, 6) emotions to (B, K) targets whose sign is the class: an emotion becomes −1 or 1. NaN stays."""
     parts = {"msa": sentiment[:, None], "mer": 2 * emotions - 1}
     return torch.cat([parts[task] for task in tasks], 1)

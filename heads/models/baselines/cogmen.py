@@ -1,13 +1,13 @@
 """COGMEN: COntextualized GNN based Multimodal Emotion recognitioN (Joshi et al., NAACL 2022),
 https://aclanthology.org/2022.naacl-main.306, https://github.com/Exploration-Lab/COGMEN.
 
-Reproduced: modalities joined per utterance, a transformer encoder over the video's utterances, a graph of each utterance with its
-neighbours (relations: earlier, not earlier), relational convolution, graph transformer, BatchNorm and classifier. Graphs are computed
-densely, video by video.
+Reproduced: modalities concatenated per utterance, a transformer encoder over the utterances of a video, a graph that links each
+utterance with its neighbours (relations: earlier, not earlier), relational convolution, graph transformer, BatchNorm and classifier.
+Graphs are dense, one per video.
 
-Not reproduced: video; SBERT text and OpenSMILE-style audio (frozen encoders' means here); its settings for MOSEI, which were tuned per
-emotion and not published. Added: the encoder does not read padding (the original's does); LayerNorm's epsilon is BERT's. Sentiment is
-classes there; here it is one number by the loss that is chosen.
+Not reproduced: video; SBERT text and OpenSMILE-style audio (here the means of frozen encoders' features); its settings for MOSEI, which
+were tuned per emotion and not published. Added: the encoder does not read padding (the original's does); LayerNorm has BERT's epsilon.
+The original predicts classes of sentiment; here sentiment is one number, with the loss of the run.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,15 @@ from torch.nn import functional
 from data.errors import InputError
 from data.tensors import Batch
 from heads.models.base import Head, HeadOutput, predictions
-from heads.models.baselines._dialogue import GraphAttention, RelationalConvolution, UtteranceEncoder, by_utterance, real, utterances
+from heads.models.baselines._dialogue import (
+    GraphAttention,
+    RelationalConvolution,
+    UtteranceEncoder,
+    by_utterance,
+    dialogue_of,
+    real,
+    utterances,
+)
 from heads.models.baselines._encoder import LinearOutputs
 from heads.models.options import dropout_rate, option
 from heads.models.parts.randomness import Dropout
@@ -28,7 +36,7 @@ from heads.models.parts.randomness import Dropout
 
 @dataclass(frozen=True, kw_only=True)
 class COGMENOptions:
-    """What can be chosen; the defaults are the original's."""
+    """Options of COGMEN. The defaults are the original's."""
 
     dim: int = 100  # width of the graph's nodes
     layers: int = 2  # of the encoder
@@ -50,7 +58,7 @@ class COGMEN(Head):
     smallest_batch = 2
 
     def __init__(self, options: COGMENOptions, dims: Mapping[str, int], task: str) -> None:
-        """Raises InputError when an option is out of its range or the attention heads do not divide the width of the features."""
+        """Raise InputError when an option is out of range or the attention heads do not divide the width of the features."""
         super().__init__(dims, task)
         if min(options.past, options.future) < 0:
             raise InputError(f"A window is {options.past} utterances back and {options.future} ahead, expected 0 or more.")
@@ -68,26 +76,27 @@ class COGMEN(Head):
         self.outputs = LinearOutputs(dim, self.tasks)
 
     def forward(self, batch: Batch) -> HeadOutput:
-        mask = real(batch.dialogue)
+        dialogue = dialogue_of(batch)
+        mask = real(dialogue)
         joined = torch.cat([utterances(batch, modality) for modality in self.dims], -1)
         nodes = self.narrow(self.encode(joined, mask))
         links = window(mask, *self.window)
         nodes = self.attend(self.convolve(nodes, links), links[0] | links[1])
-        rows = by_utterance(nodes, batch.dialogue, len(batch.index))
+        rows = by_utterance(nodes, dialogue, len(batch.index))
         hidden = self.hidden(functional.leaky_relu(self.norm(rows)))
         return predictions(self.outputs(hidden))
 
 
 def window(mask: Tensor, past: int, future: int) -> tuple[Tensor, Tensor]:
-    """The two relations of a video's utterances: which earlier ones and which not earlier ones, itself among them, each one reads.
+    """Make the two relations of the graph: the earlier utterances that each one reads, and the others, itself among them.
 
     Args:
         mask: (V, L).
-        past: Utterances before.
-        future: Utterances after.
+        past: Number of utterances before.
+        future: Number of utterances after.
 
     Returns:
-        Two (V, L, L) bool, [v, i, j] True where i reads j. Padding is read by nobody but itself.
+        Two (V, L, L) bool, [v, i, j] True where i reads j. Padding is read by itself only.
     """
     steps = torch.arange(mask.shape[1], device=mask.device)
     offset = steps - steps.unsqueeze(1)  # of j from i
@@ -96,7 +105,7 @@ def window(mask: Tensor, past: int, future: int) -> tuple[Tensor, Tensor]:
 
 
 class UtteranceNorm(nn.BatchNorm1d):
-    """BatchNorm over the utterances (B, d) of a batch. A batch of one has no variance: it is normalised as in evaluation."""
+    """BatchNorm over the utterances (B, d) of a batch. A batch of one has no variance and is normalised as in evaluation."""
 
     def forward(self, inputs: Tensor) -> Tensor:
         if len(inputs) > 1:

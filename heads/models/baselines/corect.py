@@ -1,14 +1,13 @@
 """CORECT: Conversation Understanding using Relational Temporal Graph Neural Networks with Auxiliary Cross-Modality Interaction
 (Nguyen et al., EMNLP 2023), https://arxiv.org/abs/2311.04507.
 
-Reproduced: encoders of utterances, the relational temporal graph (one node for each utterance and modality; 8 relations without
-video, 15 with it), pairwise cross-modality stacks over the utterances of a video, the classifier on both. The graph is dense, a
-mask for each relation; no graph library.
+Reproduced: encoders of utterances, the relational temporal graph (one node per utterance and modality; 8 relations without video, 15
+with it), pairwise cross-modality stacks over the utterances of a video, and the classifier on both. The graph is dense, one mask per
+relation, without a graph library.
 
-Different: utterances are masked means of frozen features; padding is masked everywhere, which the original does not do. One
-speaker, so no speaker embedding: it would be one vector for all. Emotions are six sigmoids; the original was run for one emotion
-at a time, which `per_emotion` does, six networks side by side. Sentiment is classes there, one
-number here.
+Deviations: utterances are masked means of frozen features. Padding is masked everywhere, which the original does not do. There is one
+speaker and so no speaker embedding, which would be one vector for all. Emotions are six sigmoids; the original was run for one emotion
+at a time, which `per_emotion` does with six networks side by side. The original predicts classes of sentiment; here it is one number.
 """
 
 from collections.abc import Mapping
@@ -29,6 +28,7 @@ from heads.models.baselines._dialogue import (
     RelationalConvolution,
     UtteranceEncoder,
     by_utterance,
+    dialogue_of,
     real,
     utterances,
 )
@@ -41,7 +41,7 @@ DIRECTIONS = ("code", "paper")
 
 @dataclass(frozen=True, kw_only=True)
 class CORECTOptions:
-    """The defaults are those of the authors' script for IEMOCAP; those for MOSEI were not published."""
+    """Options of CORECT. The defaults are those of the authors' script for IEMOCAP; those for MOSEI were not published."""
 
     width: int = 100  # of an utterance in each modality, and of the classifier
     text_layers: int = 2  # of the transformer over the utterances' texts
@@ -59,8 +59,10 @@ class CORECTOptions:
 
 
 class CORECT(Head):
-    """Utterances hear their neighbours in a graph and the other modality in cross-attention. Not packable: BatchNorm keeps running
-    statistics."""
+    """CORECT: utterances read their neighbours in a graph, and the other modality by cross-attention.
+
+    Not packable, because BatchNorm keeps running statistics.
+    """
 
     Options = CORECTOptions
     packable = False
@@ -68,7 +70,7 @@ class CORECT(Head):
     smallest_batch = 2  # for its BatchNorm
 
     def __init__(self, options: CORECTOptions, dims: Mapping[str, int], task: str) -> None:
-        """Raises InputError when text or audio is missing or an option is out of its range."""
+        """Raise InputError when text or audio is missing or an option is out of range."""
         super().__init__(dims, task)
         require_modalities("corect", dims)
         expect(DIRECTIONS, options.direction, "direction")
@@ -90,7 +92,7 @@ class CORECT(Head):
 
 
 class Network(nn.Module):
-    """A batch → {output: (B, its width)}."""
+    """One network: a batch → {output: (B, its width)}."""
 
     def __init__(self, options: CORECTOptions, dims: Mapping[str, int], widths: Mapping[str, int]) -> None:
         super().__init__()
@@ -106,62 +108,64 @@ class Network(nn.Module):
         self.outputs = nn.ModuleDict({name: nn.Linear(width, size) for name, size in widths.items()})
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Name of an output → (B, its width)."""
-        mask = real(batch.dialogue)
+        """Compute each output by its name, (B, its width)."""
+        dialogue = dialogue_of(batch)
+        mask = real(dialogue)
         vectors = {modality: utterances(batch, modality) for modality in self.encoders}
         vectors["text"] = self.context(vectors["text"], mask)
         encoded = {modality: layer(vectors[modality]) for modality, layer in self.encoders.items()}
         crossed = torch.cat(list(self.crossmodal(encoded, dict.fromkeys(encoded, mask)).values()), -1)
         nodes = self.graph(torch.stack(list(encoded.values()), 1), mask).transpose(1, 2)
-        nodes, crossed = (by_utterance(values, batch.dialogue, len(batch.index)) for values in (nodes, crossed))
+        nodes, crossed = (by_utterance(values, dialogue, len(batch.index)) for values in (nodes, crossed))
         normed = functional.leaky_relu(self.norm(nodes.flatten(0, 1)).unflatten(0, nodes.shape[:2]))
         hidden = self.hidden(torch.cat([normed.flatten(1), crossed], -1))
         return {name: layer(hidden) for name, layer in self.outputs.items()}
 
 
 class TemporalGraph(nn.Module):
-    """(V, M, L, d) nodes, one for each utterance and modality → (V, M, L, heads · d) that have heard their neighbours."""
+    """Graph over nodes (V, M, L, d), one per utterance and modality, that read their neighbours; gives (V, M, L, heads · d)."""
 
     def __init__(self, options: CORECTOptions, modalities: int) -> None:
         super().__init__()
         self.before, self.after = options.past, options.future
-        if options.direction == "code":  # its edges go from the centre of a window to its neighbours, but for the last of them
+        if options.direction == "code":  # its edges go from the centre of a window to all its neighbours except the last
             self.before, self.after = max(options.future - 1, 0), options.past
         self.convolve = RelationalConvolution(options.width, options.width, 3 * modalities + modalities * (modalities - 1))
         self.attend = GraphAttention(options.width, options.width, options.graph_heads)
 
     def forward(self, nodes: Tensor, mask: Tensor) -> Tensor:
-        """(V, M, L, d) and the mask of utterances (V, L) → (V, M, L, heads · d)."""
+        """Apply the graph to (V, M, L, d) with the mask of utterances (V, L); gives (V, M, L, heads · d)."""
         links = relations(mask, nodes.shape[1], self.before, self.after)
-        heard = self.attend(self.convolve(nodes.flatten(1, 2), links), torch.stack(links).any(0))
-        return heard.unflatten(1, nodes.shape[1:3])
+        read = self.attend(self.convolve(nodes.flatten(1, 2), links), torch.stack(links).any(0))
+        return read.unflatten(1, nodes.shape[1:3])
 
 
 def relations(mask: Tensor, modalities: int, before: int, after: int) -> list[Tensor]:
-    """Who hears whom in the graph, relation by relation.
+    """List the relations of the graph: which node reads which.
 
     Args:
         mask: (V, L), True = an utterance.
         modalities: M.
-        before: Utterances of its own modality before it that a node hears.
-        after: And after it.
+        before: Number of utterances before it, in its own modality, that a node reads.
+        after: Number of utterances after it.
 
     Returns:
-        3 M + M (M - 1) of (V, M·L, M·L) bool, nodes modality by modality, [v, i, j] True where i hears j: past, future and itself for
-        each modality; then, for each ordered pair of modalities, the other one of the same utterance. Padding is heard by itself alone.
+        3 M + M (M - 1) tensors (V, M·L, M·L) bool, nodes ordered by modality, [v, i, j] True where i reads j: past, future and itself
+        for each modality; then, for each ordered pair of modalities, the other modality of the same utterance. Padding is read by
+        itself only.
     """
     steps = torch.arange(mask.shape[1], device=mask.device)
     ahead = steps - steps[:, None]
-    heard = mask[:, None] & mask[:, :, None]
-    itself = (ahead == 0).expand_as(heard)
-    times = (heard & (ahead < 0) & (ahead >= -before), heard & (ahead > 0) & (ahead <= after), itself)
+    both = mask[:, None] & mask[:, :, None]
+    itself = (ahead == 0).expand_as(both)
+    times = (both & (ahead < 0) & (ahead >= -before), both & (ahead > 0) & (ahead <= after), itself)
     temporal = [_block(links, modality, modality, modalities) for modality in range(modalities) for links in times]
     pairs = [(hears, other) for hears in range(modalities) for other in range(modalities) if hears != other]
-    return temporal + [_block(heard & itself, *pair, modalities) for pair in pairs]
+    return temporal + [_block(both & itself, *pair, modalities) for pair in pairs]
 
 
 def _block(links: Tensor, row: int, column: int, count: int) -> Tensor:
-    """(V, L, L) links as the block (row, column) of (V, count·L, count·L), False elsewhere."""
+    """Place (V, L, L) links as the block (row, column) of (V, count·L, count·L), False elsewhere."""
     length = links.shape[-1]
     around = [length * blocks for blocks in (column, count - 1 - column, row, count - 1 - row)]
     return functional.pad(links, around)

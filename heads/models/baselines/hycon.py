@@ -1,14 +1,15 @@
 """HyCon: Hybrid Contrastive Learning of Tri-Modal Representation for Multimodal Sentiment Analysis (Mai, Zeng, Zheng and Hu,
 TAFFC 2022; arXiv v1 of 2021), https://arxiv.org/abs/2109.01797.
 
-Embeddings of text and audio are pulled together and pushed apart by three contrastive terms beside the loss of the task: between
-utterances within a modality (intra), between utterances across modalities (inter), and between the modalities of one utterance (semi).
+Three contrastive terms beside the loss of the task shape the embeddings of text and audio: between utterances within a modality
+(intra), between utterances across modalities (inter), and between the modalities of one utterance (semi).
 
-Reproduced: the objective of arXiv v1. Its authors published no code, so that it was taken from later re-implementations that agree on
-it; the weights of the terms, the width of the encoders and all settings of training are not known, and ours. Not reproduced: the
-selection of hard pairs that the journal version adds, video, and the fine-tuning of BERT. The features know positions; none are added.
+Reproduced: the objective of arXiv v1. Its authors published no code; the objective follows later re-implementations, which agree on it.
+The weights of the terms, the width of the encoders and all training settings are not known; ours are our choice. Not reproduced: the
+selection of hard pairs, which the journal version adds; video; the fine-tuning of BERT. No positions are added, because the features
+already encode them.
 
-Emotions, in the same terms, are our extension: utterances with the same six labels are of one class.
+Emotions are our extension, with the same terms: utterances with the same six labels form one class.
 """
 
 from collections.abc import Mapping
@@ -28,11 +29,12 @@ from heads.models.parts.layers import last_step, stacked, zero_padding
 from heads.models.parts.randomness import Dropout
 
 EPSILON = 1e-8
+"""Least denominator of a contrastive ratio."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class HyConOptions:
-    """What can be chosen."""
+    """Options of HyCon."""
 
     dim: int = 128  # width of encoders and embeddings
     layers: int = 1  # of each modality's encoder
@@ -46,13 +48,13 @@ class HyConOptions:
 
 
 class HyCon(Head):
-    """An encoder per modality; the sum of their embeddings is what is predicted from."""
+    """HyCon: one encoder per modality; predictions are made from the sum of their embeddings."""
 
     Options = HyConOptions
     smallest_batch = 2
 
     def __init__(self, options: HyConOptions, dims: Mapping[str, int], task: str) -> None:
-        """Raises InputError when a modality is missing or an option is out of its range."""
+        """Raise InputError when a modality is missing or an option is out of range."""
         super().__init__(dims, task)
         require_modalities("hycon", dims)
         self.options = options
@@ -80,10 +82,10 @@ class HyCon(Head):
 
 
 class Encoder(nn.Module):
-    """Transformer layers; the last real step becomes an embedding without negative numbers, so that cosines are in [0, 1]."""
+    """Transformer encoder whose last real step becomes a non-negative embedding, so that cosines are in [0, 1]."""
 
     def __init__(self, options: HyConOptions, width: int) -> None:
-        """Raises InputError when the attention heads do not divide the width."""
+        """Raise InputError when the attention heads do not divide the width."""
         super().__init__()
         self.project = nn.Linear(width, options.dim)
         sizes = options.dim, options.heads, options.ffn, options.dropout
@@ -91,7 +93,7 @@ class Encoder(nn.Module):
         self.embed = nn.Linear(options.dim, options.dim)
 
     def forward(self, inputs: Tensor, mask: Tensor) -> Tensor:
-        """(B, T, D), (B, T) → (B, d)"""
+        """Embed sequences (B, T, D) with their mask (B, T) as (B, d)."""
         steps = self.project(zero_padding(inputs, mask))
         for layer in self.layers:
             steps = layer(steps, mask)
@@ -99,9 +101,9 @@ class Encoder(nn.Module):
 
 
 def pairs(task: str, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Which other utterances are of an utterance's class and which are not, twice (B, B) bool; neither for unlabelled ones.
+    """Find the other utterances of the same class and those of another class, two (B, B) bool; unlabelled ones are in neither.
 
-    Classes are the sentiments from 0 up and those below, and utterances whose six emotions are the same.
+    The classes are sentiments ≥ 0 and < 0; for emotions, utterances with the same six labels form a class.
     """
     labels = (batch.sentiment >= 0)[:, None] if task == "msa" else batch.emotions
     labelled = ~(batch.sentiment[:, None] if task == "msa" else batch.emotions).isnan().any(-1)
@@ -112,15 +114,17 @@ def pairs(task: str, batch: Batch) -> tuple[Tensor, Tensor]:
 
 
 def pair_loss(similarity: Tensor, same: Tensor, different: Tensor, target: float) -> Tensor:
-    """Scalar: −Σ₊ s / Σ₊₋ s + mean₊ (s − target)² for each anchor, mean over the anchors that have a positive. At least −1.
+    """Compute −Σ₊ s / Σ₊₋ s + mean₊ (s − target)² for each anchor, and the mean over the anchors that have a positive.
+
+    The scalar result is at least −1.
 
     Source: arXiv v1, equations 6 to 14, after re-implementations.
 
     Args:
-        similarity: (M, B, B) cosines of anchors (rows) and others, for each of M pairings of modalities.
-        same: (B, B), where the other is a positive.
-        different: (B, B), where it is a negative.
-        target: What the similarity to a positive is drawn to.
+        similarity: (M, B, B) cosines of anchors (rows) and other utterances, for each of M pairings of modalities.
+        same: (B, B), True where the other utterance is a positive.
+        different: (B, B), True where it is a negative.
+        target: Similarity to a positive that the loss aims at.
     """
     near, all_ = similarity * same, similarity * (same | different)
     count = same.sum(-1)

@@ -1,13 +1,13 @@
 """MAG-BERT: Integrating Multimodal Information in Large Pretrained Transformers (Rahman et al., ACL 2020),
 https://aclanthology.org/2020.acl-main.214. A variant, hence `mag-head`.
 
-Reproduced: the multimodal adaptation gate, its dropout, the pooler on the first position.
+Reproduced: the multimodal adaptation gate, its dropout, and the pooler on the first position.
 
-Not reproducible on features of the last layer: the gate stands between BERT's embeddings and its first layer, and all layers are
-fine-tuned on what it gives. Here it gates the last hidden states, and a fresh transformer encoder reads them. The original has audio
-aligned to words by a forced aligner and given to each word's pieces; here the frames are divided evenly among the text steps between
-<s> and </s>, the first and the last of them; of a text that the limit of the run cuts, the last one is a word. Emotions are an
-extension.
+Not reproducible on features of the last layer: in the original the gate stands between BERT's embeddings and its first layer, and all
+layers are fine-tuned on the gate's output. Here it gates the last hidden states, and a newly initialised transformer encoder reads
+them. The original aligns audio to words with a forced aligner and gives it to each word's pieces. Here the frames are divided evenly
+among the text steps between <s> and </s>, which are the first and the last step; in a text that the run's length limit cuts, the last
+step is a word. Emotions are an extension.
 """
 
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ from heads.models.parts.randomness import Dropout
 
 @dataclass(frozen=True, kw_only=True)
 class MAGHeadOptions:
-    """What can be chosen; the gate's defaults are the original's, the encoder's are BERT's."""
+    """Options of the MAG head. The gate's defaults are the original's, the encoder's are BERT's."""
 
     dim: int | None = None  # width of the model; that of text if None
     beta: float = 1.0  # the most that audio may move a text step, as a part of the step's norm
@@ -39,12 +39,12 @@ class MAGHeadOptions:
 
 
 class MAGHead(Head):
-    """Text moved by audio, a transformer encoder, the first position."""
+    """MAG head: audio shifts the text steps, a transformer encoder reads them, and its first position is read out."""
 
     Options = MAGHeadOptions
 
     def __init__(self, options: MAGHeadOptions, dims: Mapping[str, int], task: str) -> None:
-        """Raises InputError when text or audio is missing, or the attention heads do not divide the width."""
+        """Raise InputError when text or audio is missing, or the attention heads do not divide the width."""
         super().__init__(dims, task)
         require_modalities("mag-head", dims)
         dim = options.dim or dims["text"]
@@ -66,7 +66,7 @@ class MAGHead(Head):
 
 
 class AdaptationGate(nn.Module):
-    """LayerNorm(z + α H) with H = relu(W [a; z] + b) ∘ (W' a + b') and α = min(β ‖z‖ / ‖H‖, 1), for every step by itself."""
+    """Adaptation gate: LayerNorm(z + α H) with H = relu(W [a; z] + b) ∘ (W' a + b') and α = min(β ‖z‖ / ‖H‖, 1), for each step."""
 
     def __init__(self, dim: int, audio_dim: int, beta: float, dropout: float) -> None:
         super().__init__()
@@ -76,38 +76,38 @@ class AdaptationGate(nn.Module):
         self.norm, self.dropout = nn.LayerNorm(dim), Dropout(dropout)
 
     def displacement(self, text: Tensor, audio: Tensor) -> Tensor:
-        """α H.
+        """Compute α H.
 
         Args:
             text: (B, T, d), z.
             audio: (B, T, D), a, aligned to the text.
 
         Returns:
-            (B, T, d), nowhere longer than β times the text step.
+            (B, T, d), at each step at most β times as long as the text step.
         """
         shift = self.weigh(torch.cat([audio, text], -1)) * self.shift(audio)
         lengths = [torch.linalg.vector_norm(values, dim=-1, keepdim=True) for values in (text, shift)]
-        length = torch.where(lengths[1] == 0, 1, lengths[1])  # as the original has it
+        length = torch.where(lengths[1] == 0, 1, lengths[1])  # as in the original
         return (self.beta * lengths[0] / (length + 1e-6)).clamp(max=1) * shift
 
     def forward(self, text: Tensor, audio: Tensor) -> Tensor:
-        """As in `displacement`."""
+        """Apply the gate; arguments are those of `displacement`."""
         return self.dropout(self.norm(text + self.displacement(text, audio)))
 
 
 def even_shares(text_mask: Tensor, audio_mask: Tensor, special_tokens: bool) -> Tensor:
-    """Which audio frames belong to which text step: consecutive parts as equal as can be, the w-th of W from frame ⌊w F / W⌋ on.
+    """Assign audio frames to text steps in consecutive parts of nearly equal length: part w of W begins at frame ⌊w F / W⌋.
 
-    Where there are fewer frames than steps, neighbours have a frame in common. Text of two steps or fewer has no word between <s> and
-    </s>; its first step gets all frames.
+    If there are fewer frames than steps, neighbouring steps share a frame. Text of two steps or fewer has no word between <s> and </s>;
+    its first step gets all frames.
 
     Args:
         text_mask: (B, T).
         audio_mask: (B, F); the real frames come first.
-        special_tokens: Whether the first and the last real text step get no frames.
+        special_tokens: True gives no frames to the first and the last real text step.
 
     Returns:
-        (B, T, F) weights, 1 / n for each of n frames of a step; zeros for a step without any.
+        (B, T, F) weights: 1 / n for each of the n frames of a step, zeros for a step without frames.
     """
     steps, frames = text_mask.sum(1)[:, None, None], audio_mask.sum(1)[:, None, None]
     first = (steps > 2).long() * int(special_tokens)

@@ -2,11 +2,11 @@
 2020), https://arxiv.org/abs/2005.03545.
 
 Reproduced: utterance vectors, the private and shared subspaces, fusion by one transformer layer over the four vectors, and all three
-losses that the original adds (difference, similarity as central moment discrepancy, reconstruction). Its discriminator has weight 0
-there and is left out. Without video there is one pair of modalities for similarity and three for difference.
+losses that the original adds (difference, similarity as central moment discrepancy, reconstruction). The original's discriminator has
+weight 0 and is left out. Without video there is one pair of modalities for similarity, and there are three pairs for difference.
 
-Not reproduced: BERT is fine-tuned there (on MOSEI from its layer 9 on). Audio features of the original are 74 wide and its LSTMs as
-wide as their input; here a linear layer brings the features to that width first. Emotions are an extension.
+Not reproduced: the fine-tuning of BERT (on MOSEI from layer 9 on). The original's audio features are 74 wide, and its LSTMs as wide as
+their input; here a Linear brings the features to that width first. Emotions are an extension.
 """
 
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ from heads.models.parts.randomness import Dropout
 
 @dataclass(frozen=True, kw_only=True)
 class MISAOptions:
-    """What can be chosen; the defaults are the original's."""
+    """Options of MISA. The defaults are the original's."""
 
     dim: int = 128  # width of the subspaces
     audio_dim: int = 74  # width of audio in its LSTMs
@@ -40,14 +40,14 @@ class MISAOptions:
 
 
 class MISA(Head):
-    """Every modality as a private and a shared code; the four codes read each other and are joined."""
+    """MISA: each modality has a private and a shared code; the four codes attend to each other and are concatenated."""
 
     Options = MISAOptions
     packable = False
     smallest_batch = 2
 
     def __init__(self, options: MISAOptions, dims: Mapping[str, int], task: str) -> None:
-        """Raises InputError when text or audio is missing, or the attention heads do not divide the width."""
+        """Raise InputError when text or audio is missing, or the attention heads do not divide the width."""
         super().__init__(dims, task)
         require_modalities("misa", dims)
         dim, self.options = options.dim, options
@@ -71,7 +71,7 @@ class MISA(Head):
         return predictions(self.outputs(joined), Aux(losses=losses))
 
     def _vectors(self, batch: Batch) -> dict[str, Tensor]:
-        """Modality → (B, width), one vector an utterance."""
+        """Encode each modality as one vector per utterance, (B, width)."""
         audio = zero_padding(batch.features["audio"], batch.masks["audio"])
         return {
             "text": masked_mean(batch.features["text"], batch.masks["text"]),
@@ -79,7 +79,7 @@ class MISA(Head):
         }
 
     def _losses(self, vectors: Mapping[str, Tensor], private: Mapping[str, Tensor], shared: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """All weighted; arguments are modality → (B, d)."""
+        """Compute the three weighted losses; arguments are modality → (B, d)."""
         apart = [(private[modality], shared[modality]) for modality in vectors] + list(combinations(private.values(), 2))
         alike = [discrepancy(*pair) for pair in combinations(shared.values(), 2)]
         kept = [(self.decode[m](private[m] + shared[m]) - vector).float().square().mean() for m, vector in vectors.items()]
@@ -91,7 +91,7 @@ class MISA(Head):
 
 
 class UtteranceLSTM(nn.Module):
-    """A sequence as one vector: the last states of two bidirectional LSTMs with LayerNorm between; (B, T, D) → (B, 4d)."""
+    """Sequence encoder: the last states of two bidirectional LSTMs with a LayerNorm between them; (B, T, D) → (B, 4d)."""
 
     def __init__(self, width: int, dim: int) -> None:
         super().__init__()
@@ -110,9 +110,10 @@ class UtteranceLSTM(nn.Module):
 
 
 def difference(first: Tensor, second: Tensor) -> Tensor:
-    """Scalar, 0 where no feature of one code varies over the batch as a feature of the other does.
+    """Compute the difference loss, 0 where no feature of one code covaries over the batch with a feature of the other.
 
-    Both are centred over the batch and each row is divided by its norm, which gets no gradient; then mean((Aᵀ B)²) over the (d, d).
+    Both codes are centred over the batch, and each row is divided by its norm, which gets no gradient. The loss is the scalar
+    mean((Aᵀ B)²) over the (d, d) entries.
 
     Args:
         first: (B, d).
@@ -124,9 +125,10 @@ def difference(first: Tensor, second: Tensor) -> Tensor:
 
 
 def discrepancy(first: Tensor, second: Tensor, moments: int = 5) -> Tensor:
-    """Scalar central moment discrepancy of two samples (B, d): ‖E x − E y‖ + Σ over k from 2 of ‖E (x − E x)ᵏ − E (y − E y)ᵏ‖.
+    """Compute the central moment discrepancy of two samples (B, d): ‖E x − E y‖ + Σ_{k=2} ‖E (x − E x)ᵏ − E (y − E y)ᵏ‖, a scalar.
 
-    Source: Zellinger et al. 2017, https://arxiv.org/abs/1702.08811, for values in [0, 1], which sigmoids give.
+    The sum ends at k = `moments`. Source: Zellinger et al. 2017, https://arxiv.org/abs/1702.08811, for values in [0, 1], which sigmoids
+    give.
     """
     first, second = first.float(), second.float()
     means = first.mean(0), second.mean(0)

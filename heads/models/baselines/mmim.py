@@ -1,17 +1,17 @@
 """MMIM: Improving Multimodal Fusion with Hierarchical Mutual Information Maximization for Multimodal Sentiment Analysis
 (Han, Chen and Poria, EMNLP 2021), https://arxiv.org/abs/2109.00412, https://github.com/declare-lab/Multimodal-Infomax.
 
-Every epoch has two passes. The first fits a Gaussian that says what audio a text has, the `mi_*` parameters. The second trains all
-others: on the task, on the text and audio that can be told from the fused vector (contrastive predictive coding), on the likelihood
-under that Gaussian, and on the entropy of the audio among positive and among negative utterances, which uses the batches before too.
+Every epoch has two passes. The first fits a Gaussian of the audio given the text, the `mi_*` parameters. The second trains all other
+parameters on four terms: the task; the prediction of text and audio from the fused vector (contrastive predictive coding); the
+likelihood under that Gaussian; and the entropy of the audio among positive and among negative utterances, which also uses the previous
+batches.
 
-Reproduced: both passes and all four terms, as the authors' code has them: the Gaussian's −½ log variance is left out of the likelihood,
-and the projection whose entropy is taken is never trained, so that here it is a fixed random one. Left out: video, and the fine-tuning
-of BERT, so that the information terms shape the audio encoder only. The first pass reads all batches; the authors stop it after half of
-them on MOSEI. They clip the norm over all parameters, ours is over those that the pass trains. Their selection looks at the test split;
-ours never does.
+Reproduced: both passes and all four terms, as in the authors' code. The likelihood leaves out the Gaussian's −½ log variance. The
+projection whose entropy is computed is never trained, so here it is a fixed random one. Left out: video and the fine-tuning of BERT, so
+that the information terms shape only the audio encoder. Our first pass reads all batches; the authors' stops after half of them on
+MOSEI. They clip the norm over all parameters, we clip it over those that the pass trains. They select on the test split; we never do.
 
-Emotions are our extension: the entropy is then taken with and without each of the targets, and averaged over them.
+Emotions are our extension: the entropy is computed for utterances with and without each emotion, and averaged over the targets.
 """
 
 from collections import deque
@@ -32,15 +32,15 @@ from heads.models.options import dropout_rate, option
 from heads.models.parts.randomness import Dropout
 
 PROJECTED = 4
-"""Width of the projections whose entropy is taken."""
+"""Width of the projection whose entropy is computed."""
 
 SINGULAR = 1e-6
-"""A covariance is singular whose least eigenvalue is at most this part of its mean variance: float32 hardly tells it from 0."""
+"""A covariance is singular if its least eigenvalue is at most this fraction of its mean variance: float32 hardly tells it from 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MMIMOptions:
-    """What can be chosen; the defaults are the authors'."""
+    """Options of MMIM. The defaults are the authors'."""
 
     text_pool: str = "cls"  # what of the text is read: cls (the first token) or mean
     wide: bool = False  # audio as 128 then 64 units, not 16 and 16, which were sized for 5 features a frame
@@ -53,15 +53,16 @@ class MMIMOptions:
 
 
 class MMIM(Head):
-    """Stage "mi" trains the Gaussian, stage "main" everything else."""
+    """MMIM. Stage "mi" trains the Gaussian, stage "main" everything else."""
 
     Options = MMIMOptions
     packable = False
     smallest_batch = 2
     stages = ("mi", "main")
+    projection: Tensor  # (4, audio width)
 
     def __init__(self, options: MMIMOptions, dims: Mapping[str, int], task: str) -> None:
-        """Raises InputError when a modality is missing or an option is out of its range."""
+        """Raise InputError when a modality is missing or an option is out of range."""
         super().__init__(dims, task)
         require_modalities("mmim", dims)
         if options.memory < 0:
@@ -96,13 +97,13 @@ class MMIM(Head):
         return predictions(values, Aux(losses=losses))
 
     def _losses(self, pooled: Mapping[str, Tensor], fused: Tensor) -> dict[str, Tensor]:
-        """The terms that need no labels."""
+        """Compute the weighted terms that need no labels."""
         contrast = torch.stack([contrastive_loss(pooled[m], layer(fused)) for m, layer in self.predict.items()]).sum()
         likelihood = self.mi_likelihood(pooled["text"], pooled["audio"])
         return {"cpc": self.options.cpc * contrast, "likelihood": -self.options.mutual_information * likelihood}
 
     def _entropy(self, projected: Tensor, polarity: Tensor) -> dict[str, Tensor]:
-        """The term that needs labels; not there in the first `memory` + 1 batches of an epoch, as in the authors' code."""
+        """Compute the term that needs labels; the first `memory` + 1 batches of an epoch have none, as in the authors' code."""
         if self.batches <= self.options.memory:
             return {}
         values, signs = zip((projected, polarity), *self.memory, strict=True)
@@ -122,7 +123,7 @@ class MMIM(Head):
 
 
 class Likelihood(nn.Module):
-    """How likely audio is under a Gaussian whose mean and variance are read from the text."""
+    """Log-likelihood of audio under a Gaussian whose mean and variance are predicted from the text."""
 
     def __init__(self, text: int, audio: int) -> None:
         super().__init__()
@@ -131,35 +132,44 @@ class Likelihood(nn.Module):
         )
 
     def forward(self, text: Tensor, audio: Tensor) -> Tensor:
-        """(B, D), (B, d) → scalar −Σ (μ − a)² / (2 σ²), mean over the batch. Source: the authors' code, which drops −½ log σ²."""
+        """Compute −Σ (μ − a)² / (2 σ²), the mean over a batch of text (B, D) and audio (B, d).
+
+        Source: the authors' code, which leaves out −½ log σ².
+        """
         squares = (self.mean(text) - audio).square()
         return -(squares / (2 * self.log_variance(text).exp())).sum(-1).mean()
 
 
 def contrastive_loss(actual: Tensor, predicted: Tensor) -> Tensor:
-    """Scalar InfoNCE of (B, D) vectors and their predictions, by cosine: of all predictions, each vector's own is to be the nearest.
+    """Compute InfoNCE of (B, D) vectors and their predictions by cosine: among all predictions, a vector's own should be the nearest.
 
-    Source: the authors' code; van den Oord et al. 2018, https://arxiv.org/abs/1807.03748. 0 for a single utterance.
+    The scalar result is 0 for a single utterance. Source: the authors' code; van den Oord et al. 2018, https://arxiv.org/abs/1807.03748.
     """
     similarity = functional.normalize(actual, dim=-1) @ functional.normalize(predicted, dim=-1).T
     return (similarity.logsumexp(1) - similarity.diagonal()).mean()
 
 
 def entropy(projected: Tensor, polarity: Tensor) -> Tensor:
-    """¼ (log det Cov₊ + log det Cov₋), up to constants the entropy of two Gaussians; the mean over targets.
+    """Compute ¼ (log det Cov₊ + log det Cov₋), the entropy of two Gaussians up to constants, and the mean over targets.
 
-    A target whose positive or negative covariance is singular, as with fewer than five utterances, does not count; 0 if none does.
+    A target whose positive or negative covariance is singular, for example with fewer than five utterances, does not count. The scalar
+    result is 0 if no target counts.
 
     Args:
         projected: (n, 4) float32.
-        polarity: (n, K) in −1, 0, 1, NaN; the last two belong to neither side.
+        polarity: (n, K) in −1, 0, 1, NaN; 0 and NaN belong to neither side.
     """
-    determinants, known = zip(*(_log_determinant(projected, polarity == sign) for sign in (1, -1)), strict=True)
-    return labelled_mean(0.25 * sum(determinants), known[0] & known[1])
+    (positive, known_positive), (negative, known_negative) = (_log_determinant(projected, polarity == sign) for sign in (1, -1))
+    return labelled_mean(0.25 * (positive + negative), known_positive & known_negative)
 
 
 def _log_determinant(values: Tensor, members: Tensor) -> tuple[Tensor, Tensor]:
-    """(n, d), (n, K) → (K,) log det of the members' covariance (divided by their number), and (K,) whether there is one."""
+    """Compute the (K,) log determinants of the members' covariances (divided by their number), and a (K,) mask of those that have one.
+
+    Args:
+        values: (n, d).
+        members: (n, K) bool.
+    """
     shares = members.T / members.sum(0).clamp(min=1)[:, None]
     # products elementwise, not by matmul, which autocast would round to bfloat16
     centred = values - (shares[..., None] * values).sum(1, keepdim=True)

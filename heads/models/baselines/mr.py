@@ -2,12 +2,12 @@
 https://arxiv.org/abs/2004.14198, https://github.com/martinmamql/multimodal_routing.
 
 Reproduced: MulT-like stacks for each modality and each ordered pair, a primary capsule for each of them, one iteration of routing to
-decision capsules, decision vectors that begin at zero. Without video the seven primary capsules become three: text, audio, and one
-of both. `Aux.routing` has the contributions p·r of a primary capsule to the decision capsules, under "task/capsule".
+decision capsules, and decision vectors that begin at zero. Without video the seven primary capsules become three: text, audio, and one
+of both. `Aux.routing` holds the contributions p·r of a primary capsule to the decision capsules, under "task/capsule".
 
-Different: padding is masked and the last real step is read. Sentiment was classified into seven classes; here it is one decision
-capsule whose logit is the sentiment, with the loss of the run: an extension. With both tasks, each has a routing of its own, from the
-same primary capsules.
+Deviations: padding is masked, and the last real step is read. The original classifies sentiment into seven classes; here it is one
+decision capsule whose logit is the sentiment, with the loss of the run, which is an extension. With both tasks, each has its own
+routing from the same primary capsules.
 """
 
 from collections.abc import Mapping
@@ -27,9 +27,10 @@ from heads.models.parts.randomness import Dropout
 from heads.models.tasks import WIDTHS
 
 LEAST_UNIMODAL_LAYERS = 3
-"""Of the stack of a modality alone, however few the crossmodal stacks have."""
+"""Minimum number of layers of a unimodal stack; a crossmodal stack may have fewer."""
 
 BIMODAL = ("text", "both")
+"""Values of the option `bimodal`."""
 
 Direction = tuple[str, str]
 """(target, source)"""
@@ -37,7 +38,7 @@ Direction = tuple[str, str]
 
 @dataclass(frozen=True, kw_only=True)
 class MROptions:
-    """The defaults are those of the authors' code, which has no dropout in its transformers."""
+    """Options of Multimodal Routing. The defaults are those of the authors' code, which has no dropout in its transformers."""
 
     width: int = 200  # of every modality in the stacks
     layers: int = 7  # of a crossmodal stack; the stack of one modality has at least 3
@@ -51,10 +52,10 @@ class MROptions:
 
 
 class Routing(nn.Module):
-    """Primary capsules vote for decision capsules; each goes where its vote agrees with the decision."""
+    """Routing: primary capsules vote for decision capsules; a capsule is routed to the decisions that agree with its votes."""
 
     def __init__(self, primary: int, decisions: int, pose: int, iterations: int, dropout: float) -> None:
-        """Raises InputError when there is no iteration."""
+        """Raise InputError when `iterations` is below 1."""
         super().__init__()
         if iterations < 1:
             raise InputError(f"iterations is {iterations}, expected 1 or more.")
@@ -64,7 +65,7 @@ class Routing(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, poses: Tensor, activations: Tensor) -> tuple[Tensor, Tensor]:
-        """One routing.
+        """Route the primary capsules.
 
         Args:
             poses: (B, primary, pose).
@@ -75,7 +76,7 @@ class Routing(nn.Module):
             a primary capsule sum to 1.
         """
         votes = torch.einsum("bip,ijpq->bijq", poses, self.votes)
-        concepts = self.dropout(votes.sum(1) / votes.shape[2])  # the authors drop the first concepts, too
+        concepts = self.dropout(votes.sum(1) / votes.shape[2])  # the authors apply dropout to the first concepts, too
         for _ in range(self.iterations):
             agreement = (votes * concepts[:, None]).sum(-1) * votes.shape[-1] ** -0.5
             contributions = activations[..., None] * agreement.softmax(-1)
@@ -84,12 +85,12 @@ class Routing(nn.Module):
 
 
 class MR(Head):
-    """Text, audio and their interaction, routed to each label by how much they agree with it."""
+    """Multimodal Routing: text, audio and their interaction are routed to each label by their agreement with it."""
 
     Options = MROptions
 
     def __init__(self, options: MROptions, dims: Mapping[str, int], task: str) -> None:
-        """Raises InputError when text or audio is missing or an option is out of its range."""
+        """Raise InputError when text or audio is missing or an option is out of range."""
         super().__init__(dims, task)
         expect(BIMODAL, options.bimodal, "bimodal capsule")
         require_modalities("mr", dims)
@@ -124,7 +125,7 @@ class MR(Head):
         return predictions({task: logits for task, (logits, _) in routed.items()}, Aux(routing=contributions))
 
     def _features(self, batch: Batch) -> dict[str, Tensor]:
-        """Primary capsule → (B, d) it is made of."""
+        """Compute the input (B, d) of each primary capsule, by its name."""
         streams = {m: layer(batch.features[m], batch.masks[m]) for m, layer in self.convolutions.items()}
         found = {m: last_step(stack(*streams[m]), streams[m][1]) for m, stack in self.unimodal.items()}
         for name, directions in self.groups.items():
@@ -138,14 +139,14 @@ class MR(Head):
 
 
 def crossmodal_groups(modalities: tuple[str, ...], bimodal: str) -> dict[str, list[Direction]]:
-    """Primary capsule of several modalities → the directions that it is made of.
+    """List the primary capsules of several modalities, each with the directions (target, source) that it is made of.
 
-    Of three modalities there are a capsule for one direction of each pair and one of the three directions that remain. Of two
-    modalities no third capsule can be made of what remains: it is left out, or made part of the only one.
+    Three modalities give one capsule per pair, for one direction, and one capsule of the three remaining directions. Two modalities
+    leave only one direction over: it is left out, or joins the only capsule.
 
     Args:
-        modalities: Two or three.
-        bimodal: Of `BIMODAL`; says which of two modalities.
+        modalities: Names of two or three modalities.
+        bimodal: One of `BIMODAL`; with two modalities, "both" adds the remaining direction to the capsule.
 
     Raises:
         InputError: There are more than three modalities.

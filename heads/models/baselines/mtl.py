@@ -1,13 +1,14 @@
 """MTL: Multi-task Learning for Multi-modal Emotion Recognition and Sentiment Analysis (Akhtar et al., NAACL 2019),
 https://aclanthology.org/N19-1034, https://github.com/GussailRaat/NAACL-19-CIM.
 
-Reproduced: a bidirectional GRU over the utterances of a video for each modality, contextual inter-modal attention for every ordered
+Reproduced: for each modality a bidirectional GRU over the utterances of a video, contextual inter-modal attention for every ordered
 pair, and two linear outputs on the same vector: sentiment as two classes (negative or not) and seven emotion labels, the seventh for
 "none of the six".
 
-Not reproduced: video; the original's features (frozen encoders' means here); two checkpoints, one for each task's number (`train.keep`
-does that); emotion thresholds chosen on the test set. GRU gates are PyTorch's, not those of the Keras of that time. Added: attention
-does not read padding; `sentiment = "regression"`, one number for sentiment, as the tables of MMoLRE need for more than accuracy.
+Not reproduced: video; the original's features (here the means of frozen encoders' features); two checkpoints, one per task's metric
+(`train.keep` does that); emotion thresholds chosen on the test split. GRU gates are PyTorch's, not those of Keras at that time. Added:
+attention does not read padding; `sentiment = "regression"` makes sentiment one number, which MMoLRE's tables need for metrics other
+than accuracy.
 """
 
 from collections.abc import Mapping
@@ -22,19 +23,19 @@ from data.labels import SENTIMENT_RANGE
 from data.lookup import lookup
 from data.tensors import Batch
 from heads.models.base import Aux, Head, HeadOutput, predictions, require_modalities
-from heads.models.baselines._dialogue import GRUCell, by_utterance, inter_modal_attention, real, reverse, utterances
+from heads.models.baselines._dialogue import GRUCell, by_utterance, dialogue_of, inter_modal_attention, real, reverse, utterances
 from heads.models.losses import labelled_mean
 from heads.models.options import dropout_rate
 from heads.models.parts.randomness import Dropout
 from heads.models.tasks import WIDTHS
 
 SENTIMENT_OUTPUTS = {"polarity": 2, "regression": 1}
-"""What the sentiment output is → its width."""
+"""Kind of sentiment output → its width."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MTLOptions:
-    """What can be chosen; the defaults are the original's."""
+    """Options of MTL. The defaults are the original's."""
 
     gru: int = 200  # width of the GRU in each direction
     dim: int = 100  # width of an utterance behind it
@@ -48,15 +49,15 @@ class MTLOptions:
 class MTL(Head):
     """The multi-task model of Akhtar et al., published for both tasks at once.
 
-    With `sentiment = "polarity"` the prediction is 3 (p(not negative) - p(negative)), so that its sign is the class; in training it
-    has no gradient: the cross-entropy alone teaches it.
+    With `sentiment = "polarity"` the prediction is 3 (p(not negative) - p(negative)), so that its sign is the class. In training it has
+    no gradient, because the cross-entropy of the classes alone trains it.
     """
 
     Options = MTLOptions
     context = True
 
     def __init__(self, options: MTLOptions, dims: Mapping[str, int], task: str) -> None:
-        """Raises InputError when text or audio is missing, or an option is out of its range."""
+        """Raise InputError when text or audio is missing, or an option is out of range."""
         super().__init__(dims, task)
         require_modalities("mtl", dims)
         widths = {"msa": lookup(SENTIMENT_OUTPUTS, options.sentiment, "sentiment output"), "mer": WIDTHS["mer"] + options.no_emotion}
@@ -66,10 +67,11 @@ class MTL(Head):
         self.outputs = nn.ModuleDict({name: nn.Linear(count**2 * options.dim, widths[name]) for name in self.tasks})
 
     def forward(self, batch: Batch) -> HeadOutput:
-        mask = real(batch.dialogue)
+        dialogue = dialogue_of(batch)
+        mask = real(dialogue)
         encoded = [encoder(utterances(batch, modality), mask) for modality, encoder in self.encoders.items()]
         pairs = [inter_modal_attention(x, y, mask) for x, y in permutations(encoded, 2)]
-        rows = by_utterance(torch.cat([*pairs, *encoded], -1), batch.dialogue, len(batch.index))
+        rows = by_utterance(torch.cat([*pairs, *encoded], -1), dialogue, len(batch.index))
         values = {task: layer(rows).float() for task, layer in self.outputs.items()}
         losses = self._losses(values, batch) if self.training else {}
         if "msa" in values and self.has_polarity:
@@ -80,8 +82,10 @@ class MTL(Head):
         return predictions(values, Aux(losses=losses))
 
     def _losses(self, values: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
-        """What the losses of the tasks do not have: the two classes of sentiment, and the seventh label with its part of a mean over
-        seven, as Keras takes it."""
+        """Compute the terms that the losses of the tasks lack: the two classes of sentiment, and the seventh emotion label.
+
+        The seventh label has weight 1/7, its share in Keras' mean over seven labels.
+        """
         losses = {}
         if "msa" in values and self.has_polarity:
             losses["polarity"] = _binary(log_odds(values["msa"]), batch.sentiment >= 0, ~batch.sentiment.isnan())
@@ -92,7 +96,10 @@ class MTL(Head):
 
 
 def log_odds(classes: Tensor) -> Tensor:
-    """(B,) of the second of two classes, (B, 2) before their softmax; with it, binary cross-entropy is that of the two classes."""
+    """Compute the (B,) log odds of the second of two classes from their logits (B, 2).
+
+    Binary cross-entropy of the log odds equals the cross-entropy of the two classes.
+    """
     return classes[:, 1] - classes[:, 0]
 
 
@@ -101,7 +108,7 @@ def _binary(logits: Tensor, truth: Tensor, labelled: Tensor) -> Tensor:
 
 
 class Encoder(nn.Module):
-    """One modality's utterances in the light of the video: (V, L, D) → (V, L, d)."""
+    """Encoder of one modality's utterances in the context of their video: (V, L, D) → (V, L, d)."""
 
     def __init__(self, options: MTLOptions, width: int) -> None:
         super().__init__()
@@ -115,10 +122,10 @@ class Encoder(nn.Module):
 
 
 class GRU(nn.Module):
-    """A GRU in one direction whose dropout masks stay the same through a sequence; (V, L, D) → (V, L, d).
+    """A GRU in one direction whose dropout masks are constant along a sequence; (V, L, D) → (V, L, d).
 
-    Source: Gal and Ghahramani 2016, https://arxiv.org/abs/1512.05287; as in Keras, the part of the state that is carried over as it
-    is has no dropout.
+    Source: Gal and Ghahramani 2016, https://arxiv.org/abs/1512.05287. As in Keras, the part of the state that is carried over unchanged
+    has no dropout.
     """
 
     def __init__(self, options: MTLOptions, width: int) -> None:

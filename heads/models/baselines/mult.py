@@ -1,11 +1,11 @@
 """MulT: Multimodal Transformer for Unaligned Multimodal Language Sequences (Tsai et al., ACL 2019), https://arxiv.org/abs/1906.00295.
 
-Reproduced: temporal convolutions, one crossmodal stack for each ordered pair of modalities, memory stacks, the residual output
-block. Without video there are two crossmodal and two memory stacks, of width d instead of 2d; with a third modality 6 and 3.
+Reproduced: temporal convolutions, one crossmodal stack for each ordered pair of modalities, memory stacks, and the residual output
+block. Without video there are two crossmodal and two memory stacks, of width d instead of 2d; with a third modality there are 6 and 3.
 
-Different: the original has no padding masks and reads the last, possibly padded, time step; here padding is masked and the last
-real step is read, and the causal mask goes by real lengths. Its inputs were GloVe and COVAREP, not frozen encoders. It was published
-for sentiment; emotions are an extension with an output layer of their own.
+Deviations: the original has no padding masks and reads the last, possibly padded, time step. Here padding is masked, the last real step
+is read, and the causal mask uses real lengths. The original's inputs are GloVe and COVAREP, not frozen encoders' features. It was
+published for sentiment; emotions are an extension with a separate output layer.
 """
 
 from collections.abc import Mapping
@@ -23,12 +23,12 @@ from heads.models.parts.randomness import Dropout
 from heads.models.tasks import WIDTHS
 
 LEAST_MEMORY_LAYERS = 3
-"""Of a memory stack, however few the crossmodal stacks have."""
+"""Minimum number of layers of a memory stack; a crossmodal stack may have fewer."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MulTOptions:
-    """The defaults are those of the authors' code."""
+    """Options of MulT. The defaults are those of the authors' code."""
 
     width: int = 30  # of every modality after its convolution; MMSA on MOSI: 50
     layers: int = 5  # of a crossmodal stack; a memory stack has at least 3
@@ -47,12 +47,12 @@ class MulTOptions:
 
 
 class MulT(Head):
-    """Each modality reads the others, step by step; the last step of each says what was found."""
+    """MulT: each modality reads the others by crossmodal attention; predictions are made from its last step."""
 
     Options = MulTOptions
 
     def __init__(self, options: MulTOptions, dims: Mapping[str, int], task: str) -> None:
-        """Raises InputError when text or audio is missing or an option is out of its range."""
+        """Raise InputError when text or audio is missing or an option is out of range."""
         super().__init__(dims, task)
         require_modalities("mult", dims)
         modalities = tuple(dims)

@@ -1,19 +1,20 @@
 """Multilogue-Net: A Context Aware RNN for Multi-modal Emotion Detection and Sentiment Analysis in Conversation (Shenoy and Sardana,
 Challenge-HML 2020), https://aclanthology.org/2020.challengehml-1.3, https://github.com/amanshenoy/multilogue-net.
 
-Reproduced: a recurrent cell per modality and direction with a global, a party and an emotion state; the text vector as context of
-every modality; the pairwise attention over the video; for emotions both directions, for sentiment the forward one alone, without an
-activation and with 3 tanh(·) at the end. The original is one model a task, and one binary model an emotion: so tasks share nothing
-here, and neither do emotions with `per_emotion`; by default one network has all six.
+Reproduced: a recurrent cell per modality and direction with a global, a party and an emotion state; the text vector as context of every
+modality; the pairwise attention over the video; for emotions both directions; for sentiment only the forward direction, without an
+activation and with 3 tanh(·) at the end. The original has one model per task, and one binary model per emotion. Here, too, the tasks
+share nothing, and with `per_emotion` neither do the emotions; by default one network predicts all six.
 
-Not reproduced: video; GloVe text and hand-made audio features (frozen encoders' means here); the class weights, whose meaning depends
-on files that were not published; selection on the test set; the rates of the script for sentiment, all .25 (the defaults are those of
-the script for emotions). Added: attention does not read padding.
+Not reproduced: video; GloVe text and hand-made audio features (here the means of frozen encoders' features); the class weights, whose
+meaning depends on unpublished files; selection on the test split; the dropout rates of the script for sentiment, all .25 (the defaults
+are those of the script for emotions). Added: attention does not read padding.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import permutations
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 from data.labels import SENTIMENT_RANGE
 from data.tensors import Batch
 from heads.models.base import Head, HeadOutput, predictions, require_modalities
-from heads.models.baselines._dialogue import GRUCell, by_utterance, inter_modal_attention, real, reverse, utterances
+from heads.models.baselines._dialogue import GRUCell, by_utterance, dialogue_of, inter_modal_attention, real, reverse, utterances
 from heads.models.options import dropout_rate
 from heads.models.parts.randomness import Dropout
 from heads.models.tasks import WIDTHS
@@ -29,7 +30,7 @@ from heads.models.tasks import WIDTHS
 
 @dataclass(frozen=True, kw_only=True)
 class MultilogueOptions:
-    """What can be chosen; the defaults are the original's."""
+    """Options of Multilogue-Net. The defaults are the original's."""
 
     state: int = 150  # width of the global and of the party state
     emotion_state: int = 100  # width of the emotion state, which is what a cell emits
@@ -46,7 +47,7 @@ class Multilogue(Head):
     context = True
 
     def __init__(self, options: MultilogueOptions, dims: Mapping[str, int], task: str) -> None:
-        """Raises InputError when text or audio is missing, or a rate is out of its range."""
+        """Raise InputError when text or audio is missing, or a rate is out of range."""
         super().__init__(dims, task)
         require_modalities("multilogue-net", dims)
         self.networks = nn.ModuleDict()
@@ -56,15 +57,17 @@ class Multilogue(Head):
             self.networks[name] = nn.ModuleList(Network(options, dims, name, width) for width in widths)
 
     def forward(self, batch: Batch) -> HeadOutput:
-        inputs, mask = {m: utterances(batch, m) for m in self.dims}, real(batch.dialogue)
-        values = {task: torch.cat([network(inputs, mask) for network in parts], -1) for task, parts in self.networks.items()}
+        dialogue = dialogue_of(batch)
+        inputs, mask = {m: utterances(batch, m) for m in self.dims}, real(dialogue)
+        networks = {task: cast(nn.ModuleList, parts) for task, parts in self.networks.items()}
+        values = {task: torch.cat([network(inputs, mask) for network in parts], -1) for task, parts in networks.items()}
         if "msa" in values:
             values["msa"] = SENTIMENT_RANGE[1] * values["msa"].tanh()
-        return predictions({task: by_utterance(value, batch.dialogue, len(batch.index)) for task, value in values.items()})
+        return predictions({task: by_utterance(value, dialogue, len(batch.index)) for task, value in values.items()})
 
 
 class Network(nn.Module):
-    """One published model: {modality: (V, L, D)} → (V, L, width)."""
+    """One network, as published for one task: {modality: (V, L, D)} → (V, L, width)."""
 
     def __init__(self, options: MultilogueOptions, dims: Mapping[str, int], task: str, width: int) -> None:
         super().__init__()
@@ -84,14 +87,14 @@ class Network(nn.Module):
 
 
 class Reader(nn.Module):
-    """One modality's emotion states: of the forward cell, and beside them of a cell that reads the video from its end."""
+    """Emotion states of one modality: those of a forward cell and, with two directions, those of a backward cell, concatenated."""
 
     def __init__(self, options: MultilogueOptions, context: int, inputs: int, directions: int) -> None:
         super().__init__()
         self.cells = nn.ModuleList(Cell(options, context, inputs) for _ in range(directions))
 
     def forward(self, context: Tensor, inputs: Tensor, mask: Tensor) -> Tensor:
-        """(V, L, Dc) context and (V, L, D) utterances → (V, L, directions · e)."""
+        """Read (V, L, D) utterances with their context (V, L, Dc); gives (V, L, directions · e)."""
         states = [self.cells[0](context, inputs)]
         for cell in self.cells[1:]:
             states.append(reverse(cell(reverse(context, mask), reverse(inputs, mask)), mask))
@@ -99,10 +102,10 @@ class Reader(nn.Module):
 
 
 class Cell(nn.Module):
-    """The recurrence of one modality in one direction.
+    """Recurrent cell of one modality in one direction.
 
     g_t = GRU([context_t; q_{t-1}], g_{t-1})      global state
-    c_t = Σ_{s<t} softmax_s(w · g_s) g_s          what was said before; 0 at the first utterance
+    c_t = Σ_{s<t} softmax_s(w · g_s) g_s          summary of the earlier utterances; 0 at the first one
     q_t = GRU([u_t; c_t], q_{t-1})                party state; there is one party
     e_t = GRU(q_t, e_{t-1})                       emotion state
     """
@@ -117,8 +120,8 @@ class Cell(nn.Module):
         self.dropout = Dropout(options.state_dropout)
 
     def forward(self, context: Tensor, inputs: Tensor) -> Tensor:
-        """(V, L, Dc) context and (V, L, D) utterances → (V, L, e)."""
-        # drawn for all steps at once, so that how many draws there are does not depend on L
+        """Read (V, L, D) utterances with their context (V, L, Dc); gives (V, L, e)."""
+        # drawn for all steps at once, so that the number of draws does not depend on L
         kept = [self.dropout(inputs.new_ones(*inputs.shape[:2], width)).unbind(1) for width in self.widths]
         heard, party, emotion = (inputs.new_zeros(len(inputs), width) for width in self.widths)
         history, summary = History(inputs), torch.zeros_like(heard)
@@ -133,15 +136,15 @@ class Cell(nn.Module):
 
 
 class History:
-    """A mean of states, weighted by the softmax of their scores, that is kept up while states are added."""
+    """Running mean of states, weighted by the softmax of their scores, updated with every state."""
 
     def __init__(self, like: Tensor) -> None:
-        """`like` (V, …) says how many videos, which device and dtype."""
+        """Start empty; `like` (V, …) gives the number of videos, the device and the dtype."""
         self.highest = like.new_full((len(like), 1), -torch.inf)
         self.total = self.weighted = like.new_zeros(len(like), 1)
 
     def add(self, score: Tensor, state: Tensor) -> Tensor:
-        """(V, 1) score and (V, g) state of one more step → (V, g) mean of all so far."""
+        """Add the score (V, 1) and state (V, g) of one more step; gives the mean (V, g) of all so far."""
         highest = torch.maximum(self.highest, score.detach())  # so that no exponential overflows
         kept, added = (self.highest - highest).exp(), (score - highest).exp()
         self.highest, self.total = highest, self.total * kept + added

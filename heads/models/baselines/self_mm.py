@@ -1,19 +1,21 @@
 """Self-MM: Learning Modality-Specific Representations with Self-Supervised Multi-Task Learning for Multimodal Sentiment Analysis
 (Yu, Xu, Yuan and Wu, AAAI 2021), https://arxiv.org/abs/2102.04830, https://github.com/thuiar/Self-MM.
 
-Text and audio each have a branch of their own beside the fused one. Nobody labelled the modalities, so each branch makes labels for
-every utterance of the training set from how far its features are from the centres of the positive and of the negative ones.
+Text and audio each have their own branch beside the fused one. Single modalities have no annotated labels, so each branch generates
+labels for every training utterance from the distances of its features to the centres of the positive and of the negative utterances.
 
-Reproduced: the branches, the labels with their momentum, the weighting of the losses. Left out: video with its branch, and the
-fine-tuning of BERT, so that the text's learning rate is gone too. Distances are plain norms, as in the authors' code; the paper divides
-them by the root of the width. Weight decay is one for all parameters; theirs on MOSI is ten times as much for the audio encoder.
+Reproduced: the branches, the generated labels with their momentum, and the weighting of the losses. Left out: video with its branch,
+and the fine-tuning of BERT, and with it the separate learning rate of the text. Distances are plain norms, as in the authors' code; the
+paper divides them by the root of the width. All parameters have one weight decay; the authors' is ten times as large for the audio
+encoder on MOSI.
 
-Emotions are our extension: each of the six is a target −1 or 1 with centres and made labels of its own, limited to [−1, 1], which are
-probabilities once moved to [0, 1].
+Emotions are our extension: each of the six is a target −1 or 1 with its own centres and generated labels, limited to [−1, 1]; rescaled
+to [0, 1], these are probabilities.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -29,14 +31,15 @@ from heads.models.parts.randomness import Dropout
 from heads.models.tasks import WIDTHS
 
 LIMITS = {"msa": 3.0, "mer": 1.0}
-"""Largest absolute value of a made label."""
+"""Largest absolute value of a generated label."""
 
 EPSILON = 1e-8
+"""Added to denominators, as in the authors' code."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SelfMMOptions:
-    """What can be chosen; the defaults are the authors' for CMU-MOSI."""
+    """Options of Self-MM. The defaults are the authors' for CMU-MOSI."""
 
     text_pool: str = "cls"  # what of the text is read: cls (the first token) or mean
     wide: bool = False  # audio as 128 then 64 units, not 32 then 16, which were sized for 5 features a frame
@@ -48,13 +51,14 @@ class SelfMMOptions:
 
 
 class SelfMM(Head):
-    """Three branches (fusion, text, audio); the fused one predicts, the others shape the audio encoder in training."""
+    """Self-MM: three branches (fusion, text, audio). The fused one predicts; the others shape the audio encoder in training."""
 
     Options = SelfMMOptions
     packable = False
+    limits: Tensor  # (K,)
 
     def __init__(self, options: SelfMMOptions, dims: Mapping[str, int], task: str) -> None:
-        """Raises InputError when a modality is missing or an option is out of its range."""
+        """Raise InputError when a modality is missing or an option is out of range."""
         super().__init__(dims, task)
         require_modalities("self-mm", dims)
         self.pool = lookup(TEXT_POOLS, options.text_pool, "text_pool")
@@ -82,16 +86,19 @@ class SelfMM(Head):
         values = {name: values for name, (_, values) in found.items()}
         return predictions(values["fusion"], Aux(losses=self._losses(batch, values) if self._is_prepared else {}))
 
+    def _memory(self, branch: str) -> "Memory":
+        return cast(Memory, self.memories[branch])
+
     @property
     def _is_prepared(self) -> bool:
-        return len(self.memories["fusion"].labels) > 0
+        return len(self._memory("fusion").labels) > 0
 
     def _losses(self, batch: Batch, values: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
-        """tanh|label − y| · loss(prediction, label) of each modality. While the labels are y, as in the first epoch, this is 0."""
+        """Compute tanh|label − y| · loss(prediction, label) for each modality; 0 while the labels equal y, as in the first epoch."""
         truth, losses = signed_labels(batch.sentiment, batch.emotions, self.tasks), {}
         sizes = [WIDTHS[task] for task in self.tasks]
         for modality in ("text", "audio"):
-            labels = self.memories[modality].labels[batch.index]
+            labels = self._memory(modality).labels[batch.index]
             parts = zip(self.tasks, labels.split(sizes, 1), truth.split(sizes, 1), strict=True)
             losses |= {f"{modality}/{task}": weighted_loss(task, values[modality][task], *pair) for task, *pair in parts}
         return losses
@@ -101,69 +108,74 @@ class SelfMM(Head):
 
     def prepare(self, sentiment: Tensor, emotions: Tensor, training: Tensor) -> None:
         truth = signed_labels(sentiment, emotions, self.tasks).masked_fill(~training[:, None], torch.nan)
-        for memory in self.memories.values():
-            memory.reset(truth)
+        for branch in self.memories:
+            self._memory(branch).reset(truth)
 
     def begin(self, stage: str, epoch: int) -> None:
         self.epoch = epoch
 
     def remember(self, batch: Batch, output: HeadOutput) -> None:
-        """New labels by the centres of the step before; then the features of this batch, and centres that know of both."""
+        """Generate labels with the centres of the previous step; then store this batch's features and recompute the centres."""
         if self.epoch >= 2:
-            fusion = self.memories["fusion"]
+            fusion = self._memory("fusion")
             truth, distances = fusion.labels[batch.index], fusion.distance(self.latest["fusion"])
             for modality in ("text", "audio"):
-                memory = self.memories[modality]
+                memory = self._memory(modality)
                 made = made_labels(truth, distances, memory.distance(self.latest[modality]), self.limits)
                 can_tell = fusion.has_centres & memory.has_centres
                 memory.follow(batch.index, torch.where(can_tell, made, truth), self.epoch)
-        for name, memory in self.memories.items():
-            memory.store(batch.index, self.latest[name])
+        for branch in self.memories:
+            self._memory(branch).store(batch.index, self.latest[branch])
 
 
 class Memory(nn.Module):
-    """What a branch knows of the training set, in buffers that checkpoints leave out. K is the number of targets."""
+    """Memory of a branch about the training split, in buffers that checkpoints leave out. K is the number of targets."""
+
+    labels: Tensor  # (N, K), NaN where unlabelled
+    features: Tensor  # (N, d), 0 until the utterance was seen
+    positive: Tensor  # (K, d) centre of the utterances with labels above 0
+    negative: Tensor  # (K, d) centre of those with labels below 0
 
     def __init__(self, width: int, targets: int) -> None:
         super().__init__()
-        self.register_buffer("labels", torch.zeros(0, targets), persistent=False)  # (N, K), NaN where unlabelled
-        self.register_buffer("features", torch.zeros(0, width), persistent=False)  # (N, d), 0 until an utterance was seen
-        self.register_buffer("positive", torch.zeros(targets, width), persistent=False)  # (K, d) centre where labels are above 0
-        self.register_buffer("negative", torch.zeros(targets, width), persistent=False)  # (K, d) centre where they are below
+        self.register_buffer("labels", torch.zeros(0, targets), persistent=False)
+        self.register_buffer("features", torch.zeros(0, width), persistent=False)
+        self.register_buffer("positive", torch.zeros(targets, width), persistent=False)
+        self.register_buffer("negative", torch.zeros(targets, width), persistent=False)
 
     def reset(self, labels: Tensor) -> None:
-        """Forgets everything but these (N, K) labels."""
+        """Forget everything and start from these (N, K) labels."""
         self.labels, self.features = labels.clone(), labels.new_zeros(len(labels), self.features.shape[1])
         self.positive, self.negative = torch.zeros_like(self.positive), torch.zeros_like(self.negative)
 
     @property
     def has_centres(self) -> Tensor:
-        """(K,) bool, whether positive and negative utterances of a target have been seen; where not, there are no distances."""
+        """(K,) bool, True for targets of which positive and negative utterances have been seen. Only these have distances."""
         return self.positive.any(-1) & self.negative.any(-1)
 
     def distance(self, features: Tensor) -> Tensor:
-        """(B, d) → (B, K): how much nearer features are to the positive centre, (‖F − neg‖ − ‖F − pos‖) / ‖F − pos‖."""
+        """Compute the relative distance (‖F − neg‖ − ‖F − pos‖) / ‖F − pos‖ of features F to the centres, (B, d) → (B, K)."""
         positive, negative = ((features[:, None] - centre).norm(dim=-1) for centre in (self.positive, self.negative))
         return (negative - positive) / (positive + EPSILON)
 
     def follow(self, index: Tensor, made: Tensor, epoch: int) -> None:
-        """Moves labels towards the (B, K) made ones, in epoch n by 2 / (n + 1) of the way."""
+        """Move the labels towards the generated ones `made` (B, K), in epoch n by 2 / (n + 1) of the way."""
         self.labels[index] = ((epoch - 1) * self.labels[index] + 2 * made) / (epoch + 1)
 
     def store(self, index: Tensor, features: Tensor) -> None:
-        """Keeps (B, d) features and computes the centres again."""
+        """Store (B, d) features and recompute the centres."""
         self.features[index] = features
         self.positive = self._centre(self.labels > 0, self.positive)
         self.negative = self._centre(self.labels < 0, self.negative)
 
     def _centre(self, members: Tensor, before: Tensor) -> Tensor:
-        """(N, K) → (K, d) means; what it was where there are no members."""
+        """Average the features of the members (N, K) of each target, (K, d); targets without members keep `before`."""
         count = members.sum(0)[:, None]
         return torch.where(count > 0, members.T.to(self.features.dtype) @ self.features / count.clamp(min=1), before)
 
 
 class Branch(nn.Module):
-    """Dropout, Linear, ReLU: the features. Then Linear and ReLU, and a Linear for each task."""
+    """One branch: dropout, Linear and ReLU give the features; Linear and ReLU follow, and a Linear per task."""
 
     def __init__(self, dim: int, width: int, tasks: tuple[str, ...], dropout: float) -> None:
         super().__init__()
@@ -172,33 +184,33 @@ class Branch(nn.Module):
         self.outputs = LinearOutputs(width, tasks)
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """(B, D) → (B, d) features, and task → (B, width) predictions."""
+        """Compute (B, d) features of (B, D) inputs, and task → (B, width) predictions."""
         features = self.features(inputs)
         return features, self.outputs(self.hidden(features))
 
 
 def made_labels(truth: Tensor, fusion: Tensor, modality: Tensor, limits: Tensor) -> Tensor:
-    """The label that a modality should have: y shifted by how its relative distance differs from the fused one's, twice over.
+    """Generate the labels of a modality: y, shifted by the ratio and by the difference of its relative distance to the fused one's.
 
     Source: the authors' code, ½ · (d_m / d_f) · y + ½ · (y + d_m − d_f).
 
     Args:
-        truth: (B, K) labels y.
+        truth: (B, K) true labels y.
         fusion: (B, K) relative distances d_f of the fused features.
-        modality: (B, K) relative distances d_m of the modality's.
-        limits: (K,) largest absolute value.
+        modality: (B, K) relative distances d_m of the modality's features.
+        limits: (K,) largest absolute values.
     """
     made = 0.5 * modality / (fusion + EPSILON) * truth + 0.5 * (truth + modality - fusion)
     return made.clamp(-limits, limits)
 
 
 def weighted_loss(task: str, values: Tensor, labels: Tensor, truth: Tensor) -> Tensor:
-    """Scalar: the more a made label differs from the true one, the more it counts.
+    """Compute the loss of a modality, weighted by the difference of generated and true labels; a scalar.
 
     Args:
         task: Decides the loss: L1 for sentiment, binary cross-entropy for emotions.
         values: (B, width) predictions or logits.
-        labels: (B, width) made labels, NaN where unlabelled.
+        labels: (B, width) generated labels, NaN where unlabelled.
         truth: (B, width) true labels, NaN where unlabelled.
     """
     known = ~(labels.isnan() | truth.isnan())

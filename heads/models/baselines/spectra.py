@@ -1,12 +1,12 @@
 """SPECTRA: Speech-Text Pre-training for Spoken Dialog Understanding with Explicit Cross-Modal Alignment (Yu et al., ACL 2023),
 https://aclanthology.org/2023.acl-long.438.
 
-Reproduced: what is fine-tuned on top of its encoders. Text tokens and audio frames stand in one sequence, a learned vector says which
-is which, one layer of RoBERTa attends over all of it, and an output network reads the first position.
+Reproduced: the part that is fine-tuned on top of the encoders. Text tokens and audio frames form one sequence, a learned vector marks
+the modality of each step, one layer of RoBERTa attends over the whole sequence, and an output network reads the first position.
 
-Not reproduced: its pre-training on 960 hours of dialogue (masked language and acoustic modelling, response selection, times of words),
-which is what the paper is about; its WavLM is Data2Vec here; its encoders are fine-tuned. The fused layer, pre-trained there, starts at
-random here. Emotions are an extension.
+Not reproduced: the pre-training on 960 hours of dialogue (masked language and acoustic modelling, response selection, times of words),
+which is the subject of the paper; WavLM, here Data2Vec; the fine-tuning of the encoders. The fused layer, pre-trained in the original,
+starts at random here. Emotions are an extension.
 """
 
 from collections.abc import Mapping
@@ -23,12 +23,12 @@ from heads.models.options import dropout_rate
 from heads.models.parts.layers import projection, stacked, zero_padding
 
 MODALITIES = ("text", "audio")
-"""In the order of the sequence: its first position is the text's first token."""
+"""Modalities in the order of the sequence, whose first position is the first text token."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SPECTRAOptions:
-    """What can be chosen; the defaults are the original's."""
+    """Options of SPECTRA. The defaults are the original's."""
 
     dim: int | None = None  # width of the model; that of text if None
     layers: int = 1  # that attend over both modalities
@@ -38,12 +38,12 @@ class SPECTRAOptions:
 
 
 class SPECTRA(Head):
-    """One attention over text and audio together."""
+    """SPECTRA: one attention over text and audio together."""
 
     Options = SPECTRAOptions
 
     def __init__(self, options: SPECTRAOptions, dims: Mapping[str, int], task: str) -> None:
-        """Raises InputError when text or audio is missing, or the attention heads do not divide the width."""
+        """Raise InputError when text or audio is missing, or the attention heads do not divide the width."""
         super().__init__(dims, task)
         require_modalities("spectra", dims)
         dim = options.dim or dims["text"]
@@ -60,8 +60,11 @@ class SPECTRA(Head):
         return predictions(self.outputs(self.hidden(sequence[:, 0])))
 
     def sequence(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """What the fused layers read: (B, 2 max(Tt, Ta), d) steps of text and audio in turn, each with the vector of its modality; and
-        its mask. In turn, because dropout follows from a step's place, which must not depend on the padding; attention has no order."""
+        """Make the input of the fused layers: (B, 2 max(Tt, Ta), d) steps with the vector of their modality added, and their mask.
+
+        Steps of text and audio alternate, because dropout depends on a step's place, which must not depend on the padding. The
+        attention ignores the order.
+        """
         clean = {modality: zero_padding(batch.features[modality], batch.masks[modality]) for modality in MODALITIES}
         typed = [self.project[modality](clean[modality]) + self.types[row] for row, modality in enumerate(MODALITIES)]
         longest = max(steps.shape[1] for steps in typed)

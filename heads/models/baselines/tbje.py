@@ -1,13 +1,13 @@
 """TBJE: A Transformer-Based Joint-Encoding for Emotion Recognition and Sentiment Analysis (Delbrouck et al., Challenge-HML 2020),
 https://arxiv.org/abs/2006.15955, https://github.com/jbdel/MOSEI_UMONS.
 
-Reproduced: the main model, which reads text and audio alone: text LSTM, blocks of self-attention and of attention guided by text,
-glimpses, and a LayerNorm of its own kind. Sequences are padded or cut to a fixed length, as many steps as there are glimpses; masks
-serve the first block only, so that the padding up to that length is part of the model, as in the original. It is zeros before the
-first block here; there it is what the LSTM and the Linear make of zeros. Nothing depends on the padding of a batch.
+Reproduced: the main model, which reads only text and audio: text LSTM, blocks of self-attention and of attention guided by text,
+glimpses, and its variant of LayerNorm. Sequences are padded or cut to a fixed length, equal to the number of glimpses. Masks are used
+in the first block only, so the padding up to that length is part of the model, as in the original. Before the first block this padding
+is zero here; in the original it is the output of the LSTM and the Linear for zeros. Nothing depends on the padding of a batch.
 
-Not reproduced: GloVe vectors and mel spectra are cached features here, and frames are averaged in fives to fit the length. Sentiment is
-a class of seven there and a number here.
+Not reproduced: GloVe vectors and mel spectra are cached features here, and every five audio frames are averaged to fit the length. The
+original predicts seven classes of sentiment; here sentiment is one number.
 """
 
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ from heads.models.parts.randomness import Dropout
 
 @dataclass(frozen=True, kw_only=True)
 class TBJEOptions:
-    """What can be chosen; the defaults are those of the original's published commands."""
+    """Options of TBJE. The defaults are those of the original's published commands."""
 
     dim: int = 512
     heads: int = 4
@@ -41,13 +41,13 @@ class TBJEOptions:
 
 
 class TBJE(Head):
-    """Text and audio jointly encoded; audio reads text, text never reads audio before the final sum."""
+    """TBJE: joint encoding in which audio reads text; text never reads audio before the final sum."""
 
     Options = TBJEOptions
     packable = False
 
     def __init__(self, options: TBJEOptions, dims: Mapping[str, int], task: str) -> None:
-        """Raises InputError when text or audio is missing, or an option is out of its range."""
+        """Raise InputError when text or audio is missing, or an option is out of range."""
         super().__init__(dims, task)
         require_modalities("tbje", dims)
         for name in ("steps", "audio_pool"):
@@ -71,26 +71,26 @@ class TBJE(Head):
         return predictions(self.outputs(self.norm(seen[0] + seen[1])))
 
     def _sequences(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Text and audio (B, steps, d), zeros in the padding, and their masks (B, steps)."""
+        """Make text and audio (B, steps, d), zeros in the padding, and their masks (B, steps)."""
         text, text_mask = self._fitted(batch.features["text"], batch.masks["text"])
         pooled = pool_steps(zero_padding(batch.features["audio"], batch.masks["audio"]), batch.masks["audio"], self.audio_pool)
         audio, audio_mask = self._fitted(*pooled)
         return self.text(text, text_mask)[0], zero_padding(self.audio(audio), audio_mask), text_mask, audio_mask
 
     def _fitted(self, inputs: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, T, d) and its mask, padded or cut to the fixed length."""
+        """Pad or cut (B, T, d) and its mask (B, T) to the fixed length."""
         missing = self.steps - mask.shape[1]
         return functional.pad(zero_padding(inputs, mask), (0, 0, 0, missing)), functional.pad(mask, (0, missing))
 
 
 class Block(nn.Module):
-    """Text attends to itself, audio to itself and then to the text that came in; each is added to its input, and re-read in glimpses.
+    """One block: text attends to itself; audio attends to itself and then to the block's text input. Both have residuals.
 
-    The last block has no glimpses.
+    Glimpses of each follow, except in the last block.
     """
 
     def __init__(self, options: TBJEOptions, is_last: bool) -> None:
-        """Raises InputError when the attention heads do not divide the width."""
+        """Raise InputError when the attention heads do not divide the width."""
         super().__init__()
         self.text_attend, self.text_feed = Attend(options), Feed(options)
         self.audio_attend, self.guided, self.audio_feed = Attend(options), Attend(options), Feed(options)
@@ -99,7 +99,7 @@ class Block(nn.Module):
             self.glimpses.update({modality: Reread(options) for modality in ("text", "audio")})
 
     def forward(self, text: Tensor, audio: Tensor, text_mask: Tensor, audio_mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Text and audio (B, T, d) with masks (B, T) in; text and audio out."""
+        """Apply the block to text and audio (B, T, d) with masks (B, T); gives text and audio (B, T, d)."""
         text_out = text + self.text_feed(self.text_attend(text, text, text_mask))
         guided = self.guided(self.audio_attend(audio, audio, audio_mask), text, text_mask)
         audio_out = audio + self.audio_feed(guided)
@@ -109,10 +109,10 @@ class Block(nn.Module):
 
 
 class Norm(nn.Module):
-    """LayerNorm of MCAN and TBJE: divides by the sample deviation (Σ(x − μ)² / (d − 1))^½ plus epsilon."""
+    """LayerNorm of MCAN and TBJE, which divides by the sample deviation (Σ(x − μ)² / (d − 1))^½ plus epsilon."""
 
     def __init__(self, dim: int, epsilon: float = 1e-6) -> None:
-        """Raises InputError when the width is below 2, which has no deviation."""
+        """Raise InputError when the width is below 2, where there is no deviation."""
         super().__init__()
         if dim < 2:
             raise InputError(f"TBJE's LayerNorm needs a width of at least 2, got {dim}.")
@@ -120,15 +120,15 @@ class Norm(nn.Module):
         self.weight, self.bias = nn.Parameter(torch.ones(dim)), nn.Parameter(torch.zeros(dim))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """(…, d) → (…, d)"""
+        """Normalise (…, d)."""
         centred = inputs - inputs.mean(-1, keepdim=True)
-        # the norm's gradient is finite where all are equal, that of torch.std is not
+        # where all values are equal, the gradient of the norm is finite and that of torch.std is not
         deviation = torch.linalg.vector_norm(centred, dim=-1, keepdim=True) / (inputs.shape[-1] - 1) ** 0.5
         return self.weight * centred / (deviation + self.epsilon) + self.bias
 
 
 class Attend(nn.Module):
-    """Norm(x + dropout(attention of x to a source))"""
+    """Attention sub-block: Norm(x + dropout(attention of x to a source))."""
 
     def __init__(self, options: TBJEOptions) -> None:
         super().__init__()
@@ -136,12 +136,12 @@ class Attend(nn.Module):
         self.dropout, self.norm = Dropout(options.dropout), Norm(options.dim)
 
     def forward(self, inputs: Tensor, source: Tensor, mask: Tensor) -> Tensor:
-        """(B, Tq, d) and (B, T, d) with its mask (B, T) → (B, Tq, d)"""
+        """Let inputs (B, Tq, d) read a source (B, T, d) with its mask (B, T); gives (B, Tq, d)."""
         return self.norm(inputs + self.dropout(self.attention(inputs, source, mask)))
 
 
 class Feed(nn.Module):
-    """Norm(x + dropout(feed-forward of x))"""
+    """Feed-forward sub-block: Norm(x + dropout(feed-forward of x))."""
 
     def __init__(self, options: TBJEOptions) -> None:
         super().__init__()
@@ -150,12 +150,12 @@ class Feed(nn.Module):
         self.norm = Norm(options.dim)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """(…, d) → (…, d)"""
+        """Apply the sub-block to (…, d)."""
         return self.norm(inputs + self.network(inputs))
 
 
 class Glimpses(nn.Module):
-    """(B, T, d) → (B, G, d): G weighted sums over the time steps, with weights that a network of the steps gives."""
+    """Glimpses: G weighted sums over the time steps, with weights predicted from the steps; (B, T, d) → (B, G, d)."""
 
     def __init__(self, options: TBJEOptions, count: int) -> None:
         super().__init__()
@@ -163,21 +163,21 @@ class Glimpses(nn.Module):
         self.place = nn.Sequential(*inner, nn.Linear(options.ffn, count, bias=False))  # softmax over time would cancel a bias
 
     def weights(self, inputs: Tensor, mask: Tensor) -> Tensor:
-        """(B, T, d) with its mask (B, T) → (B, T, G), sums over time to 1 for each glimpse."""
+        """Compute the weights (B, T, G) for (B, T, d) with its mask (B, T); for each glimpse they sum to 1 over time."""
         return self.place(inputs).masked_fill(~mask.unsqueeze(-1), -torch.inf).softmax(1)
 
     def forward(self, inputs: Tensor, mask: Tensor) -> Tensor:
-        """(B, T, d) with its mask (B, T) → (B, G, d)"""
+        """Compute the glimpses (B, G, d) of (B, T, d) with its mask (B, T)."""
         return self.weights(inputs, mask).transpose(1, 2) @ inputs
 
 
 class Reread(nn.Module):
-    """Norm(x + dropout(glimpses of x)), with as many glimpses as steps; (B, T, d) → (B, T, d)."""
+    """Glimpse sub-block: Norm(x + dropout(glimpses of x)), with as many glimpses as steps; (B, T, d) → (B, T, d)."""
 
     def __init__(self, options: TBJEOptions) -> None:
         super().__init__()
         self.look, self.dropout, self.norm = Glimpses(options, options.steps), Dropout(options.dropout), Norm(options.dim)
 
     def forward(self, inputs: Tensor, mask: Tensor) -> Tensor:
-        """(B, T, d) with its mask (B, T) → (B, T, d)"""
+        """Apply the sub-block to (B, T, d) with its mask (B, T)."""
         return self.norm(inputs + self.dropout(self.look(inputs, mask)))

@@ -2,13 +2,13 @@
 https://arxiv.org/abs/2211.11256. A variant, hence `unimse-head`.
 
 Reproduced: adapters that bring the audio LSTM's state into the text stream after each of the last layers (pre-trained modal fusion),
-the contrast between text and audio, one network for both tasks.
+the contrast between text and audio, and one network for both tasks.
 
-Not reproducible on frozen features: it is a T5 that generates its answers as text and has the adapters inside its last three encoder
-and decoder layers; here fresh transformer encoder layers stand over cached tokens, and a linear layer a task answers. It learns from
-four corpora at once with labels copied between them; here from one, whose emotions may be pseudo labels. Its contrast is between the
-means over time of what enters the last layer (as in its code, where later layers overwrite earlier ones) and of the audio LSTM's
-outputs; with no decoder it is taken once.
+Not reproducible on frozen features: the original is a T5 that generates its answers as text and has the adapters inside its last three
+encoder and decoder layers. Here newly initialised transformer encoder layers read cached tokens, and one Linear per task predicts. The
+original learns from four corpora at once with labels copied between them; here it learns from one corpus, whose emotions may be
+pseudo-labels. The contrast compares the means over time of the last layer's input (as in the original's code, where later layers
+overwrite earlier ones) and of the audio LSTM's outputs. Without a decoder it is computed once.
 """
 
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ from heads.models.parts.randomness import Dropout
 
 @dataclass(frozen=True, kw_only=True)
 class UniMSEHeadOptions:
-    """What can be chosen; the defaults are the original's where it has such a thing."""
+    """Options of the UniMSE head. The defaults are the original's, where it has the option."""
 
     dim: int | None = None  # width of the model; that of text if None
     layers: int = 3  # transformer layers, an adapter after each
@@ -47,14 +47,14 @@ class UniMSEHeadOptions:
 
 
 class UniMSEHead(Head):
-    """Text layers with audio brought in by adapters; the mean of the tokens answers for both tasks."""
+    """UniMSE head: adapters bring audio into the text layers; both tasks are predicted from the mean of the tokens."""
 
     Options = UniMSEHeadOptions
     packable = False
     smallest_batch = 2
 
     def __init__(self, options: UniMSEHeadOptions, dims: Mapping[str, int], task: str) -> None:
-        """Raises InputError when text or audio is missing, or an option is out of its range."""
+        """Raise InputError when text or audio is missing, or an option is out of range."""
         super().__init__(dims, task)
         require_modalities("unimse-head", dims)
         if options.temperature <= 0:
@@ -89,7 +89,7 @@ class UniMSEHead(Head):
 
 
 class FusionAdapter(nn.Module):
-    """W (u + W_up sigmoid(W_down u)) with u the text step and the audio summary one after the other (pre-trained modal fusion)."""
+    """Adapter of pre-trained modal fusion: W (u + W_up sigmoid(W_down u)), where u concatenates the text step and the audio summary."""
 
     def __init__(self, dim: int, audio_dim: int, bottleneck: int) -> None:
         super().__init__()
@@ -100,20 +100,20 @@ class FusionAdapter(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(self, text: Tensor, audio: Tensor) -> Tensor:
-        """(B, T, d) and (B, a) → (B, T, d)"""
+        """Fuse text steps (B, T, d) with an audio summary (B, a); gives (B, T, d)."""
         joined = torch.cat([text, audio.unsqueeze(1).expand(-1, text.shape[1], -1)], -1)
         return self.back(joined + self.up(self.down(joined).sigmoid()))
 
 
 def info_nce(queries: Tensor, keys: Tensor, temperature: float) -> Tensor:
-    """Scalar: how hard it is to find a query's own key among all keys of the batch, by cosine similarity.
+    """Compute the InfoNCE loss: the cross-entropy of finding each query's own key among all keys of the batch by cosine similarity.
 
-    −log softmax_j(cos(q_i, k_j) / temperature) at j = i, its mean over i.
+    This is −log softmax_j(cos(q_i, k_j) / temperature) at j = i, averaged over i; a scalar.
 
     Args:
         queries: (B, d).
-        keys: (B, d), row i belongs to query i.
-        temperature: More than 0.
+        keys: (B, d); row i belongs to query i.
+        temperature: Above 0.
 
     Source: van den Oord et al. 2018, https://arxiv.org/abs/1807.03748.
     """

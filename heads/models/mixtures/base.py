@@ -1,4 +1,4 @@
-"""The interface of all mixture designs: one modality's features in, one stream of features per task out."""
+"""Interface of all mixture designs: the features of one modality in, one stream of features per task out."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from heads.models.parts.layers import zero_padding
 
 
 class Mixed(NamedTuple):
-    """What a mixture makes of (B, T, d) features."""
+    """Output of a mixture for (B, T, d) features."""
 
     streams: Mapping[str, Tensor]  # task → (B, T, d), zero in the padding
     losses: Mapping[str, Tensor] = {}  # name → scalar, already weighted
@@ -17,15 +17,17 @@ class Mixed(NamedTuple):
 
 
 class Mixture(nn.Module):
-    """A mixture design. Subclasses are built as `Subclass(options, dim, tasks)`; `options` has at least what they read."""
+    """A mixture design. A subclass names the dataclass of its options, `Options`, and is built as `Subclass(options, dim, tasks)`."""
+
+    Options: type
 
     def forward(self, inputs: Tensor, mask: Tensor) -> Mixed:
-        """(B, T, d) features and their mask (B, T) → a stream per task."""
+        """Turn (B, T, d) features and their mask (B, T) into one stream per task."""
         raise NotImplementedError  # every design has its own
 
 
 class NoMixture(Mixture):
-    """Every task reads the features as they are: pre-fusion and the single-task baselines."""
+    """No mixture: every task reads the features unchanged. Pre-fusion and the single-task baselines use it."""
 
     def __init__(self, options: object, dim: int, tasks: tuple[str, ...]) -> None:
         super().__init__()

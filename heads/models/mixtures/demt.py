@@ -1,8 +1,10 @@
 """DeMT (Xu et al., AAAI 2023, https://arxiv.org/abs/2301.03461): tasks read each other by attention, on sequences instead of images.
 
-No experts and no gates. What differs from the original: the mixer's deformable convolution, which samples an image at learned offsets,
-is a depthwise convolution over time of kernel 3 and a pointwise one; and LayerNorm stands where it has BatchNorm, whose statistics
-would depend on the padding and on the company of an utterance.
+DeMT has neither experts nor gates. Deviations from the original:
+
+- The mixer's deformable convolution, which samples an image at learned offsets, becomes a depthwise convolution over time of kernel 3
+  and a pointwise one.
+- LayerNorm replaces BatchNorm, whose statistics would depend on the padding and on the other clips in the batch.
 """
 
 from collections.abc import Mapping
@@ -20,7 +22,7 @@ from heads.models.parts.layers import Attention, stacked, zero_padding
 
 @dataclass(frozen=True, kw_only=True)
 class DeMTOptions:
-    """What can be chosen; the defaults are the original's, but for the blocks, which are as many as UniTSE's."""
+    """Options of DeMT. The defaults are the original's, except that there are as many blocks as in UniTSE."""
 
     width: int = 256  # inside a block
     heads: int = 4
@@ -29,12 +31,12 @@ class DeMTOptions:
 
 
 class DeMT(Mixture):
-    """Blocks of a mixer per task and attention between the tasks."""
+    """Stack of blocks, each with a mixer per task and attention between the tasks."""
 
     Options = DeMTOptions
 
     def __init__(self, options: DeMTOptions, dim: int, tasks: tuple[str, ...]) -> None:
-        """Raises InputError when options do not fit together."""
+        """Raise InputError when the options contradict each other or are out of range."""
         super().__init__()
         self.tasks = tasks
         self.blocks = stacked(options.blocks, "blocks", lambda _: DeMTBlock(options, dim, tasks))
@@ -47,10 +49,10 @@ class DeMT(Mixture):
 
 
 class DeMTBlock(nn.Module):
-    """Each task's tokens are mixed over time; all tasks' tokens together attend to each other; each task reads the result."""
+    """One block: each task's tokens are mixed over time, all tasks' tokens attend to each other, and each task reads the result."""
 
     def __init__(self, options: DeMTOptions, dim: int, tasks: tuple[str, ...]) -> None:
-        """Raises InputError when the attention heads do not divide the width."""
+        """Raise InputError when the attention heads do not divide the width."""
         super().__init__()
         width = options.width
         if width < 1:
@@ -62,9 +64,9 @@ class DeMTBlock(nn.Module):
         self.widen = nn.ModuleDict({task: nn.Linear(width, dim) for task in tasks})
 
     def forward(self, streams: Mapping[str, Tensor], mask: Tensor) -> dict[str, Tensor]:
-        """Task → (B, T, d) in and out; zero in the padding."""
+        """Apply the block; task → (B, T, d) in and out, zero in the padding."""
         tokens = {task: self.mix[task](self.narrow[task](inputs), mask) for task, inputs in streams.items()}
-        # one time step of all tasks after the other, so that a token's place, on which dropout depends, does not depend on the padding
+        # Time is the outer order and the task the inner one: dropout depends on a token's place, which must not depend on the padding.
         together, real = torch.stack(list(tokens.values()), 2).flatten(1, 2), mask.repeat_interleave(len(tokens), 1)
         interacted = self.interact(together, together, real)
         read = {task: own + self.read[task](own, interacted, real) for task, own in tokens.items()}
@@ -72,7 +74,7 @@ class DeMTBlock(nn.Module):
 
 
 class Mixer(nn.Module):
-    """Pointwise, GELU, norm; then the same once more with a depthwise convolution of kernel 3 before it, added to its input."""
+    """Mixer over time: Linear, GELU, LayerNorm; then, with a residual, a depthwise convolution of kernel 3 and the same three again."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -81,14 +83,14 @@ class Mixer(nn.Module):
         self.second = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width))
 
     def forward(self, inputs: Tensor, mask: Tensor) -> Tensor:
-        """(B, T, w) → (B, T, w); what is real does not depend on the padding."""
+        """Mix over time, (B, T, w) → (B, T, w); real steps do not depend on the padding."""
         first = self.first(inputs)
         convolved = (windows(first, mask).unflatten(-1, (3, -1)) * self.depthwise).sum(-2)
         return first + self.second(convolved)
 
 
 class Attend(nn.Module):
-    """Attention, then a linear layer and LayerNorm; no residual."""
+    """Attention followed by a Linear and LayerNorm, without a residual."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -96,5 +98,5 @@ class Attend(nn.Module):
         self.after = nn.Sequential(nn.Linear(width, width), nn.LayerNorm(width))
 
     def forward(self, queries: Tensor, source: Tensor, mask: Tensor) -> Tensor:
-        """(B, Tq, w) and (B, T, w) with its mask (B, T) → (B, Tq, w)"""
+        """Let queries (B, Tq, w) read a source (B, T, w) with its mask (B, T); gives (B, Tq, w)."""
         return self.after(self.attention(queries, source, mask))

@@ -1,16 +1,17 @@
-"""MLoRE (Yang et al., CVPR 2024, https://arxiv.org/abs/2403.17749), UniTSE's parent, on sequences instead of images.
+"""MLoRE (Yang et al., CVPR 2024, https://arxiv.org/abs/2403.17749), the design that UniTSE simplifies, on sequences instead of images.
 
-What UniTSE left out of it: a layer per task before and after, a path that is generic to the tasks, learned gate noise, a learned
-weight for the task's own expert. What differs from the original:
+UniTSE leaves out: a layer per task before and after the experts, a path common to all tasks, learned gate noise, and a learned weight
+of the task's own expert. Deviations from the original:
 
-- LayerNorm stands where it has BatchNorm. Batch statistics of padded sequences would have to leave the padding out, and running
-  statistics change buffers in place, which many heads trained as one cannot do.
-- The router has the branch that averages over positions only. The other one is a linear layer over the positions, which needs all
-  inputs to have one length. The router is `heads.models.parts.experts.Router` of kind B, whose norm has no weights.
+- LayerNorm replaces BatchNorm. Batch statistics of padded sequences would have to leave the padding out, and running statistics change
+  buffers in place, which many heads trained as one batched model cannot do.
+- The router has only the branch that averages over positions. The other branch is a linear layer over the positions and needs inputs
+  of one length. The router is `heads.models.parts.experts.Router` of kind B, whose norm has no weights.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +26,7 @@ from heads.models.parts.randomness import gaussian_like
 
 @dataclass(frozen=True, kw_only=True)
 class MLoREOptions:
-    """What can be chosen; the defaults are the original's."""
+    """Options of MLoRE. The defaults are the original's."""
 
     ranks: tuple[int, ...] = tuple(range(16, 129, 8))  # of the shared experts, one each
     task_rank: int = 64  # the original has 72, 64 or 16
@@ -37,12 +38,12 @@ class MLoREOptions:
 
 
 class MLoRE(Mixture):
-    """Blocks of low-rank experts on task-specific inputs."""
+    """Stack of blocks of low-rank experts on task-specific inputs."""
 
     Options = MLoREOptions
 
     def __init__(self, options: MLoREOptions, dim: int, tasks: tuple[str, ...]) -> None:
-        """Raises InputError when options do not fit together."""
+        """Raise InputError when the options contradict each other or are out of range."""
         super().__init__()
         self.tasks, self.balance = tasks, options.balance
         self.blocks = stacked(options.blocks, "blocks", lambda _: MLoREBlock(options, dim, tasks))
@@ -60,13 +61,14 @@ class MLoRE(Mixture):
 
 
 class MLoREBlock(nn.Module):
-    """z = W^τ x; then a LayerNorm, GELU and linear layer on LN(Σ over the k best n of g_n f_n(z)) + m f^τ(z) + conv3(z).
+    """One block: z = W^τ x for each task τ; then LayerNorm, GELU and Linear of LN(Σ_n g_n f_n(z)) + m f^τ(z) + conv3(z).
 
-    The router gives g and m. The generic convolution conv3 passes no gradient back to z.
+    The sum is over the k experts with the largest gates. The router gives g and m. The convolution conv3, common to all tasks, passes
+    no gradient back to z.
     """
 
     def __init__(self, options: MLoREOptions, dim: int, tasks: tuple[str, ...]) -> None:
-        """Raises InputError when options do not fit together."""
+        """Raise InputError when the options contradict each other or are out of range."""
         super().__init__()
         self.noise, self.count = options.noise, len(options.ranks)
         self.project = nn.ModuleDict({task: nn.Linear(dim, dim) for task in tasks})
@@ -79,20 +81,21 @@ class MLoREBlock(nn.Module):
         self.post = nn.ModuleDict({task: block_post("mlore", dim) for task in tasks})
 
     def forward(self, streams: Mapping[str, Tensor], mask: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """One step for every task: task → (B, T, d) in; task → (B, T, d) and task → (B, N) gates out."""
+        """Apply the block: task → (B, T, d) in; task → (B, T, d) and task → (B, N) gates out."""
         outputs, routing = {}, {}
         for task, inputs in streams.items():
             projected = self.project[task](inputs)
             gates, own_weight = self._route(task, projected, mask)
             seen = windows(projected, mask)
             shared = self.norm[task](self.shared.mix(self.shared.hidden(seen), gates, mask))
-            own = self.own[task].mix(self.own[task].hidden(seen), own_weight, mask)
+            expert = cast(LowRankExperts, self.own[task])
+            own = expert.mix(expert.hidden(seen), own_weight, mask)
             outputs[task] = zero_padding(self.post[task](shared + own + self.generic(seen.detach())), mask)
             routing[task] = gates
         return outputs, routing
 
     def _route(self, task: str, projected: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, N) gates of the shared experts and (B, 1), the weight of the task's own."""
+        """Compute the gates of the shared experts, (B, N), and the weight of the task's own expert, (B, 1)."""
         logits, scale, own_weight = self.routers[task](projected, mask).split([self.count, self.count, 1], -1)
         if self.training and self.noise:
             logits = logits + gaussian_like(logits) * scale

@@ -1,6 +1,6 @@
 """MMoE, the multi-gate mixture of experts (Ma et al., KDD 2018, https://doi.org/10.1145/3219819.3220007), with low-rank experts.
 
-All experts are shared and all of them count for every task; only the gates belong to a task. There is one level. What differs from the
+All experts are shared and contribute to every task; only the gates belong to one task. There is one level. Deviations from the
 original: experts are UniTSE's (there fully connected, 256 and 128 wide), and so are the routers (there fully connected on one vector).
 """
 
@@ -14,7 +14,7 @@ from heads.models.parts.experts import LowRankExperts, Router, windows
 
 @dataclass(frozen=True, kw_only=True)
 class MMoEOptions:
-    """What can be chosen; the defaults are UniTSE's."""
+    """Options of MMoE. The defaults are UniTSE's."""
 
     experts: int = 15
     rank: int | tuple[int, ...] = 64  # of the experts: one for all, or one each
@@ -23,17 +23,17 @@ class MMoEOptions:
     router: str = "B"  # see heads.models.parts.experts.Router
 
     def ranks(self) -> tuple[int, ...]:
-        """One rank for each shared expert."""
+        """List one rank per shared expert."""
         return (self.rank,) * self.experts if isinstance(self.rank, int) else tuple(self.rank)
 
 
 class MMoE(Mixture):
-    """h^τ = Σ_n softmax(g^τ(x))_n f_n(x) for each task τ."""
+    """Multi-gate mixture of experts: h^τ = Σ_n softmax(g^τ(x))_n f_n(x) for each task τ."""
 
     Options = MMoEOptions
 
     def __init__(self, options: MMoEOptions, dim: int, tasks: tuple[str, ...]) -> None:
-        """Raises InputError when options do not fit together."""
+        """Raise InputError when an option is out of range."""
         super().__init__()
         ranks = options.ranks()
         self.experts = LowRankExperts(dim, ranks, options.kernel2, options.activation)

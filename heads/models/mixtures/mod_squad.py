@@ -1,8 +1,8 @@
-"""Mod-Squad (Chen et al., CVPR 2023, https://arxiv.org/abs/2212.08066): each token chooses its experts, by one gate per task.
+"""Mod-Squad (Chen et al., CVPR 2023, https://arxiv.org/abs/2212.08066): each token chooses its experts by one gate per task.
 
-What is taken over: the transformer's feed-forward network as a mixture of experts that all tasks share, and the loss that makes tasks
-and experts depend on each other. What differs from the original: attention is not a mixture (there is none in the blocks; fusion
-follows), and all experts are computed, in one pass, of which the gates keep k.
+Reproduced: the transformer's feed-forward network as a mixture of experts that all tasks share, and the loss that increases the mutual
+information of tasks and experts. Deviations from the original: attention is not a mixture (blocks have no attention; fusion follows),
+and all experts are computed in one pass, of which the gates keep k.
 """
 
 from collections.abc import Mapping
@@ -19,12 +19,12 @@ from heads.models.parts.experts import TopK, ranking
 from heads.models.parts.layers import stacked, zero_padding
 
 GATE_FLOOR = 1e-4
-"""Added to each probability, as the original does, which keeps the logarithm of the loss finite."""
+"""Constant added to each gate probability, as in the original; it keeps the logarithm in the loss finite."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModSquadOptions:
-    """What can be chosen; the defaults are made comparable to UniTSE. The original has 16 experts, of which it keeps 4."""
+    """Options of Mod-Squad. The defaults are comparable to UniTSE; the original has 16 experts and keeps 4 of them."""
 
     experts: int = 15
     top_k: int = option(8, in_pack=FREE)
@@ -34,12 +34,12 @@ class ModSquadOptions:
 
 
 class ModSquad(Mixture):
-    """Blocks of LayerNorm and a mixture of feed-forward experts, added to their input."""
+    """Stack of blocks: LayerNorm and a mixture of feed-forward experts, with a residual."""
 
     Options = ModSquadOptions
 
     def __init__(self, options: ModSquadOptions, dim: int, tasks: tuple[str, ...]) -> None:
-        """Raises InputError when options do not fit together."""
+        """Raise InputError when the options contradict each other or are out of range."""
         super().__init__()
         self.tasks, self.weight = tasks, options.mutual_information
         self.blocks = stacked(options.blocks, "blocks", lambda _: ModSquadBlock(options, dim, tasks))
@@ -57,24 +57,25 @@ class ModSquad(Mixture):
 
 
 class ModSquadBlock(nn.Module):
-    """x^τ + Σ over the k best n of p_n^τ f_n(LN(x^τ)), with p^τ = softmax(W^τ LN(x^τ)) + 1e-4 for each token and task τ.
+    """One block: x^τ + Σ_n p_n^τ f_n(LN(x^τ)) with p^τ = softmax(W^τ LN(x^τ)) + 1e-4 for each token and task τ.
 
-    W^τ starts at zero, so that a task has no preference; the kept probabilities are not renormalised.
+    The sum is over the k experts with the largest p, which are not renormalised. W^τ starts at zero, so that no task prefers an expert.
     """
 
     def __init__(self, options: ModSquadOptions, dim: int, tasks: tuple[str, ...]) -> None:
-        """Raises InputError when options do not fit together."""
+        """Raise InputError when the options contradict each other or are out of range."""
         super().__init__()
         self.select = TopK(options.experts, options.top_k)
         self.norm = nn.LayerNorm(dim)
         hidden = 4 * dim // options.top_k if options.hidden is None else options.hidden
         self.experts = FeedForwardExperts(dim, hidden, options.experts)
-        self.gates = nn.ModuleDict({task: nn.Linear(dim, options.experts, bias=False) for task in tasks})
-        for gate in self.gates.values():
+        gates = {task: nn.Linear(dim, options.experts, bias=False) for task in tasks}
+        for gate in gates.values():
             nn.init.zeros_(gate.weight)
+        self.gates = nn.ModuleDict(gates)
 
     def forward(self, streams: Mapping[str, Tensor], mask: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
-        """One step for every task.
+        """Apply the block.
 
         Args:
             streams: Task → (B, T, d), zero in the padding. Tasks that share one tensor share the first half of the experts.
@@ -95,10 +96,10 @@ class ModSquadBlock(nn.Module):
 
 
 class FeedForwardExperts(nn.Module):
-    """N experts, each Linear, GELU, Linear, d → h → d: one product d → N·h, a scaling by the gates, one product N·h → d."""
+    """N experts, each Linear, GELU, Linear, d → h → d, as one product d → N·h, a scaling by the gates, and one product N·h → d."""
 
     def __init__(self, dim: int, hidden: int, experts: int) -> None:
-        """Weights start as torch starts a linear layer's, each expert by its own fan-in; biases at zero.
+        """Initialise weights as torch initialises a Linear, each expert by its own fan-in, and biases with zeros.
 
         Raises:
             InputError: `hidden` is below 1.
@@ -115,20 +116,20 @@ class FeedForwardExperts(nn.Module):
         nn.init.uniform_(self.up, -(hidden**-0.5), hidden**-0.5)
 
     def hidden(self, inputs: Tensor) -> Tensor:
-        """(B, T, d) → (B, T, N·h): the first half of every expert."""
+        """Apply the first half of every expert, (B, T, d) → (B, T, N·h)."""
         return functional.gelu(functional.linear(inputs, self.down, self.down_bias))
 
     def mix(self, hidden: Tensor, gates: Tensor) -> Tensor:
-        """(B, T, N·h) and (B, T, N) → (B, T, d): the gated sum of the experts' outputs."""
+        """Sum the experts' outputs, weighted by their gates: (B, T, N·h) and (B, T, N) → (B, T, d)."""
         scaled = hidden.unflatten(-1, (self.count, -1)) * gates.unsqueeze(-1)
         return functional.linear(scaled.flatten(-2), self.up) + gates @ self.up_bias
 
 
 def mutual_information(usage: Tensor) -> Tensor:
-    """I(T; E) = Σ P(T, E) log(P(T, E) / (P(T) P(E))) in nats: 0 when all tasks use the experts alike. Source: Mod-Squad.
+    """Compute I(T; E) = Σ P(T, E) log(P(T, E) / (P(T) P(E))) in nats: 0 when all tasks use the experts alike. Source: Mod-Squad.
 
     Args:
-        usage: (tasks, N), the probability that a task gave an expert, summed over its tokens. P(T, E) is its share of the sum.
+        usage: (tasks, N), gate probabilities summed over the tokens of each task. P(T, E) is `usage` divided by its sum.
     """
     joint = usage / usage.sum()
     alone = joint.sum(0, keepdim=True) * joint.sum(1, keepdim=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -18,8 +19,7 @@ BLOCK_POSTS = ("none", "ln", "mlore")
 
 @dataclass(frozen=True, kw_only=True)
 class BlockOptions:
-    """What can be chosen besides ranks; the defaults are the paper's on CMU-MOSI where it states them, and Eq. 1 to the letter where it
-    does not."""
+    """Options besides the ranks. The defaults are the paper's for CMU-MOSI where it states them, and Eq. 1 to the letter elsewhere."""
 
     experts: int = 15
     top_k: int = option(11, in_pack=FREE)
@@ -45,12 +45,12 @@ class UniTSEOptions(BlockOptions):
     task_rank: int = 128
 
     def ranks(self) -> tuple[int, ...]:
-        """One rank for each shared expert."""
+        """List one rank per shared expert."""
         return (self.rank,) * self.experts if isinstance(self.rank, int) else tuple(self.rank)
 
 
 class UniTSE(Mixture):
-    """Blocks of shared experts that each task weighs in its own way, plus one expert of its own."""
+    """Stack of blocks: shared experts that each task weighs by its own router, plus one expert per task."""
 
     Options = UniTSEOptions
 
@@ -72,10 +72,10 @@ class UniTSE(Mixture):
 
 
 class UniTSEBlock(nn.Module):
-    """h^τ = Σ over the k best n of g_n^τ(x^τ) f_n(x^τ) + f^τ(x^τ) for each task τ (Eq. 1)."""
+    """One block: h^τ = Σ_n g_n^τ(x^τ) f_n(x^τ) + f^τ(x^τ) for each task τ (Eq. 1), summed over the k experts with the largest gates."""
 
     def __init__(self, options: UniTSEOptions, dim: int, tasks: tuple[str, ...]) -> None:
-        """Raises InputError when options do not fit together."""
+        """Raise InputError when the options contradict each other or are out of range."""
         super().__init__()
         ranks = options.ranks()
         self.residual = options.residual
@@ -88,10 +88,10 @@ class UniTSEBlock(nn.Module):
         self.post = nn.ModuleDict({task: block_post(options.block_post, dim) for task in tasks})
 
     def forward(self, streams: Mapping[str, Tensor], mask: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """One step for every task.
+        """Apply the block.
 
         Args:
-            streams: Task → (B, T, d). Tasks that share one tensor share the first convolution of the shared experts.
+            streams: Task → (B, T, d). For tasks that share one tensor the first convolution of the shared experts is computed once.
             mask: (B, T).
 
         Returns:
@@ -103,7 +103,7 @@ class UniTSEBlock(nn.Module):
         outputs, routing = {}, {}
         for task, inputs in streams.items():
             gates = self.select(self.routers[task](inputs, mask))
-            own = self.own[task]
+            own = cast(LowRankExperts, self.own[task])
             always = gates.new_ones(len(inputs), 1)
             mixed = self.shared.mix(hidden[id(inputs)], gates, mask) + own.mix(own.hidden(seen[id(inputs)]), always, mask)
             posted = self.dropout(self.post[task](mixed))
@@ -113,7 +113,7 @@ class UniTSEBlock(nn.Module):
 
 
 def block_post(kind: str, dim: int) -> nn.Module:
-    """What follows a block, (B, T, d) → (B, T, d).
+    """Make the layer that follows a block, (B, T, d) → (B, T, d).
 
     Raises:
         InputError: The kind is not one of `BLOCK_POSTS`.

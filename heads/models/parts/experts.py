@@ -1,8 +1,8 @@
-"""Mixtures of low-rank experts computed in one pass: experts, routers and the selection of the k best. UniTSE is made of these.
+"""Low-rank experts computed in one pass, their routers, and the selection of the k largest gates: parts of UniTSE and other mixtures.
 
-An expert is a convolution over time of kernel 3, D → r, and one of kernel 1 (or 3), r → D (MMoLRE, III-B). All experts of a mixture
-read the same input and their outputs are added up with weights, so N of them are one product D → Σr, one scaling of each block of
-ranks by its gate, and one product Σr → D, which does the adding. The full-rank expert is r = D.
+An expert is a convolution over time of kernel 3, D → r, followed by one of kernel 1 (or 3), r → D (MMoLRE, III-B). All experts of a
+mixture read the same input, and their outputs are summed with weights. N experts are therefore one product D → Σr, a scaling of each
+expert's ranks by its gate, and one product Σr → D, which also does the summing. A full-rank expert has r = D.
 """
 
 from collections.abc import Sequence
@@ -20,11 +20,20 @@ ACTIVATIONS = {"none": nn.Identity, "relu": nn.ReLU, "gelu": nn.GELU}
 
 
 class LowRankExperts(nn.Module):
-    """N experts, d → d, of any mix of ranks."""
+    """N experts, d → d, which may have different ranks."""
+
+    expert_of_rank: Tensor  # (Σr,)
 
     def __init__(self, dim: int, ranks: Sequence[int], kernel2: int = 1, activation: str = "none", init_scale: float = 1.0) -> None:
-        """Weights start as torch starts a convolution's, each expert by its own fan-in; biases at zero. `init_scale` multiplies the
-        second convolution's: at 0 all experts start by adding nothing, as in LoRA (Hu et al. 2021).
+        """Initialise weights as torch initialises a convolution, each expert by its own fan-in, and biases with zeros.
+
+        Args:
+            dim: d.
+            ranks: One rank per expert.
+            kernel2: Kernel of the second convolution, 1 or 3.
+            activation: Between the convolutions, a key of `ACTIVATIONS`.
+            init_scale: Factor of the second convolution's initial weights. At 0 all experts start by adding nothing, as in LoRA
+                (Hu et al. 2021).
 
         Raises:
             InputError: A rank is below 1, `kernel2` is not 1 or 3, or the activation is unknown.
@@ -42,22 +51,22 @@ class LowRankExperts(nn.Module):
         self.up_bias = nn.Parameter(torch.zeros(len(ranks), dim))
         self.activation = lookup(ACTIVATIONS, activation, "activation")()
         owners = torch.repeat_interleave(torch.arange(len(ranks)), torch.tensor(ranks), output_size=total)
-        self.register_buffer("expert_of_rank", owners, persistent=False)  # (Σr,)
+        self.register_buffer("expert_of_rank", owners, persistent=False)
         nn.init.uniform_(self.down, -((3 * dim) ** -0.5), (3 * dim) ** -0.5)
         with torch.no_grad():
             bound = (kernel2 * torch.tensor(ranks).float()).rsqrt()[owners]
             nn.init.uniform_(self.up, -1, 1).mul_(init_scale * bound.repeat(kernel2))
 
     def hidden(self, seen: Tensor) -> Tensor:
-        """(B, T, 3d) of `windows` → (B, T, Σr): the first convolution of every expert, the same for every task: compute it once."""
+        """Apply the first convolution of all experts: (B, T, 3d) from `windows` → (B, T, Σr). It is the same for all tasks."""
         return self.activation(functional.linear(seen, self.down, self.down_bias))
 
     def mix(self, hidden: Tensor, gates: Tensor, mask: Tensor) -> Tensor:
-        """The gated sum of the experts' outputs.
+        """Sum the experts' outputs, weighted by their gates.
 
         Args:
             hidden: (B, T, Σr) from `hidden`.
-            gates: (B, N), one weight an expert; or (B, T, N), one an expert and time step.
+            gates: (B, N), one weight per expert; or (B, T, N), one per expert and time step.
             mask: (B, T).
 
         Returns:
@@ -71,37 +80,39 @@ class LowRankExperts(nn.Module):
         return zero_padding(functional.linear(scaled, self.up) + gates @ self.up_bias, mask)
 
     def _per_rank(self, gates: Tensor) -> Tensor:
-        """(…, N) → (…, Σr). Repeating is many times as fast as indexing, whose gradient adds up one by one."""
+        """Repeat each gate for the ranks of its expert, (…, N) → (…, Σr)."""
+        # many times as fast as indexing, whose gradient is summed element by element
         if len(set(self.ranks)) == 1:
             return gates.repeat_interleave(self.ranks[0], -1)
         return gates[..., self.expert_of_rank]
 
     def forward(self, inputs: Tensor, gates: Tensor, mask: Tensor) -> Tensor:
-        """(B, T, d) → (B, T, d); `gates` and `mask` as in `mix`."""
+        """Apply all experts, (B, T, d) → (B, T, d); `gates` and `mask` are those of `mix`."""
         return self.mix(self.hidden(windows(inputs, mask)), gates, mask)
 
 
 def windows(inputs: Tensor, mask: Tensor) -> Tensor:
-    """(B, T, d) → (B, T, 3d): each step with the one before and the one after, zeros beyond the ends and for the padding.
+    """Concatenate each step with its neighbours, (B, T, d) → (B, T, 3d): step before, step, step after; zeros beyond ends and padding.
 
-    A convolution of kernel 3 is one product with this: measured as fast as torch's convolution at d = 768, and it batches over runs.
+    A convolution of kernel 3 is one matrix product with the result. At d = 768 this was measured to be as fast as torch's convolution,
+    and `torch.func.vmap` can batch it over runs.
     """
     padded = functional.pad(zero_padding(inputs, mask), (0, 0, 1, 1))
     return torch.cat([padded[:, :-2], padded[:, 1:-1], padded[:, 2:]], -1)
 
 
 class Router(nn.Module):
-    """Gate logits of one task for N experts, one vector an utterance.
+    """Router: gate logits of one task for N experts, one vector per utterance.
 
     Kind "B": d → d/4, norm, GELU, d/4 → d/4, mean over time, linear to N. Kind "A": d → d/4, norm, GELU, d/4 → N, mean over time. The
-    paper leaves out the projection to N that one of them must have (III-B); B is the one whose parameters match its claim. The norm
-    has no weights, for the same reason.
+    paper (III-B) does not say where the projection to N stands. The number of parameters that it claims fits kind B, and a norm without
+    weights.
     """
 
     KINDS = ("B", "A")
 
     def __init__(self, dim: int, experts: int, kind: str = "B") -> None:
-        """Raises InputError when the kind is unknown or `dim` is below 4."""
+        """Raise InputError when the kind is unknown or `dim` is below 4."""
         super().__init__()
         expect(self.KINDS, kind, "router")
         if dim < 4:
@@ -112,18 +123,26 @@ class Router(nn.Module):
         self.project = nn.Linear(narrow, experts) if kind == "B" else nn.Identity()
 
     def forward(self, inputs: Tensor, mask: Tensor) -> Tensor:
-        """(B, T, d) → (B, N) logits; padding does not count."""
+        """Compute gate logits, (B, T, d) → (B, N); padding does not count."""
         return self.project(masked_mean(self.steps(inputs), mask))
 
 
 class TopK(nn.Module):
-    """Softmax over all experts, then zero for all but the k largest gates; ties go to the smaller number.
+    """Gates: a softmax over all experts in which only the k largest are kept; of equal gates the one with the smaller index is kept.
 
-    Not renormalised by default: Eq. 1 uses the gates as they are. The gradient goes through the kept gates alone.
+    The kept gates are not renormalised by default, as in Eq. 1. Only kept gates get a gradient.
     """
 
+    k: Tensor  # int64, no dimensions
+
     def __init__(self, experts: int, k: int, renormalise: bool = False, noise: float = 0.0) -> None:
-        """`k` is a buffer, so that the runs of a pack may have different ones. `noise`: sd of what is added to logits in training.
+        """Store `k` as a buffer, so that runs of a pack (trained together) may differ in it.
+
+        Args:
+            experts: N.
+            k: Number of gates to keep.
+            renormalise: True divides the kept gates by their sum.
+            noise: Standard deviation of the normal numbers that are added to the logits in training.
 
         Raises:
             InputError: Not 1 ≤ k ≤ experts.
@@ -135,7 +154,7 @@ class TopK(nn.Module):
         self.register_buffer("k", torch.tensor(k), persistent=False)
 
     def forward(self, logits: Tensor) -> Tensor:
-        """(…, N) logits → (…, N) gates."""
+        """Turn (…, N) logits into (…, N) gates."""
         if self.training and self.noise:
             logits = logits + self.noise * gaussian_like(logits)
         gates = logits.softmax(-1)
@@ -144,7 +163,7 @@ class TopK(nn.Module):
 
 
 def ranking(values: Tensor) -> Tensor:
-    """(…, N) → how many values are larger, 0 for the largest; among equals the first is the larger."""
+    """Rank the values (…, N) along the last dimension: 0 for the largest; of equal values the first ranks higher."""
     larger = values.unsqueeze(-2) > values.unsqueeze(-1)
     number = torch.arange(values.shape[-1], device=values.device)
     equal_before = (values.unsqueeze(-2) == values.unsqueeze(-1)) & (number < number[:, None])
@@ -152,9 +171,11 @@ def ranking(values: Tensor) -> Tensor:
 
 
 def squared_variation(gates: Tensor) -> Tensor:
-    """(σ/μ)² of the experts' mean gates (…, N): 0 for equal load, N for one expert alone. Source: MLoRE's load-balancing loss.
+    """Compute (σ/μ)² of the experts' mean gates, given gates (…, N): 0 for equal load, N if one expert has all the load.
 
-    σ is the sample deviation, (Σ(g − μ)² / (N − 1))^½; one expert has none, and gives 0.
+    σ is the sample deviation, (Σ(g − μ)² / (N − 1))^½. A single expert has no deviation and gives 0.
+
+    Source: MLoRE's load-balancing loss.
     """
     load = gates.flatten(0, -2).mean(0)
     if len(load) == 1:

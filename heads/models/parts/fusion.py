@@ -1,6 +1,7 @@
-"""Task-adaptive multimodal fusion (MMoLRE, III-C), the cross-modal encoder of MMML: [cls] tokens that end up with what matters.
+"""Task-adaptive multimodal fusion (MMoLRE, III-C), which is the cross-modal encoder of MMML: a learned [cls] token per modality
+collects what its task needs from both modalities.
 
-No positions are encoded, as in MMML: the order of the other time steps does not matter.
+No positions are encoded, as in MMML: the order of the time steps behind [cls] does not matter.
 """
 
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from heads.models.parts.layers import Attention, FeedForward, PostNorm, stacked
 
 @dataclass(frozen=True, kw_only=True)
 class FusionOptions:
-    """What can be chosen of a fusion; the defaults are the paper's, and MMML's where the paper is silent."""
+    """Options of a fusion. The defaults are those of the paper, and those of MMML where the paper is silent."""
 
     layers: int = 5
     heads: int = 12
@@ -26,10 +27,10 @@ class FusionOptions:
 
 
 class CrossModalFusion(nn.Module):
-    """{modality: (B, T, d)} → (B, M·d), the [cls] outputs of the M modalities one after the other."""
+    """Stack of cross-modal layers: {modality: (B, T, d)} → (B, M·d), the [cls] outputs of the M modalities concatenated."""
 
     def __init__(self, options: FusionOptions, dim: int, modalities: tuple[str, ...]) -> None:
-        """Raises InputError when the attention heads do not divide `dim`."""
+        """Raise InputError when the attention heads do not divide `dim`."""
         super().__init__()
         self.cls = nn.ParameterDict({modality: nn.Parameter(torch.randn(dim)) for modality in modalities})
         self.layers = stacked(options.layers, "layers", lambda _: CrossModalLayer(options, dim, modalities))
@@ -43,9 +44,9 @@ class CrossModalFusion(nn.Module):
 
 
 class CrossModalLayer(nn.Module):
-    """Cross-attention to the other modalities, all at once; then self-attention, then feed-forward, per modality.
+    """One layer: for each modality cross-attention to all other modalities, then self-attention, then feed-forward.
 
-    With one modality there is no cross-attention; with more than two, a modality reads the others one after the other in time.
+    With one modality there is no cross-attention. With more than two, a modality reads the others as one sequence.
     """
 
     def __init__(self, options: FusionOptions, dim: int, modalities: tuple[str, ...]) -> None:
@@ -67,12 +68,12 @@ class CrossModalLayer(nn.Module):
         self.after_feed_forward = around()
 
     def forward(self, tokens: Mapping[str, Tensor], masks: Mapping[str, Tensor], only_cls: bool) -> dict[str, Tensor]:
-        """One layer.
+        """Apply the layer.
 
         Args:
             tokens: Modality → (B, 1 + T, d), [cls] first.
             masks: Modality → (B, 1 + T).
-            only_cls: Whether only the first token of the result is wanted: nothing else is computed then from self-attention on.
+            only_cls: True computes only the first token from self-attention on, for the last layer, of which nothing else is read.
 
         Returns:
             Modality → (B, 1 + T, d), or (B, 1, d) with `only_cls`.

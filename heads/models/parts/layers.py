@@ -1,4 +1,7 @@
-"""Building blocks that several heads share: masked means, attention, feed-forward, output layers. No head is here."""
+"""Layers that several heads share: masked means, attention, feed-forward networks, output layers.
+
+Layers that only published baselines share are in `heads.models.baselines`, in modules that start with an underscore.
+"""
 
 from collections.abc import Callable, Sequence
 
@@ -11,23 +14,23 @@ from heads.models.parts.randomness import Dropout
 
 
 def zero_padding(inputs: Tensor, mask: Tensor) -> Tensor:
-    """(B, T, d) with zeros where the mask (B, T) is False, whatever stood there, NaN included."""
+    """Set (B, T, d) to zero where the mask (B, T) is False, whatever stands there, NaN included."""
     return inputs.masked_fill(~mask.unsqueeze(-1), 0)
 
 
 def masked_mean(inputs: Tensor, mask: Tensor) -> Tensor:
-    """(B, d) mean over the real time steps of (B, T, d); zeros for an utterance that has none."""
+    """Average (B, T, d) over its real time steps, to (B, d); an utterance without any gets zeros."""
     return zero_padding(inputs, mask).sum(1) / mask.sum(1, keepdim=True).clamp(min=1).to(inputs.dtype)
 
 
 def last_step(inputs: Tensor, mask: Tensor) -> Tensor:
-    """(B, d), the last real time step of (B, T, d)."""
+    """Select the last real time step of (B, T, d), as (B, d)."""
     last = (mask.sum(1) - 1).clamp(min=0)
     return inputs.gather(1, last[:, None, None].expand(-1, 1, inputs.shape[-1])).squeeze(1)
 
 
 def pool_steps(inputs: Tensor, mask: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Averages every `size` consecutive steps, of those that are real.
+    """Average every `size` consecutive time steps; padding does not count.
 
     Args:
         inputs: (B, T, d).
@@ -35,7 +38,7 @@ def pool_steps(inputs: Tensor, mask: Tensor, size: int) -> tuple[Tensor, Tensor]
         size: 1 changes nothing.
 
     Returns:
-        (B, ⌈T / size⌉, d) means and their mask: True where any step was real.
+        (B, ⌈T / size⌉, d) means and their mask, True where at least one step was real.
     """
     if size == 1:
         return inputs, mask
@@ -47,10 +50,10 @@ def pool_steps(inputs: Tensor, mask: Tensor, size: int) -> tuple[Tensor, Tensor]
 
 
 class Attention(nn.Module):
-    """Multi-head attention with projections of its own. Source: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762."""
+    """Multi-head attention with its own projections. Source: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762."""
 
     def __init__(self, dim: int, heads: int, dropout: float) -> None:
-        """Raises InputError when `heads` is not 1 or more or does not divide `dim`."""
+        """Raise InputError when `heads` is below 1 or does not divide `dim`."""
         super().__init__()
         if heads < 1 or dim % heads:
             raise InputError(f"{heads} attention heads do not divide the width {dim}. Choose a divisor of {dim}.")
@@ -59,7 +62,7 @@ class Attention(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, queries: Tensor, source: Tensor, mask: Tensor) -> Tensor:
-        """Each query reads the real steps of the source.
+        """Let each query read the real steps of the source.
 
         Args:
             queries: (B, Tq, d).
@@ -81,15 +84,20 @@ class Attention(nn.Module):
         return self.out(read.transpose(1, 2).flatten(2))
 
     def _split(self, inputs: Tensor) -> Tensor:
-        """(B, T, d) → (B, heads, T, d / heads)"""
+        """Split the width into attention heads, (B, T, d) → (B, heads, T, d / heads)."""
         return inputs.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
 
 def stacked(count: int, what: str, make: Callable[[int], nn.Module]) -> nn.ModuleList:
-    """`count` modules of a kind, one after the other; `make` gets the number of each, from 1.
+    """Make a list of `count` modules; `make` gets the number of each, counted from 1.
+
+    Args:
+        count: Number of modules.
+        what: Name of the option behind `count`, for the message.
+        make: Number → module.
 
     Raises:
-        InputError: There would be none.
+        InputError: `count` is below 1.
     """
     if count < 1:
         raise InputError(f"{what} is {count}, expected 1 or more.")
@@ -97,7 +105,7 @@ def stacked(count: int, what: str, make: Callable[[int], nn.Module]) -> nn.Modul
 
 
 class PostNorm(nn.Module):
-    """LayerNorm(x + dropout(sublayer(x))), as BERT has it: what surrounds every sub-block of a fusion layer."""
+    """LayerNorm(x + dropout(sublayer(x))) around every sub-block of a fusion layer, as in BERT."""
 
     def __init__(self, dim: int, dropout: float) -> None:
         super().__init__()
@@ -109,19 +117,22 @@ class PostNorm(nn.Module):
 
 
 class FeedForward(nn.Sequential):
-    """Linear, ReLU, Linear; (…, d) → (…, d)."""
+    """Feed-forward network: Linear, ReLU, Linear; (…, d) → (…, d)."""
 
     def __init__(self, dim: int, width: int) -> None:
         super().__init__(nn.Linear(dim, width), nn.ReLU(), nn.Linear(width, dim))
 
 
 def projection(width: int, dim: int) -> nn.Module:
-    """(…, width) → (…, dim): a Linear, or nothing where the widths are equal."""
+    """Make the layer (…, width) → (…, dim): a Linear, or the identity where the widths are equal."""
     return nn.Identity() if width == dim else nn.Linear(width, dim)
 
 
 class OutputLayers(nn.Sequential):
-    """Dropout, then Linear and ReLU through the hidden widths, then Linear; (B, d) → (B, width). Source: MMML's output network."""
+    """Output network: dropout, a Linear and a ReLU for each hidden width, then a Linear; (B, d) → (B, width).
+
+    Source: MMML's output network.
+    """
 
     def __init__(self, dim: int, hidden: Sequence[int], width: int, dropout: float) -> None:
         layers: list[nn.Module] = [Dropout(dropout)]

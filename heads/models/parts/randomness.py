@@ -1,8 +1,8 @@
-"""Random numbers inside a head: each a function of a key and of its place in the tensor, and of nothing else.
+"""Random numbers inside a head: dropout and normal noise. Each number is a function of a key and of its place in the tensor alone.
 
-A run's mask for time step 7 of utterance 3 is the same however far the batch is padded and whatever is trained beside it, so that a
-run among many that are trained as one batched model draws what it draws alone. `torch.nn.Dropout` gives neither: it draws one stream
-of numbers per device. Where keys come from is in `heads.training.plan`.
+The dropout mask for time step 7 of utterance 3 is the same whatever the padding of the batch, and whatever runs are trained beside this
+one. A run in a pack (many runs trained as one batched model) therefore draws the same numbers as it does alone. `torch.nn.Dropout`
+cannot do this, because it draws one stream of numbers per device. `heads.training.plan` makes the keys.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from data.errors import InputError
 
 class _Source(NamedTuple):
     key: Tensor  # int64, no dimensions
-    calls: Iterator[int]  # numbers the draws
+    calls: Iterator[int]  # numbers the draws, from 1
 
 
 _SOURCE: ContextVar[_Source] = ContextVar("source")
@@ -29,7 +29,7 @@ _Draw = Callable[[torch.Size, Tensor, Tensor, Tensor], Tensor]
 
 @contextlib.contextmanager
 def drawing_from(key: Tensor) -> Iterator[None]:
-    """Random numbers inside the block follow from this key, an int64 without dimensions; below `torch.func.vmap`, one for each run."""
+    """Derive all random numbers inside the block from `key`, an int64 without dimensions; under `torch.func.vmap`, one key per run."""
     token = _SOURCE.set(_Source(key, count(1)))
     try:
         yield
@@ -38,14 +38,17 @@ def drawing_from(key: Tensor) -> Iterator[None]:
 
 
 class Dropout(nn.Module):
-    """Sets each value to 0 with probability `rate` and divides the others by 1 - rate, in training only.
+    """Dropout: sets each value to 0 with probability `rate` and divides the others by 1 - rate, in training only.
 
-    The rate is a buffer, so that the runs of a pack may have different ones. Outside `drawing_from` the masks come from torch's
-    default generator. Utterances, time steps and widths must be dimensions of their own, lest a place depend on the padding.
+    The rate is a buffer, so that runs of a pack may differ in it. Outside `drawing_from` the masks come from torch's default generator.
+    Utterances, time steps and widths must be separate dimensions of the input: if they were flattened into one, a value's place, and so
+    its random number, would depend on the padding.
     """
 
+    rate: Tensor  # float32, no dimensions
+
     def __init__(self, rate: float) -> None:
-        """Raises InputError unless 0 ≤ rate < 1."""
+        """Raise InputError unless 0 ≤ rate < 1."""
         super().__init__()
         if not 0 <= rate < 1:
             raise InputError(f"A dropout rate is {rate}, expected 0 to below 1.")
@@ -59,7 +62,7 @@ class Dropout(nn.Module):
 
 
 def gaussian_like(values: Tensor) -> Tensor:
-    """Independent standard normal numbers in the shape and dtype of `values`."""
+    """Draw independent standard normal numbers in the shape and dtype of `values`."""
     return _drawn(values, values.detach().new_zeros(()), _gaussian)
 
 
@@ -72,7 +75,7 @@ def _drawn(values: Tensor, parameter: Tensor, draw: _Draw) -> Tensor:
 
 
 class _Random(torch.autograd.Function):
-    """Numbers drawn for a tensor. Below vmap, all runs' parts are drawn at once, each from its key."""
+    """Random numbers for a tensor. Under vmap, the numbers of all runs are drawn at once, each run's from its own key."""
 
     @staticmethod
     def forward(like: Tensor, parameter: Tensor, key: Tensor, draw: _Draw) -> Tensor:
@@ -96,7 +99,7 @@ class _Random(torch.autograd.Function):
 
 
 def _kept(shape: torch.Size, like: Tensor, rate: Tensor, key: Tensor) -> Tensor:
-    # 16 random bits a value: a quarter of the work, and a rate is met to 1e-5
+    # 16 random bits per value are a quarter of the work, and meet a rate to 1e-5
     words = _words((*shape[:-1], -(-shape[-1] // 4)), key)
     rate = rate.view(rate.shape + (1,) * len(shape))
     kept = words.view(torch.int16)[..., : shape[-1]] >= (rate * 65536 - 32768).round().to(torch.int16)
@@ -104,7 +107,7 @@ def _kept(shape: torch.Size, like: Tensor, rate: Tensor, key: Tensor) -> Tensor:
 
 
 def _gaussian(shape: torch.Size, like: Tensor, _: Tensor, key: Tensor) -> Tensor:
-    """Source: Box and Muller 1958, from two uniform numbers of 32 bits."""
+    """Draw normal numbers from two uniform numbers of 32 bits each. Source: Box and Muller 1958."""
     halves = _words(shape, key).view(torch.int32).unflatten(-1, (-1, 2)).double()
     uniform = (halves + (2**31 + 0.5)) / 2**32
     return ((-2 * uniform[..., 0].log()).sqrt() * (2 * torch.pi * uniform[..., 1]).cos()).to(like.dtype)
@@ -116,7 +119,7 @@ _FIRST, _SECOND = -4658895280553007687, -7723592293110705685
 
 
 def _words(shape: tuple[int, ...], key: Tensor) -> Tensor:
-    """(*key.shape, *shape) int64 random words, each by its key and its place in `shape` alone, not by how large `shape` is."""
+    """Draw int64 random words (*key.shape, *shape). Each depends on its key and its place in `shape`, not on the size of `shape`."""
     words = key
     for size in shape:
         places = torch.arange(1, size + 1, device=key.device) * _GOLDEN
@@ -125,7 +128,7 @@ def _words(shape: tuple[int, ...], key: Tensor) -> Tensor:
 
 
 def _mixed(words: Tensor) -> Tensor:
-    """A bijection whose every bit depends on every bit of its argument, which it overwrites."""
+    """Mix words by a bijection in which each output bit depends on every input bit. Overwrites its argument."""
     shifted = torch.empty_like(words)
     for factor in (_FIRST, _SECOND):
         words.bitwise_xor_(_upper_half(words, shifted)).mul_(factor)
