@@ -4,7 +4,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 
 def installed_version(package: str) -> str | None:
-    """Returns the version of an installed package, or None if the package is not installed."""
+    """Return the version of an installed package, or None if the package is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:

@@ -1,8 +1,7 @@
-"""A small cache for tests, as a build leaves it: manifest, text and audio features, perhaps a ledger, and the index.
+"""A small cache for tests, as a build writes it: manifest, text and audio features, the index, and optionally a ledger.
 
-Utterances are of several videos, of 3, 5 or 4 clips in turn, and a video's split is train, valid, test, train in turn. Text has 2 to
-9 rows and audio 3 to 30. Features are noise to which the labels are added, along the same directions in every cache, so that a head
-can learn them.
+The videos have 3, 5 or 4 clips in turn, and their splits are train, valid, test, train in turn. Text has 2 to 9 rows per utterance and
+audio 3 to 30. Features are noise plus the labels, along the same directions in every cache, so that a head can learn them.
 """
 
 import json
@@ -22,7 +21,7 @@ CLIPS = (3, 5, 4)
 SPLITS = ("train", "valid", "test", "train")
 ROWS = {"text": (2, 9), "audio": (3, 30)}
 MINIMUM_SIMILARITY = -0.5
-"""Of the rule of the ledger: below, an utterance abstains."""
+"""Similarity below which an utterance of the ledger abstains."""
 
 
 def make_cache(
@@ -36,18 +35,18 @@ def make_cache(
     ledger: bool = False,
     labelled: bool = True,
 ) -> Path:
-    """Writes a corpus into a cache, beside others that are in it, and returns the folder.
+    """Write a corpus into a cache, beside other corpora in it, and return the folder.
 
     Args:
-        folder: Of the cache; made if need be.
-        corpus: Its name in the cache.
-        utterances: N; from 9 on there are all three splits.
+        folder: The cache, which is created if it is missing.
+        corpus: Name of the corpus in the cache.
+        utterances: N. From 9 utterances on, all three splits have some.
         text_dim: D of the text features.
         audio_dim: D of the audio features.
-        seed: Of labels, lengths and noise.
-        emotions: Whether the manifest has emotions.
-        ledger: Whether there are pseudo labels, with a similarity from -1 to 1.
-        labelled: Whether there are labels at all.
+        seed: Seed of labels, lengths and noise.
+        emotions: True if the manifest has emotions.
+        ledger: True if there are pseudo-labels, with similarities from -1 to 1.
+        labelled: True if there are any labels.
     """
     rng = np.random.default_rng(seed)
     table, signal = _utterances(corpus, utterances, rng)
@@ -72,7 +71,7 @@ def make_cache(
 
 
 def _utterances(corpus: str, count: int, rng: np.random.Generator) -> tuple[pd.DataFrame, np.ndarray]:
-    """A manifest with all labels, and the (N, 7) labels alone."""
+    """Return a manifest with all labels, and the labels alone, (N, 7)."""
     videos = [video for video in range(count) for _ in range(CLIPS[video % len(CLIPS)])][:count]
     positions = [position for video in range(count) for position in range(CLIPS[video % len(CLIPS)])][:count]
     sentiment = rng.integers(-15, 16, count) / 5
@@ -107,7 +106,7 @@ def _write_features(
 
 
 def _ledger(table: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
-    """The labels of the manifest with one emotion in five turned, so that pseudo labels are like the true ones, and other."""
+    """Return a ledger: the labels of the manifest, with one emotion in five inverted, so that they resemble the true labels."""
     similarity = rng.uniform(-1, 1, len(table))
     true = table[list(EMOTIONS)].to_numpy()
     given = np.where(rng.random(true.shape) < 0.2, np.where(true > 0, 0.0, 1.0), true)

@@ -1,10 +1,10 @@
-"""Fixtures that several test files share: a text encoder that loads in no time, and one small build to start from."""
+"""Fixtures that several test files share: a tiny text encoder, and a small finished build."""
 
 import os
 from pathlib import Path
 from subprocess import CompletedProcess
 
-# Tensors of tests are tiny: threads gain nothing, and waiting for each other on a busy machine they cost many times the work.
+# Tensors in tests are tiny. Threads do not make them faster, and on a busy machine they wait for each other most of the time.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
@@ -13,7 +13,7 @@ from projects import WORDS, Project, write_project
 
 @pytest.fixture(scope="session")
 def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a random BERT, hidden size 32, one layer, and a WordPiece tokenizer that tells upper from lower case."""
+    """A folder with a random BERT (hidden size 32, one layer) and a WordPiece tokenizer that distinguishes upper and lower case."""
     import torch
     import transformers
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
@@ -34,14 +34,14 @@ def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def first_build(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path) -> tuple[Project, CompletedProcess[str]]:
-    """A project and how its first, undisturbed build ended."""
+    """A project and the result of its first build, which nothing disturbed."""
     project = write_project(tmp_path_factory.mktemp("finished"), tiny_bert)
     return project, project.build("--log-level", "WARNING")
 
 
 @pytest.fixture(scope="session")
 def finished(first_build: tuple[Project, CompletedProcess[str]]) -> Project:
-    """A project that has been built. Not to be changed: `built` is a copy for that."""
+    """A project that has been built. Tests must not change it; `built` is a copy for that."""
     project, result = first_build
     assert result.returncode == 0, result.stderr
     return project
@@ -49,7 +49,7 @@ def finished(first_build: tuple[Project, CompletedProcess[str]]) -> Project:
 
 @pytest.fixture
 def built(finished: Project, tmp_path: Path) -> Project:
-    """A copy of the finished project, to be changed and built again."""
+    """A copy of the finished project, which tests may change and build again."""
     return finished.copy(tmp_path / "project")
 
 

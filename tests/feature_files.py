@@ -1,4 +1,4 @@
-"""Small feature files for tests, and what the specification says about them, read by plain h5py."""
+"""Small feature files for tests, and facts about them that plain h5py reads according to the specification."""
 
 import zlib
 
@@ -32,7 +32,7 @@ def position_of_values(path):
 
 
 def specified_index_checksum(file):
-    """`index_checksum` as the specification words it, from the file alone."""
+    """Compute `index_checksum` as specified, from the file alone."""
     facts = {n: t for n, t in file.attrs.items() if n not in ("format", "version", "index_checksum", "when")}
     texts = [part for name in sorted(facts) for part in (name.encode(), facts[name])]
     joined = b"\0".join([*texts, *file["utterance_id"][()].tolist(), *file["source"][()].tolist()])

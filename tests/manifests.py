@@ -1,4 +1,4 @@
-"""Small manifests and embeddings for tests, said in a line."""
+"""Small manifests and embeddings for tests, written in one line."""
 
 import numpy as np
 import pandas as pd
@@ -10,7 +10,7 @@ JOY, RAGE, CALM = (emotions_of_category(category) for category in ("joy", "anger
 
 
 def manifest(corpus, rows):
-    """A valid manifest of rows that name only what matters; ids are a, b, c, … unless given."""
+    """Return a valid manifest. Rows give only the columns that matter; ids are a, b, c, … unless given."""
     base = {**dict.fromkeys(COLUMNS, np.nan), **dict.fromkeys(TEXT_COLUMNS, ""), "corpus": corpus, "split": "train"}
     ids = ({"utterance_id": chr(97 + i), "text": f"line {i}", "position": i} for i in range(len(rows)))
     return validate(pd.DataFrame([{**base, **name, **row} for name, row in zip(ids, rows, strict=True)], columns=COLUMNS), "here")

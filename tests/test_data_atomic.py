@@ -1,4 +1,4 @@
-"""Files appear complete or not at all, and what a killed process leaves behind is told from what a living one is writing."""
+"""Files appear complete or not at all, and files of a killed process are distinguished from those of a running one."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Plans of an epoch: every row once, like lengths together where asked, whole videos in numeric order."""
+"""Plans of an epoch contain every row once, group similar lengths where asked, and keep whole videos in order."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The index of a cache is read, and what cannot be read is said in a sentence that helps."""
+"""The index of a cache is read, and each error has a helpful message."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor

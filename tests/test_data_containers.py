@@ -1,4 +1,4 @@
-"""Cut files are told from whole ones, in every container that says how long it is."""
+"""Truncated files are distinguished from whole ones, in every container that states its length."""
 
 import os
 from pathlib import Path

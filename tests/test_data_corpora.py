@@ -1,4 +1,4 @@
-"""The table of corpus readers: which layouts are recognised, and how an unknown reader or a wrong folder is refused."""
+"""The table of corpus readers: layouts are recognised by their files; an unknown reader and a wrong folder are refused."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What readers share: a corpus knows whether it has media, and files are found in the root and one folder below."""
+"""A corpus tells if it has media, and files are found in the root and in its immediate folders."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Anybody's folder: every column but two is optional, media are found by name, slips are pointed out."""
+"""A folder of own clips: all columns but two are optional, media are found by name, misspellings are pointed out."""
 
 import csv
 import math

@@ -1,4 +1,4 @@
-"""Media are found by one scan of their folders, in a fixed order of places and suffixes; strangers are reported."""
+"""Media are found by one scan of their folders, in a fixed order of places and suffixes; files of no utterance are reported."""
 
 import pandas as pd
 import pytest

@@ -1,4 +1,4 @@
-"""MOSEI: emotions joined and what does not join reported both ways; whole recordings cut by times that are not always sound."""
+"""MOSEI: emotions are joined and all rows without a match reported; whole recordings are cut at times that may be wrong."""
 
 import numpy as np
 import pytest

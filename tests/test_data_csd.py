@@ -1,4 +1,4 @@
-"""Computational sequences: what is written is read, what the SDK writes is read, every broken download has its own message."""
+"""Computational sequences: files written here and by the SDK are read; every kind of broken download has its own message."""
 
 import h5py
 import hypothesis.extra.numpy as hnp

@@ -1,4 +1,4 @@
-"""Tables are read as text, by column name; every complaint has file, line, value and what was expected."""
+"""Tables are read as text, by column name; every error has file, line, value and the expected values."""
 
 import csv
 import re

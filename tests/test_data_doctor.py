@@ -1,4 +1,4 @@
-"""What the doctor says of a corpus, how it says it, and its exit status."""
+"""The doctor's findings about a corpus, how it prints them, and its exit status."""
 
 import argparse
 import json

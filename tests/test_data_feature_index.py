@@ -1,4 +1,4 @@
-"""What a feature file says about its values: as specified, and damage to it is found before anything is read."""
+"""The index of a feature file is as specified, and damage to it is found before any value is read."""
 
 import json
 from pathlib import Path

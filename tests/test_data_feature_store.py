@@ -1,4 +1,4 @@
-"""The feature store: what is written is read, whatever the shapes; damage is found and named; no half-written file appears."""
+"""The feature store: written values of any shape are read back; damage is found and named; no incomplete file appears."""
 
 import multiprocessing
 import os

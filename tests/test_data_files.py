@@ -1,4 +1,4 @@
-"""The head of a file tells a real file from what a failed download leaves behind, with a message for each case."""
+"""The first bytes distinguish a real file from the result of a failed download, with a message for each case."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Digests are stable and tell everything apart; the memory of file digests is fast and never wrong."""
+"""Digests are stable and differ for different contents; the memo of file digests is fast and never wrong."""
 
 import hashlib
 import json

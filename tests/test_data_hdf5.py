@@ -1,4 +1,4 @@
-"""HDF5 files in the making: nothing is left of one that could not be written, whenever the disk fills up."""
+"""New HDF5 files: no part of a file that cannot be written is left behind, whenever the disk fills up."""
 
 import os
 import resource

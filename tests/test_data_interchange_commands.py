@@ -1,4 +1,4 @@
-"""`python -m data export` and `import`: what they print, the exit status, and that heads train on what was imported."""
+"""`python -m data export` and `import`: their output and exit status; heads train on imported features."""
 
 import os
 import re

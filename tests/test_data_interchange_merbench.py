@@ -1,4 +1,4 @@
-"""MERBench folders: what MERBench reads is there, and all that a cache knows comes back."""
+"""MERBench folders: an export has all files that MERBench reads, and an import brings back all data of the cache."""
 
 import json
 

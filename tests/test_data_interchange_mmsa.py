@@ -1,4 +1,4 @@
-"""MMSA pickles: an export is what MMSA's loader expects, and comes back as the same corpus; other people's variants are understood."""
+"""MMSA pickles: an export is what MMSA's loader expects, and comes back as the same corpus; variants of other tools are understood."""
 
 import pickle
 import re

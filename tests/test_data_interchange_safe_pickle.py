@@ -1,4 +1,4 @@
-"""Pickles of strangers: arrays and plain values are read, everything else is refused by name and nothing of it runs."""
+"""Untrusted pickles: arrays and plain values are read, everything else is refused by name and never executed."""
 
 import collections
 import datetime

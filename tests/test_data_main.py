@@ -1,4 +1,4 @@
-"""`python -m data`: what it prints, and the exit status that scripts rely on."""
+"""`python -m data`: its output, and the exit status that scripts rely on."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Manifests and tables on disk: what is written is read; damage anywhere is an error that names the file."""
+"""Manifests and tables on disk: a written table is read back; damage anywhere is an error that names the file."""
 
 import numpy as np
 import pandas as pd

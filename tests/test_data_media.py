@@ -1,4 +1,4 @@
-"""Every container and codec comes out as the tone that went in; whatever is wrong with a file is said."""
+"""A tone in any container and codec is decoded correctly; each problem of a file has its message."""
 
 import itertools
 import math

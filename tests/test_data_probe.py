@@ -1,4 +1,4 @@
-"""What `probe` says of an utterance table: lengths, problems, contents; each medium decoded once."""
+"""The durations, problems and contents that `probe` finds for an utterance table, decoding each medium once."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The bundled sample: what is required of it, read through the corpus readers and the decoder like any corpus."""
+"""Requirements of the bundled sample, checked through the corpus readers and the decoder as for any corpus."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What makes a valid utterance table: every column has its type and range, and a message names the utterance that breaks it."""
+"""A valid utterance table: every column has its type and range, and a message names the first invalid utterance."""
 
 import numpy as np
 import pandas as pd

@@ -1,4 +1,4 @@
-"""Batches of cached features: padded as a loop over utterances would, the same whether they are in memory or streamed."""
+"""Batches of cached features: padded as by a loop over utterances, and equal whether they are in memory or streamed."""
 
 import os
 import threading

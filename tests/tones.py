@@ -1,4 +1,4 @@
-"""Media files for tests: a tone in any container and codec, wavs by the standard library, and what is wrong with a file."""
+"""Media files for tests: a tone in any container and codec, wav files by the standard library, and the problem of a file."""
 
 import math
 import wave
@@ -36,7 +36,7 @@ def draw(container: av.container.OutputContainer, video: av.VideoStream, picture
 def encode(
     path: Path, codec: str, rate_hz: int, channels: int, duration_s: float = 2.0, picture: bool = False, options: dict | None = None
 ) -> Path:
-    """Writes a tone, the same in every channel, with a moving picture beside it if asked."""
+    """Write a tone, the same in every channel, optionally with a moving picture."""
     samples = np.ascontiguousarray(np.stack([tone(rate_hz, duration_s)] * channels))
     with av.open(str(path), "w", options=options or {}) as container:
         video = add_picture(container) if picture else None
