@@ -144,21 +144,16 @@ def test_trials_of_a_node_that_is_killed_are_trained_by_the_other(nodes, cache, 
     assert_same(made, local)
 
 
-def test_the_pack_of_a_worker_that_is_killed_is_tried_again_but_not_for_ever(nodes, cache, local, tmp_path, monkeypatch):
+def test_the_pack_of_workers_that_die_again_and_again_is_given_up(nodes, cache, tmp_path, monkeypatch):
     made, one = sweep(cache, tmp_path), nodes_of(nodes, 1)
     with disturbed(made, one, kill_worker), monkeypatch.context() as patch:
         patch.setattr(cluster, "TRIES", 1)
         with pytest.raises(InputError, match=r"1 workers died with these trials .*: mosi-pre-fusion-light-\w+-seed\d\. The same"):
             on(nodes, made)
-    before = times(made)
-    assert len(before) == 3
-    with disturbed(made, one, kill_worker):
-        assert len(on(nodes, made).over) == 1
-    assert before.items() <= times(made).items()
-    assert_same(made, local)
+    assert len(times(made)) == 3, "the others are trained"
 
 
-def test_a_sweep_whose_driver_was_killed_goes_on_with_the_same_command(nodes, cache, local, tmp_path, capsys):
+def test_a_sweep_whose_driver_was_killed_goes_on_with_the_same_command_even_if_a_worker_dies(nodes, cache, local, tmp_path, capsys):
     grid, made = write_grid(tmp_path / "grid.yaml", LONG, **VARIED), sweep(cache, tmp_path)
     [node] = nodes_of(nodes, 1)
     where = ["--cache", cache, "--out", made.folder, "--pack-size", 1, "--executor", "ray", "--ray-address", nodes.address]
@@ -169,7 +164,8 @@ def test_a_sweep_whose_driver_was_killed_goes_on_with_the_same_command(nodes, ca
     wait_until(lambda: not training(node))
     before = times(made)
     assert 0 < len(before) < 4
-    status, out, _ = call(capsys, *command)
+    with disturbed(made, [node], kill_worker):
+        status, out, _ = call(capsys, *command)
     assert status == 0
     assert f"4 trials, {len(before)} of them over" in out
     assert "Ray: 1 × cpu" in out
