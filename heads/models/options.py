@@ -34,7 +34,7 @@ that it cannot stand beside another rate."""
 
 @dataclass(frozen=True)
 class Declared:
-    """What a field declares beside its type and default; see `option`."""
+    """The declaration of a field, beside its type and default; see `option`."""
 
     least: float | None = None
     above: float | None = None
@@ -120,12 +120,12 @@ class Field(NamedTuple):
 
 
 def build(kind: type[T], values: Mapping[str, Any], where: str) -> T:
-    """An instance of the dataclass `kind` with `values`, nested mappings for nested dataclasses; the rest at its defaults.
+    """Builds an instance of the dataclass `kind` from `values`, nested mappings for nested dataclasses; the rest keeps its defaults.
 
     Args:
         kind: A dataclass.
         values: Field → value.
-        where: What to name in a message: a file, "--set".
+        where: A file or flag, to name in a message.
 
     Raises:
         InputError: A name is unknown (the message has the nearest one) or a value has the wrong type.
@@ -134,12 +134,12 @@ def build(kind: type[T], values: Mapping[str, Any], where: str) -> T:
 
 
 def change(options: T, values: Mapping[str, Any], where: str) -> T:
-    """A copy of `options` with `values` changed, as in `build`."""
+    """Returns a copy of `options` with `values` changed, as in `build`."""
     return _change(type(options), options, values, where, "")
 
 
 def nested(assignments: Mapping[str, Any]) -> dict[str, Any]:
-    """{"train.lr": 1e-4} → {"train": {"lr": 1e-4}}
+    """Nests dotted names: {"train.lr": 1e-4} → {"train": {"lr": 1e-4}}.
 
     Raises:
         InputError: A name has a value and is at the same time a part of another name.
@@ -157,7 +157,7 @@ def nested(assignments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parse_assignments(texts: list[str]) -> dict[str, Any]:
-    """["train.lr=1e-4", "model.fusion.layers=2"] → {dotted name: value}; values are YAML.
+    """Parses ["train.lr=1e-4", "model.fusion.layers=2"] into {dotted name: value}; values are YAML.
 
     Raises:
         InputError: A text has no "=" or its value is no YAML.
@@ -175,7 +175,7 @@ def parse_assignments(texts: list[str]) -> dict[str, Any]:
 
 
 def items(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted name, value) of a nested mapping, as `nested` takes them."""
+    """Yields (dotted name, value) of a nested mapping, as `nested` takes them."""
     for name, value in values.items():
         if isinstance(value, Mapping):
             yield from items(value, f"{prefix}{name}.")
@@ -218,7 +218,7 @@ def check(options: Any, where: str) -> None:
 
 
 def names(kind: type, prefix: str = "") -> list[str]:
-    """Dotted names of all fields of a dataclass."""
+    """Lists the dotted names of all fields of a dataclass."""
     hints = _hints(kind)
     found = []
     for field in dataclasses.fields(kind):
@@ -264,7 +264,7 @@ def _list(kind: type) -> str:
 
 
 def _typed(value: Any, hint: Any, where: str) -> Any:
-    """`value` as the annotated type: bool, int, float, str, None, tuple[X, ...] or a union of these."""
+    """Converts `value` to the annotated type: bool, int, float, str, None, tuple[X, ...] or a union of these."""
     for option in _alternatives(hint):
         converted = _converted(value, option, where)
         if converted is not _NO:
@@ -287,7 +287,7 @@ def _converted(value: Any, hint: Any, where: str) -> Any:
 
 
 def _number(value: Any) -> Any:
-    """A finite float; YAML reads 1e-4 as text because it has no dot."""
+    """Converts to a finite float; YAML reads 1e-4 as text because it has no dot."""
     try:
         number = float(value)
     except (TypeError, ValueError, OverflowError):
