@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import itertools
 import json
@@ -25,9 +24,10 @@ import math
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from data.errors import InputError
 from data.lookup import expect, lookup
@@ -87,7 +87,7 @@ class Search(contextlib.AbstractContextManager):
         self._pruner = self._make_pruner(prune)
         self._space = {name: _optuna_distribution(what) for name, what in grid.space.items()} if search else {}
         self._runs = [] if search else grid.configs()
-        self._owner: IO[str] | None = None
+        self._owner: FileLock | None = None
         folder.mkdir(parents=True, exist_ok=True)
         with self._alone():
             self._open()
@@ -99,8 +99,8 @@ class Search(contextlib.AbstractContextManager):
     def close(self) -> None:
         """Release the trials that are in progress here; another process may have them."""
         if self._owner:
-            Path(self._owner.name).unlink(missing_ok=True)
-            self._owner.close()
+            Path(self._owner.lock_file).unlink(missing_ok=True)
+            self._owner.release()
             self._owner = None
 
     @property
@@ -214,15 +214,14 @@ class Search(contextlib.AbstractContextManager):
         if self._owner is None:
             path = self._folder / "study.owners" / uuid.uuid4().hex
             path.parent.mkdir(exist_ok=True)
-            self._owner = path.open("w")
-            fcntl.flock(self._owner, fcntl.LOCK_EX)
-        return Path(self._owner.name).name
+            self._owner = FileLock(path)
+            self._owner.acquire()
+        return Path(self._owner.lock_file).name
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
         """Lock the study, so that no other process asks meanwhile."""
-        with (self._folder / "study.asking").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with FileLock(self._folder / "study.asking"):
             yield
 
     def _make_pruner(self, prune: str | None) -> Any:
@@ -284,14 +283,13 @@ def _fingerprint(grid: Grid, search: str | None) -> str:
 
 def _is_held(path: Path) -> bool:
     """Return True if a living process holds this lock."""
-    try:
-        with path.open("r") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except FileNotFoundError:
+    if not path.is_file():
         return False
-    except BlockingIOError:
+    try:
+        with FileLock(path, timeout=0):
+            return False
+    except Timeout:
         return True
-    return False
 
 
 def _cut_torn_end(path: Path, lock: JournalFileSymlinkLock) -> None:
