@@ -13,8 +13,7 @@ from heads.models.base import TASKS
 from heads.models.registry import HEADS
 from heads.runs.build import build_head
 from heads.runs.config import PRESETS, make_config, read_yaml
-from heads.runs.folder import run_folder
-from heads.runs.folder import RunFolder
+from heads.runs.folder import RunFolder, run_folder
 from heads.runs.run_data import RunData, open_run_data
 from heads.training import loop
 from heads.training.fit import fit
