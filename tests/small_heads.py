@@ -139,7 +139,8 @@ def joined(output: HeadOutput) -> Tensor:
 
 
 def train(head: Head, batch: Batch, epochs: int = 1) -> float:
-    """Train on one batch as `heads.training.single_engine` does, but sum gradients instead of taking steps; return the sum of losses."""
+    """Train on one batch as `heads.training.single_engine` does, but sum gradients instead of taking steps. Return the sum of
+    losses."""
     head.train().prepare(batch.sentiment, batch.emotions, torch.ones(len(batch.index), dtype=torch.bool))
     total = 0.0
     for epoch in range(1, epochs + 1):
