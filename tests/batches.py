@@ -1,4 +1,4 @@
-"""Random batches for tests of heads, said in a line, and what is done to them to see whether a head notices."""
+"""Random batches for tests of heads, and changes of them that a head must or must not notice."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,7 +8,7 @@ from torch import Tensor
 from data.tensors import Batch
 
 LENGTHS = {"text": (5, 3, 4), "audio": (9, 12, 7)}
-"""Time steps of the three utterances that a test has unless it says otherwise."""
+"""Default numbers of time steps of three utterances."""
 
 DIMS = {"text": 8, "audio": 8}
 
@@ -19,7 +19,7 @@ def random_batch(
     seed: int = 0,
     dtype: torch.dtype = torch.float32,
 ) -> Batch:
-    """A batch of noise with labels.
+    """Make a batch of noise with labels.
 
     Args:
         lengths: Modality → real time steps of each utterance; the longest decides the padding, which is zero.
@@ -40,21 +40,21 @@ def random_batch(
 
 
 def select(batch: Batch, *rows: int) -> Batch:
-    """The utterances at these positions, padded as before."""
+    """Select the utterances at these positions, padded as before."""
     index = torch.tensor(rows)
     features, masks = ({m: values[index] for m, values in part.items()} for part in (batch.features, batch.masks))
     return Batch(features, masks, batch.sentiment[index], batch.emotions[index], batch.index[index])
 
 
 def trim(batch: Batch) -> Batch:
-    """The same utterances without the padding that all of them have."""
+    """Remove the padding that all utterances have."""
     longest = {modality: int(mask.sum(1).max()) for modality, mask in batch.masks.items()}
     features, masks = ({m: values[:, : longest[m]] for m, values in part.items()} for part in (batch.features, batch.masks))
     return batch._replace(features=features, masks=masks)
 
 
 def pad(batch: Batch, steps: int, value: float) -> Batch:
-    """The same utterances with `steps` more steps of padding, and all of the padding set to `value`."""
+    """Add `steps` steps of padding and set all padding to `value`."""
     masks = {modality: _longer(mask.unsqueeze(-1), steps).squeeze(-1) for modality, mask in batch.masks.items()}
     features = {m: _longer(x, steps).masked_fill(~masks[m].unsqueeze(-1), value) for m, x in batch.features.items()}
     return batch._replace(features=features, masks=masks)

@@ -1,4 +1,4 @@
-"""Every head of the table a few numbers wide, a batch that each of them can read, and one step of training; see `batches` for more."""
+"""Small versions of every registered head, a batch that each can read, and one step of training. `batches` makes the batches."""
 
 import functools
 from collections.abc import Mapping
@@ -56,7 +56,7 @@ _SMALL: dict[str, dict[str, Any]] = {
 
 
 def small_options(name: str) -> dict[str, Any]:
-    """What makes a head small, nested."""
+    """Return the options that make a head small, nested."""
     return _SMALL.get(name) or {**_FAMILY, **({"mixture": _MIXTURES[name]} if name in _MIXTURES else {})}
 
 
@@ -66,13 +66,13 @@ def _options(name: str) -> Any:
 
 
 def make(name: str, task: str, dims: Mapping[str, int] = DIMS, calm: bool = False) -> Head:
-    """A small head in training mode. What its method starts at zero is noise here, so that there is something to see.
+    """Make a small head in training mode. Parameters that start at zero become noise, so that they have an effect.
 
     Args:
         name: A key of `HEADS`.
         task: A key of `TASKS`.
         dims: Modality → D.
-        calm: Whether it is without dropout, and its routers keep all experts, so that each of them can get a gradient.
+        calm: True turns dropout off and lets routers keep all experts, so that each parameter can get a gradient.
     """
     chosen = _options(name)
     if calm:
@@ -89,7 +89,7 @@ def make(name: str, task: str, dims: Mapping[str, int] = DIMS, calm: bool = Fals
 
 @functools.cache
 def made(name: str, task: str) -> Head:
-    """What `make` makes, in evaluation mode. Not to be changed: tests share it."""
+    """Make a small head in evaluation mode. Tests share it and must not change it."""
     return make(name, task).eval()
 
 
@@ -101,29 +101,29 @@ def _all_experts(chosen: Any) -> dict[str, int]:
 
 
 def a_batch(name: str) -> Batch:
-    """Five utterances, in two videos for a head that reads whole videos."""
+    """Make a batch of five utterances, in two videos for a head that reads whole videos."""
     return _in_videos(random_batch(LENGTHS, DIMS), VIDEOS) if HEADS[name].head.context else random_batch(LENGTHS, DIMS)
 
 
 def reordered(batch: Batch, *rows: int) -> Batch:
-    """The utterances at other places of the batch; a video stays what it is."""
+    """Move the utterances to other places of the batch; videos stay unchanged."""
     moved = select(batch, *rows)
     return moved if batch.dialogue is None else _in_videos(moved, [[rows.index(row) for row in video] for video in VIDEOS])
 
 
 def alone(batch: Batch, *rows: int) -> Batch:
-    """A corpus of some utterances, without needless padding; they are one video for a head that reads whole videos."""
+    """Make a corpus of some utterances, without needless padding; they form one video for a head that reads whole videos."""
     fewer = trim(select(batch, *rows))._replace(index=torch.arange(len(rows)))
     return fewer if batch.dialogue is None else _in_videos(fewer, [range(len(rows))])
 
 
 def independent(batch: Batch) -> list[list[int]]:
-    """Rows that are predicted independently of all others: each utterance, or each video for a head that reads whole videos."""
+    """List the groups of rows that are predicted independently: each utterance, or each video for a head that reads whole videos."""
     return [[row] for row in range(len(batch.index))] if batch.dialogue is None else [list(video) for video in VIDEOS]
 
 
 def padded_videos(batch: Batch, steps: int) -> Batch:
-    """With more padding behind the utterances of each video, if there are videos."""
+    """Add padding behind the utterances of each video, if there are videos."""
     return batch if batch.dialogue is None else batch._replace(dialogue=functional.pad(batch.dialogue, (0, steps), value=-1))
 
 
@@ -133,14 +133,14 @@ def _in_videos(batch: Batch, videos: Any) -> Batch:
 
 
 def joined(output: HeadOutput) -> Tensor:
-    """(B, 1), (B, 6) or (B, 7): what there is of sentiment and emotions."""
+    """Join sentiment and emotions, as far as there are any: (B, 1), (B, 6) or (B, 7)."""
     values = [output.sentiment[:, None]] if output.sentiment is not None else []
     return torch.cat([*values, *([output.emotion_logits] if output.emotion_logits is not None else [])], 1)
 
 
 def train(head: Head, batch: Batch, epochs: int = 1) -> float:
-    """Passes of training over one batch as `heads.training.single_engine` has them, but gradients add up instead of steps. Returns the
-    sum of losses."""
+    """Train on one batch as `heads.training.single_engine` does, but sum gradients instead of taking steps. Return the sum of
+    losses."""
     head.train().prepare(batch.sentiment, batch.emotions, torch.ones(len(batch.index), dtype=torch.bool))
     total = 0.0
     for epoch in range(1, epochs + 1):
@@ -158,5 +158,5 @@ def train(head: Head, batch: Batch, epochs: int = 1) -> float:
 
 
 def gradients(head: Head) -> dict[str, Tensor]:
-    """Name → gradient of what can have one: softmax cancels the bias of keys."""
+    """Collect the gradients by name, without biases of keys, which softmax cancels."""
     return {name: value.grad for name, value in head.named_parameters() if not name.endswith("key.bias")}

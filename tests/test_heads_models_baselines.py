@@ -1,4 +1,4 @@
-"""What tells the heads apart: which of them know the order of time steps, and which that of a video's utterances."""
+"""Differences between heads: some know the order of time steps, some the order of a video's utterances; and their page in the docs."""
 
 import re
 import sys
@@ -34,7 +34,7 @@ every_name = pytest.mark.parametrize("name", TRAINED)
 
 
 def steps_reversed(batch: Batch) -> Batch:
-    """Real time steps backwards, but for the first of text, which SPECTRA reads and which MMML's text prediction is from."""
+    """Reverse the real time steps, except the first text token: SPECTRA's and MMML's text predictions read that one."""
     text, mask = batch.features["text"], batch.masks["text"]
     rest = reverse(text[:, 1:], mask[:, 1:])
     audio = reverse(batch.features["audio"], batch.masks["audio"])
@@ -42,7 +42,7 @@ def steps_reversed(batch: Batch) -> Batch:
 
 
 def moved(name: str, batch: Batch) -> torch.Tensor:
-    """(B,) how much a head's predictions for another batch differ from those for its own."""
+    """Compute the difference (B,) of a head's predictions for another batch to those for its own."""
     head = made(name, HEADS[name].task or "both")
     return (joined(head(batch)) - joined(head(a_batch(name)))).abs().amax(1)
 

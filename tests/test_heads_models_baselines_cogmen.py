@@ -22,7 +22,7 @@ def make(task: str = "both", dims: dict[str, int] = DIMS, **options: object) -> 
 
 
 def moved(head: COGMEN, row: int, batch) -> list[bool]:
-    """Which of the utterances of the first video change with the features of one."""
+    """Find the utterances of the first video whose outputs change with the features of one utterance."""
     first, second = (head(one).emotion_logits[batch.dialogue[0]] for one in (batch, changed(batch, "text", row)))
     return ((first - second).abs().amax(1) > 1e-6).tolist()
 

@@ -1,4 +1,4 @@
-"""What several baselines are made of, beside PyTorch's own modules with the same weights."""
+"""Layers that several baselines share equal PyTorch's own modules with the same weights."""
 
 import pytest
 import torch

@@ -29,7 +29,7 @@ def make(task: str = "both", seed: int = 0, **options: object) -> MAGHead:
 
 
 def masks(text: int, audio: int) -> tuple[Tensor, Tensor]:
-    """Of one utterance, with two steps of padding each."""
+    """Assign frames to the words of one utterance, with two steps of padding each."""
     return torch.arange(text + 2)[None] < text, torch.arange(audio + 2)[None] < audio
 
 

@@ -21,7 +21,7 @@ def make(options: MISAOptions = SMALL, task: str = "both") -> MISA:
 
 
 def columns(*features: list[int]) -> Tensor:
-    """(4, d): what each feature is over the four utterances of a batch."""
+    """Make (4, d) codes from the values of each feature over the four utterances of a batch."""
     return torch.tensor(features, dtype=torch.float32).t()
 
 

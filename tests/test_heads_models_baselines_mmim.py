@@ -29,7 +29,7 @@ def make(task: str = "msa", **options: object) -> MMIM:
 
 
 def step(head: MMIM, batch: Batch) -> HeadOutput:
-    """What the trainer does with a batch besides learning from it."""
+    """Do what the trainer does with a batch, without the optimizer."""
     output = head(batch)
     with torch.no_grad():
         head.remember(batch, output)

@@ -196,7 +196,7 @@ def test_contributions_are_told_by_task_and_capsule():
 
 
 @pytest.mark.parametrize("bimodal", ["text", "both"])
-def test_a_clip_gets_in_company_what_it_gets_alone(bimodal):
+def test_a_clip_gets_the_same_prediction_in_a_batch_as_alone(bimodal):
     head, batch = make(bimodal=bimodal), random_batch()
     together = head(batch).emotion_logits
     for row in range(3):

@@ -27,7 +27,7 @@ def make(task: str = "both", seed: int = 0, dims: dict[str, int] = DIMS, **optio
 
 
 def fused(head: MTL, batch: Batch) -> Tensor:
-    """(B, 4 · d) what the output layers read, written out video by video."""
+    """Compute the input (B, 4 · d) of the output layers, written out video by video."""
     mask = real(batch.dialogue)
     encoded = [head.encoders[m](utterances(batch, m), mask) for m in DIMS]
     parts = torch.zeros(*mask.shape, 4 * SMALL["dim"])
@@ -165,7 +165,7 @@ def loss(output: HeadOutput) -> Tensor:
     return output.emotion_logits.square().sum() + sum(output.aux.losses.values())
 
 
-def test_dropout_does_not_depend_on_the_company():
+def test_dropout_does_not_depend_on_the_other_videos_in_the_batch():
     batch, head = in_videos(2, 5), make().train()
     with drawing_from(torch.tensor(1)):
         together = head(batch)

@@ -102,7 +102,7 @@ def test_the_prediction_is_made_of_the_last_real_steps_with_a_residual_block():
 
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("kernel", [1, 4])
-def test_a_clip_gets_in_company_what_it_gets_alone(causal, kernel):
+def test_a_clip_gets_the_same_prediction_in_a_batch_as_alone(causal, kernel):
     head, batch = make(causal=causal, text_kernel=kernel, audio_kernel=kernel), random_batch()
     together = head(batch).sentiment
     for row in range(3):

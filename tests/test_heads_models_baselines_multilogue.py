@@ -137,7 +137,7 @@ def test_each_emotion_has_a_network_of_its_own_if_asked_for():
     assert reached == {name for name, _ in head.named_parameters() if name.startswith("networks.mer.4.")}
 
 
-def test_dropout_does_not_depend_on_the_company():
+def test_dropout_does_not_depend_on_the_other_videos_in_the_batch():
     batch, head = in_videos(2, 5), make().train()
     with drawing_from(torch.tensor(1)):
         together = head(batch)

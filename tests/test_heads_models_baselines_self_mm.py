@@ -1,4 +1,4 @@
-"""Self-MM's memory of the training set: which labels it makes, when, for whom, and what they do to the loss."""
+"""Self-MM's memory of the training split: the generated labels, when they change, and their effect on the loss."""
 
 import math
 
@@ -37,7 +37,7 @@ def prepared(task: str = "msa", batch: Batch | None = None, training: Tensor = A
 
 
 def train_step(head: SelfMM, batch: Batch, epoch: int) -> dict[str, Tensor]:
-    """What the trainer does with a batch, without an optimizer; the losses."""
+    """Do what the trainer does with a batch, without the optimizer, and return the losses."""
     head.begin("all", epoch)
     output = head(batch)
     with torch.no_grad():

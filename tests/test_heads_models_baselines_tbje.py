@@ -1,4 +1,4 @@
-"""TBJE: which way information flows, its glimpses, its LayerNorm, and the fixed length of its sequences."""
+"""TBJE: the direction of information, its glimpses, its LayerNorm, and the fixed length of its sequences."""
 
 from dataclasses import replace
 
@@ -31,7 +31,7 @@ def block(is_last: bool = False) -> Block:
 
 
 def inputs_of(module: nn.Module) -> list[tuple[Tensor, ...]]:
-    """What the module is called with, call by call."""
+    """Record the arguments of each call of the module."""
     seen: list[tuple[Tensor, ...]] = []
     module.register_forward_pre_hook(lambda _, given: seen.append(given))
     return seen

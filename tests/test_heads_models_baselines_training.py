@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from importlib import import_module
 
 import pytest
 import torch
@@ -14,7 +13,7 @@ from heads.models.base import TASKS
 from heads.models.registry import HEADS
 from heads.runs.build import build_head
 from heads.runs.config import PRESETS, make_config, read_yaml
-from heads.runs.folder import run_folder
+from heads.runs.folder import RunFolder, run_folder
 from heads.runs.run_data import RunData, open_run_data
 from heads.training import loop
 from heads.training.fit import fit
@@ -59,9 +58,7 @@ def after(steps: int) -> Callable[[int, str], None]:
 
 @pytest.mark.parametrize(("name", "preset"), CASES)
 def test_a_head_trains_by_a_preset(name, preset, cache, tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        import_module("heads.training.fit"), "draw_routing", lambda folder, name: None
-    )  # figures take longer than the training
+    monkeypatch.setattr(RunFolder, "draw_routing", lambda folder, name: None)  # figures take longer than the training
     made = run_data(cache, name, preset, epochs=2)
     folder = run_folder(made.config, tmp_path)
     metrics = fit(made, folder)

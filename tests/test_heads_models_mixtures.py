@@ -1,4 +1,4 @@
-"""What all mixture designs have in common. What each of them computes is tested in a file of its own."""
+"""Common behaviour of all mixture designs. The computation of each design is tested in its own file."""
 
 import copy
 from collections.abc import Callable
@@ -43,7 +43,7 @@ every_mixture = pytest.mark.parametrize(("kind", "options"), CASES.values(), ids
 
 
 def make(kind: Callable[..., Mixture], options: object, seed: int = 0, dim: int = 16, tasks: tuple[str, ...] = BOTH) -> Mixture:
-    """A mixture in float64 whose parameters are all random: some start at zero, which would hide what they do."""
+    """Make a mixture in float64 with random parameters; those that start at zero would hide their effect."""
     torch.manual_seed(seed)
     mixture = kind(options, dim, tasks).double()
     with torch.no_grad():
@@ -53,7 +53,7 @@ def make(kind: Callable[..., Mixture], options: object, seed: int = 0, dim: int 
 
 
 def batch(dim: int = 16, time: int = max(LENGTHS), padding: float = 0.0) -> tuple[Tensor, Tensor]:
-    """The same four clips whatever the number of time steps and the `padding` that stands behind them."""
+    """Make the same four clips for any number of time steps and any value `padding` behind them."""
     mask = torch.arange(time) < torch.tensor(LENGTHS)[:, None]
     features = torch.full((len(LENGTHS), time, dim), padding, dtype=torch.float64)
     for row, length in enumerate(LENGTHS):
@@ -62,7 +62,7 @@ def batch(dim: int = 16, time: int = max(LENGTHS), padding: float = 0.0) -> tupl
 
 
 def objective(mixed: Mixed) -> Tensor:
-    """A number that all of a mixture's output goes into: streams with fixed random weights, and losses."""
+    """Reduce a mixture's output to one number: the streams with fixed random weights, plus the losses."""
     generator = torch.Generator().manual_seed(9)
     parts = [(torch.randn(stream.shape, dtype=torch.float64, generator=generator) * stream).sum() for stream in mixed.streams.values()]
     return torch.stack([*parts, *mixed.losses.values()]).sum()
@@ -110,7 +110,7 @@ def test_padding_changes_nothing(kind, options):
 
 
 @every_mixture
-def test_a_clip_does_not_depend_on_its_company(kind, options):
+def test_a_clip_does_not_depend_on_the_other_clips_in_the_batch(kind, options):
     mixture = make(kind, options).eval()
     inputs, mask = batch()
     whole = mixture(inputs, mask).streams

@@ -28,7 +28,7 @@ MASK = torch.arange(6) < torch.tensor([6, 2, 4])[:, None]
 
 
 def choosing(squad: ModSquad) -> ModSquad:
-    """With gates that have preferences, as after some training."""
+    """Make a block whose gates have preferences, as after some training."""
     for block in squad.blocks:
         for gate in block.gates.values():
             torch.nn.init.normal_(gate.weight)

@@ -211,7 +211,7 @@ def test_token_gates_are_selected_step_by_step():
 
 
 def test_no_gradient_reaches_the_gates_that_are_dropped():
-    """Of renormalised gates, nothing depends on a dropped logit; of others, only the denominator of the softmax does."""
+    """Renormalised gates do not depend on a dropped logit; other gates depend on it only through the softmax's denominator."""
     logits = LOGITS[2:].clone().requires_grad_()
     weights = torch.tensor([5.0, 7.0, -3.0, 11.0])
     (renormalised,) = torch.autograd.grad((TopK(4, 2, renormalise=True)(logits) * weights).sum(), logits)
