@@ -82,8 +82,8 @@ def test_every_form_of_a_table_has_the_row_before_the_simple_baselines(place, ca
     assert r"| A\_b | – | msa | – | – | imported predictions | predictions of another tool, read from mosi.csv |" in texts[".md"]
     assert r"A\_b & imported & " in texts[".tex"]
     tree = ET.fromstring(texts[".html"].removeprefix("<!DOCTYPE html>"))
-    captions = ["".join(one.itertext()) for one in tree.findall(".//section[@id='mosi']//caption")]
-    assert captions == headings[:3]
+    groups = ["".join(one.itertext()) for one in tree.findall(".//section[@id='mosi']//tr[@class='group']")]
+    assert groups == headings[:3]
     assert f"add:\n- A_b=mosi:{place / 'mosi.csv'}\n" in (place / "forms" / "grid.yaml").read_text()
 
 
