@@ -1,4 +1,4 @@
-"""What `sweep` and `tables` share: flags about the training of trials become an `Execution`; dry runs and failures are printed.
+"""The common part of `sweep` and `tables`: flags about training trials become an `Execution`; dry runs and failures are printed.
 
 Trials are trained in `heads.sweeps.execution`, a dry run is measured in `heads.sweeps.dry_run`. This module imports torch: commands
 import it in `run`.

@@ -40,7 +40,7 @@ LARGEST_SEED = 2**32 - 1
 
 @dataclass(frozen=True, kw_only=True)
 class DataOptions:
-    """What is read from the cache.
+    """The part of the cache that a run reads.
 
     emotions: annotated; pseudo (from the table of pseudo-labels, the ledger); auto: annotated if the corpus has any, else pseudo.
     minimum_similarity: Pseudo emotions below it count as unlabelled.
@@ -56,7 +56,7 @@ class DataOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions:
-    """How the head is optimised.
+    """The recipe of training: batches, optimizer, schedule, early stopping.
 
     patience: Epochs without a better validation value before training stops.
     select: The validation value that selects the epoch: loss, mae, mean_wf1, or any metric.

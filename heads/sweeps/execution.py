@@ -24,7 +24,7 @@ from heads.sweeps.sweep import Sweep, count_trials
 
 @dataclass(frozen=True, kw_only=True)
 class Execution:
-    """How the trials of a sweep are trained; none of it changes their results."""
+    """The machinery that trains the trials of a sweep; none of it changes their results."""
 
     devices: tuple[str, ...] = ("auto",)  # one worker each
     executor: str = "local"  # local: processes of this machine; ray: a Ray cluster

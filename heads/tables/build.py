@@ -1,4 +1,4 @@
-"""From what was asked for to the tables' results: which rows there are, which of them can be trained, training, and evaluation.
+"""The way from a request to the tables' results: plan the rows, find those that can be trained, train them, evaluate them.
 
 The rows of each table are in `heads.tables.rows`, the paper's numbers in `heads.tables.paper`, metrics of trained rows in
 `heads.tables.results`, rows of other tools in `heads.tables.imports`, files and text in `heads.tables.report`. The command is

@@ -16,14 +16,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from data.schema import MODALITIES
 from data.tensors import Batch
 from heads.models.base import Head, HeadOutput, predictions, require_modalities
 from heads.models.baselines._encoder import EncoderLayer, LinearOutputs
 from heads.models.options import dropout_rate
 from heads.models.parts.layers import projection, stacked, zero_padding
-
-MODALITIES = ("text", "audio")
-"""Modalities in the order of the sequence, whose first position is the first text token."""
 
 
 @dataclass(frozen=True, kw_only=True)
