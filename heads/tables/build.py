@@ -226,9 +226,9 @@ def _results(plan: TablesPlan, section: TableSection, device: str) -> tuple[Resu
 
 def _facts(trials: pd.DataFrame, seeds: Sequence[int]) -> list[str]:
     """Return notes on the encoders and seeds of all tables."""
-    spread = f"Ours is mean ± sample deviation over seeds {', '.join(map(str, seeds))}."
+    spread = f"Our results are means ± sample deviations over seeds {', '.join(map(str, seeds))}."
     if len(seeds) == 1:
-        spread = f"Ours is of seed {seeds[0]}. One seed says nothing about the spread over seeds."
+        spread = f"Our results are from seed {seeds[0]} alone: one seed says nothing about the spread over seeds."
     return [f"Features of {', '.join(encoder_names(trials))}.", spread]
 
 
