@@ -2,7 +2,8 @@
 
 A name carries a short hash (the key) of exactly the inputs and settings that determine the bytes of the output, so an output that
 exists is up to date. `pipeline.outputs` finds out which outputs exist, the tasks of `pipeline.tasks` make the missing ones, and
-`pipeline.explain` gives the reasons. Nothing here decodes, encodes or imports torch or luigi.
+`pipeline.explain` gives the reasons. Nothing here decodes, encodes or imports torch or luigi; `pipeline.encoding.inspection` tries
+encoders that it has not seen in a process of its own.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from data.corpora import read_corpus
 from data.corpora.base import Corpus
 from data.fingerprint import FileDigests, digest
 from data.media import DECODER
-from pipeline.encoding.checkpoints import MODALITIES, Source, files, identity, locate
+from pipeline.encoding.checkpoints import MODALITIES, Source, expect_whole, files, identity, locate
+from pipeline.encoding.inspection import Candidate, inspect
 from pipeline.settings import CorpusSettings, Settings
 
 REVISION = 1
@@ -154,6 +156,8 @@ def make_plan(settings: Settings, progress: Callable[[str, int, int], None] = la
     digests = FileDigests(settings.cache / "fingerprints.json")
     corpora = {corpus.name: _plan_corpus(settings, corpus, digests, progress) for corpus in settings.corpora}
     encoders = {modality: _plan_encoder(settings, modality, digests) for modality in MODALITIES if _wanted(settings, modality)}
+    candidates = [Candidate(modality, source, settings.encoder(modality), parts) for modality, (source, parts) in encoders.items()]
+    inspect(candidates, settings.cache / "encoders.json")
     features = {
         (name, modality): _plan_features(settings, corpus, modality, *encoder)
         for name, corpus in corpora.items()
@@ -235,6 +239,7 @@ def _plan_encoder(settings: Settings, modality: str, digests: FileDigests) -> tu
     encoder = settings.encoder(modality)
     source = locate(modality, encoder)
     paths = files(modality, source)
+    expect_whole(paths)
     hashes = {path.name: value for path, value in zip(paths, digests.digests(paths), strict=True)}
     return source, identity(modality, encoder, source, hashes, settings.dtype, settings.precision)
 
