@@ -213,6 +213,35 @@ def test_a_configuration_that_says_too_little_is_refused(folder, content):
     assert "transformers cannot load this checkpoint (" in refusal(folder)
 
 
+@pytest.mark.parametrize(
+    ("architecture", "name"), [("bert", "num_attention_heads"), ("distilbert", "n_heads"), ("distilbert", "n_layers")]
+)
+def test_sizes_that_no_weight_shows_must_be_stated(tmp_path, architecture, name):
+    """Otherwise transformers takes 12 heads and some number of layers."""
+    config = {"dim": 48, "n_layers": 6, "n_heads": 4} if architecture == "distilbert" else {"hidden_size": 48, "num_hidden_layers": 1}
+    kind = transformers.DistilBertConfig if architecture == "distilbert" else transformers.BertConfig
+    write_model(tmp_path, kind(vocab_size=64, **config | ({"num_attention_heads": 4} if architecture == "bert" else {})))
+    write_tokenizer(tmp_path)
+    stated = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({key: value for key, value in stated.items() if key != name}))
+    assert f"config.json: no {name}. Download the checkpoint again." in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("prefix", ["", "bert."])
+def test_blocks_that_the_configuration_does_not_know_are_not_left_out(folder, prefix):
+    weights = load_file(folder / "model.safetensors")
+    save_file({prefix + name: weight for name, weight in weights.items()}, folder / "model.safetensors", metadata={"format": "pt"})
+    stated = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(stated | {"num_hidden_layers": 1}))
+    assert "encoder.layer.1.attention.output.LayerNorm.bias, which a model of this config.json does not have" in refusal(folder)
+
+
+def test_the_head_of_a_finetuned_model_is_left_out(bert, folder):
+    model = transformers.BertForSequenceClassification.from_pretrained(folder)
+    model.save_pretrained(folder)
+    assert torch.equal(features(folder), features(bert))
+
+
 def test_a_speech_model_without_its_feature_extractor_is_refused(tmp_path):
     write_model(tmp_path, AUDIO["hubert"]())
     message = refusal(tmp_path, "audio")

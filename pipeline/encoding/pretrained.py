@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +40,27 @@ def load_model(folder: Path) -> tuple[Any, list[str]]:
         "AutoModel", folder, dtype=torch.float32, attn_implementation=None, key_mapping=_WRAPPERS, weights_only=True,
         use_safetensors="safetensors" in weights_file(folder), output_loading_info=True,
     )  # fmt: skip
+    _expect_sizes(folder, model, info["unexpected_keys"])
     return model.eval().requires_grad_(False), sorted(info["missing_keys"])
+
+
+def _expect_sizes(folder: Path, model: Any, left: Iterable[str]) -> None:
+    """Checks what the shapes of the weights do not show: the number of heads is stated, and no block of the checkpoint is left out."""
+    stated, names = json.loads((folder / "config.json").read_text(encoding="utf-8")), model.config.attribute_map
+    for name in ("num_attention_heads", "num_hidden_layers"):
+        if hasattr(model.config, name) and not {name, names.get(name, name)} & stated.keys():
+            raise InputError(f"{folder / 'config.json'}: no {names.get(name, name)}. Download the checkpoint again.")
+    own = {_without_numbers(name) for name in model.state_dict()}
+    for name in sorted(left):
+        if own & {_without_numbers(name), _without_numbers(name.partition(".")[2])}:
+            raise InputError(
+                f"{folder}: the checkpoint holds {name}, which a model of this config.json does not have: it has more blocks. Give the "
+                "config.json of these weights; to use fewer blocks, set layer in luigi.cfg."
+            )
+
+
+def _without_numbers(name: str) -> str:
+    return re.sub(r"\d+", "#", name)
 
 
 def load_tokenizer(folder: Path, rows: int) -> Any:
