@@ -33,6 +33,7 @@ FINDING_KINDS: Mapping[str, str] = {
     "unreadable": "media that cannot be decoded",
     "truncated": "media shorter than their header or their segment says",
     "silent": "media without sound",
+    "gap": "recordings with gaps in their timestamps, filled with silence",
     "speech-rate": "text and audio that do not fit: words per second out of bounds",
     "same-media": "different utterances with the same media content",
 }

@@ -12,7 +12,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from data.media import SAMPLE_RATE_HZ, MediaError, cut, decode
+from data.findings import Finding
+from data.media import SAMPLE_RATE_HZ, MediaError, Recording, cut, read_recording
 
 SILENT_DBFS = -70.0
 """Root mean square relative to full scale below which an utterance counts as silent. Quiet speech is at -45, the noise of a room
@@ -37,6 +38,7 @@ class Sound(NamedTuple):
     problem: str = ""  # a key of FINDING_KINDS; empty if the audio can be used
     message: str = ""  # the problem in a sentence
     content: str = ""  # hash of the samples; empty if there are none
+    notes: tuple[Finding, ...] = ()  # about its medium; they do not keep the audio from being used
 
 
 def probe(root: Path, utterances: pd.DataFrame, workers: int, progress: Callable[[int], object] | None = None) -> pd.DataFrame:
@@ -51,13 +53,13 @@ def probe(root: Path, utterances: pd.DataFrame, workers: int, progress: Callable
         progress: Called with the number of utterances finished since the last call; skipped utterances are not counted.
 
     Returns:
-        `utterance_id`, `duration_s`, `problem`, `message`, `content` (see `Sound`), in the order of `utterances`.
+        `utterance_id` and the fields of `Sound`, in the order of `utterances`.
     """
     media = by_medium(utterances)
     sounds = [Sound()] * len(utterances)
     with ThreadPoolExecutor(max_workers=workers) as pool:
         try:
-            futures = [pool.submit(_listen, root / medium, segments) for medium, segments in media.items()]
+            futures = [pool.submit(_listen, root, medium, segments) for medium, segments in media.items()]
             for future in as_completed(futures):
                 found = future.result()
                 for row, sound in found:
@@ -72,6 +74,11 @@ def probe(root: Path, utterances: pd.DataFrame, workers: int, progress: Callable
     return result
 
 
+def media_notes(sounds: pd.DataFrame) -> list[Finding]:
+    """Return the notes of a result of `probe`, each once although a recording may have many segments."""
+    return list(dict.fromkeys(note for notes in sounds["notes"] for note in notes))
+
+
 def by_medium(utterances: pd.DataFrame) -> dict[str, list[Segment]]:
     """Group the utterances that have a medium and are not excluded by their medium."""
     usable = (utterances["media"] != "") & (utterances["excluded"] == "")
@@ -82,12 +89,18 @@ def by_medium(utterances: pd.DataFrame) -> dict[str, list[Segment]]:
     return media
 
 
-def _listen(path: Path, segments: Sequence[Segment]) -> list[tuple[int, Sound]]:
+def _listen(root: Path, medium: str, segments: Sequence[Segment]) -> list[tuple[int, Sound]]:
     try:
-        waveform = decode(path)
+        recording = read_recording(root / medium)
     except MediaError as error:
         return [(segment.row, Sound(problem=error.kind, message=str(error))) for segment in segments]
-    return list(_sounds(path, waveform, segments))
+    notes = tuple(_notes(medium, recording))
+    return [(row, sound._replace(notes=notes)) for row, sound in _sounds(root / medium, recording.waveform, segments)]
+
+
+def _notes(medium: str, recording: Recording) -> Iterator[Finding]:
+    if recording.timestamps:
+        yield Finding("gap", medium, recording.timestamps)
 
 
 def _sounds(path: Path, waveform: np.ndarray, segments: Sequence[Segment]) -> Iterator[tuple[int, Sound]]:

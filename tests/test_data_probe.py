@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from tones import write_wav
+from tones import encode, write_wav
 
 import data.probe
-from data.media import decode
-from data.probe import probe
+from data.findings import Finding
+from data.media import read_recording
+from data.probe import media_notes, probe
 
 RATE_HZ = 16_000
 
@@ -80,7 +81,7 @@ def test_result_does_not_depend_on_the_number_of_threads_or_the_index(tmp_path: 
 def test_a_recording_is_decoded_once_for_all_its_segments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_wav(tmp_path / "a.wav", noise(5.0))
     decoded = []
-    monkeypatch.setattr(data.probe, "decode", lambda path: decoded.append(path) or decode(path))
+    monkeypatch.setattr(data.probe, "read_recording", lambda path: decoded.append(path) or read_recording(path))
     done = []
     utterances = table(*((str(number), "a.wav", number, number + 1.0) for number in range(5)))
     found = probe(tmp_path, utterances, workers=2, progress=done.append)
@@ -111,3 +112,13 @@ def test_an_interrupted_probe_leaves_the_rest(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         probe(tmp_path, utterances, workers=1, progress=interrupt)
     assert seen == [1]
+
+
+def test_a_recording_with_a_gap_is_noted_once(tmp_path: Path) -> None:
+    encode(tmp_path / "a.mkv", "pcm_s16le", RATE_HZ, 1, duration_s=3.84, pieces_s=((0.0, 1.28), (2.56, 9.0)))
+    write_wav(tmp_path / "b.wav", noise(1.0))
+    utterances = table(("1", "a.mkv", 0.0, 1.0), ("2", "a.mkv", 1.4, 2.4), ("3", "a.mkv", 2.6, 3.8), ("b", "b.wav", np.nan, np.nan))
+    found = probe(tmp_path, utterances, workers=2)
+    assert found["problem"].tolist() == ["", "silent", "", ""]
+    said = "1.28 s of silence in gaps of its timestamps (1), the first at 1.28 s"
+    assert media_notes(found) == [Finding("gap", "a.mkv", said)]

@@ -2,6 +2,7 @@
 
 import math
 import wave
+from collections.abc import Sequence
 from pathlib import Path
 
 import av
@@ -34,21 +35,31 @@ def draw(container: av.container.OutputContainer, video: av.VideoStream, picture
 
 
 def encode(
-    path: Path, codec: str, rate_hz: int, channels: int, duration_s: float = 2.0, picture: bool = False, options: dict | None = None
+    path: Path,
+    codec: str,
+    rate_hz: int,
+    channels: int,
+    duration_s: float = 2.0,
+    picture: bool = False,
+    options: dict | None = None,
+    pieces_s: Sequence[tuple[float, float]] = ((-1.0, math.inf),),
 ) -> Path:
-    """Write a tone, the same in every channel, optionally with a moving picture."""
+    """Write a tone, the same in every channel, optionally with a moving picture. Only packets within `pieces_s` are written."""
     samples = np.ascontiguousarray(np.stack([tone(rate_hz, duration_s)] * channels))
     with av.open(str(path), "w", options=options or {}) as container:
         video = add_picture(container) if picture else None
         stream = container.add_stream(codec, rate=rate_hz, layout=LAYOUTS[channels])
+        if codec == "wmav2":
+            stream.bit_rate = 64_000
         if video:
             draw(container, video, round(10 * duration_s))
         resampler = av.AudioResampler(stream.codec_context.format, LAYOUTS[channels], rate_hz, stream.codec_context.frame_size or 1024)
         frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout=LAYOUTS[channels])
         frame.sample_rate, frame.pts = rate_hz, 0
-        for part in [*resampler.resample(frame), *resampler.resample(None)]:
-            container.mux(stream.encode(part))
-        container.mux(stream.encode(None))
+        for part in [*resampler.resample(frame), *resampler.resample(None), None]:
+            for packet in stream.encode(part):
+                if any(begin <= float(packet.pts * packet.time_base) < end for begin, end in pieces_s):
+                    container.mux(packet)
     return path
 
 
