@@ -5,8 +5,8 @@ about (mp3, aac, opus) is removed. Where the timestamps of a recording have gaps
 that is not there (`data.timeline`). Where a stream changes its rate or its channels, each part is converted from its own format. The
 same file gives the same bits with any number of threads; both libraries release the GIL.
 
-A medium that cannot be used raises `MediaError`. `data.containers` detects truncated files; `data.probe` examines all media of a
-corpus and detects silence.
+A medium that cannot be used raises `MediaError`. `data.containers` names the containers that are read and detects truncated files;
+`data.probe` examines all media of a corpus and detects silence.
 """
 
 import itertools
@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from data.containers import after_id3, counts_samples, cut_short, is_riff
+from data.chunks import is_riff, wav_codec
+from data.containers import CONTAINERS, after_id3, counts_samples, wrong_length
 from data.errors import InputError
 from data.files import read_head
 from data.timeline import Timeline
@@ -45,7 +46,7 @@ _MOST_SILENCE_S = 3600.0
 """Longest silence that gaps are filled with. Longer ones are errors of the timestamps, and would take all memory."""
 
 _OPTIONS = {
-    "format_whitelist": "wav,w64,flac,mp3,ogg,mov,matroska,avi,aac,ac3,mpegts,asf,aiff,au,amr,flv",
+    "format_whitelist": ",".join(dict.fromkeys(CONTAINERS.values())),
     "protocol_whitelist": "file",
     "skip_frame": "all",
 }
@@ -104,7 +105,7 @@ def read_recording(path: Path) -> Recording:
         if stream.codec_context is None:
             raise MediaError("unreadable", f"{path}: ffmpeg has no decoder for its audio. Convert it to wav or flac.")
         timeline = Timeline(container.format.name, stream.codec_context.name, (container.start_time or 0) / 1e6)
-        waveform = _waveform(_frames(container, stream, path), timeline, path)
+        waveform = _waveform(_frames(container, stream, _decoder(stream, path, head), path), timeline, path)
         declared_s = float(stream.duration * stream.time_base) if stream.duration else 0.0
     if not len(waveform):
         raise MediaError("unreadable", f"{path}: no samples in its audio stream.")
@@ -149,9 +150,8 @@ def _head(path: Path) -> bytes:
         head = read_head(path)
     except InputError as error:
         raise MediaError("unreadable", str(error)) from error
-    missing = cut_short(path, head)
-    if missing:
-        raise MediaError("truncated", f"{path}: cut off, {missing}. Get the file again.")
+    if said := wrong_length(path, head):
+        raise MediaError("truncated", f"{path}: {said}. Get the file again.")
     return head
 
 
@@ -163,18 +163,35 @@ def _open(path: Path, head: bytes) -> Any:
     try:
         return av.open(f"file:{path}", options=options, metadata_errors="replace")
     except FFmpegError as error:
-        raise MediaError("unreadable", f"{path}: not a media file that ffmpeg can read ({error.strerror}).") from error
+        kinds = " ".join(suffix.removeprefix(".") for suffix in CONTAINERS)
+        said = f"not a media file of a kind that is read ({error.strerror}). Convert it to one of: {kinds}."
+        raise MediaError("unreadable", f"{path}: {said}") from error
 
 
-def _frames(container: Any, stream: Any, path: Path) -> Iterator[Any]:
+def _decoder(stream: Any, path: Path, head: bytes) -> Any:
+    """Return the decoder of a stream; for wav files with fewer valid bits than stored ones not the one that ffmpeg chooses."""
+    with path.open("rb") as file:
+        name = wav_codec(file, head)
+    given = stream.codec_context
+    if name in ("", given.name):
+        return given
+    import av
+
+    decoder: Any = av.CodecContext.create(name, "r")
+    decoder.sample_rate, decoder.layout = given.sample_rate, given.layout
+    return decoder
+
+
+def _frames(container: Any, stream: Any, decoder: Any, path: Path) -> Iterator[Any]:
     """Yield decoded frames. An error at the last packet means a truncated file, an earlier error a damaged one."""
     from av.error import FFmpegError
 
     decoded_s = 0.0
     try:
-        for frame in container.decode(stream):
-            yield frame
-            decoded_s += frame.samples / frame.sample_rate
+        for packet in container.demux(stream):
+            for frame in decoder.decode(packet):
+                yield frame
+                decoded_s += frame.samples / frame.sample_rate
     except FFmpegError as error:
         try:
             goes_on = any(packet.size for packet in container.demux(stream))
