@@ -34,6 +34,7 @@ FINDING_KINDS: Mapping[str, str] = {
     "truncated": "media shorter or longer than their header or their segment says",
     "silent": "media without sound",
     "gap": "recordings with gaps in their timestamps, filled with silence",
+    "too-loud": "media far beyond full scale",
     "speech-rate": "text and audio that do not fit: words per second out of bounds",
     "same-media": "different utterances with the same media content",
 }

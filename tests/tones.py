@@ -1,6 +1,7 @@
 """Media files for tests: a tone in any container and codec, wav files by the standard library, and the problem of a file."""
 
 import math
+import struct
 import wave
 from collections.abc import Sequence
 from pathlib import Path
@@ -71,6 +72,14 @@ def write_wav(path: Path, samples: np.ndarray, rate_hz: int = SAMPLE_RATE_HZ) ->
         file.setframerate(rate_hz)
         file.writeframes(samples.astype("<i2").tobytes())
     return path
+
+
+def write_floats(path: Path, samples: np.ndarray) -> None:
+    """Write a wav file of 32-bit floats, mono at 16 kHz."""
+    content = samples.astype("<f4").tobytes()
+    form = struct.pack("<HHIIHH", 3, 1, SAMPLE_RATE_HZ, 4 * SAMPLE_RATE_HZ, 4, 32)
+    body = b"".join(name + struct.pack("<I", len(part)) + part for name, part in ((b"fmt ", form), (b"data", content)))
+    path.write_bytes(b"RIFF" + struct.pack("<I", 4 + len(body)) + b"WAVE" + body)
 
 
 def shorten(path: Path, part: float = 0.6) -> Path:
