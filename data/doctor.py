@@ -29,7 +29,7 @@ from data.corpora.base import Corpus
 from data.errors import InputError
 from data.findings import FINDING_KINDS, Finding
 from data.labels import EMOTIONS
-from data.probe import by_medium, probe
+from data.probe import by_medium, media_notes, probe
 from data.schema import SPLITS
 
 STOPPING = ("missing", "bad-time", "unreadable", "truncated", "silent")
@@ -82,6 +82,7 @@ def examine(corpus: Corpus, workers: int = 1, progress: Callable[[int], object] 
     findings = [
         *corpus.findings,
         *(Finding(*row) for row in bad[["problem", "utterance_id", "message"]].itertuples(index=False)),
+        *media_notes(sounds),
         *_speech_rates(utterances, duration_s),
         *_same_media(sounds[sounds["problem"] == ""]),
     ]

@@ -31,8 +31,10 @@ FINDING_KINDS: Mapping[str, str] = {
     "known-bad": "clips known to be damaged in the public distribution",
     "unused": "media or rows that belong to no utterance",
     "unreadable": "media that cannot be decoded",
-    "truncated": "media shorter than their header or their segment says",
+    "truncated": "media shorter or longer than their header or their segment says",
     "silent": "media without sound",
+    "gap": "recordings with gaps in their timestamps, filled with silence",
+    "too-loud": "media far beyond full scale",
     "speech-rate": "text and audio that do not fit: words per second out of bounds",
     "same-media": "different utterances with the same media content",
 }

@@ -22,7 +22,7 @@ from data.feature_store import FeatureStore, FeatureWriter
 from data.manifest import read_manifest, write_manifest, write_table
 from data.media import SAMPLE_RATE_HZ
 from data.packages import installed_version
-from data.probe import probe
+from data.probe import media_notes, probe
 from pipeline.encoding import encoders, extract
 from pipeline.plan import CorpusPlan, FeaturePlan, LedgerPlan, Plan, ShardPlan
 from pipeline.pseudo_labels import donor_pool, transfer
@@ -47,6 +47,7 @@ def make_manifest(corpus: CorpusPlan, on_bad_media: str, workers: int, advance: 
         table.loc[usable, "duration_s"] = found["duration_s"].to_numpy()
         table.loc[usable, "excluded"] = found["message"].to_numpy()
         findings += found.loc[found["problem"] != "", ["problem", "utterance_id", "message"]].to_numpy().tolist()
+        findings += [[note.kind, note.where, note.message] for note in media_notes(found)]
     unusable = table[(table["excluded"] != "") & (corpus.corpus.has_media)]
     if on_bad_media == "stop" and len(unusable):
         raise InputError(_bad_media_message(corpus, unusable))

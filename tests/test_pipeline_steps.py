@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from projects import features, states
+from tones import write_floats
 
 from data.errors import InputError
 from data.feature_store import PROVENANCE, FeatureStore
@@ -47,6 +48,14 @@ def test_a_manifest_has_measured_durations_and_the_parts_of_its_key(project):
     attributes = read_attributes(corpus.manifest)
     assert attributes["parts"] == corpus.parts
     assert (attributes["corpus"], attributes["layout"], attributes["key"]) == ("clips", corpus.corpus.layout, corpus.key)
+
+
+def test_a_manifest_keeps_notes_about_media(project):
+    write_floats(project.medium("video2_1"), 9_000 * np.sin(np.arange(16_000) / 5))
+    corpus = project.plan().corpora["clips"]
+    steps.make_manifest(corpus, "stop", 1, lambda count: None)
+    said = "its peak is 9000 times full scale: probably floats in the range of integers; expected at most 16"
+    assert ["too-loud", "video2/1.wav", said] in read_attributes(corpus.manifest)["findings"]
 
 
 def test_a_corpus_without_media_needs_no_durations(project):

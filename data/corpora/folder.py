@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from data.containers import MEDIA_SUFFIXES
 from data.corpora import mmsa
 from data.corpora.assemble import assemble
 from data.corpora.base import Corpus
-from data.corpora.media_files import MEDIA_SUFFIXES, list_media
+from data.corpora.media_files import list_media
 from data.csv_tables import numbers, onto_scale, read_table, require_columns, splits, unique
 from data.errors import InputError
 from data.findings import Finding

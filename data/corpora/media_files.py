@@ -10,10 +10,8 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
+from data.containers import MEDIA_SUFFIXES
 from data.findings import Finding
-
-MEDIA_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".m4a", ".mp3", ".mp4", ".mkv", ".webm", ".avi")
-"""Suffixes of media files. Of files that differ only in suffix, the first is used: lossless audio, then lossy audio, then video."""
 
 
 @dataclass(frozen=True)
