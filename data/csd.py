@@ -19,7 +19,7 @@ import h5py
 import numpy as np
 
 from data.errors import InputError
-from data.files import read_head
+from data.files import read_head, unreadable
 from data.hdf5 import new_hdf5
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -52,13 +52,13 @@ def read_csd(path: Path) -> Sequence:
         raise InputError(f"{path}: not a .csd (HDF5) file. Download it again.")
     try:
         file = h5py.File(path, "r")
-    except OSError as error:
-        raise InputError(f"{path}: {_damage(error)}") from error
+    except (OSError, MemoryError) as error:
+        raise unreadable(path, error) or InputError(f"{path}: {_damage(error)}") from error
     with file:
         try:
             return _read_root(file, path)
-        except (OSError, RuntimeError) as error:
-            raise InputError(f"{path}: {_damage(error)}") from error
+        except (OSError, RuntimeError, MemoryError) as error:
+            raise unreadable(path, error) or InputError(f"{path}: {_damage(error)}") from error
 
 
 def write_csd(path: Path, name: str, entries: Iterable[tuple[str, Entry]], metadata: Mapping[str, Any] | None = None) -> None:

@@ -7,3 +7,10 @@ class InputError(ValueError):
     The text is the whole message: the thing, its value, the allowed values, and what to do. Command lines print it without a
     traceback and end with a status other than 0. Bugs in this program are never reported with it.
     """
+
+
+class UnreadableError(InputError):
+    """A file exists and cannot be read now: no file descriptor or memory is left, its disk fails, or it may not be read.
+
+    This says nothing about the content, so nobody may be told to delete the file, and a build must not make it again.
+    """

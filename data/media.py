@@ -8,6 +8,7 @@ A medium that cannot be used raises `MediaError`. `data.containers` detects trun
 corpus and detects silence.
 """
 
+import errno
 import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from data.containers import after_id3, counts_samples, cut_short, is_riff
-from data.errors import InputError
-from data.files import read_head
+from data.errors import InputError, UnreadableError
+from data.files import read_head, unreadable
 
 SAMPLE_RATE_HZ = 16_000
 
@@ -130,6 +131,8 @@ def _head(path: Path) -> bytes:
         raise MediaError("missing", f"{path}: no such file.")
     try:
         head = read_head(path)
+    except UnreadableError:  # says nothing about the medium, which must not be excluded for it
+        raise
     except InputError as error:
         raise MediaError("unreadable", str(error)) from error
     missing = cut_short(path, head)
@@ -146,6 +149,8 @@ def _open(path: Path, head: bytes) -> Any:
     try:
         return av.open(f"file:{path}", options=options, metadata_errors="replace")
     except FFmpegError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):  # ffmpeg also reports damage as an I/O error, or as a lack of memory
+            raise unreadable(path, error) or error from error
         raise MediaError("unreadable", f"{path}: not a media file that ffmpeg can read ({error.strerror}).") from error
 
 

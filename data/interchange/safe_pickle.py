@@ -17,7 +17,7 @@ from typing import IO, Any
 import numpy as np
 
 from data.errors import InputError
-from data.files import read_head
+from data.files import read_head, unreadable
 
 PROTOCOL = 4
 """Protocol of written pickles. Protocol 4 exists since Python 3.4 and allows arrays larger than 4 GiB."""
@@ -101,6 +101,8 @@ def load(path: Path) -> Any:
     except _Refused as error:
         raise InputError(f"{path}: refused to unpickle {error}. Files from others may hold {_KNOWN}, nothing else.") from error
     except Exception as error:  # a damaged pickle raises any error
+        if (cannot := unreadable(path, error)) is not None:
+            raise cannot from error
         if isinstance(error, EOFError) or "truncated" in str(error):
             raise InputError(f"{path}: truncated: it ends inside its pickle. Download it again.") from error
         raise InputError(f"{path}: damaged ({type(error).__name__}: {error}). Download it again.") from error
