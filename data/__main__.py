@@ -8,12 +8,13 @@ import argparse
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from data import doctor
-from data.errors import InputError
+from data.errors import InputError, UnreadableError
 from data.feature_store import PROVENANCE, DamagedFileError, FeatureStore
 from data.files import read_head
 from data.interchange import commands as interchange
@@ -144,29 +145,31 @@ def _text(value: Any) -> str:
 
 def _verify(args: argparse.Namespace) -> int:
     if not args.path.is_dir():
-        return int(_report(args.path, _problems(args.path)))
+        return int(_report(args.path, _problems(args.path)) != "ok")
     files = sorted(path for path in args.path.rglob("*.h5") if not _is_hidden(path.relative_to(args.path)))
     if not files:
         raise InputError(f"{args.path}: no feature file (.h5) in this folder or below it.")
-    damaged = sum(_report(path, _problems_in_folder(path)) for path in files)
-    print(f"feature files: {len(files):,}, damaged: {damaged:,}")
-    return int(damaged > 0)
+    states = Counter(_report(path, _problems_in_folder(path)) for path in files)
+    unread = f", cannot be read: {states['unread']:,}" if states["unread"] else ""
+    print(f"feature files: {len(files):,}, damaged: {states['damaged']:,}{unread}")
+    return int(states["ok"] < len(files))
 
 
 def _is_hidden(path: Path) -> bool:
     return any(part.startswith(".") for part in path.parts)
 
 
-def _report(path: Path, problems: Iterator[str]) -> bool:
-    """Print the problems of one file as they are found, and return True if there were any."""
-    first = next(problems, None)
-    if first is None:
-        print(f"ok       {path}", flush=True)
-        return False
-    print(f"damaged  {path}")
-    for problem in (first, *problems):
-        print(f"         {problem}")
-    return True
+def _report(path: Path, problems: Iterator[str]) -> str:
+    """Print the problems of one file, and return its state: "ok", "damaged" or "unread", if it cannot be read now."""
+    found = []
+    try:
+        found.extend(problems)
+        state = "damaged" if found else "ok"
+    except UnreadableError as error:
+        found.append(str(error).removeprefix(f"{path}: "))
+        state = "unread"
+    print("\n         ".join([f"{state:<8} {path}", *found]), flush=True)
+    return state
 
 
 def _problems(path: Path) -> Iterator[str]:
@@ -184,6 +187,8 @@ def _problems_in_folder(path: Path) -> Iterator[str]:
     """Yield the problems of a file in a cache, where a file of another kind counts as damaged, too."""
     try:
         yield from _problems(path)
+    except UnreadableError:
+        raise
     except InputError as error:
         yield str(error).removeprefix(f"{path}: ")
 

@@ -20,6 +20,7 @@ from filelock import FileLock
 
 from data.atomic import atomic_path
 from data.errors import InputError
+from data.files import unreadable
 from data.lookup import lookup
 
 INDEX = "index.json"
@@ -66,7 +67,7 @@ def read_cache(folder: Path) -> dict[str, CachedCorpus]:
             return {name: _corpus(folder, name, entry) for name, entry in index["corpora"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f"{type(error).__name__}: {error}"
-        raise InputError(
+        raise unreadable(path, error) or InputError(
             f"{path}: damaged ({reason}). Run BuildFeatures again: it rewrites the index and keeps all other files."
         ) from error
     raise InputError(f"{path}: index of version {version}; this program reads up to {VERSION}. Install a newer one.")

@@ -19,7 +19,7 @@ import h5py
 import numpy as np
 
 from data.errors import InputError, shown
-from data.files import read_head
+from data.files import read_head, unreadable
 from data.hdf5 import new_hdf5
 
 _MOST_COMPRESSED = 1032
@@ -55,15 +55,15 @@ def read_csd(path: Path) -> Sequence:
         raise InputError(f"{path}: not a .csd (HDF5) file. Download it again.")
     try:
         file = h5py.File(path, "r")
-    except OSError as error:
-        raise InputError(f"{path}: {_damage(error)}") from error
+    except (OSError, MemoryError) as error:
+        raise unreadable(path, error) or InputError(f"{path}: {_damage(error)}") from error
     with file:
         try:
             return _read_root(file, path)
-        except (InputError, MemoryError):
+        except InputError:
             raise
         except Exception as error:  # HDF5 reports damage by errors of many types, KeyError among them
-            raise InputError(f"{path}: {_damage(error)}") from error
+            raise unreadable(path, error) or InputError(f"{path}: {_damage(error)}") from error
 
 
 def write_csd(path: Path, name: str, entries: Iterable[tuple[str, Entry]], metadata: Mapping[str, Any] | None = None) -> None:

@@ -18,3 +18,10 @@ def shown(value: object) -> str:
     except (RecursionError, ValueError):  # nested too deeply; an integer of more than 4,300 digits
         text = f"<{type(value).__name__}>"
     return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"
+
+
+class UnreadableError(InputError):
+    """A file exists and cannot be read now: no file descriptor or memory is left, its disk fails, or it may not be read.
+
+    This says nothing about the content, so nobody may be told to delete the file, and a build must not make it again.
+    """

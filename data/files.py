@@ -1,13 +1,19 @@
-"""The first bytes of a file, checked for what a failed download leaves behind: nothing, a git-lfs pointer or an HTML page.
+"""Files that cannot be used whatever their format: a failed download (nothing, a git-lfs pointer, an HTML page), an unreadable file.
 
 The content of a file is read by the module of its format.
 """
 
+import errno
+import os
 from pathlib import Path
 
-from data.errors import InputError
+from data.errors import InputError, UnreadableError
 
 _HEAD_BYTES = 1024
+
+_ABOUT_THE_PATH = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG)
+_ABOUT_THE_CONTENT = (None, errno.EINVAL, errno.EOVERFLOW, errno.EFBIG)
+"""Errors of libraries that seek to a damaged position, or that report damage as an OSError without a number."""
 
 
 def read_head(path: Path) -> bytes:
@@ -15,12 +21,13 @@ def read_head(path: Path) -> bytes:
 
     Raises:
         InputError: There is no such file, it is empty, or it is a git-lfs pointer or an HTML page instead of the file itself.
+        UnreadableError: The file cannot be read now.
     """
     try:
         with path.open("rb") as file:
             head = file.read(_HEAD_BYTES)
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}).") from error
+        raise unreadable(path, error) or InputError(f"{path}: cannot be read ({error.strerror}).") from error
     if not head:
         raise InputError(f"{path}: the file is empty. Download it again.")
     if head.startswith(b"version https://git-lfs."):
@@ -28,3 +35,20 @@ def read_head(path: Path) -> bytes:
     if head.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith((b"<!doctype html", b"<html")):
         raise InputError(f"{path}: an HTML page, not the file itself (a login or error page was saved). Download it again.")
     return head
+
+
+def unreadable(path: Path, error: BaseException) -> InputError | None:
+    """Return the error to raise for a file that could not be read at all; None if `error` may come from what is in the file.
+
+    Readers ask this before they call a file damaged. A path that names no file gives a plain InputError.
+    """
+    if isinstance(error, MemoryError):
+        return _unreadable(path, "not enough memory")
+    if not isinstance(error, OSError) or error.errno in _ABOUT_THE_CONTENT:
+        return None
+    reason = os.strerror(error.errno)
+    return InputError(f"{path}: cannot be read ({reason}).") if error.errno in _ABOUT_THE_PATH else _unreadable(path, reason)
+
+
+def _unreadable(path: Path, reason: str) -> UnreadableError:
+    return UnreadableError(f"{path}: cannot be read ({reason}). It may be whole: keep it, and try again when the reason is gone.")

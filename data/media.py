@@ -9,6 +9,7 @@ A medium that cannot be used raises `MediaError`. `data.containers` names the co
 `data.probe` examines all media of a corpus and detects silence.
 """
 
+import errno
 import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,8 +21,8 @@ import numpy as np
 
 from data.chunks import is_riff, wav_codec
 from data.containers import CONTAINERS, after_id3, counts_samples, wrong_length
-from data.errors import InputError
-from data.files import read_head
+from data.errors import InputError, UnreadableError
+from data.files import read_head, unreadable
 from data.timeline import Timeline
 
 SAMPLE_RATE_HZ = 16_000
@@ -148,6 +149,8 @@ def _head(path: Path) -> bytes:
         raise MediaError("missing", f"{path}: no such file.")
     try:
         head = read_head(path)
+    except UnreadableError:  # says nothing about the medium, which must not be excluded for it
+        raise
     except InputError as error:
         raise MediaError("unreadable", str(error)) from error
     if said := wrong_length(path, head):
@@ -163,6 +166,8 @@ def _open(path: Path, head: bytes) -> Any:
     try:
         return av.open(f"file:{path}", options=options, metadata_errors="replace")
     except FFmpegError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):  # ffmpeg also reports damage as an I/O error, or as a lack of memory
+            raise unreadable(path, error) or error from error
         kinds = " ".join(suffix.removeprefix(".") for suffix in CONTAINERS)
         said = f"not a media file of a kind that is read ({error.strerror}). Convert it to one of: {kinds}."
         raise MediaError("unreadable", f"{path}: {said}") from error

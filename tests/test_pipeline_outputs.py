@@ -1,10 +1,13 @@
 """An output counts as existing only if it is whole; shards are needed only while their feature file is missing."""
 
+import errno
 import os
+from pathlib import Path
 
 import pytest
 from projects import Project
 
+from data.errors import UnreadableError
 from data.feature_store import FeatureStore
 from pipeline import outputs
 from pipeline.outputs import exists, missing, shard_is_sound
@@ -51,6 +54,19 @@ def test_a_shard_changed_in_one_bit_is_not_sound(built):
     path.write_bytes(content)
     assert not shard_is_sound(path)
     assert not shard_is_sound(path.with_name("absent.h5"))
+
+
+@pytest.mark.parametrize("kind", ["manifest", "features", "pseudo labels"])
+def test_an_output_that_cannot_be_read_now_is_not_missing(built: Project, monkeypatch, kind):
+    path = next(output.path for output in outputs.needed(built.plan()) if output.kind == kind)
+
+    def fail(*_, **__):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(Path, "open", fail)
+    monkeypatch.setattr(Path, "read_bytes", fail)
+    with pytest.raises(UnreadableError, match=r"cannot be read \(Too many open files\)\. It may be whole: keep it"):
+        exists(path)
 
 
 def test_a_shard_that_is_rebuilt_is_read_again(built):

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from feature_files import damage as damage_values
 from projects import features, states
 from tones import write_floats
 
@@ -150,12 +151,44 @@ def test_a_damaged_shard_is_never_merged(built):
     audio.path.unlink()
     name = damage(audio.shards[-1].path)
     before = states(built.cache)
-    with pytest.raises(InputError, match=rf"{re.escape(str(audio.shards[-1].path))}: {name} is damaged. Run BuildFeatures again"):
+    with pytest.raises(InputError, match=rf"{re.escape(str(audio.shards[-1].path))}: the values of '{name}' are damaged \(checksum "):
         steps.merge_shards(plan, audio)
     os.truncate(audio.shards[0].path, audio.shards[0].path.stat().st_size // 2)
     with pytest.raises(InputError, match=rf"{re.escape(str(audio.shards[0].path))}: .*truncated or damaged"):
         steps.merge_shards(plan, audio)
     assert states(built.cache).keys() == before.keys()
+
+
+def test_a_merge_opens_one_shard_at_a_time(built, finished, monkeypatch):
+    plan, opened, most = built.plan(), [], [0]
+    open_store = FeatureStore.open
+
+    def counted(path):
+        opened.append(store := open_store(path))
+        most[0] = max(most[0], sum(one._finalizer.alive for one in opened))
+        return store
+
+    monkeypatch.setattr(steps.FeatureStore, "open", counted)
+    text = plan.features["clips", "text"]
+    before = text.path.read_bytes()
+    text.path.unlink()
+    steps.merge_shards(plan, text)
+    assert len(opened) == 2 * len(text.shards) > 4
+    assert most == [1]
+    assert features(built) == features(finished)
+    assert len(text.path.read_bytes()) == len(before)
+
+
+@pytest.mark.parametrize("corpus", ["clips", "donors"])
+def test_damaged_sentence_embeddings_give_no_ledger(built, corpus):
+    plan = built.plan()
+    path = plan.features[corpus, "sentence"].path
+    (ledger := plan.ledgers["clips"]).path.unlink()
+    damage_values(path, 3, 300 * 4 - 3, lambda old: np.where(np.arange(len(old)) % 4 == 0, old ^ 0x80, old))  # 300 signs of float32
+    before = states(built.cache)
+    with pytest.raises(InputError, match=rf"^{re.escape(str(path))}: the values of '\w+' are damaged \(checksum "):
+        steps.make_ledger(plan, ledger, "cpu")
+    assert states(built.cache) == before
 
 
 def test_a_ledger_holds_its_audit_and_the_parts_of_its_key(built):

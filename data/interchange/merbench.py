@@ -29,7 +29,7 @@ from data.cache import CachedCorpus
 from data.corpora.folder import read_folder
 from data.corpora.mmsa import LABEL_FILE
 from data.errors import InputError
-from data.files import read_head
+from data.files import read_head, unreadable
 from data.fingerprint import KEY_LENGTH, digest, file_digest
 from data.interchange.cached import Selection, expect_new, select
 from data.interchange.imported import Features, Import
@@ -188,7 +188,8 @@ def _open(file: Path) -> np.ndarray:
     try:
         values = np.load(file, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # a damaged header raises any error, for example tokenize.TokenError
-        raise InputError(f"{file}: truncated, damaged, or not an array of numbers ({' '.join(str(error).split())}).") from error
+        reason = " ".join(str(error).split())
+        raise unreadable(file, error) or InputError(f"{file}: truncated, damaged, or not an array of numbers ({reason}).") from error
     values = values[None] if values.ndim == 1 else values
     if values.dtype.kind not in "iuf" or values.ndim != 2 or values.shape[1] == 0:
         raise InputError(f"{file}: {values.dtype.name} {values.shape}, expected numbers of shape (steps, width).")

@@ -19,7 +19,7 @@ from typing import IO, Any
 import numpy as np
 
 from data.errors import InputError, shown
-from data.files import read_head
+from data.files import read_head, unreadable
 from data.interchange.pickle_opcodes import ExcessError, check_opcodes
 
 PROTOCOL = 4
@@ -127,6 +127,8 @@ def load(path: Path) -> Any:
     except _Refused as error:
         raise InputError(f"{path}: refused to unpickle {error}. Files from others may hold {_KNOWN}, nothing else.") from error
     except Exception as error:  # a damaged pickle raises any error
+        if (cannot := unreadable(path, error)) is not None:
+            raise cannot from error
         if isinstance(error, EOFError) or "truncated" in str(error):
             raise InputError(f"{path}: truncated: it ends inside its pickle. Download it again.") from error
         raise InputError(f"{path}: damaged ({type(error).__name__}: {_one_line(str(error))}). Download it again.") from error

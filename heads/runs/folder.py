@@ -15,27 +15,26 @@ The shape of the JSON files is in `heads.runs.contents`; finished runs are evalu
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import datetime
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from data.atomic import atomic_path, remove_strays
 from data.errors import InputError
+from data.files import unreadable
 from data.labels import EMOTIONS
 from data.manifest import write_table
 from data.targets import Targets
 from heads.evaluation.predictions import Predictions
 from heads.evaluation.routing import xray
+from heads.runs import tensor_file
 from heads.runs.config import RunConfig
 from heads.runs.contents import CONFIG, ENCODER, METRICS, differences, fault_of, identity_of, no_metric, without_nan
 
@@ -191,7 +190,7 @@ class RunFolder:
         """Reads parameters by name, on the host.
 
         Raises:
-            InputError: There is no such checkpoint, or it is damaged.
+            InputError: There is no such checkpoint, or it is damaged or cannot be read.
         """
         return self._load(name)[0]
 
@@ -219,8 +218,7 @@ class RunFolder:
         """
         if not (self.path / "state.safetensors").exists():
             return 0
-        with self._opened("state.safetensors") as file:
-            return len(json.loads(file.metadata()["progress"])["history"])
+        return len(json.loads(self._load("state.safetensors")[1]["progress"])["history"])
 
     def remove_state(self) -> None:
         """Removes the state, after the run is finished."""
@@ -230,26 +228,17 @@ class RunFolder:
         # cloned: a module that a head uses twice has two names, and safetensors refuses memory that has two
         content = {key: value.detach().cpu().clone(memory_format=torch.contiguous_format) for key, value in tensors.items()}
         with atomic_path(self.path / name) as temporary:
-            temporary.touch()
-            mode = temporary.stat().st_mode
-            save_file(content, temporary, {"version": str(VERSION), **facts})
-            temporary.chmod(mode)  # save_file leaves a file that nobody else can read
+            temporary.write_bytes(tensor_file.pack(content, facts))
 
     def _load(self, name: str) -> tuple[dict[str, Tensor], dict[str, str]]:
-        with self._opened(name) as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118 - not a dict
-
-    @contextlib.contextmanager
-    def _opened(self, name: str) -> Iterator[Any]:
         path = self.path / name
         try:
-            with safe_open(path, framework="pt") as file:
-                yield file
+            return tensor_file.unpack(path.read_bytes())
         except FileNotFoundError as error:
             have = ", ".join(sorted(found.name for found in self.path.glob("*.safetensors"))) or "none"
             raise InputError(f"{path}: no such checkpoint. Available: {have}.") from error
-        except (SafetensorError, OSError) as error:
-            raise self._damaged(name, error) from error
+        except (ValueError, OSError) as error:
+            raise unreadable(path, error) or self._damaged(name, error) from error
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         """Writes a JSON file of the folder."""
@@ -262,8 +251,8 @@ class RunFolder:
             return json.loads(path.read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError) as error:
             raise InputError(f"{path}: no such file, so {self.path} is no run folder.") from error
-        except ValueError as error:  # no JSON, or no text
-            raise self._damaged(name, error) from error
+        except (ValueError, OSError) as error:  # ValueError: no JSON, or no text
+            raise unreadable(path, error) or self._damaged(name, error) from error
 
     def _damaged(self, name: str, reason: object) -> InputError:
         what_helps = f"Remove the run folder {self.path} and run the same fit command again."
