@@ -19,6 +19,7 @@ class Finding:
 
 FINDING_KINDS: Mapping[str, str] = {
     "missing": "labelled clips whose media file is not there",
+    "no-match": "media files of which none belongs to an utterance",
     "unlabelled": "utterances without a label",
     "unsplit": "utterances that belong to no split",
     "conflict": "two label files that contradict each other",

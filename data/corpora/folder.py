@@ -20,7 +20,7 @@ import pandas as pd
 from data.corpora import mmsa
 from data.corpora.assemble import assemble
 from data.corpora.base import Corpus
-from data.corpora.media_files import MEDIA_SUFFIXES, list_media
+from data.corpora.media_files import MEDIA_SUFFIXES, Name, list_media
 from data.csv_tables import numbers, onto_scale, read_table, require_columns, splits, unique
 from data.errors import InputError
 from data.findings import Finding
@@ -138,7 +138,7 @@ def _split(table: pd.DataFrame, rows: pd.DataFrame, path: Path) -> tuple[pd.Data
 
 
 def _find_media(table: pd.DataFrame, rows: pd.DataFrame, root: Path, path: Path) -> tuple[pd.DataFrame, list[Finding]]:
-    """Add `media`, `whole` and `expected` as `find_media` describes them, and report files that belong to no row."""
+    """Add `media`, `whole`, `expected` and `names` as `find_media` describes them, and report files that belong to no row."""
     files = list(list_media(root, ""))
     by_tail: dict[str, list[PurePosixPath]] = {}
     for file in files:
@@ -152,15 +152,17 @@ def _find_media(table: pd.DataFrame, rows: pd.DataFrame, root: Path, path: Path)
         if named[line]:
             _refuse_unusable(named[line], path, line)
             medium = str(PurePosixPath(named[line]))
-            found.append((medium if medium in known else "", timed, medium))
+            own = PurePosixPath(medium).with_suffix("")
+            found.append((medium if medium in known else "", timed, medium, (Name(medium, str(own)), Name(medium, own.name))))
             claimed.add(medium)
             continue
         names = list(_names(row, timed))
         claimed.update(stem for stem, _ in names)
         hit = next(((stem, whole) for stem, whole in names if stem in by_tail), None)
         medium = str(_only(by_tail[hit[0]], hit[0], path, line)) if hit else ""
-        found.append((medium, bool(hit and hit[1]), names[0][0] + ".wav"))
-    table["media"], table["whole"], table["expected"] = map(list, zip(*found, strict=True))
+        expected = tuple(Name(f"{stem}.wav", stem) for stem, _ in names)
+        found.append((medium, bool(hit and hit[1]), expected[0].path, expected))
+    table["media"], table["whole"], table["expected"], table["names"] = map(list, zip(*found, strict=True))
     unused = [file for file in files if str(file) not in claimed and claimed.isdisjoint(_tails(file))]
     return table, [Finding("unused", str(file), "media file of no utterance") for file in unused]
 

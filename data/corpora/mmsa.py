@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from data.corpora.media_files import Place, list_media
+from data.corpora.media_files import Place
+from data.corpora.near_misses import list_all_media
 from data.csv_tables import numbers, onto_scale, read_table, require_columns, splits, unique, whole_numbers
 from data.errors import InputError
 from data.findings import Finding
@@ -66,7 +67,7 @@ def is_layout(root: Path) -> bool:
     columns = set(read_table(root / LABEL_FILE, ()))
     has_columns = {"text", "label", "mode"} <= columns and ({"video_id", "clip_id"} <= columns or "id" in columns)
     in_place = any((root / folder).is_dir() for folder in ("Raw", "wav"))
-    return has_columns and (in_place or next(list_media(root, ""), None) is None)
+    return has_columns and (in_place or not list_all_media(root))
 
 
 def clip_ids(table: pd.DataFrame) -> pd.Series:
