@@ -30,6 +30,9 @@ SPLIT_NAMES: Mapping[str, str] = {
 LABEL_TOLERANCE = 0.5
 """Largest distance of a label from its scale at which it is set to the end of the scale and reported; a larger one is an error."""
 
+_STEPS = 4
+_SCORES = 10
+
 
 def read_text(path: Path, fallback: str | None = None) -> str:
     """Read a UTF-8 file, with or without byte order mark.
@@ -164,6 +167,27 @@ def _refuse(column: pd.Series, bad: pd.Series, expected: str, path: Path) -> Non
         line: Any = bad.idxmax()
         more = f" ({int(bad.sum()) - 1} more rows like it)" if bad.sum() > 1 else ""
         raise InputError(f"{path}:{line}: {column.name} is {column[line]!r}, expected {expected}{more}.")
+
+
+def expect_wide_scale(sentiment: pd.Series, source: Path) -> None:
+    """Raise InputError if sentiments are scores in [-1, 1], as in CH-SIMS: on our scale of [-3, 3] all of them would count as weak.
+
+    Scores are recognised by fractions among at least `_STEPS` different multiples of 0.2 (CH-SIMS), or among at least `_SCORES`
+    different values. In MOSI and MOSEI, a third of the labels or more are beyond ±1.
+
+    Args:
+        sentiment: float64 labels. NaN is skipped.
+        source: The file that the labels come from.
+    """
+    values = sentiment.dropna()
+    fifths = (values * 5).round()
+    in_fifths = bool(np.allclose(values * 5, fifths, atol=1e-4))
+    enough = fifths.nunique() >= _STEPS if in_fifths else values.nunique() >= _SCORES
+    if enough and values.between(-1, 1).all() and (fifths % 5 != 0).any():
+        raise InputError(
+            f"{source}: all {len(values):,} sentiments are between {values.min():g} and {values.max():g}, as on a scale of -1 to 1"
+            " (CH-SIMS); expected a scale of -3 to 3. Multiply them by 3."
+        )
 
 
 def onto_scale(values: pd.Series, scale: tuple[float, float], source: Path, where: Sequence[str]) -> tuple[pd.Series, list[Finding]]:

@@ -2,7 +2,8 @@
 
 Required columns, in any order: `text`, and `id` or `video_id` with `clip_id`. Optional columns: `label` or `sentiment`, the six
 emotions (all or none), `mode` or `split`, `start_s` with `end_s`, `speaker`, and `media` (a path below the folder). An empty cell
-means "not known". Other columns are reported and ignored; a name that looks like a misspelling of one of these is an error.
+means "not known". Other columns are reported and ignored; a name that looks like a misspelling of one of these is an error, and so is
+a column of other labels (`emotion`, `calm`), which would be lost.
 
 The medium of a row is the file that `media` names; or a file called `<video_id>/<clip_id>`, `<video_id>_<clip_id>` or `<id>`; or, if
 the row has times, a recording called `<video_id>`, which is cut at these times. Files may be in any folder and have any suffix of
@@ -20,8 +21,9 @@ import pandas as pd
 from data.corpora import mmsa
 from data.corpora.assemble import assemble
 from data.corpora.base import Corpus
+from data.corpora.label_columns import refuse_unread_labels
 from data.corpora.media_files import MEDIA_SUFFIXES, Name, list_media
-from data.csv_tables import numbers, onto_scale, read_table, require_columns, splits, unique
+from data.csv_tables import expect_wide_scale, numbers, onto_scale, read_table, require_columns, splits, unique
 from data.errors import InputError
 from data.findings import Finding
 from data.labels import EMOTIONS, SENTIMENT_RANGE
@@ -29,7 +31,8 @@ from data.labels import EMOTIONS, SENTIMENT_RANGE
 _COLUMNS = (
     "id", "video_id", "clip_id", "text", "label", "sentiment", *EMOTIONS, "mode", "split", "start_s", "end_s", "speaker", "media",
 )  # fmt: skip
-_LEFT = ("label_T", "label_A", "label_V", "annotation", "index", "")
+_NOT_READ = ("label_T", "label_A", "label_V", "index", "")
+_LEFT = (*_NOT_READ, "annotation")
 """Columns of MMSA's label.csv that add no information. The column without a name is a row number written by pandas."""
 
 _SLIP = 0.75
@@ -123,8 +126,12 @@ def _label(table: pd.DataFrame, rows: pd.DataFrame, path: Path) -> tuple[pd.Data
     findings = []
     for ours, (column, scale) in scales.items():
         values = numbers(rows[column], path, empty=True)
+        if ours == "sentiment":
+            expect_wide_scale(values, path)
         table[ours], outside = onto_scale(values.rename(ours), scale, path, table["utterance_id"].tolist())
         findings += outside
+    others = [str(column) for column in rows if column not in (*_COLUMNS, *_NOT_READ)]
+    refuse_unread_labels(rows, others, path, bool(sentiment), bool(given))
     labelled = table[list(scales)].notna().any(axis=1)
     return table.assign(label_source=np.where(labelled, path.name, "")), findings
 

@@ -105,7 +105,7 @@ def _parse_line(path: Path, number: int, line: str) -> tuple[str, str, float, fl
 
 
 def _read_mmsa(name: str, root: Path, transcripts: list[Path], labels: Path | None) -> Corpus:
-    clips, layout, findings = mmsa.read_labels(root)
+    clips, layout, findings = mmsa.read_labels(root, has_emotions=True)
     clips = clips.reset_index(drop=True)
     lines = read_transcripts(transcripts)
     sources = [root / mmsa.LABEL_FILE, *transcripts]
