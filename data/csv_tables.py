@@ -103,6 +103,11 @@ def _records(path: Path) -> tuple[list[str], list[list[str]], list[int]]:
     return [name.strip() for name in records[0]], records[1:], lines[1:]
 
 
+def line_names(table: pd.DataFrame, path: Path) -> list[str]:
+    """Return the file and line of each row of a table that is indexed by line, such as "label.csv:12"."""
+    return [f"{path.name}:{line}" for line in table.index]
+
+
 def require_columns(table: pd.DataFrame, names: Sequence[str], path: Path) -> None:
     """Raise InputError for the first of `names` that is not a column of `table`, and suggest the nearest column."""
     for name in names:

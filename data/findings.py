@@ -29,6 +29,7 @@ FINDING_KINDS: Mapping[str, str] = {
     "overlap": "segments of a video that overlap",
     "bad-time": "negative starts, empty or reversed segments",
     "empty-text": "utterances without a word",
+    "garbled": "texts with traces of a wrong encoding",
     "known-bad": "clips known to be damaged in the public distribution",
     "unused": "media or rows that belong to no utterance",
     "unreadable": "media that cannot be decoded",

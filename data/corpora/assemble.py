@@ -13,6 +13,7 @@ from data.corpora.base import Corpus
 from data.corpora.media_files import Name, Place, find_media
 from data.corpora.near_misses import NearMisses, list_all_media
 from data.findings import Finding
+from data.garbled import garbling
 from data.labels import EMOTIONS
 from data.schema import COLUMNS, validate
 
@@ -42,9 +43,10 @@ def assemble(
         root: The corpus root.
         layout: The layout in words.
         table: A table with `utterance_id`, `video_id`, `clip_id`, `text`, `order` (a number, inside the video), and any other column of
-            the schema. `start_s` and `end_s` are those of the corpus's tables, even if the media need no cutting. If the reader has
-            found the media itself, the table has the columns `media`, `whole`, `expected` and `names` that `find_media` describes;
-            without `names`, the corpus has no media, whatever lies in its folder.
+            the schema; with `line` ("label.csv:12") if the text is from a file with lines. `start_s` and `end_s` are those of the
+            corpus's tables, even if the media need no cutting. If the reader has found the media itself, the table has the columns
+            `media`, `whole`, `expected` and `names` that `find_media` describes; without `names`, the corpus has no media, whatever
+            lies in its folder.
         sources: The files that were read.
         findings: The findings of the reader.
         places: The places to search for media.
@@ -57,7 +59,7 @@ def assemble(
         table, media_findings = find_media(table, root, places)
     table, missing = _settle_media(table, root)
     utterances = validate(table.loc[:, list(COLUMNS)], str(root))
-    everything = (*findings, *_empty_texts(table), *time_findings, *missing, *media_findings)
+    everything = (*findings, *_empty_texts(table), *_garbled_texts(table), *time_findings, *missing, *media_findings)
     return Corpus(name, root, layout, utterances, tuple(sources), everything)
 
 
@@ -166,6 +168,14 @@ def _no_match(table: pd.DataFrame, strangers: Sequence[PurePosixPath], near_miss
         f"{difference}. Rename the files or the ids; to use the texts only, move the files to another folder"
     )
     return Finding("no-match", file, said)
+
+
+def _garbled_texts(table: pd.DataFrame) -> list[Finding]:
+    lines = table["line"] if "line" in table else [""] * len(table)
+    found = (
+        (utterance, line, garbling(text)) for utterance, line, text in zip(table["utterance_id"], lines, table["text"], strict=True)
+    )
+    return [Finding("garbled", utterance, f"{line}: {what}" if line else what) for utterance, line, what in found if what]
 
 
 def _empty_texts(table: pd.DataFrame) -> list[Finding]:

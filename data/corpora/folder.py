@@ -23,7 +23,7 @@ from data.corpora.assemble import assemble
 from data.corpora.base import Corpus
 from data.corpora.label_columns import refuse_unread_labels
 from data.corpora.media_files import MEDIA_SUFFIXES, Name, list_media
-from data.csv_tables import expect_wide_scale, numbers, onto_scale, read_table, require_columns, splits, unique
+from data.csv_tables import expect_wide_scale, line_names, numbers, onto_scale, read_table, require_columns, splits, unique
 from data.errors import InputError
 from data.findings import Finding
 from data.labels import EMOTIONS, SENTIMENT_RANGE
@@ -53,7 +53,7 @@ def read_folder(name: str, root: Path, has_media: bool = True) -> Corpus:
     path = root / mmsa.LABEL_FILE
     rows = read_table(path, ("text",))
     findings = _other_columns(rows, path)
-    table = _identify(rows, path).assign(text=rows["text"], speaker=rows.get("speaker", ""))
+    table = _identify(rows, path).assign(text=rows["text"], speaker=rows.get("speaker", ""), line=line_names(rows, path))
     for column in ("start_s", "end_s"):
         table[column] = numbers(rows[column], path, empty=True) if column in rows else np.nan
     half = table["start_s"].isna() != table["end_s"].isna()

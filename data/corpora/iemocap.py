@@ -114,6 +114,7 @@ def _read_transcript(path: Path, session: int) -> tuple[list[dict[str, object]],
                 "end_s": _seconds(match["end"], path, number),
                 "order": _seconds(match["start"], path, number),
                 "text": match["text"],
+                "line": f"{path.name}:{number}",
             }
         )
     return turns, stray

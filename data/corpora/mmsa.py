@@ -14,7 +14,17 @@ import pandas as pd
 from data.corpora.label_columns import refuse_unread_labels
 from data.corpora.media_files import Place
 from data.corpora.near_misses import list_all_media
-from data.csv_tables import expect_wide_scale, numbers, onto_scale, read_table, require_columns, splits, unique, whole_numbers
+from data.csv_tables import (
+    expect_wide_scale,
+    line_names,
+    numbers,
+    onto_scale,
+    read_table,
+    require_columns,
+    splits,
+    unique,
+    whole_numbers,
+)
 from data.errors import InputError
 from data.findings import Finding
 from data.labels import SENTIMENT_RANGE
@@ -58,6 +68,7 @@ def read_labels(root: Path, has_emotions: bool = False) -> tuple[pd.DataFrame, s
         order=whole_numbers(rows["clip_id"], path),
         split=splits(rows["mode"], path),
         label_source=LABEL_FILE,
+        line=line_names(rows, path),
     )
     values = numbers(rows["label"], path).rename("sentiment")
     expect_wide_scale(values, path)

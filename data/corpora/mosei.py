@@ -164,6 +164,7 @@ def _read_raw(name: str, root: Path, transcripts: list[Path], labels: Path) -> C
     partner = match_times(lines, intervals)
     own = intervals.reindex(partner).reset_index(drop=True)  # there is no row -1: NaN
     table = lines.assign(utterance_id=mmsa.clip_ids(lines), **{column: own[column] for column in ("sentiment", *EMOTIONS)})
+    table["line"] = lines["where"]
     table["label_source"] = np.where(partner < 0, "", labels.name)
     findings += [
         Finding("unlabelled", utterance, f"no interval of {labels.name} has the times of its transcript line")
