@@ -16,7 +16,6 @@ from data.corpora.media_files import Place
 from data.corpora.near_misses import list_all_media
 from data.csv_tables import (
     expect_wide_scale,
-    line_names,
     numbers,
     onto_scale,
     read_table,
@@ -68,7 +67,6 @@ def read_labels(root: Path, has_emotions: bool = False) -> tuple[pd.DataFrame, s
         order=whole_numbers(rows["clip_id"], path),
         split=splits(rows["mode"], path),
         label_source=LABEL_FILE,
-        line=line_names(rows, path),
     )
     values = numbers(rows["label"], path).rename("sentiment")
     expect_wide_scale(values, path)

@@ -23,7 +23,7 @@ from data.corpora.base import Corpus, holds
 from data.corpora.cmu import find_files, find_label_csd, read_intervals, segment_names, split_by_video
 from data.corpora.emotion_join import join, match_times
 from data.corpora.media_files import Place
-from data.csv_tables import read_lines
+from data.csv_tables import line_names, read_lines
 from data.errors import InputError
 from data.findings import Finding
 from data.labels import EMOTIONS
@@ -106,7 +106,7 @@ def _parse_line(path: Path, number: int, line: str) -> tuple[str, str, float, fl
 
 def _read_mmsa(name: str, root: Path, transcripts: list[Path], labels: Path | None) -> Corpus:
     clips, layout, findings = mmsa.read_labels(root, has_emotions=True)
-    clips = clips.reset_index(drop=True)
+    clips = clips.assign(line=line_names(clips, root / mmsa.LABEL_FILE)).reset_index(drop=True)
     lines = read_transcripts(transcripts)
     sources = [root / mmsa.LABEL_FILE, *transcripts]
     if labels is None:

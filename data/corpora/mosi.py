@@ -48,8 +48,9 @@ def read_mosi(name: str, root: Path) -> Corpus:
         InputError: The folder has neither layout, or the content of a file is invalid.
     """
     if (root / mmsa.LABEL_FILE).exists():
+        path = root / mmsa.LABEL_FILE
         table, layout, findings = mmsa.read_labels(root)
-        return assemble(name, root, layout, table, [root / mmsa.LABEL_FILE], findings, PLACES)
+        return assemble(name, root, layout, table.assign(line=line_names(table, path)), [path], findings, PLACES)
     transcripts, labels = find_files(root, "Transcript/Segmented", ".annotprocessed"), find_label_csd(root, LABELS)
     if not transcripts or labels is None:
         raise InputError(
