@@ -27,6 +27,7 @@ from data.csv_tables import expect_wide_scale, line_names, numbers, onto_scale, 
 from data.errors import InputError
 from data.findings import Finding
 from data.labels import EMOTIONS, SENTIMENT_RANGE
+from data.spreadsheets import unescape_cells
 
 _COLUMNS = (
     "id", "video_id", "clip_id", "text", "label", "sentiment", *EMOTIONS, "mode", "split", "start_s", "end_s", "speaker", "media",
@@ -39,19 +40,21 @@ _SLIP = 0.75
 """Smallest similarity (difflib's ratio) at which a column name counts as a misspelling of one of `_COLUMNS`."""
 
 
-def read_folder(name: str, root: Path, has_media: bool = True) -> Corpus:
+def read_folder(name: str, root: Path, has_media: bool = True, is_escaped: bool = False) -> Corpus:
     """Read a folder of clips.
 
     Args:
         name: The corpus name for the manifest.
         root: The folder that contains `label.csv`.
         has_media: True to search for media. If False, every utterance is text only, even if there are media in the folder.
+        is_escaped: True if `data.spreadsheets` wrote `label.csv`, with apostrophes before cells that begin like a formula.
 
     Raises:
         InputError: There is no `label.csv`, or its content is invalid.
     """
     path = root / mmsa.LABEL_FILE
     rows = read_table(path, ("text",))
+    rows = unescape_cells(rows) if is_escaped else rows
     findings = _other_columns(rows, path)
     table = _identify(rows, path).assign(text=rows["text"], speaker=rows.get("speaker", ""), line=line_names(rows, path))
     for column in ("start_s", "end_s"):
