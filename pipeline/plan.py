@@ -9,7 +9,7 @@ encoders that it has not seen in a process of its own.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +21,7 @@ import pandas as pd
 from data.cache import INDEX, CachedCorpus, index_content
 from data.corpora import read_corpus
 from data.corpora.base import Corpus
+from data.errors import InputError
 from data.fingerprint import FileDigests, digest
 from data.media import DECODER
 from pipeline.encoding.checkpoints import MODALITIES, Source, expect_whole, files, identity, locate
@@ -155,6 +156,7 @@ def make_plan(settings: Settings, progress: Callable[[str, int, int], None] = la
     """
     digests = FileDigests(settings.cache / "fingerprints.json")
     corpora = {corpus.name: _plan_corpus(settings, corpus, digests, progress) for corpus in settings.corpora}
+    _refuse_soundless(settings, corpora.values())
     encoders = {modality: _plan_encoder(settings, modality, digests) for modality in MODALITIES if _wanted(settings, modality)}
     candidates = [Candidate(modality, source, settings.encoder(modality), parts) for modality, (source, parts) in encoders.items()]
     inspect(candidates, settings.cache / "encoders.json")
@@ -192,6 +194,22 @@ def cut_shards(video_ids: Sequence[str], limit: int) -> dict[str, list[int]]:
     if len(video_ids):
         split("", list(range(len(video_ids))))
     return leaves
+
+
+def _refuse_soundless(settings: Settings, corpora: Iterable[CorpusPlan]) -> None:
+    """Raise InputError for a corpus that should get audio features, but whose media match no utterance or are its only modality."""
+    chosen = [one.corpus for one in corpora if not settings.features or one.settings.name in settings.features]
+    if "audio" not in settings.modalities:
+        return
+    for corpus in chosen:
+        if corpus.no_match:
+            raise InputError(f'{corpus.root}: {corpus.no_match.message}, or set modalities = ["text"] in luigi.cfg, section [corpora].')
+    soundless = [corpus for corpus in chosen if not corpus.has_media]
+    if set(settings.modalities) == {"audio"} and (soundless if settings.features else len(soundless) == len(chosen)):
+        raise InputError(
+            f'{soundless[0].root}: no media file, but modalities = ["audio"] in luigi.cfg, section [corpora]. Add the media of'
+            f' {soundless[0].name}, or use modalities = ["text"].'
+        )
 
 
 def _wanted(settings: Settings, modality: str) -> bool:

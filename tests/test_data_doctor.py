@@ -121,6 +121,20 @@ def test_text_only_corpus_is_fine(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert report["splits"]["all"]["speech_s"] is None
 
 
+def test_media_that_match_no_utterance_are_a_problem(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_labels(tmp_path, [SENTENCE] * 2)
+    write_clip(tmp_path / "wav" / "v_0.wav")
+    assert doctor(tmp_path) == 1
+    page = capsys.readouterr().out
+    assert page.splitlines()[:2] == [f"mosi at {tmp_path}", "MMSA label.csv; no media file matches"]
+    assert "v[0] expects wav/v/0.wav, found wav/v_0.wav ('_' in place of '/')" in page[page.index("Problems") :]
+    assert page.splitlines()[-1] == "No utterance has a medium: there would be no audio features."
+    assert doctor(tmp_path, "--json") == 1
+    report = json.loads(capsys.readouterr().out)
+    assert report["stops_build"] is True
+    assert [(finding["kind"], finding["stops_build"]) for finding in report["findings"]] == [("no-match", True)]
+
+
 def test_words_are_counted_without_punctuation(tmp_path: Path) -> None:
     write_labels(tmp_path, ["Don't - ever - stop ."])
     write_clip(tmp_path / "wav" / "v" / "0.wav", seconds=30)

@@ -26,7 +26,7 @@ from data.atomic import atomic_path
 from data.cache import CachedCorpus
 from data.corpora.assemble import assemble
 from data.corpora.mmsa import clip_ids
-from data.csv_tables import SPLIT_NAMES, onto_scale
+from data.csv_tables import SPLIT_NAMES, expect_wide_scale, onto_scale
 from data.errors import InputError, shown
 from data.feature_index import is_unicode
 from data.fingerprint import KEY_LENGTH, file_digest
@@ -101,6 +101,7 @@ def read_mmsa(path: Path, name: str) -> Import:
     if table["utterance_id"].duplicated().any():
         twice = table.loc[table["utterance_id"].duplicated(), "id"].iloc[0]
         raise InputError(f"{path}: id {shown(twice)} occurs twice, expected unique ids.")
+    expect_wide_scale(table["sentiment"], path)
     sentiment, findings = onto_scale(table["sentiment"], SENTIMENT_RANGE, path, table["id"].tolist())
     origin = file_digest(path)[:KEY_LENGTH]
     ids = {key: rows["utterance_id"].tolist() for key, rows in tables.items() if len(rows)}

@@ -18,6 +18,7 @@ from data.reporting import page
 from data.reporting.numbers import duration, number, signed
 from data.reporting.page import Section, Tile
 from data.reporting.tables import Cell, Column, Table, latex, markdown
+from data.spreadsheets import escape_cells
 from heads.evaluation.metrics import DEFAULT_METRICS, METRICS, default_metric
 from heads.sweeps.results.plots import CURVES, coordinates, curves, effect
 from heads.sweeps.results.tables import (
@@ -311,4 +312,4 @@ def _write_tables(sweep: Path, table: pd.DataFrame, corpora: list[Corpus]) -> No
 
 def _write_csv(path: Path, table: pd.DataFrame) -> None:
     with atomic_path(path) as temporary:
-        table.to_csv(temporary, index=False)
+        escape_cells(table).to_csv(temporary, index=False)
