@@ -39,6 +39,33 @@ def test_predict_writes_a_row_for_each_utterance(capsys, cache, complete, tmp_pa
     pd.testing.assert_frame_equal(table.set_index("utterance_id").loc[valid.index, valid.columns], valid, atol=1e-5)
 
 
+def test_the_ending_of_the_file_decides_its_format(capsys, complete, tmp_path):
+    for name in ("a.csv", "a.PARQUET"):
+        assert call(capsys, "predict", complete, "--out", tmp_path / name, "--device", "cpu")[0] == 0
+    table = pd.read_parquet(tmp_path / "a.PARQUET")
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "a.csv"), table, check_dtype=False, rtol=1e-6)
+    assert (tmp_path / "a.csv").read_text(encoding="utf-8").startswith("utterance_id,sentiment,")
+
+
+@pytest.mark.parametrize("name", ["a.xlsx", "a", "a.parquet.gz"])
+def test_another_ending_is_refused_before_anything_is_read(capsys, tmp_path, name):
+    ending = Path(name).suffix
+    message = f"error: Unknown ending of --out {ending!r}."
+    status, _, error = call(capsys, "predict", tmp_path / "no run", "--out", tmp_path / name)
+    assert (status, error.startswith(message), error.rstrip().endswith("Available: .csv, .parquet.")) == (2, True, True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_modality_is_called_missing(capsys, complete, tmp_path):
+    cache = make_cache(tmp_path / "cache")
+    index = json.loads((cache / "index.json").read_text())
+    del index["corpora"]["mosi"]["features"]["audio"]
+    (cache / "index.json").write_text(json.dumps(index))
+    status, _, error = call(capsys, "predict", complete, "--cache", cache, "--out", tmp_path / "a.csv")
+    assert status == 2
+    assert error.startswith(f"error: {cache}: corpus mosi has no audio features (there are: text). A run that was trained with them ")
+
+
 @pytest.mark.parametrize("head", ["pre-fusion", "ridge", "median"])
 def test_predict_needs_no_labels(capsys, cache, tmp_path, head):
     folder, out = small_runs.run(cache, tmp_path / "runs", head).path, tmp_path / "clips.parquet"

@@ -15,7 +15,7 @@ from data.errors import InputError, UnreadableError
 from heads.runs.folder import RunFolder
 
 METRICS = {"valid": {"mae": 0.9, "corr": None}, "valid_interval": {"mae": [0.8, 1.0], "corr": [None, None]}}
-WHAT_HELPS = r"Remove the run folder \S*run and run the same fit command again\.$"
+WHAT_HELPS = r"Remove the run folder \S*run and run the same command again\.$"
 
 
 @pytest.fixture
