@@ -21,30 +21,46 @@ _REFRESH_S = 0.5
 
 
 class OneLineErrors(logging.Filter):
-    """A filter that logs an `InputError` or an `OSError` (disk full, no permission) as its own text, without a traceback.
+    """A filter that logs an error that the user can mend as its own text, without a traceback.
 
-    Other exceptions keep their traceback. An error that many shards raise is logged once a process.
+    These are an `InputError`, an `OSError` (disk full, no permission), and memory that is not there. Other exceptions keep their
+    traceback. An error that many shards raise is logged once a process.
+
+    Args:
+        others: More exceptions of this kind.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *others: type[Exception]) -> None:
         super().__init__()
+        self._others = others
         self._logged: set[str] = set()
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
-        if not isinstance(error, InputError | OSError):
+        if is_out_of_memory(error):
+            text = "not enough memory. Set a smaller shard_clips (luigi.cfg, section [build]), use fewer --workers, or free memory."
+        elif isinstance(error, (InputError, OSError, *self._others)):
+            text = str(error)
+        else:
             return True
-        task = record.args[-1] if isinstance(record.args, tuple) and record.args else ""  # Luigi names the task last
-        record.msg, record.args, record.exc_info = "%s: %s", (task, error), None
-        is_new = str(error) not in self._logged
-        self._logged.add(str(error))
+        task = record.args[-1] if isinstance(record.args, tuple) and record.args else "error"  # Luigi names the task last
+        record.msg, record.args, record.exc_info = "%s: %s", (task, text), None
+        is_new = text not in self._logged
+        self._logged.add(text)
         return is_new
 
 
-def install_one_line_errors(logger: str) -> None:
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Tells whether an error of Python, NumPy or torch says that memory cannot be had."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # the latter: torch, which is not imported here
+        return True
+    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+
+
+def install_one_line_errors(logger: str, *others: type[Exception]) -> None:
     """Adds `OneLineErrors` to the logger of this name; a second call changes nothing."""
     if not any(isinstance(known, OneLineErrors) for known in logging.getLogger(logger).filters):
-        logging.getLogger(logger).addFilter(OneLineErrors())
+        logging.getLogger(logger).addFilter(OneLineErrors(*others))
 
 
 class BuildBar:

@@ -12,14 +12,28 @@ from typing import Any
 
 import luigi.worker
 from luigi.configuration import get_config
+from luigi.parameter import ParameterException
 
-from pipeline import console
+from data.errors import InputError
+from pipeline import command_line, config, console
 from pipeline.encoding import devices
 
 _SCHEDULER_KEYS = (
     "default-scheduler-host", "default_scheduler_host", "default-scheduler-url", "default_scheduler_url", "scheduler_host",
 )  # fmt: skip
 """Keys of the section [core] that name a central scheduler."""
+
+
+def prepare_command() -> None:
+    """Prepares Luigi in the process of its own command, and registers the tasks. A mistake ends the process with one line."""
+    import pipeline.tasks  # noqa: F401  # Luigi registers a task when its class is made
+
+    command_line.install()
+    try:
+        config.expect_usable_files()
+    except InputError as error:
+        raise SystemExit(f"error: {error}") from None
+    install()
 
 
 def install() -> None:
@@ -29,7 +43,7 @@ def install() -> None:
     """
     _set_defaults()
     luigi.worker.Worker = PatientWorker  # the class that the command line instantiates; Luigi has no setting for it
-    console.install_one_line_errors("luigi-interface")
+    console.install_one_line_errors("luigi-interface", ParameterException)
     # Threads that wait by spinning take the cores from whoever else computes on this machine, and from each other: beside one busy
     # process, encoding was 3 times slower; on a quiet machine it costs 5 %. libgomp reads this once, when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

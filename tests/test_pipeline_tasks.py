@@ -282,10 +282,10 @@ def test_a_build_repeats_only_what_a_change_touches_as_explain_has_said(built):
         ({"text": {"model": "roberta-bass"}}, "'roberta-bass'. Did you mean 'roberta-base'? Available: minilm, "),
         ({"build": {"dtpye": "float16"}}, "Unknown setting in section [build] of luigi.cfg: 'dtpye'. Did you mean 'dtype'?"),
         ({"pseudo_label": {"neighbours": 3}}, "unknown section [pseudo_label]. Did you mean [pseudo_labels]?"),
-        ({"build": {"dtype": "float17"}}, "Unknown feature dtype 'float17'. Did you mean 'float16'? Available: float16, float32."),
+        ({"build": {"dtype": "float17"}}, "Unknown [build] dtype 'float17'. Did you mean 'float16'? Available: float16, float32."),
         ({"build": {"shard_clips": "many"}}, "luigi.cfg, section [build]: shard_clips is 'many': invalid literal for int()"),
-        ({"corpora": {"folders": '["clips"]'}}, "section [corpora]: folders is ('clips',), expected"),
-        ({"pseudo_labels": {"targets": '["clip"]'}}, "Unknown corpus in 'targets' 'clip'. Did you mean 'clips'?"),
+        ({"corpora": {"folders": '["clips"]'}}, "section [corpora]: folders is '[\"clips\"]': expected"),
+        ({"pseudo_labels": {"targets": '["clip"]'}}, "Unknown corpus in [pseudo_labels] targets: 'clip'. Did you mean 'clips'?"),
     ],
 )  # fmt: skip
 def test_a_mistake_in_the_settings_is_one_line_and_a_failure(project, changed, message):
