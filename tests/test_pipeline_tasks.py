@@ -73,7 +73,7 @@ def test_index_names_everything_that_the_build_made(finished):
     paths = [named["report"], *(corpus["manifest"] for corpus in (clips, donors)), clips["pseudo_labels"]]
     paths += [*clips["features"].values(), *donors["features"].values()]
     made = states(finished.cache).keys()
-    assert made - {path for path in made if path.startswith("shards/")} == {*paths, "index.json"}
+    assert made - {path for path in made if path.startswith("shards/")} == {*paths, "index.json", ".index.lock"}
 
 
 def test_summary_says_what_was_computed_and_no_bar_is_drawn_without_a_terminal(first_build):
