@@ -11,6 +11,10 @@ class InputError(ValueError):
     """
 
 
+class UnreadableError(InputError):
+    """A file is there, but cannot be read now: out of descriptors or memory, an I/O error, no permission. It may be whole."""
+
+
 def shown(value: object) -> str:
     """Return the `repr` of a value as a message shows it: one line of at most 80 characters."""
     try:

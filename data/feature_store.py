@@ -38,10 +38,10 @@ from typing import Any, NamedTuple, Self
 import h5py
 import numpy as np
 
-from data.errors import InputError
+from data.errors import InputError, UnreadableError
 from data.feature_index import DTYPES, REBUILD, DamagedFileError, FeatureIndex, dataset, is_finite
 from data.files import read_head
-from data.hdf5 import new_hdf5
+from data.hdf5 import new_hdf5, system_failure
 
 PROVENANCE = ("corpus", "modality", "encoder", "identity", "packages", "device", "when")
 """Attributes of every feature file of the pipeline. `identity` holds everything but the utterances that determined the bytes (weights,
@@ -99,7 +99,11 @@ class FeatureStore:
                 return cls(path, index, values.shape[1], values.dtype, position, descriptor)
         except InputError:
             raise
+        except MemoryError as error:
+            raise UnreadableError(f"{path}: cannot be read (not enough memory).") from error
         except Exception as error:  # damaged structures raise any error, from KeyError to RuntimeError
+            if reason := system_failure(error):
+                raise UnreadableError(f"{path}: cannot be read ({reason}).") from error
             raise DamagedFileError(f"{path}: truncated or damaged ({error}). {REBUILD}") from error
 
     def close(self) -> None:
@@ -204,7 +208,7 @@ class FeatureStore:
             try:
                 count = os.preadv(self._descriptor, [target.data], position)
             except OSError as error:
-                raise DamagedFileError(f"{self.path}: byte {position:,} cannot be read ({error.strerror}).") from error
+                raise UnreadableError(f"{self.path}: byte {position:,} cannot be read ({error.strerror}).") from error
             if count == 0:
                 raise DamagedFileError(f"{self.path}: ends at byte {position:,}, inside its values. {REBUILD}")
             target, position = target[count:], position + count
@@ -309,9 +313,14 @@ def is_intact(path: Path) -> bool:
     """Return True if `path` is a feature file that can be opened: complete, of a known version, with an undamaged index.
 
     This is fast, because no values are read (`FeatureStore.verify` reads them). `FeatureStore.open` tells why a file is not intact.
+
+    Raises:
+        UnreadableError: The file is there, but cannot be read now, so nobody knows.
     """
     try:
         FeatureStore.open(path).close()
+    except UnreadableError:
+        raise
     except InputError:
         return False
     return True

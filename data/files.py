@@ -5,7 +5,7 @@ The content of a file is read by the module of its format.
 
 from pathlib import Path
 
-from data.errors import InputError
+from data.errors import InputError, UnreadableError
 
 _HEAD_BYTES = 1024
 
@@ -19,8 +19,10 @@ def read_head(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
             head = file.read(_HEAD_BYTES)
-    except OSError as error:
+    except FileNotFoundError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}).") from error
+    except OSError as error:
+        raise UnreadableError(f"{path}: cannot be read ({error.strerror}).") from error
     if not head:
         raise InputError(f"{path}: the file is empty. Download it again.")
     if head.startswith(b"version https://git-lfs."):

@@ -9,7 +9,10 @@ delayed until the current change is complete.
 """
 
 import contextlib
+import errno
 import io
+import os
+import re
 import signal
 import threading
 from collections.abc import Iterator
@@ -19,6 +22,10 @@ from typing import Any
 import h5py
 
 from data.atomic import atomic_path
+
+_SYSTEM_FAILURES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.EACCES, errno.EPERM, errno.ESTALE, errno.ETIMEDOUT)
+"""Error numbers that say nothing about the content of a file."""
+_INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class NewFile:
@@ -65,6 +72,14 @@ def new_hdf5(path: Path, **options: Any) -> Iterator[NewFile]:
                 file.close()
 
 
+def system_failure(error: BaseException) -> str | None:
+    """Return why the system could not read a file, if that is what an error of h5py says; None if the file itself is damaged."""
+    number = error.errno if isinstance(error, OSError) else None
+    if number is None and (found := re.search(r"errno = (\d+)", str(error))):
+        number = int(found[1])
+    return os.strerror(number) if number in _SYSTEM_FAILURES else None
+
+
 class _Output(io.FileIO):
     """A new file that keeps its first write failure and drops everything that is written after it."""
 
@@ -92,15 +107,18 @@ class _Output(io.FileIO):
 
 @contextlib.contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Delay an interruption until the end of the block. Only the main thread is ever interrupted."""
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is None:
+    """Delay an interruption until the end of the block. Only the main thread is ever interrupted, and only where Python handles it."""
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
-    came = []
-    before = signal.signal(signal.SIGINT, lambda *_: came.append(True))
+    came: list[int] = []
+    before = {number: handler for number in _INTERRUPTIONS if callable(handler := signal.getsignal(number))}
+    for number in before:
+        signal.signal(number, lambda received, _: came.append(received))
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     if came:
-        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(came[0])

@@ -14,8 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data.atomic import atomic_path
-from data.errors import InputError
+from data.errors import InputError, UnreadableError
 from data.files import read_head
+from data.hdf5 import system_failure
 from data.schema import validate
 
 PARQUET_SIGNATURE = b"PAR1"
@@ -104,6 +105,10 @@ def _opened(path: Path) -> Iterator[pq.ParquetFile]:
             yield file
     except InputError:
         raise
-    except (OSError, ValueError, pa.ArrowException) as error:
+    except MemoryError as error:
+        raise UnreadableError(f"{path}: cannot be read (not enough memory).") from error
+    except (OSError, ValueError, RecursionError, pa.ArrowException) as error:
+        if reason := system_failure(error):
+            raise UnreadableError(f"{path}: cannot be read ({reason}).") from error
         reason = str(error).splitlines()[0].rstrip(".")
         raise InputError(f"{path}: truncated or damaged ({reason}). Delete it and run BuildFeatures again.") from error

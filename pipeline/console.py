@@ -1,4 +1,4 @@
-"""Shows a build on the terminal: one progress bar, and one line for each error that the user can mend.
+"""Shows a build: one progress bar on a terminal, a line at times in a log file, and one line for each error that the user can mend.
 
 The summary at the end is written by `pipeline.report.gather`.
 """
@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from tqdm import tqdm
 from data.errors import InputError
 
 _REFRESH_S = 0.5
+_LINE_S, _SHORTEST_LINE_S = 60.0, 10.0
+"""Longest time, and shortest, between two lines of progress where there is no terminal."""
 
 
 class OneLineErrors(logging.Filter):
@@ -64,13 +67,14 @@ def install_one_line_errors(logger: str, *others: type[Exception]) -> None:
 
 
 class BuildBar:
-    """One progress bar for a whole build, whatever the number of workers and of machines. It is shown on a terminal only.
+    """The progress of a whole build, whatever the number of workers and of machines: a bar on a terminal, lines elsewhere (a log file).
 
     The outputs that were missing at the start count once they exist, whoever made them. Utterances of outputs that this process and its
-    forks are computing count through a shared counter.
+    forks are computing count through a shared counter. A line is written when an output is finished, but not within 10 s of the last
+    one, and each minute in any case.
 
     Args:
-        pause: Waits until the bar is to be refreshed, or has ended. A test replaces it, so as not to depend on time.
+        pause: Waits until the progress is to be refreshed, or has ended. A test replaces it, so as not to depend on time.
     """
 
     def __init__(self, pause: Callable[[threading.Event], object] = lambda ended: ended.wait(_REFRESH_S)) -> None:
@@ -81,9 +85,10 @@ class BuildBar:
         self._owner = os.getpid()
 
     def start(self, missing: Mapping[Path, int]) -> None:
-        """Shows the bar for these outputs, path → utterances. Later calls change nothing."""
-        if self._thread is None and missing and sys.stderr.isatty():
-            self._thread = threading.Thread(target=self._watch, args=(dict(missing),), daemon=True)
+        """Shows the progress of these outputs, path → utterances. Later calls change nothing."""
+        if self._thread is None and missing:
+            show = self._draw if sys.stderr.isatty() else self._write
+            self._thread = threading.Thread(target=show, args=(dict(missing),), daemon=True)
             self._thread.start()
             atexit.register(self.end)
 
@@ -112,30 +117,69 @@ class BuildBar:
         with self._in_hand.get_lock():
             self._in_hand.value += count
 
-    def _watch(self, missing: dict[Path, int]) -> None:
-        finished = 0
+    def _draw(self, missing: dict[Path, int]) -> None:
         with tqdm(
             total=sum(missing.values()), file=sys.stderr, unit=" clips", desc="BuildFeatures", smoothing=0.05, dynamic_ncols=True
         ) as bar:
-            while missing:
-                self._pause(self._ended)
-                ended = self._ended.is_set()
-                for path in [path for path in missing if path.exists()]:
-                    finished += missing.pop(path)
-                bar.n = min(bar.total, max(bar.n, finished + self._in_hand.value))
+            for clips in self._watch(missing):
+                bar.n = clips
                 bar.refresh()
-                if ended:
-                    return
+
+    def _write(self, missing: dict[Path, int]) -> None:
+        total, outputs = sum(missing.values()), len(missing)
+        began = last = time.monotonic()
+        written = outputs
+        for clips in self._watch(missing):
+            now = time.monotonic()
+            is_due = now - last >= _LINE_S or (len(missing) < written and now - last >= _SHORTEST_LINE_S) or not missing
+            if is_due:
+                line = progress_line(clips, total, now - began)
+                print(f"BuildFeatures: {outputs - len(missing):,} of {outputs:,} files, {line}", file=sys.stderr, flush=True)
+                last, written = now, len(missing)
+
+    def _watch(self, missing: dict[Path, int]) -> Iterator[int]:
+        """Yields the number of finished utterances at each refresh, and takes the outputs that exist out of `missing`."""
+        total, finished, clips = sum(missing.values()), 0, 0
+        while missing:
+            self._pause(self._ended)
+            ended = self._ended.is_set()
+            for path in [path for path in missing if path.exists()]:
+                finished += missing.pop(path)
+            clips = min(total, max(clips, finished + self._in_hand.value))
+            yield clips
+            if ended:
+                return
+
+
+def progress_line(done: int, total: int, seconds: float, unit: str = "clips") -> str:
+    """Returns how much is done, at which rate, and the time that the rest takes at this rate."""
+    share = f"{done:,} of {total:,} {unit} ({100 * done // max(total, 1)} %)"
+    if not done or seconds <= 0:
+        return f"{share} after {tqdm.format_interval(seconds)}"
+    rate = done / seconds
+    return f"{share}, {rate:,.1f} {unit}/s, {tqdm.format_interval((total - done) / rate)} left"
 
 
 @contextlib.contextmanager
 def file_bar() -> Iterator[Callable[[str, int, int], None]]:
-    """Yields a callback (name of the step, files done, files in all) that shows a bar on a terminal while many files are read."""
+    """Yields a callback (name of the step, files done, files in all) that shows the progress while many files are read.
+
+    That is a bar on a terminal, and a line a minute elsewhere.
+    """
     bar: tqdm | None = None
+    began: dict[str, float] = {}
+    last = time.monotonic()
 
     def show(step: str, done: int, total: int) -> None:
-        nonlocal bar
-        if not total or not sys.stderr.isatty():
+        nonlocal bar, last
+        if not total:
+            return
+        if not sys.stderr.isatty():
+            now = time.monotonic()
+            began.setdefault(step, now)
+            if now - last >= _LINE_S:
+                print(f"{step}: {progress_line(done, total, now - began[step], 'files')}", file=sys.stderr, flush=True)
+                last = now
             return
         if bar is None or bar.desc != step:
             if bar is not None:

@@ -6,8 +6,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import luigi.worker
@@ -15,13 +17,16 @@ from luigi.configuration import get_config
 from luigi.parameter import ParameterException
 
 from data.errors import InputError
-from pipeline import command_line, config, console
+from pipeline import command_line, config, console, interruption
 from pipeline.encoding import devices
 
 _SCHEDULER_KEYS = (
     "default-scheduler-host", "default_scheduler_host", "default-scheduler-url", "default_scheduler_url", "scheduler_host",
 )  # fmt: skip
 """Keys of the section [core] that name a central scheduler."""
+
+_MENDABLE = ("InputError", "UnreadableError", "DamagedFileError", "OSError", "PermissionError", "FileNotFoundError", "MemoryError")
+"""Exceptions that the user can mend, as in `console.OneLineErrors`."""
 
 
 def prepare_command() -> None:
@@ -34,6 +39,7 @@ def prepare_command() -> None:
     except InputError as error:
         raise SystemExit(f"error: {error}") from None
     install()
+    interruption.install()
 
 
 def install() -> None:
@@ -58,6 +64,20 @@ class PatientWorker(luigi.worker.Worker):
     def _keep_alive(self, response: Any) -> bool:
         return bool(response.running_tasks)
 
+    def _log_complete_error(self, task: Any, tb: str) -> None:
+        self._log_scheduling_error(task, tb, super()._log_complete_error)
+
+    def _log_dependency_error(self, task: Any, tb: str) -> None:
+        self._log_scheduling_error(task, tb, super()._log_dependency_error)
+
+    def _log_scheduling_error(self, task: Any, tb: str, log: Callable[[Any, str], None]) -> None:
+        """Says in one line that an output cannot be looked at; Luigi hands over the text of the traceback, not the exception."""
+        kind, _, text = tb.strip().splitlines()[-1].partition(": ")
+        if kind.rpartition(".")[2] in _MENDABLE:
+            logging.getLogger("luigi-interface").error("%s: %s", task, text or kind)
+        else:
+            log(task, tb)
+
     def run(self) -> bool:
         succeeded = super().run()
         main = self._add_task_history[0][0]
@@ -73,7 +93,7 @@ def _set_defaults() -> None:
     config = get_config()
     defaults = {
         "core": {"log_level": "WARNING", "no_lock": "true"},
-        "worker": {"check_complete_on_run": "true"},
+        "worker": {"check_complete_on_run": "true", "task_process_context": "pipeline.interruption.QuietEnd"},
         "retcode": {
             "missing_data": "20", "not_run": "25", "task_failed": "30", "scheduling_error": "35", "unhandled_exception": "40",
         },

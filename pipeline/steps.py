@@ -10,7 +10,8 @@ import os
 import platform
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -134,17 +135,18 @@ def _inputs(features: FeaturePlan, table: pd.DataFrame) -> Iterator[tuple[int, A
 def merge_shards(plan: Plan, features: FeaturePlan) -> None:
     """Joins the shards into the feature file, rows in the order of the manifest, and compares every checksum.
 
+    One shard is open at a time: a corpus may have more of them than a process may open files.
+
     Raises:
         InputError: A shard is damaged; the message names it, and the next run rebuilds it.
     """
-    stores = {shard.name: FeatureStore.open(shard.path) for shard in features.shards}
-    place = {name: (shard, i) for shard, store in stores.items() for i, name in enumerate(store.ids)}
+    shards = [_Shard.read(shard.path) for shard in features.shards]
+    place = {name: (shard, i) for shard in shards for i, name in enumerate(shard.ids)}
     planned = features.corpus.corpus.utterances["utterance_id"].loc[list(features.rows)]
     ids = [name for name in planned if name in place]
-    lengths = [int(stores[place[name][0]].lengths[place[name][1]]) for name in ids]
-    sources = [stores[place[name][0]].sources[place[name][1]] for name in ids]
-    first = next(iter(stores.values()))
-    made = [store.attrs for store in stores.values()]
+    lengths = [place[name][0].lengths[place[name][1]] for name in ids]
+    sources = [place[name][0].sources[place[name][1]] for name in ids]
+    made = [shard.attrs for shard in shards]
     attributes = provenance(plan, features) | {
         "device": sorted({attrs["device"] for attrs in made}),
         "products": sorted({attrs["products"] for attrs in made}),
@@ -152,29 +154,38 @@ def merge_shards(plan: Plan, features: FeaturePlan) -> None:
         "truncated": [name for name in ids if any(name in attrs["truncated"] for attrs in made)],
         "excluded": {name: source for attrs in made for name, source in attrs["excluded"].items()},
     }
-    with FeatureWriter(features.path, ids, lengths, first.dim, plan.settings.dtype, attributes, sources) as writer:
-        for shard, begin, end, target in _runs([place[name] for name in ids]):
-            _copy(stores[shard], begin, end, writer, target)
-    for store in stores.values():
-        store.close()
+    targets = {name: index for index, name in enumerate(ids)}
+    with FeatureWriter(features.path, ids, lengths, shards[0].dim, plan.settings.dtype, attributes, sources) as writer:
+        for shard in shards:
+            with FeatureStore.open(shard.path) as store:
+                _copy(store, writer, targets)
 
 
-def _runs(places: Sequence[tuple[str, int]]) -> Iterator[tuple[str, int, int, int]]:
-    """Yields (shard, begin, end, target index) of the rows that are contiguous both in a shard and in the result."""
-    begin = 0
-    for i in range(1, len(places) + 1):
-        if i == len(places) or places[i] != (places[i - 1][0], places[i - 1][1] + 1):
-            shard, first = places[begin]
-            yield shard, first, first + i - begin, begin
-            begin = i
+class _Shard(NamedTuple):
+    """What a shard holds but for its values."""
+
+    path: Path
+    ids: tuple[str, ...]
+    lengths: list[int]
+    sources: tuple[str, ...]
+    dim: int
+    attrs: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, path: Path) -> _Shard:
+        with FeatureStore.open(path) as store:
+            return cls(path, store.ids, store.lengths.tolist(), store.sources, store.dim, store.attrs)
 
 
-def _copy(store: FeatureStore, begin: int, end: int, writer: FeatureWriter, target: int) -> None:
-    for index in range(begin, end):
+def _copy(store: FeatureStore, writer: FeatureWriter, targets: Mapping[str, int]) -> None:
+    """Copies the utterances of a shard that have a target index."""
+    for index, name in enumerate(store.ids):
+        if name not in targets:
+            continue
         values = store.read(index, index + 1)
         if zlib.crc32(np.ascontiguousarray(values).data) != store.checksums[index]:
-            raise InputError(f"{store.path}: {store.ids[index]} is damaged. Run BuildFeatures again: it rebuilds the shard.")
-        writer.write(target + index - begin, values)
+            raise InputError(f"{store.path}: {name} is damaged. Run BuildFeatures again: it rebuilds the shard.")
+        writer.write(targets[name], values)
 
 
 def _worst(errors: Sequence[Mapping[str, float] | None]) -> dict[str, float] | None:

@@ -40,7 +40,7 @@ DATA_ROOMS = ("reporting", "corpora", "interchange", "sample", "doctor", "__main
 ROOMS = {
     "pipeline": (
         "pseudo_labels", "settings", "encoding", "plan", "outputs", "explain", "steps", "report", "console", "config_file", "config",
-        "command_line", "build", "tasks", "luigi_setup", "luigi_command", "__main__",
+        "command_line", "one_maker", "build", "interruption", "tasks", "luigi_setup", "luigi_command", "__main__",
     ),
     "heads": ("models", "evaluation", "runs", "training", "sweeps", "tables", "commands", "__main__"),
 }  # fmt: skip
