@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from data import doctor
+from data.cache import forget_corpus
 from data.errors import InputError, UnreadableError
 from data.feature_store import PROVENANCE, DamagedFileError, FeatureStore
 from data.files import read_head
@@ -24,6 +25,7 @@ _EXAMPLES = """examples:
   python -m data doctor ~/corpora/MOSI      check a corpus before any encoder runs
   python -m data info cache/features/X.h5   show the number of utterances, the width and the encoder of a feature file
   python -m data verify cache               compare the checksums of every feature file below cache/
+  python -m data forget cache mosi          remove a corpus from the index of a cache; its files stay
   python -m data export cache mosi --format mmsa --out mosi.pkl
                                             write the features and labels of a corpus as a file for MMSA
   python -m data import mosi.pkl --format mmsa --cache cache-mmsa --corpus mosi-mmsa
@@ -81,6 +83,12 @@ def _parser() -> argparse.ArgumentParser:
         "path", type=Path, metavar="FILE|CACHE", help="a feature file, or a folder with feature files (.h5) at any depth"
     )
     verify.set_defaults(run=_verify)
+
+    words = "Remove a corpus from the index of a cache, so that no command knows it any more. Its files stay; they are listed."
+    forget = commands.add_parser("forget", help="remove a corpus from the index of a cache", description=words)
+    forget.add_argument("cache", type=Path, metavar="CACHE", help="the folder that a build or an import wrote to")
+    forget.add_argument("corpus", metavar="CORPUS", help="name of the corpus in this cache")
+    forget.set_defaults(run=_forget)
 
     words = "Read a corpus and decode its media as a build would, without running an encoder, and print its contents and its problems."
     examine = commands.add_parser("doctor", help="check a corpus before any encoder runs", description=words)
@@ -141,6 +149,14 @@ def _text(value: Any) -> str:
     if isinstance(value, list) and all(isinstance(part, str) for part in value):
         return ", ".join(value)
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _forget(args: argparse.Namespace) -> int:
+    corpus = forget_corpus(args.cache, args.corpus)
+    print(f"{args.cache}: {corpus.name} is no longer in the index. Its files stay and may be deleted:")
+    for kind, path in corpus.files():
+        print(f"  {kind:<20} {path}")
+    return 0
 
 
 def _verify(args: argparse.Namespace) -> int:

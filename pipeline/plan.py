@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from data.cache import INDEX, CachedCorpus, index_content
+from data.cache import INDEX, CachedCorpus
 from data.corpora import read_corpus
 from data.corpora.base import Corpus
 from data.errors import InputError
@@ -119,7 +119,7 @@ class Plan:
 
     @property
     def index(self) -> Path:
-        """The file that lists the outputs of the last build."""
+        """The file that lists the corpora of the cache and their files."""
         return self.settings.cache / INDEX
 
     def outputs(self) -> Iterator[Output]:
@@ -134,9 +134,9 @@ class Plan:
             yield Output("pseudo labels", name, ledger.path, len(ledger.target.corpus.utterances), ledger.parts)
         yield Output("report", "report", self.report, 0)
 
-    def index_content(self) -> dict[str, Any]:
-        """Returns the content of `index` for a complete build."""
-        return index_content(self.settings.cache, map(self._cached, self.corpora), self.report)
+    def cached(self) -> list[CachedCorpus]:
+        """Returns the files of each corpus, for the index of the cache."""
+        return [self._cached(name) for name in self.corpora]
 
     def _cached(self, name: str) -> CachedCorpus:
         features = {modality: one.path for (corpus, modality), one in self.features.items() if corpus == name}

@@ -6,7 +6,6 @@ Luigi is not known here; the tasks that call these functions are in `pipeline.ta
 from __future__ import annotations
 
 import datetime
-import json
 import os
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from data.atomic import atomic_path
+from data.cache import is_indexed, merge_corpora
 from data.errors import InputError
 from data.feature_store import FeatureStore, FeatureWriter
 from data.manifest import read_manifest, write_manifest, write_table
@@ -133,7 +132,9 @@ def _inputs(features: FeaturePlan, table: pd.DataFrame) -> Iterator[tuple[int, A
 
 
 def merge_shards(plan: Plan, features: FeaturePlan) -> None:
-    """Joins the shards into the feature file, rows in the order of the manifest. Only one shard is open at a time.
+    """Joins the shards into the feature file, rows in the order of the manifest.
+
+    One shard is open at a time, because a corpus may have more of them than a process may open files.
 
     Raises:
         InputError: A shard is damaged (the message names it and the utterance; the next run rebuilds it) or cannot be read now.
@@ -199,17 +200,13 @@ def _embedded(plan: Plan, corpus: CorpusPlan) -> tuple[pd.DataFrame, np.ndarray]
 
 
 def write_index(plan: Plan) -> None:
-    """Writes the index, the list of the outputs of the last build."""
-    with atomic_path(plan.index) as temporary:
-        temporary.write_text(json.dumps(plan.index_content(), indent=2) + "\n", encoding="utf-8")
+    """Adds the corpora of this build to the index of the cache; those of other builds and imports stay."""
+    merge_corpora(plan.settings.cache, plan.cached(), plan.report)
 
 
 def index_is_current(plan: Plan) -> bool:
-    """Tells whether the index names exactly the outputs of this plan."""
-    try:
-        return json.loads(plan.index.read_text(encoding="utf-8")) == plan.index_content()
-    except (OSError, ValueError):
-        return False
+    """Tells whether the index names the outputs of this plan, and its report as the last one."""
+    return is_indexed(plan.settings.cache, plan.cached(), plan.report)
 
 
 def provenance(plan: Plan, features: FeaturePlan) -> dict[str, Any]:

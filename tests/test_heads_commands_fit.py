@@ -158,7 +158,7 @@ def test_an_interrupted_run_goes_on(capsys, cache, tmp_path, complete, monkeypat
             "Unknown modality 'vision'. Available: text, audio.",
         ),
         (["--emotions=pseudo", "--minimum-similarity=3"], "the minimum similarity is 3.0, expected a cosine from -1 to 1."),
-        (["--corpus=mosie"], "Unknown corpus 'mosie'. Did you mean 'mosi'? Available: mosi, clips."),
+        (["--corpus=mosie"], "Unknown corpus 'mosie'. Did you mean 'mosi'? Available: mosi (built "),
         (["--corpus=clips"], "clips: none of 3 utterances of train has sentiment labels, which task 'both' needs. Tasks"),
         (["--corpus=clips", "--head=ridge"], "clips: none of 3 utterances of train has sentiment labels, "),
         (["--cache={tmp}/none"], "none: no such folder, expected a cache. Run BuildFeatures, or "),

@@ -10,7 +10,7 @@ import small_runs
 from caches import make_cache
 from command_line import call
 
-from data.cache import open_corpus
+from data.cache import open_corpus, read_cache
 from data.labels import EMOTIONS
 from data.manifest import read_manifest
 
@@ -128,7 +128,7 @@ def test_predict_prefers_what_a_simple_baseline_learned_from_where_it_was(capsys
 def test_predict_says_where_what_a_simple_baseline_learned_from_has_to_be(capsys, simple, tmp_path, holds):
     out = tmp_path / "out.parquet"
     other = make_cache(tmp_path / "other", corpus="news", utterances=10, seed=7)
-    reason = "Unknown corpus 'mosi'. Available: news."
+    reason = f"Unknown corpus 'mosi'. Available: news (built {read_cache(other)['news'].when})."
     if holds == "no labels of it":
         make_cache(other, utterances=9, labelled=False)
         reason = "mosi: none of 3 utterances of train has sentiment labels, which task 'both' needs. Tasks with labels there: none."

@@ -1,9 +1,13 @@
 """An output counts as existing only if it is whole; shards are needed only while their feature file is missing."""
 
+import contextlib
 import errno
 import os
+import resource
+from collections.abc import Iterator
 from pathlib import Path
 
+import h5py
 import pytest
 from projects import Project
 
@@ -90,3 +94,45 @@ def test_other_files_exist_as_they_are(tmp_path):
     (tmp_path / "a.h5").touch()
     assert not exists(tmp_path / "a.parquet")
     assert not exists(tmp_path / "a.h5")
+
+
+@contextlib.contextmanager
+def no_descriptor_left() -> Iterator[None]:
+    """This process can open no further file in the block."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_an_output_that_cannot_be_read_now_is_neither_missing_nor_damaged(finished):
+    plan = finished.plan()
+    paths = [plan.features["clips", "text"].path, plan.corpora["clips"].manifest, plan.ledgers["clips"].path]
+    for path in paths:
+        with no_descriptor_left(), pytest.raises(UnreadableError) as caught:
+            exists(path)
+        assert str(caught.value) == f"{path}: cannot be read (Too many open files)."
+        assert exists(path)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError("Unable to open file (file read failed: errno = 5, error message = 'Input/output error')"), "Input/output error"),
+        (MemoryError(), "not enough memory"),
+    ],
+)
+def test_a_failure_inside_hdf5_is_not_called_damage(finished, monkeypatch, error, reason):
+    path = finished.plan().features["clips", "text"].path
+
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(h5py, "File", fail)
+    with pytest.raises(UnreadableError) as caught:
+        exists(path)
+    assert str(caught.value) == f"{path}: cannot be read ({reason})."

@@ -113,6 +113,25 @@ def test_shards_and_their_merged_file_hold_the_same_values_and_say_how_they_were
         assert store.attrs["precision_error"] is None
 
 
+def test_one_shard_is_open_at_a_time(built, finished, monkeypatch):
+    plan = built.plan()
+    text = plan.features["clips", "text"]
+    text.path.unlink()
+    opened: list[FeatureStore] = []
+    really_open = FeatureStore.open
+
+    def open_alone(path):
+        assert not any(store._finalizer.alive for store in opened)
+        opened.append(really_open(path))
+        return opened[-1]
+
+    monkeypatch.setattr(FeatureStore, "open", open_alone)
+    steps.merge_shards(plan, text)
+    monkeypatch.undo()
+    assert len(opened) == 2 * len(text.shards) > 2
+    assert features(built) == features(finished)
+
+
 def test_texts_that_are_cut_are_named(project):
     from dataclasses import replace
 
@@ -206,7 +225,8 @@ def test_a_ledger_holds_its_audit_and_the_parts_of_its_key(built):
 def test_an_index_of_other_outputs_is_not_current(built):
     plan = built.plan()
     assert steps.index_is_current(plan)
-    plan.index.write_text(json.dumps(plan.index_content() | {"report": "other.html"}))
+    content = json.loads(plan.index.read_text())
+    plan.index.write_text(json.dumps(content | {"report": "other.html"}))
     assert not steps.index_is_current(plan)
     plan.index.write_text("{")
     assert not steps.index_is_current(plan)
