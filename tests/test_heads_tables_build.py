@@ -242,7 +242,7 @@ def test_a_corpus_that_is_not_in_the_cache_is_left_out(place, capsys):
     status, out, _ = call(capsys, *command(place, cache="alone", out="alone_made", heads="mmolre", only="table1"), "--seeds", "1")
     assert status == 0
     assert f"mosi is not in the cache {place / 'alone'}: what the tables have on it is left out." in out
-    assert "One seed says nothing about the spread over seeds." in out
+    assert "one seed says nothing about the spread over seeds." in out
     assert {*table(place / "alone_made", "table1")["corpus"]} == {"mosei"}
 
 
