@@ -5,6 +5,7 @@ The content of a file is read by the module of its format.
 
 import errno
 import os
+import re
 from pathlib import Path
 
 from data.errors import InputError, UnreadableError
@@ -12,8 +13,8 @@ from data.errors import InputError, UnreadableError
 _HEAD_BYTES = 1024
 
 _ABOUT_THE_PATH = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG)
-_ABOUT_THE_CONTENT = (None, errno.EINVAL, errno.EOVERFLOW, errno.EFBIG)
-"""Errors of libraries that seek to a damaged position, or that report damage as an OSError without a number."""
+_ABOUT_THE_CONTENT = (errno.EINVAL, errno.EOVERFLOW, errno.EFBIG)
+"""Errors of libraries that seek to a damaged position. They also report damage as an OSError without a number."""
 
 
 def read_head(path: Path) -> bytes:
@@ -44,10 +45,19 @@ def unreadable(path: Path, error: BaseException) -> InputError | None:
     """
     if isinstance(error, MemoryError):
         return _unreadable(path, "not enough memory")
-    if not isinstance(error, OSError) or error.errno in _ABOUT_THE_CONTENT:
+    number = _number(error)
+    if number is None or number in _ABOUT_THE_CONTENT:
         return None
-    reason = os.strerror(error.errno)
-    return InputError(f"{path}: cannot be read ({reason}).") if error.errno in _ABOUT_THE_PATH else _unreadable(path, reason)
+    reason = os.strerror(number)
+    return InputError(f"{path}: cannot be read ({reason}).") if number in _ABOUT_THE_PATH else _unreadable(path, reason)
+
+
+def _number(error: BaseException) -> int | None:
+    """Return the number of the system's error, which HDF5 states in its text alone."""
+    if not isinstance(error, OSError):
+        return None
+    said = re.search(r"errno = (\d+)", str(error))
+    return int(said[1]) if error.errno is None and said else error.errno
 
 
 def _unreadable(path: Path, reason: str) -> UnreadableError:
