@@ -105,8 +105,6 @@ class FeatureStore:
                 return cls(path, index, values.shape[1], values.dtype, position, descriptor)
         except InputError:
             raise
-        except MemoryError as error:
-            raise UnreadableError(f"{path}: cannot be read (not enough memory).") from error
         except Exception as error:  # damaged structures raise any error, from KeyError to RuntimeError
             raise unreadable(path, error) or DamagedFileError(f"{path}: truncated or damaged ({error}). {REBUILD}") from error
 
