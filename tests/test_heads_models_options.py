@@ -201,7 +201,7 @@ def test_a_value_that_its_field_does_not_allow_is_refused(values, message):
 
 @pytest.mark.parametrize("values", [{"rate": None}, {"sizes": ()}, {"window": 0}, {"seed": 99}, {"factor": -2.0}, {"is_shared": True}])
 def test_a_value_that_its_field_allows_is_taken(values):
-    check(Group(part=Ranged(**values)), "a.yaml")
+    assert check(Group(part=Ranged(**values)), "a.yaml") is None
 
 
 def test_a_field_declares_how_it_may_differ_in_a_pack():
