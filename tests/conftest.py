@@ -1,6 +1,8 @@
-"""Fixtures that several test files share: a tiny text encoder, and a small finished build."""
+"""Fixtures that several test files share: a tiny text encoder, a small finished build, and commands that are refused."""
 
 import os
+import re
+from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
 
@@ -8,7 +10,22 @@ from subprocess import CompletedProcess
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
+from command_line import call
 from projects import WORDS, Project, write_project
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Runs a command of `python -m heads` that is refused, and returns the one line of its message."""
+
+    def run(*arguments: object) -> str:
+        status, _, err = call(capsys, *arguments)
+        message = re.fullmatch("error: (.*)\n", err)
+        assert status == 2
+        assert message
+        return message[1]
+
+    return run
 
 
 @pytest.fixture(scope="session")

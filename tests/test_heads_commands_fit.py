@@ -1,6 +1,5 @@
 """`python -m heads fit`: what it prints and writes, what it refuses, and going on after an interruption."""
 
-import re
 import statistics
 from pathlib import Path
 
@@ -26,20 +25,6 @@ def cache(tmp_path_factory):
 def complete(cache, tmp_path_factory) -> Path:
     """A run of pre-fusion. Not to be changed."""
     return small_runs.run(cache, tmp_path_factory.mktemp("runs")).path
-
-
-@pytest.fixture
-def refused(capsys):
-    """Runs a command that is refused; the message."""
-
-    def run(*arguments: object) -> str:
-        status, _, err = call(capsys, *arguments)
-        message = re.fullmatch("error: (.*)\n", err)
-        assert status == 2
-        assert message
-        return message[1]
-
-    return run
 
 
 @pytest.mark.parametrize("head", ["pre-fusion", "mmolre", "ridge", "median"])

@@ -1,7 +1,6 @@
 """`python -m heads` when it cannot do what is asked: one line, exit status 2, and nothing written."""
 
 import json
-import re
 import shutil
 from pathlib import Path
 
@@ -32,20 +31,6 @@ def complete(cache, tmp_path_factory) -> Path:
 def own(complete, tmp_path) -> Path:
     """The same run, to be changed."""
     return shutil.copytree(complete, tmp_path / "own" / complete.name)
-
-
-@pytest.fixture
-def refused(capsys):
-    """Runs a command that is refused; the message."""
-
-    def run(*arguments: object) -> str:
-        status, _, err = call(capsys, *arguments)
-        message = re.fullmatch("error: (.*)\n", err)
-        assert status == 2
-        assert message
-        return message[1]
-
-    return run
 
 
 COMMANDS = ["evaluate {run} --split=test", "predict {run} --out={tmp}/predictions.parquet"]
