@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: features test lint bench clean
+.PHONY: features test lint bench fuzz crash clean
 
 features: $(READY)
 	$(BIN)/luigi --module pipeline BuildFeatures
@@ -22,6 +22,18 @@ lint: $(READY)
 bench: $(READY)
 	$(BIN)/pip install -q -c constraints.txt -e '.[bench]'
 	for benchmark in tests/benchmarks/bench_*.py; do $(BIN)/python $$benchmark || exit 1; done
+
+# Reads damaged files, CASES of every reader, and kills builds and sweeps at random moments. SECONDS bounds either; SEED repeats it.
+SECONDS ?= 3600
+SEED ?= 1
+CASES ?= 400
+KILLS ?= 140
+
+fuzz: $(READY)
+	PYTHONPATH=tests $(BIN)/python -m fuzz --seconds $(SECONDS) --seed $(SEED) --cases $(CASES)
+
+crash: $(READY)
+	PYTHONPATH=tests $(BIN)/python -m crash --seconds $(SECONDS) --seed $(SEED) --kills $(KILLS)
 
 # Removes the outputs of a build; the environment stays.
 clean:

@@ -8,12 +8,14 @@ import argparse
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from data import doctor
-from data.errors import InputError
+from data.cache import forget_corpus
+from data.errors import InputError, UnreadableError
 from data.feature_store import PROVENANCE, DamagedFileError, FeatureStore
 from data.files import read_head
 from data.interchange import commands as interchange
@@ -23,6 +25,7 @@ _EXAMPLES = """examples:
   python -m data doctor ~/corpora/MOSI      check a corpus before any encoder runs
   python -m data info cache/features/X.h5   show the number of utterances, the width and the encoder of a feature file
   python -m data verify cache               compare the checksums of every feature file below cache/
+  python -m data forget cache mosi          remove a corpus from the index of a cache; its files stay
   python -m data export cache mosi --format mmsa --out mosi.pkl
                                             write the features and labels of a corpus as a file for MMSA
   python -m data import mosi.pkl --format mmsa --cache cache-mmsa --corpus mosi-mmsa
@@ -80,6 +83,12 @@ def _parser() -> argparse.ArgumentParser:
         "path", type=Path, metavar="FILE|CACHE", help="a feature file, or a folder with feature files (.h5) at any depth"
     )
     verify.set_defaults(run=_verify)
+
+    words = "Remove a corpus from the index of a cache, so that no command knows it any more. Its files stay; they are listed."
+    forget = commands.add_parser("forget", help="remove a corpus from the index of a cache", description=words)
+    forget.add_argument("cache", type=Path, metavar="CACHE", help="the folder that a build or an import wrote to")
+    forget.add_argument("corpus", metavar="CORPUS", help="name of the corpus in this cache")
+    forget.set_defaults(run=_forget)
 
     words = "Read a corpus and decode its media as a build would, without running an encoder, and print its contents and its problems."
     examine = commands.add_parser("doctor", help="check a corpus before any encoder runs", description=words)
@@ -142,31 +151,41 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
+def _forget(args: argparse.Namespace) -> int:
+    corpus = forget_corpus(args.cache, args.corpus)
+    print(f"{args.cache}: {corpus.name} is no longer in the index. Its files stay and may be deleted:")
+    for kind, path in corpus.files():
+        print(f"  {kind:<20} {path}")
+    return 0
+
+
 def _verify(args: argparse.Namespace) -> int:
     if not args.path.is_dir():
-        return int(_report(args.path, _problems(args.path)))
+        return int(_report(args.path, _problems(args.path)) != "ok")
     files = sorted(path for path in args.path.rglob("*.h5") if not _is_hidden(path.relative_to(args.path)))
     if not files:
         raise InputError(f"{args.path}: no feature file (.h5) in this folder or below it.")
-    damaged = sum(_report(path, _problems_in_folder(path)) for path in files)
-    print(f"feature files: {len(files):,}, damaged: {damaged:,}")
-    return int(damaged > 0)
+    states = Counter(_report(path, _problems_in_folder(path)) for path in files)
+    unread = f", cannot be read: {states['unread']:,}" if states["unread"] else ""
+    print(f"feature files: {len(files):,}, damaged: {states['damaged']:,}{unread}")
+    return int(states["ok"] < len(files))
 
 
 def _is_hidden(path: Path) -> bool:
     return any(part.startswith(".") for part in path.parts)
 
 
-def _report(path: Path, problems: Iterator[str]) -> bool:
-    """Print the problems of one file as they are found, and return True if there were any."""
-    first = next(problems, None)
-    if first is None:
-        print(f"ok       {path}", flush=True)
-        return False
-    print(f"damaged  {path}")
-    for problem in (first, *problems):
-        print(f"         {problem}")
-    return True
+def _report(path: Path, problems: Iterator[str]) -> str:
+    """Print the problems of one file, and return its state: "ok", "damaged" or "unread", if it cannot be read now."""
+    found = []
+    try:
+        found.extend(problems)
+        state = "damaged" if found else "ok"
+    except UnreadableError as error:
+        found.append(str(error).removeprefix(f"{path}: "))
+        state = "unread"
+    print("\n         ".join([f"{state:<8} {path}", *found]), flush=True)
+    return state
 
 
 def _problems(path: Path) -> Iterator[str]:
@@ -184,6 +203,8 @@ def _problems_in_folder(path: Path) -> Iterator[str]:
     """Yield the problems of a file in a cache, where a file of another kind counts as damaged, too."""
     try:
         yield from _problems(path)
+    except UnreadableError:
+        raise
     except InputError as error:
         yield str(error).removeprefix(f"{path}: ")
 

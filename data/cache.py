@@ -3,29 +3,38 @@
 The index is a JSON file. Its paths are relative to the cache, so that a cache can be moved or copied:
 
     {"version": 1,
-     "corpora": {"mosi": {"manifest": "…", "features": {"text": "…", "audio": "…"}, "pseudo_labels": "…" (if there are any)}},
-     "report": "…" (if a build made one)}
+     "corpora": {"mosi": {"manifest": "…", "features": {"text": "…", "audio": "…"}, "pseudo_labels": "…" (if there are any),
+                          "origin": "build" or "import", "when": "…" (ISO 8601, UTC)}},
+     "report": "…" (of the last build, if there was one)}
 
-The files themselves are read by `data.manifest`, `data.feature_store` and `data.targets`. `pipeline` writes the index of a build.
+It knows every corpus of the cache, whoever added it. A build adds and replaces the corpora that it builds, an import adds one, and a
+corpus leaves by `forget_corpus` only. All of them change the index under one lock, so several processes may do so at the same time.
+
+The files themselves are read by `data.manifest`, `data.feature_store` and `data.targets`.
 """
 
+import contextlib
+import datetime
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from filelock import FileLock
 
 from data.atomic import atomic_path
-from data.errors import InputError
-from data.lookup import lookup
+from data.errors import InputError, shown
+from data.files import unreadable
+from data.lookup import nearest
 
 INDEX = "index.json"
 VERSION = 1
 
 _LOCK = ".index.lock"
+_NAME = re.compile(r"\w[\w.-]*")
 
 
 @dataclass(frozen=True)
@@ -36,6 +45,8 @@ class CachedCorpus:
     manifest: Path
     features: Mapping[str, Path]  # modality → feature file
     pseudo_labels: Path | None  # the ledger: a table of pseudo-labels with their donors; None if the corpus has none
+    origin: str = field(default="", compare=False)  # "build" or "import"; "" if the index is older than this entry
+    when: str = field(default="", compare=False)  # ISO 8601, UTC
 
     def files(self) -> Iterator[tuple[str, Path]]:
         """Yield a description and the path of each file."""
@@ -52,24 +63,13 @@ def read_cache(folder: Path) -> dict[str, CachedCorpus]:
         Name of a corpus → its files, in the order of the index.
 
     Raises:
-        InputError: The folder or its index is missing, or the index is damaged or of a newer version.
+        InputError: The folder or its index is missing, or the index is damaged, names files elsewhere, or is of a newer version.
     """
-    path = folder / INDEX
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder, expected a cache. Run BuildFeatures, or give the folder that it wrote to.")
-    if not path.is_file():
+    if not (folder / INDEX).is_file():
         raise InputError(f"{folder}: not a cache: it has no {INDEX}. Run BuildFeatures, which writes this file at the end of a build.")
-    try:
-        index = json.loads(path.read_text(encoding="utf-8"))
-        version = index["version"]
-        if version <= VERSION:
-            return {name: _corpus(folder, name, entry) for name, entry in index["corpora"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise InputError(
-            f"{path}: damaged ({reason}). Run BuildFeatures again: it rewrites the index and keeps all other files."
-        ) from error
-    raise InputError(f"{path}: index of version {version}; this program reads up to {VERSION}. Install a newer one.")
+    return {name: _corpus(folder, name, entry) for name, entry in _read(folder)["corpora"].items()}
 
 
 def open_corpus(folder: Path, name: str) -> CachedCorpus:
@@ -78,7 +78,7 @@ def open_corpus(folder: Path, name: str) -> CachedCorpus:
     Raises:
         InputError: The index cannot be read (see `read_cache`), it has no such corpus, or a file of the corpus is missing.
     """
-    corpus = lookup(read_cache(folder), name, "corpus")
+    corpus = _known(read_cache(folder), name)
     for kind, path in corpus.files():
         if not path.is_file():
             raise InputError(
@@ -87,10 +87,40 @@ def open_corpus(folder: Path, name: str) -> CachedCorpus:
     return corpus
 
 
-def index_content(folder: Path, corpora: Iterable[CachedCorpus], report: Path) -> dict[str, Any]:
-    """Return the content of the index of the cache `folder` for these corpora."""
-    entries = {corpus.name: _entry(folder, corpus) for corpus in corpora}
-    return {"version": VERSION, "corpora": entries, "report": report.relative_to(folder).as_posix()}
+def merge_corpora(folder: Path, corpora: Iterable[CachedCorpus], report: Path) -> None:
+    """Add the corpora of a build to the index of a cache, and replace those that it built before; others stay.
+
+    A build that makes only sentence embeddings of a corpus leaves its other features and its ledger, if its manifest is the same. A
+    damaged index is kept as `index.damaged.json` and begun again.
+
+    Raises:
+        InputError: The index is of a newer version, or a corpus was imported under the name of a built one.
+    """
+    corpora = list(corpora)
+    with _changed(folder, keep_damaged=True) as index:
+        for corpus in corpora:
+            _expect_not_imported(folder, index, corpus.name)
+            index["corpora"][corpus.name] = _merged(index, folder, corpus) | {"origin": "build", "when": _now()}
+        index["report"] = report.relative_to(folder).as_posix()
+
+
+def is_indexed(folder: Path, corpora: Iterable[CachedCorpus], report: Path) -> bool:
+    """Return True if the index of a cache names these corpora with their files, and this report as the last one."""
+    try:
+        index = _read(folder)
+    except InputError:
+        return False
+    is_known = all(_without_origin(index["corpora"].get(one.name)) == _merged(index, folder, one) for one in corpora)
+    return is_known and index.get("report") == report.relative_to(folder).as_posix()
+
+
+def expect_not_imported(folder: Path, names: Iterable[str]) -> None:
+    """Raise InputError if the cache has an imported corpus of one of these names, which a build must not replace."""
+    if (folder / INDEX).is_file():
+        with contextlib.suppress(DamagedIndexError):
+            index = _read(folder)
+            for name in names:
+                _expect_not_imported(folder, index, name)
 
 
 def add_corpus(folder: Path, corpus: CachedCorpus, staging: Path | None = None) -> None:
@@ -108,21 +138,124 @@ def add_corpus(folder: Path, corpus: CachedCorpus, staging: Path | None = None) 
         InputError: The cache has a corpus of this name, or its index is damaged.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / _LOCK):
+    with _changed(folder) as index:
         expect_no_corpus(folder, corpus.name)
-        path = folder / INDEX
-        index = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"version": VERSION, "corpora": {}}
-        index["corpora"][corpus.name] = _entry(folder, corpus)
-        with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
-            if staging is not None:
-                _move(corpus, staging, folder)
+        index["corpora"][corpus.name] = _entry(folder, corpus) | {"origin": "import", "when": _now()}
+        if staging is not None:
+            _move(corpus, staging, folder)
+
+
+def forget_corpus(folder: Path, name: str) -> CachedCorpus:
+    """Remove a corpus from the index of a cache and return what the index said of it. Its files stay.
+
+    Raises:
+        InputError: The index cannot be read (see `read_cache`), or has no such corpus.
+    """
+    known = read_cache(folder)
+    with _changed(folder) as index:
+        corpus = _known(known, name)
+        index["corpora"].pop(name, None)
+    return corpus
 
 
 def expect_no_corpus(folder: Path, name: str) -> None:
     """Raise InputError if the cache `folder`, which may not exist yet, has a corpus of this name or a damaged index."""
-    if (folder / INDEX).is_file() and name in read_cache(folder):
-        raise InputError(f"{folder}: this cache already has a corpus {name!r}. Choose another name or another cache.")
+    if (folder / INDEX).is_file() and name in (known := read_cache(folder)):
+        said = _told(known[name])
+        raise InputError(f"{folder}: this cache already has a corpus {name!r}{said}. Choose another name or another cache.")
+
+
+class DamagedIndexError(InputError):
+    """The index of a cache cannot be understood."""
+
+
+@contextlib.contextmanager
+def _changed(folder: Path, keep_damaged: bool = False) -> Iterator[dict[str, Any]]:
+    """Yield the content of the index, empty if there is none, and write it at the end. One process at a time.
+
+    Args:
+        folder: The cache.
+        keep_damaged: Whether a damaged index is renamed instead of refused.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / INDEX
+    with FileLock(folder / _LOCK):
+        index: dict[str, Any] = {"version": VERSION, "corpora": {}}
+        if path.is_file():
+            try:
+                index = _read(folder)
+            except DamagedIndexError:
+                if not keep_damaged:
+                    raise
+                os.replace(path, folder / "index.damaged.json")
+        before = json.dumps(index)
+        yield index
+        if json.dumps(index) != before or not path.is_file():
+            with atomic_path(path) as temporary:
+                temporary.write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    """Read and check the index of a cache."""
+    path = folder / INDEX
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise unreadable(path, error) or InputError(f"{path}: cannot be read ({error.strerror}).") from error
+    except ValueError as error:
+        raise _damaged(path, "not UTF-8") from error
+    try:
+        index = json.loads(text)
+        version = index["version"]
+        if version <= VERSION:
+            for name, entry in index["corpora"].items():
+                _corpus(folder, name, entry)
+            return index
+    except InputError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else f"{type(error).__name__}: {error}"
+        raise _damaged(path, reason[:200]) from error
+    raise InputError(f"{path}: index of version {shown(version)}; this program reads up to {VERSION}. Install a newer one.")
+
+
+def _damaged(path: Path, reason: str) -> DamagedIndexError:
+    return DamagedIndexError(f"{path}: damaged ({reason}). Run BuildFeatures again: it rewrites the index and keeps all other files.")
+
+
+def _known(known: Mapping[str, CachedCorpus], name: str) -> CachedCorpus:
+    if name in known:
+        return known[name]
+    near = nearest(name, known)
+    hint = f" Did you mean {near!r}?" if near else ""
+    available = ", ".join(f"{one}{_told(corpus)}" for one, corpus in known.items()) or "none"
+    raise InputError(f"Unknown corpus {shown(name)}.{hint} Available: {available}.")
+
+
+def _told(corpus: CachedCorpus) -> str:
+    word = {"build": "built", "import": "imported"}.get(corpus.origin)
+    return f" ({word} {corpus.when})" if word else ""
+
+
+def _expect_not_imported(folder: Path, index: Mapping[str, Any], name: str) -> None:
+    entry = index["corpora"].get(name, {})
+    if entry.get("origin") == "import":
+        raise InputError(
+            f"{folder}: this cache has an imported corpus {name!r} (of {shown(entry.get('when'))}), which a build does not replace. "
+            f"Choose another name or cache, or run: python -m data forget {folder} {name}"
+        )
+
+
+def _merged(index: Mapping[str, Any], folder: Path, corpus: CachedCorpus) -> dict[str, Any]:
+    """Return the entry of a built corpus, with what the index has of it beyond sentence embeddings if those are all that was made."""
+    entry, known = _entry(folder, corpus), index["corpora"].get(corpus.name)
+    if known is None or set(corpus.features) - {"sentence"} or known["manifest"] != entry["manifest"]:
+        return entry
+    return _without_origin(known) | entry | {"features": known["features"] | entry["features"]}
+
+
+def _without_origin(entry: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {key: value for key, value in (entry or {}).items() if key not in ("origin", "when")}
 
 
 def _move(corpus: CachedCorpus, staging: Path, folder: Path) -> None:
@@ -141,6 +274,21 @@ def _entry(folder: Path, corpus: CachedCorpus) -> dict[str, Any]:
 
 
 def _corpus(folder: Path, name: str, entry: Mapping[str, Any]) -> CachedCorpus:
-    features = {modality: folder / path for modality, path in entry["features"].items()}
-    ledger = folder / entry["pseudo_labels"] if "pseudo_labels" in entry else None
-    return CachedCorpus(name, folder / entry["manifest"], features, ledger)
+    if not _NAME.fullmatch(name):
+        raise InputError(f"{folder / INDEX}: the corpus {shown(name)} has a name that no command gives. Remove its entry.")
+
+    def below(path: Any) -> Path:
+        parts = PurePosixPath(path)
+        if not isinstance(path, str) or not path.isprintable() or parts.is_absolute() or ".." in parts.parts or not parts.parts:
+            raise InputError(
+                f"{folder / INDEX}: {name} has the file {shown(path)}, expected a path below the cache. Correct its entry."
+            )
+        return folder / parts
+
+    features = {modality: below(path) for modality, path in entry["features"].items()}
+    ledger = below(entry["pseudo_labels"]) if "pseudo_labels" in entry else None
+    return CachedCorpus(name, below(entry["manifest"]), features, ledger, str(entry.get("origin", "")), str(entry.get("when", ""))[:40])
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

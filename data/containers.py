@@ -1,64 +1,122 @@
-"""Truncated media files, detected from the structure of their container. `data.media` decodes media.
+"""The containers that are read, and how a truncated file is detected from the structure of each. `data.media` decodes media.
 
 ffmpeg decodes the rest of a truncated file without an error. The sizes that the container states are therefore compared with the file:
 
 | container | is truncated if the file ends inside |
 |---|---|
-| wav, avi | the `data` chunk or the `movi` list |
+| wav, avi, aiff, au, caf, w64 | the chunk with the sound; `data.chunks` also detects that its header counts less than there is |
 | mp4, m4a, mov | a `moov`, `mdat` or `moof` box |
 | mkv, webm | the segment |
 | ogg, opus | the last page |
+| flv | a tag |
+| wma, asf | the data object |
+| mpeg-ts | a packet |
 
 Where a header counts samples (flac, ogg, mp3 with a Xing or VBRI frame), `data.media` also compares that count with the decoded
-samples. Some truncated files cannot be detected, because nothing in them states their length: mp3 without such a frame, aac, ac3 and
-mpeg-ts (unless they end inside a frame, which does not decode); files whose sizes were left open by a program that wrote into a pipe;
-and ogg files that end exactly between two pages.
+samples. Some truncated files cannot be detected, because nothing in them states their length: mp3 without such a frame, aac, amr, ac3
+and mpeg-ts (unless they end inside a frame, which does not decode, or a packet); files whose sizes were left open by a program that
+wrote into a pipe; and ogg and flv files that end exactly between two pages or tags.
 
-Sources: RIFF (Microsoft/IBM 1991), ISO/IEC 14496-12, RFC 8794 and 9559 (Matroska), RFC 3533 (Ogg), RFC 9639 (FLAC).
+Sources: ISO/IEC 14496-12, RFC 8794 and 9559 (Matroska), RFC 3533 (Ogg), RFC 9639 (FLAC), Adobe FLV 10.1, Microsoft ASF 1.20, ISO/IEC
+13818-1 (mpeg-ts).
 """
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
 
-_SLACK_BYTES = 64
-"""Largest error of writers that count their header as part of the chunk: 2 ms of audio at 16 kHz."""
+from data import chunks
 
-_OPEN_RIFF_BYTES = 0x7FFF0000
-"""Smallest RIFF size that means "not known yet" (0x7ffff000, 0x7fffffff, 0xffffffff)."""
+CONTAINERS: Mapping[str, str] = {
+    # lossless audio
+    ".wav": "wav",
+    ".flac": "flac",
+    ".w64": "w64",
+    ".aiff": "aiff",
+    ".aif": "aiff",
+    ".aifc": "aiff",
+    ".au": "au",
+    ".caf": "caf",
+    # lossy audio
+    ".ogg": "ogg",
+    ".opus": "ogg",
+    ".oga": "ogg",
+    ".m4a": "mov",
+    ".mp3": "mp3",
+    ".aac": "aac",
+    ".ac3": "ac3",
+    ".mka": "matroska",
+    ".wma": "asf",
+    ".amr": "amr",
+    # video
+    ".mp4": "mov",
+    ".mkv": "matroska",
+    ".webm": "matroska",
+    ".avi": "avi",
+    ".mov": "mov",
+    ".m4v": "mov",
+    ".3gp": "mov",
+    ".3g2": "mov",
+    ".flv": "flv",
+    ".wmv": "asf",
+    ".asf": "asf",
+    ".ts": "mpegts",
+    ".mts": "mpegts",
+    ".m2ts": "mpegts",
+}
+"""Suffix of a media file → ffmpeg's demuxer of its container. Only these files are looked for, and only these containers are opened. Of
+files that differ only in suffix, the first one is used."""
+
+MEDIA_SUFFIXES = tuple(CONTAINERS)
 
 _OGG_PAGE_BYTES = 65_307
+_TS_PACKET_BYTES = (188, 192)  # 192: with a clock before each packet
+_ASF_HEADER = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
+_ASF_DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
+_ASF_OPEN_BYTES = 50  # a data object without packets: the header of a broadcast
+_ASF_INDEXES = (  # what may follow the data object: simple index, index, media object index, timecode index
+    bytes.fromhex("90080033b1e5cf1189f400a0c90349cb"),
+    bytes.fromhex("d329e2d6da35d111903400a0c90349be"),
+    bytes.fromhex("f803b1fead12644c840f2a1d2f7ad48c"),
+    bytes.fromhex("d03fb73c4a0c0348953dedf7b6228f0c"),
+)
 
 
-def cut_short(path: Path, head: bytes) -> str:
-    """Describe what is missing at the end of a media file.
+def wrong_length(path: Path, head: bytes) -> str:
+    """Describe how the lengths that a media file states differ from the file.
 
     Args:
         path: The file.
-        head: Its first bytes, at least 64 of them unless the file is shorter.
+        head: Its first bytes, at least 256 of them unless the file is shorter.
 
     Returns:
-        A phrase such as "its data chunk ends 5120 bytes after the file"; empty if nothing is known to be missing.
+        A phrase such as "cut off, its data chunk ends 5120 bytes after the file"; empty if nothing is known to be wrong.
     """
     size = os.path.getsize(path)
     with path.open("rb") as file:
-        if is_riff(head):
-            part, end = _riff_end(file, size)
-        elif head[4:8] in (b"ftyp", b"moov", b"mdat", b"moof", b"free", b"skip", b"wide"):
-            part, end = _iso_end(file, size)
-        elif head.startswith(b"\x1a\x45\xdf\xa3"):
-            part, end = "segment", _matroska_end(head)
-        elif head.startswith(b"OggS"):
-            part, end = "last page", _ogg_end(file, size)
-        else:
-            return ""
-    missing = end - size
-    return f"its {part} ends {missing} bytes after the file" if missing > 0 else ""
+        if head.startswith(_ASF_HEADER):
+            return _asf_length(file, size)
+        if said := chunks.wrong_length(file, head, size):
+            return said
+        part, end = _end(file, head, size)
+    return f"cut off, its {part} ends {end - size} bytes after the file" if end > size else ""
 
 
-def is_riff(head: bytes) -> bool:
-    """Return True if the first bytes of a file are those of a wav or avi file."""
-    return head.startswith(b"RIFF") and head[8:12] in (b"WAVE", b"AVI ")
+def _end(file: BinaryIO, head: bytes, size: int) -> tuple[str, int]:
+    """Return the last part of a file that states its length, and where that part ends; ("", 0) if there is none."""
+    if head[4:8] in (b"ftyp", b"moov", b"mdat", b"moof", b"free", b"skip", b"wide"):
+        return _iso_end(file, size)
+    if head.startswith(b"\x1a\x45\xdf\xa3"):
+        return "segment", _matroska_end(head)
+    if head.startswith(b"OggS"):
+        return "last page", _ogg_end(file, size)
+    if head.startswith(b"FLV"):
+        return "last tag", _flv_end(file, head, size)
+    for length in _TS_PACKET_BYTES:
+        if {head[at : at + 1] for at in range(length - 188, len(head), length)} == {b"\x47"} and len(head) > length:
+            return "last packet", size + -size % length
+    return "", 0
 
 
 def counts_samples(head: bytes) -> bool:
@@ -80,21 +138,6 @@ def after_id3(path: Path, head: bytes) -> bytes:
     with path.open("rb") as file:
         file.seek(10 + size)
         return file.read(len(head))
-
-
-def _riff_end(file: BinaryIO, size: int) -> tuple[str, int]:
-    at = 12
-    while at + 12 <= size:
-        file.seek(at)
-        header = file.read(12)
-        length = int.from_bytes(header[4:8], "little")
-        name = "movi list" if header[:4] == b"LIST" and header[8:] == b"movi" else f"{header[:4].decode('latin-1')} chunk"
-        end = at + 8 + length
-        if name in ("data chunk", "movi list"):
-            is_open = length == 0 or length >= _OPEN_RIFF_BYTES
-            return name, size if is_open or end <= size + _SLACK_BYTES else end
-        at = end + length % 2
-    return "", size
 
 
 def _iso_end(file: BinaryIO, size: int) -> tuple[str, int]:
@@ -143,3 +186,38 @@ def _ogg_end(file: BinaryIO, size: int) -> int:
     table = tail[page + 27 : page + 27 + segments]
     missing_table = segments - len(table)
     return begin + page + 27 + segments + sum(table) + missing_table
+
+
+def _flv_end(file: BinaryIO, head: bytes, size: int) -> int:
+    at = int.from_bytes(head[5:9], "big") + 4
+    while at + 11 <= size:
+        file.seek(at)
+        at += 11 + int.from_bytes(file.read(4)[1:], "big")
+        if at > size:
+            return at
+        at += 4  # the length of the tag again
+    return 0
+
+
+def _asf_length(file: BinaryIO, size: int) -> str:
+    """Describe how the length of the data object differs from the file, as `wrong_length` does."""
+    at = 0
+    while at + 24 <= size:
+        file.seek(at)
+        name, length = file.read(16), int.from_bytes(file.read(8), "little")
+        if length < 24:
+            return ""
+        at += length
+        if name == _ASF_DATA:
+            break
+    else:
+        return ""
+    is_open = length == _ASF_OPEN_BYTES or length >= 1 << 62
+    if is_open or at == size:
+        return ""
+    if at > size:
+        return f"cut off, its data object ends {at - size} bytes after the file"
+    file.seek(at)
+    if file.read(16) in _ASF_INDEXES:
+        return ""
+    return f"damaged, its data object counts {length} bytes, and {size - at} bytes follow that are no index"

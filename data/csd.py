@@ -18,9 +18,12 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
-from data.errors import InputError
-from data.files import read_head
+from data.errors import InputError, shown
+from data.files import read_head, unreadable
 from data.hdf5 import new_hdf5
+
+_MOST_COMPRESSED = 1032
+"""Largest ratio of the bytes of a dataset to those in the file: deflate's limit (https://zlib.net/zlib_tech.html)."""
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
@@ -52,13 +55,15 @@ def read_csd(path: Path) -> Sequence:
         raise InputError(f"{path}: not a .csd (HDF5) file. Download it again.")
     try:
         file = h5py.File(path, "r")
-    except OSError as error:
-        raise InputError(f"{path}: {_damage(error)}") from error
+    except (OSError, MemoryError) as error:
+        raise unreadable(path, error) or InputError(f"{path}: {_damage(error)}") from error
     with file:
         try:
             return _read_root(file, path)
-        except (OSError, RuntimeError) as error:
-            raise InputError(f"{path}: {_damage(error)}") from error
+        except InputError:
+            raise
+        except Exception as error:  # HDF5 reports damage by errors of many types, KeyError among them
+            raise unreadable(path, error) or InputError(f"{path}: {_damage(error)}") from error
 
 
 def write_csd(path: Path, name: str, entries: Iterable[tuple[str, Entry]], metadata: Mapping[str, Any] | None = None) -> None:
@@ -92,17 +97,17 @@ def write_csd(path: Path, name: str, entries: Iterable[tuple[str, Entry]], metad
 def _damage(error: Exception) -> str:
     if "truncated" in str(error):
         return "truncated: shorter on disk than its header says. Download it again."
-    return f"damaged ({error}). Download it again."
+    return f"damaged ({type(error).__name__}: {shown(str(error))}). Download it again."
 
 
 def _read_root(file: h5py.File, path: Path) -> Sequence:
     names = list(file)
     root = file[names[0]] if len(names) == 1 else None
     if not isinstance(root, h5py.Group):
-        raise InputError(f"{path}: not a computational sequence: expected one root group, found {names}.")
+        raise InputError(f"{path}: not a computational sequence: expected one root group, found {shown(names)}.")
     data = root.get("data")
     if not isinstance(data, h5py.Group):
-        raise InputError(f"{path}: not a computational sequence: expected a group 'data' in {names[0]!r}, found {list(root)}.")
+        raise InputError(f"{path}: not a computational sequence: expected a group 'data' in {names[0]!r}, found {shown(list(root))}.")
     entries = {str(entry_id): _read_entry(data, str(entry_id), path) for entry_id in data}
     return Sequence(names[0], entries, _read_metadata(root))
 
@@ -110,16 +115,27 @@ def _read_root(file: h5py.File, path: Path) -> Sequence:
 def _read_entry(data: h5py.Group, entry_id: str, path: Path) -> Entry:
     stored: Any = data
     try:
-        entry = Entry(stored[f"{entry_id}/features"][()], stored[f"{entry_id}/intervals"][()])
+        entry = Entry(_values(stored[f"{entry_id}/features"]), _values(stored[f"{entry_id}/intervals"]))
     except (KeyError, AttributeError) as error:
-        raise InputError(f"{path}: {entry_id!r}: expected datasets 'features' and 'intervals'.") from error
+        raise InputError(f"{path}: {shown(entry_id)}: expected datasets 'features' and 'intervals'.") from error
     _check_shapes(path, entry_id, entry)
     return entry
 
 
+def _values(dataset: Any) -> np.ndarray:
+    """Read a dataset that is not larger than what the file can store.
+
+    Raises:
+        RuntimeError: Its shape is too large. Reading it would allocate the memory before a value is missed.
+    """
+    if dataset.nbytes > _MOST_COMPRESSED * (dataset.id.get_storage_size() + 1):
+        raise RuntimeError(f"a shape of {dataset.shape}, for which the file has {dataset.id.get_storage_size():,} bytes")
+    return dataset[()]
+
+
 def _read_metadata(root: h5py.Group) -> dict[str, Any]:
     group: Any = root.get("metadata", {})
-    return {key: _parse(group[key][()]) for key in group}
+    return {key: _parse(_values(group[key])) for key in group}
 
 
 def _parse(stored: Any) -> Any:
@@ -128,7 +144,7 @@ def _parse(stored: Any) -> Any:
     text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
     try:
         return json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # no JSON, an integer of thousands of digits, nested too deeply
         return text
 
 

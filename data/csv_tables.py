@@ -6,6 +6,7 @@ The modules of `data.corpora` and `data.interchange` know the columns of their f
 import csv
 import difflib
 import io
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,13 @@ SPLIT_NAMES: Mapping[str, str] = {
 
 LABEL_TOLERANCE = 0.5
 """Largest distance of a label from its scale at which it is set to the end of the scale and reported; a larger one is an error."""
+
+_DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+_DIRECTIVE = re.compile(r'"?sep=([,;\t|])"?[ ,;]*[\r\n]*', re.IGNORECASE)
+"""First line that Excel reads and writes to name the delimiter."""
+
+_STEPS = 4
+_SCORES = 10
 
 
 def read_text(path: Path, fallback: str | None = None) -> str:
@@ -61,6 +69,9 @@ def read_lines(path: Path, fallback: str | None = None) -> list[tuple[int, str]]
 def read_table(path: Path, required: Sequence[str]) -> pd.DataFrame:
     """Read a CSV file with all cells as text.
 
+    What spreadsheets leave in a file is skipped: rows of nothing but commas, unnamed columns without content, and a first line
+    `sep=,`, which names the delimiter.
+
     Args:
         path: The file, with a header line.
         required: Columns that must exist, in any order. Other columns are kept.
@@ -69,35 +80,57 @@ def read_table(path: Path, required: Sequence[str]) -> pd.DataFrame:
         A table of str. Its index is the line of the file (from 1) on which the record begins.
 
     Raises:
-        InputError: The file cannot be read, lacks a column, or a record has too few or too many fields.
+        InputError: The file cannot be read, has another delimiter than it should, lacks a column, or a record has too few or too many
+            fields.
     """
     header, records, lines = _records(path)
-    repeated = sorted({name for name in header if header.count(name) > 1})
-    if repeated:
-        raise InputError(f"{path}:1: columns {repeated} appear twice; expected each once.")
     for line, record in zip(lines, records, strict=True):
         if len(record) != len(header):
             raise InputError(f"{path}:{line}: {len(record)} fields, expected {len(header)} as in the header. Is a quote missing?")
     table = pd.DataFrame(records, columns=header, index=pd.Index(lines, dtype="int64", name="line"), dtype=object)
+    table = table.loc[:, [name != "" or table.iloc[:, i].str.strip().any() for i, name in enumerate(header)]]
+    repeated = sorted({name for name in header if list(table).count(name) > 1})
+    if repeated:
+        raise InputError(f"{path}:1: columns {repeated} appear twice; expected each once.")
     require_columns(table, required, path)
     return table
 
 
 def _records(path: Path) -> tuple[list[str], list[list[str]], list[int]]:
-    """Return the header, all other records that are not blank, and the lines on which these begin."""
-    reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
-    records, lines, line = [], [], 1
+    """Return the header, all other records that are more than delimiters, and the lines on which these begin."""
+    source = list(io.StringIO(read_text(path), newline=""))
+    directive = _DIRECTIVE.fullmatch(source[0]) if source else None
+    delimiter = directive[1] if directive else ","
+    skipped = 1 if directive else 0
+    reader = csv.reader(source[skipped:], strict=True, delimiter=delimiter)
+    records, lines, line = [], [], 1 + skipped
     try:
         for record in reader:
-            if record:
+            if source[line - 1].strip(f"{delimiter}\r\n"):
                 records.append(record)
                 lines.append(line)
-            line = reader.line_num + 1
+            line = reader.line_num + 1 + skipped
+            if len(records) == 1:
+                _refuse_other_delimiter(records[0], delimiter, path, lines[0])
     except csv.Error as error:
         raise InputError(f"{path}:{line}: not a CSV record ({error}). Is a quote missing?") from error
     if len(records) < 2:
         raise InputError(f"{path}: expected a header line and at least one row.")
     return [name.strip() for name in records[0]], records[1:], lines[1:]
+
+
+def _refuse_other_delimiter(header: Sequence[str], delimiter: str, path: Path, line: int) -> None:
+    """Raise InputError if another delimiter would split the header into more columns."""
+    for other, name in _DELIMITERS.items():
+        if other != delimiter and sum(cell.count(other) for cell in header) >= len(header):
+            raise InputError(
+                f"{path}:{line}: the columns are separated by {name}, expected {_DELIMITERS[delimiter]}. Save it as CSV with commas."
+            )
+
+
+def line_names(table: pd.DataFrame, path: Path) -> list[str]:
+    """Return the file and line of each row of a table that is indexed by line, such as "label.csv:12"."""
+    return [f"{path.name}:{line}" for line in table.index]
 
 
 def require_columns(table: pd.DataFrame, names: Sequence[str], path: Path) -> None:
@@ -164,6 +197,27 @@ def _refuse(column: pd.Series, bad: pd.Series, expected: str, path: Path) -> Non
         line: Any = bad.idxmax()
         more = f" ({int(bad.sum()) - 1} more rows like it)" if bad.sum() > 1 else ""
         raise InputError(f"{path}:{line}: {column.name} is {column[line]!r}, expected {expected}{more}.")
+
+
+def expect_wide_scale(sentiment: pd.Series, source: Path) -> None:
+    """Raise InputError if sentiments are scores in [-1, 1], as in CH-SIMS: on our scale of [-3, 3] all of them would count as weak.
+
+    Scores are recognised by fractions among at least `_STEPS` different multiples of 0.2 (CH-SIMS), or among at least `_SCORES`
+    different values. In MOSI and MOSEI, a third of the labels or more are beyond ±1.
+
+    Args:
+        sentiment: float64 labels. NaN is skipped.
+        source: The file that the labels come from.
+    """
+    values = sentiment.dropna()
+    fifths = (values * 5).round()
+    in_fifths = bool(np.allclose(values * 5, fifths, atol=1e-4))
+    enough = fifths.nunique() >= _STEPS if in_fifths else values.nunique() >= _SCORES
+    if enough and values.between(-1, 1).all() and (fifths % 5 != 0).any():
+        raise InputError(
+            f"{source}: all {len(values):,} sentiments are between {values.min():g} and {values.max():g}, as on a scale of -1 to 1"
+            " (CH-SIMS); expected a scale of -3 to 3. Multiply them by 3."
+        )
 
 
 def onto_scale(values: pd.Series, scale: tuple[float, float], source: Path, where: Sequence[str]) -> tuple[pd.Series, list[Finding]]:

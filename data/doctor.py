@@ -3,7 +3,7 @@
 | exit status | meaning |
 |---|---|
 | 0 | nothing stops a build |
-| 1 | some utterances cannot be used: a finding of a kind in `STOPPING` names an utterance that gets no features |
+| 1 | a finding of a kind in `STOPPING` names an utterance that gets no features, or there are media but none belongs to an utterance |
 | 2 | the corpus cannot be read |
 
 All other findings are notes; the corpus can be used as it is. This includes a finding of a stopping kind that names no such utterance
@@ -29,7 +29,7 @@ from data.corpora.base import Corpus
 from data.errors import InputError
 from data.findings import FINDING_KINDS, Finding
 from data.labels import EMOTIONS
-from data.probe import by_medium, probe
+from data.probe import by_medium, media_notes, probe
 from data.schema import SPLITS
 
 STOPPING = ("missing", "bad-time", "unreadable", "truncated", "silent")
@@ -63,8 +63,8 @@ class Diagnosis:
         return tuple(finding for finding in self.findings if not self.stops_build(finding))
 
     def stops_build(self, finding: Finding) -> bool:
-        """Return True if a finding tells why an utterance gets no features."""
-        return finding.kind in STOPPING and finding.where in self.unusable
+        """Return True if a finding tells why an utterance, or every utterance, gets no features."""
+        return finding == self.corpus.no_match or (finding.kind in STOPPING and finding.where in self.unusable)
 
 
 def examine(corpus: Corpus, workers: int = 1, progress: Callable[[int], object] | None = None) -> Diagnosis:
@@ -82,6 +82,7 @@ def examine(corpus: Corpus, workers: int = 1, progress: Callable[[int], object] 
     findings = [
         *corpus.findings,
         *(Finding(*row) for row in bad[["problem", "utterance_id", "message"]].itertuples(index=False)),
+        *media_notes(sounds),
         *_speech_rates(utterances, duration_s),
         *_same_media(sounds[sounds["problem"] == ""]),
     ]
@@ -110,7 +111,7 @@ def run(args: argparse.Namespace) -> int:
         return 2
     diagnosis = _examine_with_bar(corpus, args.workers)
     print(json.dumps(as_json(diagnosis), ensure_ascii=False, allow_nan=False) if args.json else as_text(diagnosis))
-    return int(bool(diagnosis.unusable))
+    return int(bool(diagnosis.problems))
 
 
 def as_json(diagnosis: Diagnosis) -> dict[str, Any]:
@@ -122,11 +123,12 @@ def as_json(diagnosis: Diagnosis) -> dict[str, Any]:
         "layout": corpus.layout,
         "sources": [str(path) for path in corpus.sources],
         "has_media": corpus.has_media,
-        "stops_build": bool(diagnosis.unusable),
+        "stops_build": bool(diagnosis.problems),
         "splits": json.loads(diagnosis.summary.to_json(orient="index")),
         "counts": {kind: len(found) for kind, found in _by_kind(diagnosis.findings).items()},
         "findings": [
-            {"kind": f.kind, "where": f.where, "message": f.message, "stops_build": f.kind in STOPPING} for f in diagnosis.findings
+            {"kind": f.kind, "where": f.where, "message": f.message, "stops_build": diagnosis.stops_build(f)}
+            for f in diagnosis.findings
         ],
     }
 
@@ -136,7 +138,7 @@ def as_text(diagnosis: Diagnosis) -> str:
     corpus = diagnosis.corpus
     table = diagnosis.summary.rename(columns={"speech_s": "speech"}).rename_axis("split").reset_index()
     table["speech"] = table["speech"].map(_clock)
-    media = "" if corpus.has_media else "; text only, no media"
+    media = "" if corpus.has_media else "; no media file matches" if corpus.no_match else "; text only, no media"
     blocks = [f"{corpus.name} at {corpus.root}\n{corpus.layout}{media}", table.to_string(index=False)]
     for title, findings in (
         ("Problems (they stop a build, or are left out with on_bad_media = exclude)", diagnosis.problems),
@@ -144,11 +146,16 @@ def as_text(diagnosis: Diagnosis) -> str:
     ):
         if findings:
             blocks.append("\n".join([title, *_listed(_by_kind(findings))]))
-    count = len(diagnosis.unusable)
-    blocks.append(
-        f"{count:,} of {len(corpus.utterances):,} utterances cannot be used." if count else "Nothing found that stops a build."
-    )
+    blocks.append(_verdict(diagnosis))
     return "\n\n".join(blocks)
+
+
+def _verdict(diagnosis: Diagnosis) -> str:
+    if diagnosis.corpus.no_match:
+        return "No utterance has a medium: there would be no audio features."
+    count = len(diagnosis.unusable)
+    everything = len(diagnosis.corpus.utterances)
+    return f"{count:,} of {everything:,} utterances cannot be used." if count else "Nothing found that stops a build."
 
 
 def _examine_with_bar(corpus: Corpus, workers: int) -> Diagnosis:

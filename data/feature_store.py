@@ -14,8 +14,9 @@ Attributes of the root group: `format` (the name above), `version` (integer), `i
 one JSON text each (ASCII). Files of the pipeline have at least the facts of `PROVENANCE`. `index_checksum` is one CRC-32 over, in
 this order: names and texts of all facts except "when" (n₁, t₁, n₂, t₂, …, sorted by name), the ids and the sources, all in UTF-8 and
 joined by NUL, then the bytes of `offsets` and `checksum`. Opening a file therefore checks everything but the values, and `checksum`
-checks the values. Two files of the same input have the same bytes, except for the fact "when" and HDF5's own checksum of it.
-Text has a fixed length because HDF5 stores text of variable length without a checksum, and a flipped bit there can make HDF5 hang.
+checks the values: those of an utterance are compared the first time that an open file reads them. Two files of the same input have
+the same bytes, except for the fact "when" and HDF5's own checksum of it. Text has a fixed length because HDF5 stores text of
+variable length without a checksum, and a flipped bit there can make HDF5 hang.
 
 A change that a reader of version 1 would misread raises `version`. A reader refuses newer versions and still reads older ones.
 Additional datasets are not such a change; they are ignored.
@@ -38,9 +39,9 @@ from typing import Any, NamedTuple, Self
 import h5py
 import numpy as np
 
-from data.errors import InputError
+from data.errors import InputError, UnreadableError
 from data.feature_index import DTYPES, REBUILD, DamagedFileError, FeatureIndex, dataset, is_finite
-from data.files import read_head
+from data.files import read_head, unreadable
 from data.hdf5 import new_hdf5
 
 PROVENANCE = ("corpus", "modality", "encoder", "identity", "packages", "device", "when")
@@ -61,6 +62,9 @@ class Damage(NamedTuple):
 class FeatureStore:
     """A feature file that is open for reading. Created by `open`; holds one file descriptor and everything but the values.
 
+    The values of an utterance are compared with their checksum the first time that this store reads them. So no value that differs
+    from what was written is ever returned, and a process that streams the same utterances again and again compares them once.
+
     It may be used from several threads, after a fork, and in a process that unpickles it (which opens the path again).
     If the file is replaced while it is open, the old content stays readable.
     """
@@ -78,6 +82,7 @@ class FeatureStore:
         self.offsets = index.offsets  # (N + 1,) int64
         self.sources = index.sources
         self.checksums = index.checksums  # (N,) uint32
+        self._is_compared = np.zeros(len(index.ids), bool)  # utterances whose values had their checksum when they were read
 
     @classmethod
     def open(cls, path: Path | str) -> Self:
@@ -85,6 +90,7 @@ class FeatureStore:
 
         Raises:
             DamagedFileError: The file is truncated, or its index is damaged.
+            UnreadableError: The file cannot be read now.
             InputError: The file is missing, has a newer version, or is not a feature file (but a git-lfs pointer, an HTML page, …).
         """
         path = Path(path)
@@ -100,7 +106,7 @@ class FeatureStore:
         except InputError:
             raise
         except Exception as error:  # damaged structures raise any error, from KeyError to RuntimeError
-            raise DamagedFileError(f"{path}: truncated or damaged ({error}). {REBUILD}") from error
+            raise unreadable(path, error) or DamagedFileError(f"{path}: truncated or damaged ({error}). {REBUILD}") from error
 
     def close(self) -> None:
         """Close the file. A store without references closes by itself."""
@@ -128,7 +134,7 @@ class FeatureStore:
         """Return a copy of the features of one utterance, (T, D).
 
         Raises:
-            InputError: There is no such utterance. The message suggests the nearest id.
+            InputError: There is no such utterance (the message suggests the nearest id), or `read` refuses it.
         """
         index = self._index_of.get(utterance_id)
         if index is None:
@@ -136,22 +142,6 @@ class FeatureStore:
             hint = f"Did you mean {near[0]!r}?" if near else f"The first is {self.ids[0]!r}." if self.ids else ""
             raise InputError(f"{self.path}: no utterance {utterance_id!r} among {len(self):,}. {hint}")
         return self.read(index, index + 1)
-
-    def checked(self, utterance_id: str) -> np.ndarray:
-        """Return the features of one utterance, (T, D), after comparing them with their checksum.
-
-        Raises:
-            InputError: There is no such utterance.
-            DamagedFileError: The values differ from those that were written.
-        """
-        values = self[utterance_id]
-        found, written = zlib.crc32(values.data), self.checksums[self._index_of[utterance_id]]
-        if found != written:
-            raise DamagedFileError(
-                f"{self.path}: the values of {utterance_id!r} are damaged (checksum {found:08x}, {written:08x} when they were written)."
-                f" List all damaged utterances with: python -m data verify {self.path}"
-            )
-        return values
 
     @cached_property
     def lengths(self) -> np.ndarray:
@@ -163,7 +153,7 @@ class FeatureStore:
         return {utterance_id: index for index, utterance_id in enumerate(self.ids)}
 
     def read_all(self) -> np.ndarray:
-        """Return the features of all utterances, one after the other, (ΣT, D)."""
+        """Return the features of all utterances, one after the other, (ΣT, D); raise as `read`."""
         return self.read(0, len(self))
 
     def read(self, start: int, stop: int) -> np.ndarray:
@@ -171,11 +161,26 @@ class FeatureStore:
 
         Raises:
             IndexError: Not 0 ≤ start ≤ stop ≤ N.
-            DamagedFileError: The file has become shorter since it was opened.
+            DamagedFileError: Values differ from those that were written, or the file has become shorter since it was opened.
+            UnreadableError: The file cannot be read now.
         """
         if not 0 <= start <= stop <= len(self):
             raise IndexError(f"{self.path}: utterances {start} to {stop} of {len(self)}")
-        return self._read_rows(int(self.offsets[start]), int(self.offsets[stop]))
+        rows = self._read_rows(int(self.offsets[start]), int(self.offsets[stop]))
+        self._compare(start, stop, rows)
+        return rows
+
+    def _compare(self, start: int, stop: int, rows: np.ndarray) -> None:
+        """Compare utterances of `rows`, which begin at utterance `start`, with their checksums, unless that was done before."""
+        for index in (start + np.flatnonzero(~self._is_compared[start:stop])).tolist():
+            first, end = (self.offsets[index : index + 2] - self.offsets[start]).tolist()
+            values = rows[first:end]
+            if problem := next(self._differences(index, zlib.crc32(values.data), is_finite(values)), None):
+                raise DamagedFileError(
+                    f"{self.path}: the values of {self.ids[index]!r} are damaged ({problem}). {REBUILD}"
+                    f" List all damaged utterances with: python -m data verify {self.path}"
+                )
+            self._is_compared[index] = True
 
     def verify(self) -> list[Damage]:
         """Read all values, a few megabytes at a time, and return their problems in the order of the utterances."""
@@ -189,6 +194,10 @@ class FeatureStore:
             rows = self._read_rows(first, min(first + step, stop))
             checksum = zlib.crc32(rows.data, checksum)
             all_finite = all_finite and is_finite(rows)
+        yield from self._differences(index, checksum, all_finite)
+
+    def _differences(self, index: int, checksum: int, all_finite: bool) -> Iterator[str]:
+        """Yield the problems of an utterance whose values have this checksum and are finite or not."""
         if checksum != self.checksums[index]:
             yield f"checksum {checksum:08x} of the values, {self.checksums[index]:08x} when they were written"
         if not all_finite:
@@ -204,7 +213,7 @@ class FeatureStore:
             try:
                 count = os.preadv(self._descriptor, [target.data], position)
             except OSError as error:
-                raise DamagedFileError(f"{self.path}: byte {position:,} cannot be read ({error.strerror}).") from error
+                raise unreadable(self.path, error) or DamagedFileError(f"{self.path}: damaged ({error}). {REBUILD}") from error
             if count == 0:
                 raise DamagedFileError(f"{self.path}: ends at byte {position:,}, inside its values. {REBUILD}")
             target, position = target[count:], position + count
@@ -309,9 +318,14 @@ def is_intact(path: Path) -> bool:
     """Return True if `path` is a feature file that can be opened: complete, of a known version, with an undamaged index.
 
     This is fast, because no values are read (`FeatureStore.verify` reads them). `FeatureStore.open` tells why a file is not intact.
+
+    Raises:
+        UnreadableError: The file cannot be read now, so nobody knows.
     """
     try:
         FeatureStore.open(path).close()
+    except UnreadableError:
+        raise
     except InputError:
         return False
     return True

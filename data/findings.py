@@ -19,6 +19,7 @@ class Finding:
 
 FINDING_KINDS: Mapping[str, str] = {
     "missing": "labelled clips whose media file is not there",
+    "no-match": "media files of which none belongs to an utterance",
     "unlabelled": "utterances without a label",
     "unsplit": "utterances that belong to no split",
     "conflict": "two label files that contradict each other",
@@ -28,11 +29,14 @@ FINDING_KINDS: Mapping[str, str] = {
     "overlap": "segments of a video that overlap",
     "bad-time": "negative starts, empty or reversed segments",
     "empty-text": "utterances without a word",
+    "garbled": "texts with traces of a wrong encoding",
     "known-bad": "clips known to be damaged in the public distribution",
     "unused": "media or rows that belong to no utterance",
     "unreadable": "media that cannot be decoded",
-    "truncated": "media shorter than their header or their segment says",
+    "truncated": "media shorter or longer than their header or their segment says",
     "silent": "media without sound",
+    "gap": "recordings with gaps in their timestamps, filled with silence",
+    "too-loud": "media far beyond full scale",
     "speech-rate": "text and audio that do not fit: words per second out of bounds",
     "same-media": "different utterances with the same media content",
 }

@@ -105,7 +105,7 @@ class FileDigests:
     def _load(self) -> dict[str, list[Any]]:
         try:
             memo = json.loads(self.memo_path.read_bytes())
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):  # RecursionError: nested too deeply
             return {}
         if not isinstance(memo, dict):
             return {}

@@ -20,6 +20,8 @@ import h5py
 
 from data.atomic import atomic_path
 
+_INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 
 class NewFile:
     """An HDF5 file that is open for writing. Created by `new_hdf5`."""
@@ -92,15 +94,18 @@ class _Output(io.FileIO):
 
 @contextlib.contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Delay an interruption until the end of the block. Only the main thread is ever interrupted."""
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is None:
+    """Delay an interruption until the end of the block. Only the main thread is ever interrupted, and only where Python handles it."""
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
-    came = []
-    before = signal.signal(signal.SIGINT, lambda *_: came.append(True))
+    came: list[int] = []
+    before = {number: handler for number in _INTERRUPTIONS if callable(handler := signal.getsignal(number))}
+    for number in before:
+        signal.signal(number, lambda received, _: came.append(received))
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     if came:
-        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(came[0])

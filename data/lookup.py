@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
-from data.errors import InputError
+from data.errors import InputError, shown
 
 T = TypeVar("T")
 
@@ -29,7 +29,13 @@ def expect(names: Iterable[str], name: str, kind: str) -> None:
     names = list(names)
     if name in names:
         return
+    near = nearest(name, names)
+    hint = f" Did you mean {near!r}?" if near else ""
+    raise InputError(f"Unknown {kind} {shown(name)}.{hint} Available: {', '.join(names)}.")
+
+
+def nearest(name: str, names: Iterable[str]) -> str | None:
+    """Return the one of `names` that is most like `name`, whatever the case of its letters; None if none is like it."""
     folded = {key.casefold(): key for key in names}
     near = difflib.get_close_matches(name.casefold(), folded, n=1)
-    hint = f" Did you mean {folded[near[0]]!r}?" if near else ""
-    raise InputError(f"Unknown {kind} {name!r}.{hint} Available: {', '.join(names)}.")
+    return folded[near[0]] if near else None

@@ -1,10 +1,17 @@
 """Manifests and other tables on disk: Parquet, one row per utterance, with attributes in the file's metadata.
 
+Parquet has checksums of its pages only, not of the footer with the schema, the positions of the pages and the attributes. A table is
+therefore written with a CRC-32 (as in zlib) of the whole file in its metadata: `mmolre-checksum`, "crc32 " and eight hexadecimal
+digits, which count as zeros in the checksum itself. It is compared whenever a part of the file is read. Tables without it, from older
+versions and from other programs, are read as they are, with the checksums of their pages if they have any.
+
 `data.schema` defines the columns of a manifest and their rules; `data.corpora` reads the corpora that manifests are made of.
 """
 
 import contextlib
 import json
+import re
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,12 +22,16 @@ import pyarrow.parquet as pq
 
 from data.atomic import atomic_path
 from data.errors import InputError
-from data.files import read_head
+from data.files import read_head, unreadable
 from data.schema import validate
 
 PARQUET_SIGNATURE = b"PAR1"
 
 _ATTRIBUTES = b"mmolre"
+_CHECKSUM = b"mmolre-checksum"
+_NO_CHECKSUM = b"crc32 00000000"
+_CHECKSUM_PLACE = re.compile(_CHECKSUM + b"\x18\x0ecrc32 ([0-9a-f]{8})")
+"""The metadata as they are in a file, in Thrift's compact protocol: \\x18 and \\x0e begin a text of 14 bytes."""
 
 
 def write_manifest(path: Path, table: pd.DataFrame, attributes: dict[str, Any]) -> None:
@@ -41,8 +52,15 @@ def write_table(path: Path, table: pd.DataFrame, attributes: dict[str, Any]) -> 
     """Write a table (a manifest or a ledger, the table of pseudo-labels) with its attributes; it appears complete or not at all."""
     frame = pa.Table.from_pandas(table, preserve_index=False)
     frame = frame.replace_schema_metadata({_ATTRIBUTES: json.dumps(attributes, sort_keys=True)})
+    buffer = pa.BufferOutputStream()
+    with pq.ParquetWriter(buffer, frame.schema, compression="zstd", write_page_checksum=True) as writer:
+        writer.write_table(frame)
+        writer.add_key_value_metadata({_CHECKSUM: _NO_CHECKSUM})
+    content = bytearray(buffer.getvalue())
+    first, stop = _place_of_checksum(content) or (0, 0)  # it is there
+    content[first:stop] = b"%08x" % zlib.crc32(content)
     with atomic_path(path) as temporary:
-        pq.write_table(frame, temporary, compression="zstd", write_page_checksum=True)
+        temporary.write_bytes(content)
 
 
 def read_manifest(path: Path) -> pd.DataFrame:
@@ -100,10 +118,34 @@ def _opened(path: Path) -> Iterator[pq.ParquetFile]:
     if not read_head(path).startswith(PARQUET_SIGNATURE):
         raise InputError(f"{path}: not a Parquet file. If it should be one: delete it and run BuildFeatures again.")
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        content = path.read_bytes()
+        if (difference := _difference(content)) is not None:
+            raise _damaged(path, difference)
+        with pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True) as file:
+            if _CHECKSUM in (file.metadata.metadata or {}) and _place_of_checksum(content) is None:
+                raise _damaged(path, "its checksum is none")
             yield file
     except InputError:
         raise
-    except (OSError, ValueError, pa.ArrowException) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise InputError(f"{path}: truncated or damaged ({reason}). Delete it and run BuildFeatures again.") from error
+    except (OSError, ValueError, MemoryError, pa.ArrowException) as error:
+        raise unreadable(path, error) or _damaged(path, str(error).splitlines()[0].rstrip(".")) from error
+
+
+def _damaged(path: Path, reason: str) -> InputError:
+    return InputError(f"{path}: truncated or damaged ({reason}). Delete it and run BuildFeatures again.")
+
+
+def _place_of_checksum(content: bytes | bytearray) -> tuple[int, int] | None:
+    """Return the positions where the digits of the checksum begin and end; None if the file has no checksum."""
+    places = [match.span(1) for match in _CHECKSUM_PLACE.finditer(content)]
+    return places[-1] if places else None
+
+
+def _difference(content: bytes) -> str | None:
+    """Return what is wrong with the checksum of a file, in words; None if it is right or there is none."""
+    if (place := _place_of_checksum(content)) is None:
+        return None
+    first, stop = place
+    found = zlib.crc32(content[stop:], zlib.crc32(b"0" * (stop - first), zlib.crc32(memoryview(content)[:first])))
+    written = content[first:stop].decode()
+    return None if f"{found:08x}" == written else f"checksum {found:08x}, {written} when it was written"

@@ -1,31 +1,36 @@
 """Decoding of media files: any container, codec, sample rate and channel count to mono float32 at 16 kHz, and segments of it.
 
 ffmpeg (through PyAV) decodes and soxr resamples; both are imported when the first file is decoded. Encoder delay that ffmpeg knows
-about (mp3, aac, opus) is removed. Gaps in the timestamps are not filled. Where a stream changes its rate or its channels, each part
-is converted from its own format. The same file gives the same bits with any number of threads; both libraries release the GIL.
+about (mp3, aac, opus) is removed. Where the timestamps of a recording have gaps or begin late, silence takes the place of the sound
+that is not there (`data.timeline`). Where a stream changes its rate or its channels, each part is converted from its own format. The
+same file gives the same bits with any number of threads; both libraries release the GIL.
 
-A medium that cannot be used raises `MediaError`. `data.containers` detects truncated files; `data.probe` examines all media of a
-corpus and detects silence.
+A medium that cannot be used raises `MediaError`. `data.containers` names the containers that are read and detects truncated files;
+`data.probe` examines all media of a corpus and detects silence.
 """
 
+import errno
 import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from data.containers import after_id3, counts_samples, cut_short, is_riff
-from data.errors import InputError
-from data.files import read_head
+from data.chunks import is_riff, wav_codec
+from data.containers import CONTAINERS, after_id3, counts_samples, wrong_length
+from data.errors import InputError, UnreadableError
+from data.files import read_head, unreadable
+from data.timeline import Timeline
 
 SAMPLE_RATE_HZ = 16_000
 
 DECODER: Mapping[str, str | int] = {
     "decoder": "ffmpeg via PyAV",
     "stream": "first audio",
+    "timestamps": "gaps and a late start are silence",
     "downmix": "mean of channels",
     "resampler": "soxr HQ",
     "sample_rate_hz": SAMPLE_RATE_HZ,
@@ -38,8 +43,11 @@ END_TOLERANCE_S = 0.5
 _SHORTER_S = 0.1
 """A file is truncated if it decodes to so many seconds less than its header states. Encoder delay and padding are shorter."""
 
+_MOST_SILENCE_S = 3600.0
+"""Longest silence that gaps are filled with. Longer ones are errors of the timestamps, and would take all memory."""
+
 _OPTIONS = {
-    "format_whitelist": "wav,w64,flac,mp3,ogg,mov,matroska,avi,aac,ac3,mpegts,asf,aiff,au,amr,flv",
+    "format_whitelist": ",".join(dict.fromkeys(CONTAINERS.values())),
     "protocol_whitelist": "file",
     "skip_frame": "all",
 }
@@ -49,6 +57,7 @@ keeps it from decoding pictures when it opens a file, which takes half the time 
 _RIFF_OPTIONS = {"probesize": "4096"}
 """The header of a wav file is sufficient. ffmpeg would also search it for hidden DTS audio, which takes 3 to 5 ms a clip, not 0.2."""
 
+_SAMPLE_BYTES = 4
 _SCALES = {"u8": 2**7, "s16": 2**15, "s32": 2**31, "s64": 2**63, "flt": 1, "dbl": 1}
 _DTYPES = {"u8": "u1", "s16": "i2", "s32": "i4", "s64": "i8", "flt": "f4", "dbl": "f8"}
 
@@ -65,16 +74,25 @@ class MediaError(InputError):
         self.kind = kind
 
 
+class Recording(NamedTuple):
+    """The decoded audio of a file."""
+
+    waveform: np.ndarray  # (S,) float32 at `SAMPLE_RATE_HZ`, mean of the channels, full scale ±1
+    timestamps: str  # the silence put into gaps of its timestamps, in a sentence; empty if there is none
+
+
 def decode(path: Path) -> np.ndarray:
+    """Return the waveform of `read_recording`."""
+    return read_recording(path).waveform
+
+
+def read_recording(path: Path) -> Recording:
     """Decode the first audio stream of a file.
 
     The file is streamed: apart from the result, about a second of it is in memory.
 
     Args:
         path: The file. Its suffix does not matter.
-
-    Returns:
-        (S,) float32 at `SAMPLE_RATE_HZ`, mean of the channels, full scale ±1.
 
     Raises:
         MediaError: The file is missing, empty, truncated or not a media file, has no audio, or does not decode.
@@ -87,16 +105,17 @@ def decode(path: Path) -> np.ndarray:
         stream = container.streams.audio[0]
         if stream.codec_context is None:
             raise MediaError("unreadable", f"{path}: ffmpeg has no decoder for its audio. Convert it to wav or flac.")
-        waveform = _waveform(_frames(container, stream, path))
+        timeline = Timeline(container.format.name, stream.codec_context.name, (container.start_time or 0) / 1e6)
+        waveform = _waveform(_frames(container, stream, _decoder(stream, path, head), path), timeline, path)
         declared_s = float(stream.duration * stream.time_base) if stream.duration else 0.0
     if not len(waveform):
         raise MediaError("unreadable", f"{path}: no samples in its audio stream.")
     if not np.isfinite([waveform.min(), waveform.max()]).all():
         raise MediaError("unreadable", f"{path}: some of its samples are NaN or infinite. Convert it again.")
-    length_s = len(waveform) / SAMPLE_RATE_HZ
+    length_s, declared_s = len(waveform) / SAMPLE_RATE_HZ, declared_s - timeline.start_s
     if length_s < declared_s - _SHORTER_S and counts_samples(after_id3(path, head)):
         raise MediaError("truncated", f"{path}: {length_s:.2f} s, its header says {declared_s:.2f} s. Get the file again.")
-    return waveform
+    return Recording(waveform, timeline.describe())
 
 
 def cut(waveform: np.ndarray, start_s: float, end_s: float, where: str) -> np.ndarray:
@@ -130,11 +149,12 @@ def _head(path: Path) -> bytes:
         raise MediaError("missing", f"{path}: no such file.")
     try:
         head = read_head(path)
+    except UnreadableError:  # says nothing about the medium, which must not be excluded for it
+        raise
     except InputError as error:
         raise MediaError("unreadable", str(error)) from error
-    missing = cut_short(path, head)
-    if missing:
-        raise MediaError("truncated", f"{path}: cut off, {missing}. Get the file again.")
+    if said := wrong_length(path, head):
+        raise MediaError("truncated", f"{path}: {said}. Get the file again.")
     return head
 
 
@@ -146,18 +166,37 @@ def _open(path: Path, head: bytes) -> Any:
     try:
         return av.open(f"file:{path}", options=options, metadata_errors="replace")
     except FFmpegError as error:
-        raise MediaError("unreadable", f"{path}: not a media file that ffmpeg can read ({error.strerror}).") from error
+        if error.errno in (errno.EMFILE, errno.ENFILE):  # ffmpeg also reports damage as an I/O error, or as a lack of memory
+            raise unreadable(path, error) or error from error
+        kinds = " ".join(suffix.removeprefix(".") for suffix in CONTAINERS)
+        said = f"not a media file of a kind that is read ({error.strerror}). Convert it to one of: {kinds}."
+        raise MediaError("unreadable", f"{path}: {said}") from error
 
 
-def _frames(container: Any, stream: Any, path: Path) -> Iterator[Any]:
+def _decoder(stream: Any, path: Path, head: bytes) -> Any:
+    """Return the decoder of a stream; for wav files with fewer valid bits than stored ones not the one that ffmpeg chooses."""
+    with path.open("rb") as file:
+        name = wav_codec(file, head)
+    given = stream.codec_context
+    if name in ("", given.name):
+        return given
+    import av
+
+    decoder: Any = av.CodecContext.create(name, "r")
+    decoder.sample_rate, decoder.layout = given.sample_rate, given.layout
+    return decoder
+
+
+def _frames(container: Any, stream: Any, decoder: Any, path: Path) -> Iterator[Any]:
     """Yield decoded frames. An error at the last packet means a truncated file, an earlier error a damaged one."""
     from av.error import FFmpegError
 
     decoded_s = 0.0
     try:
-        for frame in container.decode(stream):
-            yield frame
-            decoded_s += frame.samples / frame.sample_rate
+        for packet in container.demux(stream):
+            for frame in decoder.decode(packet):
+                yield frame
+                decoded_s += frame.samples / frame.sample_rate
     except FFmpegError as error:
         try:
             goes_on = any(packet.size for packet in container.demux(stream))
@@ -167,9 +206,13 @@ def _frames(container: Any, stream: Any, path: Path) -> Iterator[Any]:
         raise MediaError(kind, f"{path}: {what} after {decoded_s:.2f} s ({error.strerror}). Get the file again.") from error
 
 
-def _waveform(frames: Iterable[Any]) -> np.ndarray:
+def _waveform(frames: Iterable[Any], timeline: Timeline, path: Path) -> np.ndarray:
     samples = bytearray()  # grows in place; joining a list of arrays needs twice the memory
-    for (name, rate_hz, channels), alike in itertools.groupby(frames, key=_form):
+    filled = 0
+    for (gaps, name, rate_hz, channels), alike in itertools.groupby(frames, key=lambda frame: (timeline.place(frame), *_form(frame))):
+        if gaps > filled:
+            filled = gaps
+            samples += _silence(timeline, path, len(samples) // _SAMPLE_BYTES)
         for block in _resample(_blocks(alike, name, rate_hz, channels), rate_hz):
             samples += block.data
     return np.frombuffer(samples, dtype=np.float32)
@@ -177,6 +220,15 @@ def _waveform(frames: Iterable[Any]) -> np.ndarray:
 
 def _form(frame: Any) -> tuple[str, int, int]:
     return frame.format.name, frame.sample_rate, frame.layout.nb_channels
+
+
+def _silence(timeline: Timeline, path: Path, decoded: int) -> bytes:
+    """Return the silence of the last gap, `decoded` being the number of samples before it."""
+    if timeline.filled_s() > _MOST_SILENCE_S:
+        said = f"its timestamps leave {timeline.filled_s():.2f} s without sound, expected at most {_MOST_SILENCE_S:.0f} s"
+        raise MediaError("unreadable", f"{path}: {said}. Convert it to wav, and check the times of its utterances.")
+    gap = timeline.gaps[-1]
+    return bytes(_SAMPLE_BYTES * max(round((gap.at_s + gap.length_s) * SAMPLE_RATE_HZ) - decoded, 0))
 
 
 def _blocks(frames: Iterable[Any], name: str, rate_hz: int, channels: int) -> Iterator[np.ndarray]:

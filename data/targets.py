@@ -117,6 +117,11 @@ def _pseudo(corpus: CachedCorpus, table: pd.DataFrame, minimum_similarity: float
 def _read_ledger(path: Path) -> pd.DataFrame:
     """Read `_LEDGER_COLUMNS` of a ledger, indexed by utterance_id."""
     ledger = read_table(path, _LEDGER_COLUMNS)
+    for name in _LEDGER_COLUMNS:
+        is_good = pd.api.types.is_numeric_dtype if name != "utterance_id" else pd.api.types.is_string_dtype
+        if not is_good(ledger[name]) or pd.api.types.is_complex_dtype(ledger[name]):
+            wanted = "text" if name == "utterance_id" else "numbers"
+            raise InputError(f"{path}: its column {name} is of type {ledger[name].dtype}, expected {wanted}. Run BuildFeatures again.")
     ledger = ledger.set_index("utterance_id")
     if not ledger.index.is_unique:
         twice = ledger.index[ledger.index.duplicated()][0]

@@ -5,10 +5,12 @@ Here are the parser of the whole command line and the handling of errors. What a
 """
 
 import argparse
+import contextlib
 import os
 import sys
 
 from data.errors import InputError
+from data.stopping import Stopped, stoppable
 from heads.commands import COMMANDS
 
 _EXAMPLES = """examples:
@@ -25,7 +27,7 @@ _EXAMPLES = """examples:
 The values of a list are separated by blanks or commas: --seed 1 11 111 or --seed 1,11,111.
 
 exit status: 0 success, 1 a trial of sweep or tables failed (the others are finished) or the output was not read to its end,
-2 the command could not be carried out, 130 interrupted
+2 the command could not be carried out, 130 interrupted, 143 or 138 stopped by TERM or USR1: fit, sweep and tables save first
 """
 
 _RESUMABLE = ("fit", "sweep", "tables")
@@ -36,7 +38,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command and return the exit status; an error that the user can cause is printed as one line."""
     args = parser().parse_args(argv)
     try:
-        status = COMMANDS[args.command].run(args)
+        with stoppable() if args.command in _RESUMABLE else contextlib.nullcontext():
+            status = COMMANDS[args.command].run(args)
         sys.stdout.flush()
         return status
     except BrokenPipeError:  # the reader, `head` for one, has seen enough; Python's own flush at exit must not find the pipe
@@ -45,6 +48,9 @@ def main(argv: list[str] | None = None) -> int:
     except (InputError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except Stopped as stop:
+        print(f"Stopped by {stop.name}. The same command goes on where it was saved.", file=sys.stderr)
+        return stop.status
     except KeyboardInterrupt:
         goes_on = " The same command goes on where it was last saved." if args.command in _RESUMABLE else ""
         print(f"Interrupted.{goes_on}", file=sys.stderr)

@@ -28,6 +28,5 @@ def __getattr__(name: str) -> Any:
 
 if "luigi.cmdline" in sys.modules:  # imported by `luigi` and `python -m luigi`, and by nothing else: `import luigi` leaves it alone
     import pipeline.luigi_setup
-    import pipeline.tasks
 
-    pipeline.luigi_setup.install()
+    pipeline.luigi_setup.prepare_command()

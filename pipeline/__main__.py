@@ -3,8 +3,8 @@
 import argparse
 import sys
 
-from pipeline.build import current_build
-from pipeline.explain import explain
+from data.errors import InputError
+from pipeline.config_file import expect_readable_files
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -14,6 +14,13 @@ def main(argv: list[str] | None = None) -> int:
     words = "Reads luigi.cfg and the cache that it names, and prints what BuildFeatures would compute, and why. Runs nothing."
     commands.add_parser("explain", help="print what would be computed, and why; run nothing", description=words)
     parser.parse_args(argv)
+    try:
+        expect_readable_files()  # before Luigi, which reads them as soon as it is imported
+    except InputError as error:
+        raise SystemExit(f"error: {error}") from None
+    from pipeline.build import current_build
+    from pipeline.explain import explain
+
     print("\n".join(explain(current_build().plan)))
     return 0
 

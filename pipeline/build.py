@@ -9,8 +9,10 @@ import time
 from functools import cached_property, lru_cache
 
 from data.atomic import remove_strays
+from data.cache import expect_not_imported
 from data.errors import InputError
 from pipeline import config, console, outputs
+from pipeline.one_maker import remove_stale
 from pipeline.plan import Output, Plan, make_plan
 
 
@@ -20,7 +22,9 @@ class Build:
     def __init__(self) -> None:
         self._began = time.monotonic()
         settings = config.read_settings()
+        expect_not_imported(settings.cache, [corpus.name for corpus in settings.corpora])
         remove_strays(settings.cache)
+        remove_stale(settings.cache)
         with console.file_bar() as progress:
             self.plan: Plan = make_plan(settings, progress)
         self.bar = console.BuildBar()

@@ -6,87 +6,194 @@ Their meaning for a build is in `pipeline.settings`; each of them is explained i
 
 from __future__ import annotations
 
+import configparser
+import contextlib
 import difflib
-from collections.abc import Mapping
+import json
+import os
+import unicodedata
+import warnings
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import luigi
+from luigi.cmdline_parser import CmdlineParser
 from luigi.configuration import get_config
+from luigi.parameter import ParameterException, UnconsumedParameterWarning
+from luigi.task_register import Register
 
 from data.corpora import CORPORA
-from data.errors import InputError
+from data.errors import InputError, shown
 from data.lookup import lookup
+from pipeline import config_file
 from pipeline.pseudo_labels import Rule
 from pipeline.settings import CHECKOUT, SAMPLE, CorpusSettings, EncoderSettings, Settings
 
 Section = TypeVar("Section", bound=luigi.Config)
 
+_LARGEST = 2**31 - 1
+_LONGEST_NAME, _LONGEST_PATH = 255, 4096
+"""Bytes of one part and of all of a path (Linux: NAME_MAX, PATH_MAX)."""
+
+
+class TextParameter(luigi.Parameter[str]):
+    """A text of one line."""
+
+    def parse(self, x: str) -> str:
+        return _one_line(x)
+
+
+class RootParameter(luigi.OptionalStrParameter):
+    """A folder, or nothing."""
+
+    def parse(self, x: str) -> str | None:
+        return _one_line(x) or None
+
+
+class WholeParameter(luigi.IntParameter):
+    """A whole number that fits into 32 bits."""
+
+    def parse(self, x: str) -> int:
+        number = int(x)
+        if abs(number) > _LARGEST:
+            raise ValueError(f"expected a whole number of at most {_LARGEST:,}")
+        return number
+
+
+class NamesParameter(luigi.ListParameter):
+    """A JSON list of texts."""
+
+    def parse(self, x: str) -> tuple[str, ...]:
+        names = _json(x)
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ValueError('expected a list of names, such as ["mosi", "meld"]')
+        return tuple(map(_one_line, names))
+
+
+class OptionalNamesParameter(luigi.OptionalListParameter):
+    """A JSON list of texts, or null."""
+
+    def parse(self, x: str) -> tuple[str, ...] | None:
+        return None if x.strip() in ("", "null") else NamesParameter().parse(x)
+
+
+class TableParameter(luigi.DictParameter):
+    """A JSON object of texts."""
+
+    def parse(self, x: str) -> dict[str, str]:
+        table = _json(x)
+        if not isinstance(table, dict) or not all(isinstance(value, str) for value in table.values()):
+            raise ValueError('expected names with their values, such as {"interviews": "/data/interviews"}')
+        return {_one_line(name): _one_line(value) for name, value in table.items()}
+
+
+def _one_line(text: str) -> str:
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in text):
+        raise ValueError("expected one line without control characters; a line that begins with a space continues the line above")
+    return text
+
+
+def _json(text: str) -> Any:
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        table = dict(pairs)
+        if len(table) < len(pairs):
+            raise ValueError("a name occurs twice")
+        return table
+
+    try:
+        return json.loads(text, object_pairs_hook=once)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not JSON ({error.msg} at character {error.pos + 1}); names stand in double quotes") from None
+
 
 class corpora(luigi.Config):
     """The folders of the corpora. A corpus without a root is not used; without any root, the bundled sample is built."""
 
-    mosi: luigi.OptionalStrParameter = luigi.OptionalStrParameter(default=None)
-    mosei: luigi.OptionalStrParameter = luigi.OptionalStrParameter(default=None)
-    meld: luigi.OptionalStrParameter = luigi.OptionalStrParameter(default=None)
-    iemocap: luigi.OptionalStrParameter = luigi.OptionalStrParameter(default=None)
-    folders: luigi.DictParameter = luigi.DictParameter(default={}, description="name → root of corpora in the `folder` layout")
-    features: luigi.ListParameter = luigi.ListParameter(default=(), description="corpora that get token features; [] means all")
-    modalities: luigi.ListParameter = luigi.ListParameter(default=("text", "audio"), description="modalities of those token features")
+    mosi: RootParameter = RootParameter(description="Root of CMU-MOSI.")
+    mosei: RootParameter = RootParameter(description="Root of CMU-MOSEI.")
+    meld: RootParameter = RootParameter(description="Root of MELD.")
+    iemocap: RootParameter = RootParameter(description="Root of IEMOCAP.")
+    folders: TableParameter = TableParameter(
+        default={}, description='Your own clips: name → folder with a label.csv, such as {"interviews": "/data/interviews"}.'
+    )
+    features: NamesParameter = NamesParameter(default=(), description="Corpora that get token features; [] means all.")
+    modalities: NamesParameter = NamesParameter(default=("text", "audio"), description="Modalities of the token features.")
 
 
 class build(luigi.Config):
     """The folder of the results, and how they are computed."""
 
-    cache: luigi.Parameter[str] = luigi.Parameter(default=str(CHECKOUT / "cache"))
-    dtype: luigi.Parameter[str] = luigi.Parameter(default="float16")
-    precision: luigi.Parameter[str] = luigi.Parameter(default="float32")
-    on_bad_media: luigi.Parameter[str] = luigi.Parameter(default="stop")
-    device: luigi.Parameter[str] = luigi.Parameter(default="auto")
-    shard_clips: luigi.IntParameter = luigi.IntParameter(default=512)
+    cache: TextParameter = TextParameter(default=str(CHECKOUT / "cache"), description="Folder of all results.")
+    dtype: TextParameter = TextParameter(default="float16", description="Type of the stored values: float16 or float32.")
+    precision: TextParameter = TextParameter(default="float32", description="Arithmetic of the encoders: float32 or bfloat16.")
+    on_bad_media: TextParameter = TextParameter(
+        default="stop", description="Treatment of clips that cannot be decoded: stop (the build lists them) or exclude."
+    )
+    device: TextParameter = TextParameter(default="auto", description="auto (a GPU if there is one), cpu or cuda.")
+    shard_clips: WholeParameter = WholeParameter(
+        default=512, description="Largest number of utterances in a shard, the unit of work and the most that a kill loses."
+    )
 
 
 class text(luigi.Config):
     """The encoder of token features."""
 
-    model: luigi.Parameter[str] = luigi.Parameter(default="minilm")
-    revision: luigi.Parameter[str] = luigi.Parameter(default="")
-    layer: luigi.IntParameter = luigi.IntParameter(default=-1)
-    case: luigi.Parameter[str] = luigi.Parameter(default="sentence")
-    max_tokens: luigi.IntParameter = luigi.IntParameter(default=0)
+    model: TextParameter = TextParameter(default="minilm", description="minilm, roberta-base, roberta-large, owner/name or a folder.")
+    revision: TextParameter = TextParameter(default="", description="Branch, tag or commit of a hub model; empty: its main branch.")
+    layer: WholeParameter = WholeParameter(default=-1, description="-1: the last hidden state; 0: the embeddings; n: after block n.")
+    case: TextParameter = TextParameter(default="sentence", description="sentence (first character unchanged), lower or keep.")
+    max_tokens: WholeParameter = WholeParameter(default=0, description="Longest text in tokens; 0: as many as the model takes.")
 
 
 class audio(luigi.Config):
     """The encoder of speech."""
 
-    model: luigi.Parameter[str] = luigi.Parameter(default="tiny-data2vec")
-    revision: luigi.Parameter[str] = luigi.Parameter(default="")
-    layer: luigi.IntParameter = luigi.IntParameter(default=-1)
+    model: TextParameter = TextParameter(
+        default="tiny-data2vec",
+        description="tiny-data2vec (untrained), data2vec-audio-base, data2vec-audio-large, owner/name or a folder.",
+    )
+    revision: TextParameter = TextParameter(default="", description="Branch, tag or commit of a hub model; empty: its main branch.")
+    layer: WholeParameter = WholeParameter(default=-1, description="-1: the last hidden state; 0: the embeddings; n: after block n.")
 
 
 class sentence(luigi.Config):
     """The encoder that compares sentences for pseudo-labels."""
 
-    model: luigi.Parameter[str] = luigi.Parameter(default="minilm")
-    revision: luigi.Parameter[str] = luigi.Parameter(default="")
-    case: luigi.Parameter[str] = luigi.Parameter(default="sentence")
-    max_tokens: luigi.IntParameter = luigi.IntParameter(default=0)
-    pooling: luigi.Parameter[str] = luigi.Parameter(default="auto")
+    model: TextParameter = TextParameter(
+        default="minilm", description="minilm, sup-simcse-roberta-base, unsup-simcse-roberta-base, …-large, owner/name or a folder."
+    )
+    revision: TextParameter = TextParameter(default="", description="Branch, tag or commit of a hub model; empty: its main branch.")
+    case: TextParameter = TextParameter(default="sentence", description="sentence (first character unchanged), lower or keep.")
+    max_tokens: WholeParameter = WholeParameter(default=0, description="Longest text in tokens; 0: as many as the model takes.")
+    pooling: TextParameter = TextParameter(default="auto", description="auto (by the model), mean, cls or pooler.")
 
 
 class pseudo_labels(luigi.Config):
     """The corpora that get emotion labels, the corpora that give them, and the rule."""
 
-    targets: luigi.OptionalListParameter = luigi.OptionalListParameter(default=None, description="null: mosi, if a donor is configured")
-    donors: luigi.OptionalListParameter = luigi.OptionalListParameter(
-        default=None, description="null: those of mosei, meld and iemocap that are configured"
+    targets: OptionalNamesParameter = OptionalNamesParameter(
+        description="Corpora that get pseudo-labels; null: mosi, if a donor is configured."
     )
-    neighbours: luigi.IntParameter = luigi.IntParameter(default=1)
-    minimum_similarity: luigi.FloatParameter = luigi.FloatParameter(default=-1.0)
-    donor_splits: luigi.ListParameter = luigi.ListParameter(default=("train",))
-    tie_tolerance: luigi.FloatParameter = luigi.FloatParameter(default=1e-6)
-    surprise_polarity: luigi.Parameter[str] = luigi.Parameter(default="")
-    categories: luigi.DictParameter = luigi.DictParameter(default={})
+    donors: OptionalNamesParameter = OptionalNamesParameter(
+        description="Corpora that give them; null: those of mosei, meld and iemocap that are configured."
+    )
+    neighbours: WholeParameter = WholeParameter(default=1, description="Number of nearest donors that vote.")
+    minimum_similarity: luigi.FloatParameter = luigi.FloatParameter(
+        default=-1.0, description="Cosine below which a clip gets no labels (it abstains)."
+    )
+    donor_splits: NamesParameter = NamesParameter(default=("train",), description="Splits of the donors that give labels.")
+    tie_tolerance: luigi.FloatParameter = luigi.FloatParameter(
+        default=1e-6, description="Cosines that differ by no more than this count as equal."
+    )
+    surprise_polarity: TextParameter = TextParameter(
+        default="", description="Polarity of IEMOCAP's surprise: negative, neutral or positive; empty: no donor."
+    )
+    categories: TableParameter = TableParameter(
+        default={}, description='Emotions for categories that have no counterpart among ours, such as {"fru": "anger"}.'
+    )
 
 
 SECTIONS: Mapping[str, type[luigi.Config]] = {
@@ -94,27 +201,28 @@ SECTIONS: Mapping[str, type[luigi.Config]] = {
 }
 
 
+_LUIGI_SECTIONS = ("core", "worker", "retcode", "resources", "scheduler", "logging", "email", "execution_summary", "task_history")
+
+
 def read_settings() -> Settings:
     """Reads the settings of luigi.cfg and of the command line.
 
     Raises:
-        InputError: A section or a key is misspelt, or a value is not allowed.
+        InputError: A file or a value cannot be read, a section or a key is misspelt, or a value is not allowed.
     """
-    _refuse_misspelt()
+    expect_usable_files()
     where, how, rule = _read(corpora), _read(build), _read(pseudo_labels)
     encoders = {section.__name__: _read_encoder(section) for section in (text, audio, sentence)}
     roots = {name: root for name in CORPORA if (root := getattr(where, name, None))}
-    if not isinstance(where.folders, Mapping):
-        raise InputError(f'luigi.cfg, section [corpora]: folders is {where.folders!r}, expected {{"name": "root", …}}.')
     folders = dict(where.folders)
     if not roots and not folders:
         roots = {name: str(SAMPLE / name) for name in ("mosi", "mosei", "meld", "iemocap")}
-    chosen = [CorpusSettings(name, name, Path(root).expanduser()) for name, root in roots.items()]
-    chosen += [CorpusSettings(name, "folder", Path(root).expanduser()) for name, root in folders.items()]
+    chosen = [CorpusSettings(name, name, _path("corpora", name, root)) for name, root in roots.items()]
+    chosen += [CorpusSettings(name, "folder", _path("corpora", "folders", root)) for name, root in folders.items()]
     donors = [name for name in ("mosei", "meld", "iemocap") if name in roots] if rule.donors is None else list(rule.donors)
     targets = [name for name in ("mosi",) if name in roots and donors] if rule.targets is None else list(rule.targets)
     return Settings(
-        cache=Path(how.cache).expanduser().absolute(),
+        cache=_path("build", "cache", how.cache).absolute(),
         corpora=tuple(chosen),
         features=tuple(where.features),
         modalities=tuple(where.modalities),
@@ -137,27 +245,101 @@ def read_settings() -> Settings:
     )
 
 
+def expect_usable_files() -> None:
+    """Checks all that the files of settings say, Luigi's own sections too, but not what the values of ours mean.
+
+    Raises:
+        InputError: A file or a value cannot be read, or a section or a key is misspelt.
+    """
+    config_file.expect_readable_files()
+    config = get_config()
+    with _without_warnings():
+        for section in config.sections():
+            for key in config[section]:
+                _expect_value(section, key)
+        _refuse_misspelt()
+        for family, _, name, parameter in Register.get_all_params():
+            if family not in SECTIONS and config.has_section(family):
+                _expect_type(family, name, parameter)
+    for key in config["resources"] if config.has_section("resources") else ():
+        if key not in config.defaults() and not str(config.get("resources", key)).strip().isdecimal():
+            raise InputError(
+                f"luigi.cfg, section [resources]: {key} is {shown(config.get('resources', key))}, expected a whole number."
+            )
+
+
+def _expect_value(section: str, key: str) -> None:
+    try:
+        get_config().get(section, key)
+    except configparser.InterpolationError as error:
+        raw = dict(get_config().items(section, raw=True)).get(key)
+        reason = {
+            configparser.InterpolationSyntaxError: "'%' has a meaning there: write %% for a percent sign",
+            configparser.InterpolationDepthError: "it refers to itself: write the value itself",
+            configparser.InterpolationMissingOptionError: "%(name)s stands for another key, and there is none of this name",
+        }.get(type(error), "${NAME} stands for an environment variable, and there is none of this name")
+        raise InputError(f"luigi.cfg, section [{section}]: {key} is {shown(raw)}: {reason}.") from None
+
+
+def _path(section: str, key: str, root: str) -> Path:
+    if not root.strip():
+        raise InputError(f"luigi.cfg, section [{section}]: {key} is empty, expected a folder.")
+    reason = "there is no user of this name here"
+    with contextlib.suppress(RuntimeError):
+        path = Path(root).expanduser()
+        if len(os.fsencode(path)) < _LONGEST_PATH and all(len(os.fsencode(part)) <= _LONGEST_NAME for part in path.parts):
+            return path
+        reason = "longer than a path can be"
+    raise InputError(f"luigi.cfg, section [{section}]: {key} is {shown(root)}: {reason}.")
+
+
 def _read_encoder(section: type[luigi.Config]) -> EncoderSettings:
     values: dict[str, Any] = _read(section).param_kwargs
-    return EncoderSettings(**values)
+    try:
+        if not values["model"].strip():
+            raise InputError("model is empty, expected a name or a folder.")
+        return EncoderSettings(**values)
+    except InputError as error:
+        raise InputError(f"luigi.cfg, section [{section.__name__}]: {error}") from None
 
 
 def _read(section: type[Section]) -> Section:
-    name = section.__name__
-    for setting, parameter in section.get_params():
-        try:
-            parameter.task_value(name, setting)
-        except ValueError as error:
-            given = get_config().get(name, setting, None)
-            raise InputError(f"luigi.cfg, section [{name}]: {setting} is {given!r}: {error}.") from error
-    return section()
+    with _without_warnings():
+        for setting, parameter in section.get_params():
+            _expect_type(section.__name__, setting, parameter)
+        return section()
+
+
+@contextlib.contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Keeps quiet about keys with dashes, which are allowed, and about keys of [DEFAULT]; misspelt keys are refused."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", UnconsumedParameterWarning)
+        yield
+
+
+def _expect_type(section: str, setting: str, parameter: luigi.Parameter[Any]) -> None:
+    try:
+        parameter.task_value(section, setting)
+    except (ValueError, TypeError, ParameterException) as error:
+        command_line = CmdlineParser.get_instance()
+        given = getattr(command_line.known_args, f"{section}_{setting}", None) if command_line else None
+        if given is not None:
+            place = f"--{section}-{setting}".replace("_", "-")
+        else:
+            place, given = f"luigi.cfg, section [{section}]: {setting}", get_config().get(section, setting, None)
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise InputError(f"{place} is {shown(given)}: {reason if len(reason) <= 200 else 'not a value of its type'}.") from error
 
 
 def _refuse_misspelt() -> None:
     config = get_config()
+    known = {*SECTIONS, *_LUIGI_SECTIONS}
     for name in config.sections():
         if name in SECTIONS:
             for setting in config[name]:
-                lookup(dict(SECTIONS[name].get_params()), setting.replace("-", "_"), f"setting in section [{name}] of luigi.cfg:")
-        elif near := difflib.get_close_matches(name, SECTIONS, n=1, cutoff=0.75):
+                if setting not in config.defaults():
+                    lookup(dict(SECTIONS[name].get_params()), setting.replace("-", "_"), f"setting in section [{name}] of luigi.cfg:")
+        elif name not in known and (near := difflib.get_close_matches(name, known, n=1, cutoff=0.75)):
             raise InputError(f"luigi.cfg: unknown section [{name}]. Did you mean [{near[0]}]? Available: {', '.join(SECTIONS)}.")

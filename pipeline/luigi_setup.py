@@ -6,20 +6,40 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import luigi.worker
 from luigi.configuration import get_config
+from luigi.parameter import ParameterException
 
-from pipeline import console
+from data.errors import InputError
+from pipeline import command_line, config, console, interruption
 from pipeline.encoding import devices
 
 _SCHEDULER_KEYS = (
     "default-scheduler-host", "default_scheduler_host", "default-scheduler-url", "default_scheduler_url", "scheduler_host",
 )  # fmt: skip
 """Keys of the section [core] that name a central scheduler."""
+
+_MENDABLE = ("InputError", "UnreadableError", "DamagedFileError", "OSError", "PermissionError", "FileNotFoundError", "MemoryError")
+"""Exceptions that the user can mend, as in `console.OneLineErrors`."""
+
+
+def prepare_command() -> None:
+    """Prepares Luigi in the process of its own command, and registers the tasks. A mistake ends the process with one line."""
+    import pipeline.tasks  # noqa: F401  # Luigi registers a task when its class is made
+
+    command_line.install()
+    try:
+        config.expect_usable_files()
+    except InputError as error:
+        raise SystemExit(f"error: {error}") from None
+    install()
+    interruption.install()
 
 
 def install() -> None:
@@ -29,7 +49,7 @@ def install() -> None:
     """
     _set_defaults()
     luigi.worker.Worker = PatientWorker  # the class that the command line instantiates; Luigi has no setting for it
-    console.install_one_line_errors("luigi-interface")
+    console.install_one_line_errors("luigi-interface", ParameterException)
     # Threads that wait by spinning take the cores from whoever else computes on this machine, and from each other: beside one busy
     # process, encoding was 3 times slower; on a quiet machine it costs 5 %. libgomp reads this once, when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -43,6 +63,20 @@ class PatientWorker(luigi.worker.Worker):
 
     def _keep_alive(self, response: Any) -> bool:
         return bool(response.running_tasks)
+
+    def _log_complete_error(self, task: Any, tb: str) -> None:
+        self._log_scheduling_error(task, tb, super()._log_complete_error)
+
+    def _log_dependency_error(self, task: Any, tb: str) -> None:
+        self._log_scheduling_error(task, tb, super()._log_dependency_error)
+
+    def _log_scheduling_error(self, task: Any, tb: str, log: Callable[[Any, str], None]) -> None:
+        """Says in one line that an output cannot be looked at; Luigi hands over the text of the traceback, not the exception."""
+        kind, _, text = tb.strip().splitlines()[-1].partition(": ")
+        if kind.rpartition(".")[2] in _MENDABLE:
+            logging.getLogger("luigi-interface").error("%s: %s", task, text or kind)
+        else:
+            log(task, tb)
 
     def run(self) -> bool:
         succeeded = super().run()
@@ -59,7 +93,7 @@ def _set_defaults() -> None:
     config = get_config()
     defaults = {
         "core": {"log_level": "WARNING", "no_lock": "true"},
-        "worker": {"check_complete_on_run": "true"},
+        "worker": {"check_complete_on_run": "true", "task_process_context": "pipeline.interruption.QuietEnd"},
         "retcode": {
             "missing_data": "20", "not_run": "25", "task_failed": "30", "scheduling_error": "35", "unhandled_exception": "40",
         },

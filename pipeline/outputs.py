@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-from data.errors import InputError
+from data.errors import InputError, UnreadableError
 from data.feature_store import FeatureStore, is_intact
 from data.manifest import read_attributes
 from pipeline.plan import Output, Plan
@@ -35,7 +35,11 @@ def missing(plan: Plan) -> list[Output]:
 
 
 def exists(path: Path) -> bool:
-    """Tells whether an output exists and is whole, without reading all of it."""
+    """Tells whether an output exists and is whole, without reading the values of feature files.
+
+    Raises:
+        UnreadableError: It exists and cannot be read now; it must not be made again for that.
+    """
     if not path.is_file():
         return False
     if path.suffix == ".h5":
@@ -43,6 +47,8 @@ def exists(path: Path) -> bool:
     if path.suffix == ".parquet":
         try:
             read_attributes(path)
+        except UnreadableError:
+            raise
         except InputError:
             return False
     return True

@@ -2,13 +2,14 @@
 
 A name carries a short hash (the key) of exactly the inputs and settings that determine the bytes of the output, so an output that
 exists is up to date. `pipeline.outputs` finds out which outputs exist, the tasks of `pipeline.tasks` make the missing ones, and
-`pipeline.explain` gives the reasons. Nothing here decodes, encodes or imports torch or luigi.
+`pipeline.explain` gives the reasons. Nothing here decodes, encodes or imports torch or luigi; `pipeline.encoding.inspection` tries
+encoders that it has not seen in a process of its own.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,12 +18,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from data.cache import INDEX, CachedCorpus, index_content
+from data.cache import INDEX, CachedCorpus
 from data.corpora import read_corpus
 from data.corpora.base import Corpus
+from data.errors import InputError
 from data.fingerprint import FileDigests, digest
 from data.media import DECODER
-from pipeline.encoding.checkpoints import MODALITIES, Source, files, identity, locate
+from pipeline.encoding.checkpoints import MODALITIES, Source, expect_whole, files, identity, locate
+from pipeline.encoding.inspection import Candidate, inspect
 from pipeline.settings import CorpusSettings, Settings
 
 REVISION = 1
@@ -116,7 +119,7 @@ class Plan:
 
     @property
     def index(self) -> Path:
-        """The file that lists the outputs of the last build."""
+        """The file that lists the corpora of the cache and their files."""
         return self.settings.cache / INDEX
 
     def outputs(self) -> Iterator[Output]:
@@ -131,9 +134,9 @@ class Plan:
             yield Output("pseudo labels", name, ledger.path, len(ledger.target.corpus.utterances), ledger.parts)
         yield Output("report", "report", self.report, 0)
 
-    def index_content(self) -> dict[str, Any]:
-        """Returns the content of `index` for a complete build."""
-        return index_content(self.settings.cache, map(self._cached, self.corpora), self.report)
+    def cached(self) -> list[CachedCorpus]:
+        """Returns the files of each corpus, for the index of the cache."""
+        return [self._cached(name) for name in self.corpora]
 
     def _cached(self, name: str) -> CachedCorpus:
         features = {modality: one.path for (corpus, modality), one in self.features.items() if corpus == name}
@@ -153,7 +156,10 @@ def make_plan(settings: Settings, progress: Callable[[str, int, int], None] = la
     """
     digests = FileDigests(settings.cache / "fingerprints.json")
     corpora = {corpus.name: _plan_corpus(settings, corpus, digests, progress) for corpus in settings.corpora}
+    _refuse_soundless(settings, corpora.values())
     encoders = {modality: _plan_encoder(settings, modality, digests) for modality in MODALITIES if _wanted(settings, modality)}
+    candidates = [Candidate(modality, source, settings.encoder(modality), parts) for modality, (source, parts) in encoders.items()]
+    inspect(candidates, settings.cache / "encoders.json")
     features = {
         (name, modality): _plan_features(settings, corpus, modality, *encoder)
         for name, corpus in corpora.items()
@@ -188,6 +194,22 @@ def cut_shards(video_ids: Sequence[str], limit: int) -> dict[str, list[int]]:
     if len(video_ids):
         split("", list(range(len(video_ids))))
     return leaves
+
+
+def _refuse_soundless(settings: Settings, corpora: Iterable[CorpusPlan]) -> None:
+    """Raise InputError for a corpus that should get audio features, but whose media match no utterance or are its only modality."""
+    chosen = [one.corpus for one in corpora if not settings.features or one.settings.name in settings.features]
+    if "audio" not in settings.modalities:
+        return
+    for corpus in chosen:
+        if corpus.no_match:
+            raise InputError(f'{corpus.root}: {corpus.no_match.message}, or set modalities = ["text"] in luigi.cfg, section [corpora].')
+    soundless = [corpus for corpus in chosen if not corpus.has_media]
+    if set(settings.modalities) == {"audio"} and (soundless if settings.features else len(soundless) == len(chosen)):
+        raise InputError(
+            f'{soundless[0].root}: no media file, but modalities = ["audio"] in luigi.cfg, section [corpora]. Add the media of'
+            f' {soundless[0].name}, or use modalities = ["text"].'
+        )
 
 
 def _wanted(settings: Settings, modality: str) -> bool:
@@ -235,6 +257,7 @@ def _plan_encoder(settings: Settings, modality: str, digests: FileDigests) -> tu
     encoder = settings.encoder(modality)
     source = locate(modality, encoder)
     paths = files(modality, source)
+    expect_whole(paths)
     hashes = {path.name: value for path, value in zip(paths, digests.digests(paths), strict=True)}
     return source, identity(modality, encoder, source, hashes, settings.dtype, settings.precision)
 

@@ -46,7 +46,7 @@ class CorpusSettings:
     def __post_init__(self) -> None:
         lookup(CORPORA, self.reader, "corpus reader")
         if not re.fullmatch(r"\w[\w.-]*", self.name):
-            raise InputError(f"Corpus name {self.name!r} names files: expected letters, digits, '_', '.' and '-' only.")
+            raise InputError(f"[corpora] folders: the name {self.name!r} names files: expected letters, digits, '_', '.' and '-' only.")
 
 
 @dataclass(frozen=True)
@@ -89,21 +89,21 @@ class Settings:
 
     def __post_init__(self) -> None:
         for modality in self.modalities:
-            expect(("text", "audio"), modality, "modality")
-        lookup(DTYPES, self.dtype, "feature dtype")
-        lookup(PRECISIONS, self.precision, "precision")
-        lookup(BAD_MEDIA, self.on_bad_media, "on_bad_media")
-        lookup(DEVICES, self.device, "device")
+            expect(("text", "audio"), modality, "modality in [corpora] modalities:")
+        lookup(DTYPES, self.dtype, "[build] dtype")
+        lookup(PRECISIONS, self.precision, "[build] precision")
+        lookup(BAD_MEDIA, self.on_bad_media, "[build] on_bad_media")
+        lookup(DEVICES, self.device, "[build] device")
         if self.shard_clips < 1:
-            raise InputError(f"shard_clips is {self.shard_clips}, expected at least 1.")
+            raise InputError(f"[build] shard_clips is {self.shard_clips}, expected at least 1.")
         names = [corpus.name for corpus in self.corpora]
         if not names:
             raise InputError("No corpus is configured. Give at least one root in the [corpora] section of luigi.cfg.")
         if repeated := sorted({name for name in names if names.count(name) > 1}):
             raise InputError(f"Corpus name {repeated[0]!r} is used twice. Give every corpus a name of its own.")
-        for setting in ("features", "targets", "donors"):
+        for section, setting in (("corpora", "features"), ("pseudo_labels", "targets"), ("pseudo_labels", "donors")):
             for name in getattr(self, setting):
-                expect(names, name, f"corpus in {setting!r}")
+                expect(names, name, f"corpus in [{section}] {setting}:")
 
     def encoder(self, modality: str) -> EncoderSettings:
         """Returns the encoder of "text", "audio" or "sentence"."""

@@ -6,23 +6,21 @@ Luigi is not known here; the tasks that call these functions are in `pipeline.ta
 from __future__ import annotations
 
 import datetime
-import json
 import os
 import platform
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from data.atomic import atomic_path
+from data.cache import is_indexed, merge_corpora
 from data.errors import InputError
 from data.feature_store import FeatureStore, FeatureWriter
 from data.manifest import read_manifest, write_manifest, write_table
 from data.media import SAMPLE_RATE_HZ
 from data.packages import installed_version
-from data.probe import probe
+from data.probe import media_notes, probe
 from pipeline.encoding import encoders, extract
 from pipeline.plan import CorpusPlan, FeaturePlan, LedgerPlan, Plan, ShardPlan
 from pipeline.pseudo_labels import donor_pool, transfer
@@ -47,6 +45,7 @@ def make_manifest(corpus: CorpusPlan, on_bad_media: str, workers: int, advance: 
         table.loc[usable, "duration_s"] = found["duration_s"].to_numpy()
         table.loc[usable, "excluded"] = found["message"].to_numpy()
         findings += found.loc[found["problem"] != "", ["problem", "utterance_id", "message"]].to_numpy().tolist()
+        findings += [[note.kind, note.where, note.message] for note in media_notes(found)]
     unusable = table[(table["excluded"] != "") & (corpus.corpus.has_media)]
     if on_bad_media == "stop" and len(unusable):
         raise InputError(_bad_media_message(corpus, unusable))
@@ -133,19 +132,25 @@ def _inputs(features: FeaturePlan, table: pd.DataFrame) -> Iterator[tuple[int, A
 
 
 def merge_shards(plan: Plan, features: FeaturePlan) -> None:
-    """Joins the shards into the feature file, rows in the order of the manifest, and compares every checksum.
+    """Joins the shards into the feature file, rows in the order of the manifest.
+
+    One shard is open at a time, because a corpus may have more of them than a process may open files.
 
     Raises:
-        InputError: A shard is damaged; the message names it, and the next run rebuilds it.
+        InputError: A shard is damaged (the message names it and the utterance; the next run rebuilds it) or cannot be read now.
     """
-    stores = {shard.name: FeatureStore.open(shard.path) for shard in features.shards}
-    place = {name: (shard, i) for shard, store in stores.items() for i, name in enumerate(store.ids)}
+    length_of: dict[str, int] = {}
+    source_of: dict[str, str] = {}
+    made, dims = [], []
+    for shard in features.shards:
+        with FeatureStore.open(shard.path) as store:
+            length_of |= zip(store.ids, store.lengths.tolist(), strict=True)
+            source_of |= zip(store.ids, store.sources, strict=True)
+            made.append(store.attrs)
+            dims.append(store.dim)
     planned = features.corpus.corpus.utterances["utterance_id"].loc[list(features.rows)]
-    ids = [name for name in planned if name in place]
-    lengths = [int(stores[place[name][0]].lengths[place[name][1]]) for name in ids]
-    sources = [stores[place[name][0]].sources[place[name][1]] for name in ids]
-    first = next(iter(stores.values()))
-    made = [store.attrs for store in stores.values()]
+    ids = [name for name in planned if name in length_of]
+    lengths, sources = [length_of[name] for name in ids], [source_of[name] for name in ids]
     attributes = provenance(plan, features) | {
         "device": sorted({attrs["device"] for attrs in made}),
         "products": sorted({attrs["products"] for attrs in made}),
@@ -153,29 +158,13 @@ def merge_shards(plan: Plan, features: FeaturePlan) -> None:
         "truncated": [name for name in ids if any(name in attrs["truncated"] for attrs in made)],
         "excluded": {name: source for attrs in made for name, source in attrs["excluded"].items()},
     }
-    with FeatureWriter(features.path, ids, lengths, first.dim, plan.settings.dtype, attributes, sources) as writer:
-        for shard, begin, end, target in _runs([place[name] for name in ids]):
-            _copy(stores[shard], begin, end, writer, target)
-    for store in stores.values():
-        store.close()
-
-
-def _runs(places: Sequence[tuple[str, int]]) -> Iterator[tuple[str, int, int, int]]:
-    """Yields (shard, begin, end, target index) of the rows that are contiguous both in a shard and in the result."""
-    begin = 0
-    for i in range(1, len(places) + 1):
-        if i == len(places) or places[i] != (places[i - 1][0], places[i - 1][1] + 1):
-            shard, first = places[begin]
-            yield shard, first, first + i - begin, begin
-            begin = i
-
-
-def _copy(store: FeatureStore, begin: int, end: int, writer: FeatureWriter, target: int) -> None:
-    for index in range(begin, end):
-        values = store.read(index, index + 1)
-        if zlib.crc32(np.ascontiguousarray(values).data) != store.checksums[index]:
-            raise InputError(f"{store.path}: {store.ids[index]} is damaged. Run BuildFeatures again: it rebuilds the shard.")
-        writer.write(target + index - begin, values)
+    place_of = {name: place for place, name in enumerate(ids)}
+    with FeatureWriter(features.path, ids, lengths, dims[0], plan.settings.dtype, attributes, sources) as writer:
+        for shard in features.shards:
+            with FeatureStore.open(shard.path) as store:
+                for name in store.ids:
+                    if name in place_of:
+                        writer.write(place_of[name], store[name])
 
 
 def _worst(errors: Sequence[Mapping[str, float] | None]) -> dict[str, float] | None:
@@ -211,17 +200,13 @@ def _embedded(plan: Plan, corpus: CorpusPlan) -> tuple[pd.DataFrame, np.ndarray]
 
 
 def write_index(plan: Plan) -> None:
-    """Writes the index, the list of the outputs of the last build."""
-    with atomic_path(plan.index) as temporary:
-        temporary.write_text(json.dumps(plan.index_content(), indent=2) + "\n", encoding="utf-8")
+    """Adds the corpora of this build to the index of the cache; those of other builds and imports stay."""
+    merge_corpora(plan.settings.cache, plan.cached(), plan.report)
 
 
 def index_is_current(plan: Plan) -> bool:
-    """Tells whether the index names exactly the outputs of this plan."""
-    try:
-        return json.loads(plan.index.read_text(encoding="utf-8")) == plan.index_content()
-    except (OSError, ValueError):
-        return False
+    """Tells whether the index names the outputs of this plan, and its report as the last one."""
+    return is_indexed(plan.settings.cache, plan.cached(), plan.report)
 
 
 def provenance(plan: Plan, features: FeaturePlan) -> dict[str, Any]:

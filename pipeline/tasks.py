@@ -13,8 +13,9 @@ same cache directory therefore divide the work, and each output is computed once
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import luigi
@@ -23,6 +24,7 @@ import luigi.interface
 from pipeline import outputs, steps
 from pipeline.build import Build, current_build
 from pipeline.encoding import devices
+from pipeline.one_maker import only_maker, remove_stale
 from pipeline.plan import CorpusPlan, FeaturePlan, LedgerPlan, Plan, ShardPlan
 from pipeline.report import gather
 
@@ -43,6 +45,9 @@ class _File(luigi.Target):
 class _Task(luigi.Task):
     """A task of the build of this process."""
 
+    def output(self) -> _File:
+        raise NotImplementedError
+
     @property
     def build(self) -> Build:
         return current_build()
@@ -50,6 +55,13 @@ class _Task(luigi.Task):
     @property
     def plan(self) -> Plan:
         return current_build().plan
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[bool]:
+        """Yields, once no other process makes the output of this task, whether it is still missing."""
+        target = self.output()
+        with only_maker(self.plan.settings.cache, target.path):
+            yield not target.exists()
 
 
 class Manifest(_Task):
@@ -66,12 +78,13 @@ class Manifest(_Task):
     def planned(self) -> CorpusPlan:
         return self.plan.corpora[self.corpus]
 
-    def output(self) -> luigi.Target:
+    def output(self) -> _File:
         return _File(self.planned.manifest)
 
     def run(self) -> None:
-        with self.build.bar.in_hand() as advance:
-            steps.make_manifest(self.planned, self.plan.settings.on_bad_media, _threads(), advance)
+        with self.alone() as is_missing, self.build.bar.in_hand() as advance:
+            if is_missing:
+                steps.make_manifest(self.planned, self.plan.settings.on_bad_media, _threads(), advance)
 
 
 class FeatureShard(_Task):
@@ -97,12 +110,14 @@ class FeatureShard(_Task):
     def requires(self) -> Sequence[luigi.Task]:
         return [Manifest.of(self.features.corpus)] if self.modality == "audio" else []
 
-    def output(self) -> luigi.Target:
+    def output(self) -> _File:
         return _File(self.planned.path, outputs.shard_is_sound)
 
     def run(self) -> None:
-        with devices.claim(self.plan.settings.device) as device, self.build.bar.in_hand() as advance:
-            steps.make_shard(self.plan, self.features, self.planned, device, _threads(), advance)
+        with self.alone() as is_missing:
+            if is_missing:
+                with devices.claim(self.plan.settings.device) as device, self.build.bar.in_hand() as advance:
+                    steps.make_shard(self.plan, self.features, self.planned, device, _threads(), advance)
 
 
 class Features(_Task):
@@ -125,11 +140,13 @@ class Features(_Task):
             FeatureShard(corpus=self.corpus, modality=self.modality, shard=shard.name, key=shard.key) for shard in self.planned.shards
         ]
 
-    def output(self) -> luigi.Target:
+    def output(self) -> _File:
         return _File(self.planned.path)
 
     def run(self) -> None:
-        steps.merge_shards(self.plan, self.planned)
+        with self.alone() as is_missing:
+            if is_missing:
+                steps.merge_shards(self.plan, self.planned)
 
 
 class PseudoLabels(_Task):
@@ -151,12 +168,14 @@ class PseudoLabels(_Task):
         embeddings = [self.plan.features[corpus.settings.name, "sentence"] for corpus in corpora]
         return [*map(Manifest.of, corpora), *map(Features.of, embeddings)]
 
-    def output(self) -> luigi.Target:
+    def output(self) -> _File:
         return _File(self.planned.path)
 
     def run(self) -> None:
-        with devices.claim(self.plan.settings.device) as device:
-            steps.make_ledger(self.plan, self.planned, device)
+        with self.alone() as is_missing:
+            if is_missing:
+                with devices.claim(self.plan.settings.device) as device:
+                    steps.make_ledger(self.plan, self.planned, device)
 
 
 class Report(_Task):
@@ -172,7 +191,7 @@ class Report(_Task):
             *map(PseudoLabels.of, plan.ledgers.values()),
         ]
 
-    def output(self) -> luigi.Target:
+    def output(self) -> _File:
         return _File(self.plan.report)
 
     def run(self) -> None:
@@ -192,6 +211,7 @@ class BuildFeatures(_Task):
 
     def run(self) -> None:
         steps.write_index(self.plan)
+        remove_stale(self.plan.settings.cache)
         self.build.bar.end()
         print(gather.summary(self.plan, *self.build.at_start, self.build.seconds()), flush=True)
 

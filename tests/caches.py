@@ -4,13 +4,12 @@ The videos have 3, 5 or 4 clips in turn, and their splits are train, valid, test
 audio 3 to 30. Features are noise plus the labels, along the same directions in every cache, so that a head can learn them.
 """
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from data.cache import INDEX, CachedCorpus, index_content, read_cache
+from data.cache import CachedCorpus, merge_corpora
 from data.feature_store import FeatureWriter
 from data.labels import EMOTIONS, polarity_of_sentiment
 from data.manifest import write_manifest, write_table
@@ -60,13 +59,11 @@ def make_cache(
         features,
         folder / "pseudo_labels" / f"{corpus}.parquet" if ledger else None,
     )
-    if ledger:
+    if made.pseudo_labels:
         write_table(made.pseudo_labels, _ledger(table, rng), {"target": corpus})
     hidden = [*(EMOTIONS if not (emotions and labelled) else ()), *(() if labelled else ("sentiment",))]
     write_manifest(made.manifest, table.assign(**dict.fromkeys(hidden, np.nan)), {"corpus": corpus})
-    others = read_cache(folder) if (folder / INDEX).exists() else {}
-    index = index_content(folder, (others | {corpus: made}).values(), folder / "report.html")
-    (folder / INDEX).write_text(json.dumps(index), encoding="utf-8")
+    merge_corpora(folder, [made], folder / "report.html")
     return folder
 
 

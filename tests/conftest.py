@@ -46,7 +46,19 @@ def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     size = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
     transformers.BertModel(transformers.BertConfig(vocab_size=len(pieces), **size)).save_pretrained(folder)
+    _import_what_encoders_need(folder)
     return folder
+
+
+def _import_what_encoders_need(tiny_bert: Path) -> None:
+    """Loads one encoder of each kind: processes that planning forks inherit the imports, a second each time."""
+    from pipeline.encoding import encoders
+    from pipeline.encoding.checkpoints import locate
+    from pipeline.settings import EncoderSettings
+
+    for modality, model in (("text", str(tiny_bert)), ("audio", "tiny-data2vec")):
+        settings = EncoderSettings(model)
+        encoders.make(modality, locate(modality, settings), settings)
 
 
 @pytest.fixture(scope="session")

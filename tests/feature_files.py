@@ -37,3 +37,16 @@ def specified_index_checksum(file):
     texts = [part for name in sorted(facts) for part in (name.encode(), facts[name])]
     joined = b"\0".join([*texts, *file["utterance_id"][()].tolist(), *file["source"][()].tolist()])
     return zlib.crc32(joined + file["offsets"][()].astype("<i8").tobytes() + file["checksum"][()].astype("<u4").tobytes())
+
+
+def flip_bit(path, at, bit=0):
+    """Flip one bit of the byte at this place among the values."""
+    damage(path, at, 1, lambda old: old ^ np.uint8(1 << bit))
+
+
+def damage(path, at, count, change):
+    """Replace `count` bytes of the values, from `at` on, by what `change` makes of them."""
+    content = np.fromfile(path, np.uint8)
+    first = position_of_values(path)[0] + at
+    content[first : first + count] = change(content[first : first + count])
+    path.write_bytes(content.tobytes())

@@ -140,9 +140,10 @@ def features(project: Project) -> dict[str, dict[str, object]]:
 def states(folder: Path) -> dict[str, tuple[int, int, str]]:
     """Relative path → (inode, time of modification in ns, content hash) of all files below a folder.
 
-    The stored fingerprints are left out: every planning may write them, and they are no output.
+    What planning remembers is left out, fingerprints and encoders that were tried: it is no output.
     """
-    paths = [path for path in folder.rglob("*") if path.is_file() and path.name != "fingerprints.json"]
+    memos = ("fingerprints.json", "encoders.json")
+    paths = [path for path in folder.rglob("*") if path.is_file() and path.name not in memos]
     return {str(path.relative_to(folder)): _state(path) for path in sorted(paths)}
 
 

@@ -144,6 +144,26 @@ def test_a_bad_turn_is_named(tmp_path, line, message):
         read_corpus("iemocap", tmp_path)
 
 
+def test_a_repeated_turn_without_category_is_reported_and_its_first_line_read(tmp_path):
+    name = "Ses01F_impro01"
+    lines = [f"{name}_FXX3 [001.0-002.0]: First.", f"{name}_M000 [003.0-004.0]: Then.", f"{name}_FXX3 [005.0-006.0]: Last."]
+    dialog(tmp_path, 1, name, [*lines, f"{name}_FXX3 [005.0-006.0]: Last."], {f"{name}_M000": "neu"})
+    corpus = read_corpus("iemocap", tmp_path)
+    assert column(corpus, "text") == ["First.", "Then."]
+    assert found(corpus, "duplicate") == [f"{name}.txt:3", f"{name}.txt:4"]
+    assert found(corpus, "unlabelled") == [f"{name}_FXX3"]
+
+
+@pytest.mark.parametrize("turn", ["M000", "MXX0"])
+def test_a_repeated_turn_with_category_is_named(tmp_path, turn):
+    name = "Ses01F_impro01"
+    dialog(tmp_path, 1, name, [f"{name}_{turn} [003.0-004.0]: Then."] * 2, {f"{name}_{turn}": "neu"})
+    with pytest.raises(
+        InputError, match=rf"Ses01F_impro01\.txt:2: turn '{name}_{turn}' is in the file already, .* each utterance once"
+    ):
+        read_corpus("iemocap", tmp_path)
+
+
 def test_a_repeated_turn_is_named(tmp_path):
     dialog(tmp_path, 1, "Ses01F_impro01", ["Ses01F_impro01_F001 [006.2-008.2]: Words."] * 2, {})
     with pytest.raises(InputError, match=r"Ses01F_impro01\.txt:2: .*each utterance once"):

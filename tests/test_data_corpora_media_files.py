@@ -3,7 +3,8 @@
 import pandas as pd
 import pytest
 
-from data.corpora.media_files import MEDIA_SUFFIXES, Place, by_stem, find_media, list_media
+from data.containers import MEDIA_SUFFIXES
+from data.corpora.media_files import Place, by_stem, find_media, list_media
 
 
 def touch(root, *paths):

@@ -132,3 +132,35 @@ def test_writing_nonsense_leaves_no_file(tmp_path, entries, message):
     with pytest.raises(InputError, match=message):
         write_csd(tmp_path / "x.csd", "root", entries)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_metadata_that_no_parser_can_hold_stays_text(tmp_path):
+    write_csd(tmp_path / "x.csd", "root", [("v", entry())])
+    deep, long = "[" * 100_000, "1" * 5000
+    with h5py.File(tmp_path / "x.csd", "a") as file:
+        file["root/metadata/deep"], file["root/metadata/long"] = deep, long
+    assert read_csd(tmp_path / "x.csd").metadata == {"root name": "root", "deep": deep, "long": long}
+
+
+def test_metadata_whose_value_is_gone_is_damage(tmp_path):
+    write_csd(tmp_path / "x.csd", "root", [("v", entry())])
+    with h5py.File(tmp_path / "x.csd", "a") as file:
+        file["root/metadata/gone"] = h5py.SoftLink("/nowhere")
+    with pytest.raises(InputError, match=r"x\.csd: damaged \(KeyError: .*\)\. Download it again"):
+        read_csd(tmp_path / "x.csd")
+
+
+def test_a_shape_that_is_larger_than_the_file_is_refused_before_memory_is_allocated(tmp_path):
+    with h5py.File(tmp_path / "x.csd", "w") as file:
+        file.create_dataset("root/data/v/features", (10**12, 7), "f8", chunks=(1000, 7))  # nothing is stored: zeros
+        file["root/data/v/intervals"] = [[0.0, 1.0]]
+    with pytest.raises(InputError, match=r"x\.csd: damaged \(RuntimeError: .a shape of \(1000000000000, 7\), for which the file has 0"):
+        read_csd(tmp_path / "x.csd")
+
+
+def test_what_compresses_well_is_read(tmp_path):
+    zeros = np.zeros((100_000, 7))
+    with h5py.File(tmp_path / "x.csd", "w") as file:
+        file.create_dataset("root/data/v/features", data=zeros, compression="gzip", compression_opts=9, chunks=(100_000, 7))
+        file["root/data/v/intervals"] = zeros[:, :2]
+    assert read_csd(tmp_path / "x.csd").entries["v"].features.shape == (100_000, 7)

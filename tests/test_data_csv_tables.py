@@ -45,6 +45,32 @@ def test_columns_in_any_order_and_blank_lines_are_read(tmp_path):
     assert table.index.tolist() == [3]
 
 
+def test_what_a_spreadsheet_leaves_is_skipped(tmp_path):
+    text = "id,text,,\r\n,,,\r\n1,hello,,\r\n,,,,,\r\n,lost id,,\r\n,,\r\n"
+    table = csv_tables.read_table(write(tmp_path, text), ("id", "text"))
+    assert table.to_dict("list") == {"id": ["1", ""], "text": ["hello", "lost id"]}
+    assert table.index.tolist() == [3, 5]
+
+
+@pytest.mark.parametrize("line", ["sep=,", "SEP=,", '"sep=,"', "sep=,,,"])
+def test_a_line_that_names_the_delimiter_is_skipped(tmp_path, line):
+    table = csv_tables.read_table(write(tmp_path, f'{line}\r\nid,text\r\n1,"a\nb"\r\n2,c\r\n', "utf-8-sig"), ("id", "text"))
+    assert table.to_dict("list") == {"id": ["1", "2"], "text": ["a\nb", "c"]}
+    assert table.index.tolist() == [3, 5]
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t"])
+def test_a_delimiter_that_the_file_names_is_used(tmp_path, delimiter):
+    rows = [["id", "text"], ["1", "a, b"], ["2", "c"]]
+    text = "".join(f"{delimiter.join(row)}\n" for row in rows)
+    table = csv_tables.read_table(write(tmp_path, f"sep={delimiter}\n{text}"), ("id", "text"))
+    assert table.to_dict("list") == {"id": ["1", "2"], "text": ["a, b", "c"]}
+
+
+def test_other_delimiters_inside_the_name_of_a_column_are_letters(tmp_path):
+    assert list(csv_tables.read_table(write(tmp_path, 'id,text,"a;b"\n1,a,b\n'), ("id",))) == ["id", "text", "a;b"]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -54,9 +80,16 @@ def test_columns_in_any_order_and_blank_lines_are_read(tmp_path):
         ("id,id,text\n1,2,a\n", r"label\.csv:1: columns \['id'\] appear twice"),
         ("id,txt\n1,a\n", r"label\.csv:1: no column 'text'\. Did you mean 'txt'\? Then rename it\. Columns found: id, txt\."),
         ("id,Text\n1,a\n", r"no column 'text'\. Did you mean 'Text'\?"),
-        ("id;text\n1;a\n", r"no column 'text'\. .*Columns found: id;text\."),
+        ("id;text\n1;a\n", r"label\.csv:1: the columns are separated by semicolons, expected commas\. Save it as CSV with commas"),
+        ("id\ttext\n1\ta, b\n", r"label\.csv:1: the columns are separated by tabs, expected commas"),
+        ("\nid|text|a,b\n1|a|c\n", r"label\.csv:2: the columns are separated by vertical bars, expected commas"),
+        ("sep=;\nid,text\n1,a\n", r"label\.csv:2: the columns are separated by commas, expected semicolons"),
+        ("sep=,\nid,text\n1,a,b\n", r"label\.csv:3: 3 fields, expected 2"),
+        ("id,text,,\n1,a,,x\n2,b,y,\n", r"columns \[''\] appear twice"),
+        ("id,text\n,\n,\n", "expected a header line and at least one row"),
         ("id,text\n", "expected a header line and at least one row"),
         ("", "the file is empty"),
+        ("\ufeff", "expected a header line and at least one row"),
         ("<!doctype html><html>", "an HTML page"),
         ("version https://git-lfs.github.com/spec/v1\n", "a git-lfs pointer"),
     ],

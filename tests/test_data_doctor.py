@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tones import encode
 
 from data.corpora import read_corpus
 from data.doctor import add_arguments, examine, run
@@ -120,6 +121,20 @@ def test_text_only_corpus_is_fine(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert report["splits"]["all"]["speech_s"] is None
 
 
+def test_media_that_match_no_utterance_are_a_problem(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_labels(tmp_path, [SENTENCE] * 2)
+    write_clip(tmp_path / "wav" / "v_0.wav")
+    assert doctor(tmp_path) == 1
+    page = capsys.readouterr().out
+    assert page.splitlines()[:2] == [f"mosi at {tmp_path}", "MMSA label.csv; no media file matches"]
+    assert "v[0] expects wav/v/0.wav, found wav/v_0.wav ('_' in place of '/')" in page[page.index("Problems") :]
+    assert page.splitlines()[-1] == "No utterance has a medium: there would be no audio features."
+    assert doctor(tmp_path, "--json") == 1
+    report = json.loads(capsys.readouterr().out)
+    assert report["stops_build"] is True
+    assert [(finding["kind"], finding["stops_build"]) for finding in report["findings"]] == [("no-match", True)]
+
+
 def test_words_are_counted_without_punctuation(tmp_path: Path) -> None:
     write_labels(tmp_path, ["Don't - ever - stop ."])
     write_clip(tmp_path / "wav" / "v" / "0.wav", seconds=30)
@@ -160,3 +175,17 @@ def test_workers_must_be_positive(tmp_path: Path, capsys: pytest.CaptureFixture[
     with pytest.raises(SystemExit, match="2"):
         doctor(tmp_path, "--workers", workers)
     assert f"'{workers}' is not a whole number of at least 1" in capsys.readouterr().err
+
+
+def test_a_late_start_is_a_note_about_the_recording(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [f"rec,{number},{SENTENCE},{start},{start + 2}" for number, start in enumerate([0, 3])]
+    (tmp_path / "label.csv").write_text("\n".join(["video_id,clip_id,text,start_s,end_s", *rows]) + "\n")
+    encode(tmp_path / "rec.mkv", "pcm_f32le", RATE_HZ, 1, duration_s=6.0, pieces_s=((1.024, 9.0),))
+    assert doctor(tmp_path, "--json") == 0
+    (note,) = [found for found in json.loads(capsys.readouterr().out)["findings"] if found["kind"] == "gap"]
+    assert note == {
+        "kind": "gap",
+        "where": "rec.mkv",
+        "message": "1.02 s of silence before its first sample",
+        "stops_build": False,
+    }

@@ -10,7 +10,7 @@ import h5py
 import hypothesis.extra.numpy as hnp
 import numpy as np
 import pytest
-from feature_files import ATTRIBUTES, features, position_of_values, specified_index_checksum, write
+from feature_files import ATTRIBUTES, features, flip_bit, position_of_values, specified_index_checksum, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -100,17 +100,34 @@ def test_damage_anywhere_in_the_values_names_the_utterance(tmp_path_factory, dat
     assert is_intact(path)  # the structure is, and no values are read for it
 
 
-def test_a_checked_utterance_is_the_same_or_refused(path):
+def test_values_that_differ_from_those_written_are_never_returned(path):
+    last = features([3, 1, 5])[2].astype(np.float16)
+    flip_bit(path, position_of_values(path)[1] - 1)
     with FeatureStore.open(path) as store:
-        name = store.ids[-1]
-        assert store.checked(name).tolist() == store[name].tolist()
-        content = bytearray(path.read_bytes())
-        position, size = position_of_values(path)
-        content[position + size - 1] ^= 1
-        path.write_bytes(content)
-        with pytest.raises(DamagedFileError, match=rf"the values of '{name}' are damaged \(checksum .*: python -m data verify {path}$"):
-            store.checked(name)
-        assert store.checked(store.ids[0]).tolist() == store[store.ids[0]].tolist()
+        for read in (lambda: store["video_2"], lambda: store.read(1, 3), store.read_all):
+            with pytest.raises(DamagedFileError) as error:
+                read()
+            written, found = zlib.crc32(last.tobytes()), store.verify()[0].problem.split()[1]
+            assert str(error.value) == (
+                f"{path}: the values of 'video_2' are damaged (checksum {found} of the values, {written:08x} when they were written)."
+                f" Delete it and run BuildFeatures again. List all damaged utterances with: python -m data verify {path}"
+            )
+        np.testing.assert_array_equal(store.read(0, 2), np.concatenate(features([3, 1, 5])[:2]).astype(np.float16))
+
+
+def test_an_utterance_is_compared_once_by_a_store_and_again_by_the_next(path, monkeypatch):
+    compared = []
+    monkeypatch.setattr(feature_store.zlib, "crc32", lambda *parts, crc32=zlib.crc32: compared.append(1) or crc32(*parts))
+    with FeatureStore.open(path) as store:
+        compared.clear()  # opening compares the index
+        for reads, read in ((1, lambda: store["video_1"]), (2, store.read_all), (0, store.read_all), (0, lambda: store["video_1"])):
+            read()
+            assert len(compared) == reads
+            compared.clear()
+        again = pickle.loads(pickle.dumps(store))
+    compared.clear()
+    again.read_all()
+    assert len(compared) == 3
 
 
 def test_a_file_cut_while_it_is_open_is_damaged(path):
@@ -130,6 +147,8 @@ def test_values_that_are_not_finite_are_damage_even_with_their_checksum(path):
         file.attrs["index_checksum"] = np.uint32(specified_index_checksum(file))
     with FeatureStore.open(path) as store:
         assert store.verify() == [Damage("video_1", "values that are not finite")]
+        with pytest.raises(DamagedFileError, match=r"the values of 'video_1' are damaged \(values that are not finite\)\. Delete it"):
+            store.read_all()
 
 
 def test_a_long_utterance_is_verified_in_blocks(tmp_path, monkeypatch):

@@ -149,7 +149,9 @@ def test_two_processes_keep_each_others_entries(files, reads, tmp_path):
     assert reads == []
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"x": [1, 2]}', b"\xff\xfe", b'{"x": [1, 2, 3, null]}'])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b'{"x": [1, 2]}', b"\xff\xfe", b'{"x": [1, 2, 3, null]}', b'{"x":' + b"[" * 100_000]
+)
 def test_a_damaged_memo_is_ignored_and_written_anew(files, reads, tmp_path, content):
     memo = tmp_path / "memo.json"
     memo.write_bytes(content)

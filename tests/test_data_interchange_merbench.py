@@ -77,6 +77,19 @@ def test_folders_are_named_by_encoder_and_by_modality_only_where_they_must(tmp_p
     ]
 
 
+def test_cells_like_formulas_are_escaped_in_the_table_and_come_back(tmp_path):
+    folder = tmp_path / "cache"
+    rows = [{"video_id": "-v", "clip_id": "1", "text": "=1+1", "speaker": "@bo", "sentiment": -1.0}]
+    write_manifest(folder / "m.parquet", manifest("any", rows), {})
+    path = write(folder / "text.h5", noise([2]), ["a"], attributes={"encoder": {"name": "roberta-base"}})
+    add_corpus(folder, CachedCorpus("any", folder / "m.parquet", {"text": path}, None))
+    export_merbench(open_corpus(folder, "any"), folder / "mer", {})
+    table = pd.read_csv(folder / "mer" / "label.csv", dtype=str)
+    assert table.loc[0, ["video_id", "text", "speaker", "sentiment"]].tolist() == ["'-v", "'=1+1", "'@bo", "-1.0"]
+    back = read_merbench(folder / "mer", "again").corpus.utterances
+    assert back.loc[0, ["video_id", "text", "speaker", "sentiment"]].tolist() == ["-v", "=1+1", "@bo", -1.0]
+
+
 def test_an_export_comes_back_with_all_labels(cache, exported, tmp_path):
     notes = write_corpus(tmp_path / "back", read_merbench(exported, "again"))
     (before, features), (after, found) = everything(cache, "mosi"), everything(tmp_path / "back", "again")

@@ -342,26 +342,29 @@ padded_with_nan[0, 3] = np.nan
     ("content", "message"),
     [
         ([1], "expected a dict of train, valid, test, found a list"),
-        ({"fold1": {}}, "found a dict of fold1"),
+        ({"fold1": {}}, "found a dict of 'fold1'"),
         ({"dev": {}}, "dev: expected a dict with raw_text, id, regression_labels, found a dict of "),
         ({"dev": part(), "valid": part()}, "found valid, dev, two of which are the same split; expected train, valid, test"),
         ({"train": part((), text=np.zeros((0, 4, 3))), "test": part(())}, r"x\.pkl: no utterance in train, test\."),
         ({"train": part(id=None)}, "train: id: found a NoneType, expected one value for each utterance"),
         (
             {"train": part(id=["v$_$0", "v$_$\ud800"])},
-            r"train: id holds 'v\$_\$\\ud800', which cannot be stored; expected Unicode without",
+            r"train: id holds 'v\$_\$\\ud800', which cannot be stored: it has lone surrogates",
         ),
-        ({"train": part(raw_text=["a", "b\udfff"])}, r"train: raw_text holds 'b\\udfff', which cannot be stored; expected Unicode"),
+        (
+            {"train": part(raw_text=["a", "b\udfff"])},
+            r"train: raw_text holds 'b\\udfff', which cannot be stored: it has lone surrogates",
+        ),
         ({"train": part(id=["v$_$0", "v\0$_$1"])}, r"train: id is 'v\\x00\$_\$1', expected '<video_id>\$_\$<clip_id>' without NUL"),
-        ({"train": part(regression_labels=[[0.5], [1, 2]])}, "train: regression_labels: found a ragged list, expected one value for"),
+        ({"train": part(regression_labels=[[0.5], [1, 2]])}, "train: regression_labels: found lists in a list, expected one value for"),
         ({"train": part(text=[[[1.0]], [[1.0], [2.0]]])}, r"train: text: found a list, expected numbers of shape \(2, steps, width\)"),
         (
             {"train": part(text_lengths=[[2], [3, 3]])},
-            "train: text_lengths: found a ragged list, expected one value for each utterance",
+            "train: text_lengths: found lists in a list, expected one value for each utterance",
         ),
         ({"train": part(text_lengths=3)}, "train: text_lengths: found a int, expected one value for each utterance"),
         ({"train": part(text=padded_with_nan, text_lengths=[2, 3])}, r"train: text: the padding of 'v\[0\]' holds nan, expected zeros"),
-        ({"train": {"id": []}}, "train: expected a dict with raw_text, id, regression_labels, found a dict of id"),
+        ({"train": {"id": []}}, "train: expected a dict with raw_text, id, regression_labels, found a dict of 'id'"),
         ({"train": part(id=["v$_$0"])}, "1 ids, 2 texts and 2 labels"),
         ({"train": part(id=["v$_$0", "v$_$0"])}, r"id 'v\$_\$0' occurs twice"),
         ({"train": part(id=["v$_$0", "v_1"])}, r"id is 'v_1', expected '<video_id>\$_\$<clip_id>'"),
@@ -390,6 +393,45 @@ def test_what_is_no_mmsa_pickle_is_refused_with_what_was_found(tmp_path, content
     with pytest.raises(InputError, match=message):
         imported(tmp_path, content)
     assert not (tmp_path / "cache" / "index.json").exists()
+
+
+shared: list = ["a"]
+for _ in range(40):  # 2 ** 40 texts, if each list is copied as often as it occurs
+    shared = [shared, shared]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"train": part(id=shared)}, "train: id: found lists in a list"),
+        (
+            {"train": part(regression_labels=["x" * 2_000_000] + ["a"] * 10_000)},  # 80 GB if each is as long as the longest
+            "2 ids, 2 texts and 10,001 labels",
+        ),
+        ({"train": part(regression_labels=[2**70, 1])}, r"regression_labels are not all finite numbers \(object\)"),
+        ({"train": part(regression_labels=np.array([1, np.finfo(np.longdouble).max]))}, "regression_labels are not all finite numbers"),
+        ({"train": part(raw_text=["a", b"x" * 5000])}, r"raw_text holds b'x{77}…, expected text"),
+        ({"train": part(id=["v$_$0", "x" * 5000])}, r"train: id is 'x{78}…, expected"),
+        ({f"fold{number}": 1 for number in range(5000)}, r"found a dict of 'fold0', .*'fold11', …\."),
+    ],
+    ids=["lists", "texts", "integer", "longdouble", "text", "id", "keys"],
+)
+def test_what_would_exhaust_memory_or_fill_the_screen_is_refused_in_one_short_line(tmp_path, content, message):
+    with pytest.raises(InputError, match=message) as error:
+        imported(tmp_path, content)
+    assert len(str(error.value).replace(str(tmp_path), "")) < 400
+
+
+def test_lengths_may_be_narrow_integers(tmp_path):
+    long = np.zeros((2, 300, 3), np.float32)
+    long[:, -3:] = 1
+    imported(tmp_path, {"train": part(text=long, text_lengths=np.array([3, 3], np.int8))})
+    assert everything(tmp_path / "cache", "x")[1]["text"]["v[1]"].shape == (3, 3)
+
+
+def test_unknown_parts_are_named_up_to_a_dozen(tmp_path):
+    notes = imported(tmp_path, {"train": part(), **{f"fold{number}": 1 for number in range(5000)}})
+    assert any(note.endswith("'fold11' and 4,988 more, which heads do not use") for note in notes)
 
 
 def test_numbers_too_large_for_float32_are_refused(tmp_path):

@@ -7,6 +7,7 @@ import os
 import pickle
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import hypothesis.extra.numpy as hnp
 import numpy as np
@@ -15,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.errors import InputError
+from data.interchange import safe_pickle
 from data.interchange.safe_pickle import dump, load
 
 
@@ -83,8 +85,12 @@ def test_arrays_share_the_memory_of_what_was_read_and_are_read_only(path):
         assert not any(array.flags.writeable for array in load(path))
 
 
-def test_want_of_memory_has_a_message_of_its_own(path):
-    path.write_bytes(b"\x80\x04\x8e" + (1 << 60).to_bytes(8, "little") + b".")  # BINBYTES8 of more than any machine has
+def test_want_of_memory_has_a_message_of_its_own(path, monkeypatch):
+    def load_more_than_there_is(_):
+        raise MemoryError
+
+    monkeypatch.setattr(safe_pickle, "_Unpickler", lambda file: SimpleNamespace(load=lambda: load_more_than_there_is(file)))
+    path.write_bytes(pickle.dumps("twelve b")[:2] + b"]" * 9 + b".")
     with pytest.raises(InputError) as error:
         load(path)
     assert str(error.value) == (
@@ -170,7 +176,7 @@ DTYPE_OF_OBJECTS = b"cnumpy\ndtype\n(X\x01\x00\x00\x00OtR"
         (code(b"cnumpy.core\nmultiarray.scalar\n"), r"numpy\.core\.multiarray\.scalar"),
         (code(b"cbuiltins\neval\n"), r"builtins\.eval"),
         (code(b"cnumpy\nndarray\n)R"), "an array without values"),
-        (code(b"cnumpy\nndarray\n"), "function"),
+        (code(b"cnumpy\nndarray\n"), "_Function"),
         (code(DTYPE_OF_OBJECTS), "_Dtype"),
         # numpy.ndarray((1,), object, bytes) itself crashes the interpreter
         (code(b"cnumpy\nndarray\n(K\x01\x85", DTYPE_OF_OBJECTS, b"X\x08\x00\x00\x00abcdefghtR"), "an array without values"),
@@ -206,7 +212,7 @@ def test_a_type_that_lies_about_itself_is_refused(path):
         (b"PK\x03\x04 something zipped", r"not a pickle \(of protocol 2 or newer\)"),
         (pickle.dumps({"a": np.ones(3000)})[:-500], "truncated: it ends inside its pickle. Download it again"),
         (pickle.dumps({"a": "some words"})[:-1], "truncated: it ends inside its pickle"),
-        (code(b"\xff"), r"damaged \(UnpicklingError: invalid load key"),
+        (code(b"\xff"), r"damaged \(UnpicklingError: unknown opcode ff\)"),
         (code(b"0"), r"damaged \("),
     ],
     ids=["lfs", "html", "empty", "zip", "truncated array", "no end", "no opcode", "empty stack"],
@@ -232,3 +238,32 @@ def test_more_bytes_than_its_shape_holds_is_damage(path):
     path.write_bytes(pickle.dumps(Short()))
     with pytest.raises(InputError, match=r"damaged \(ValueError: cannot reshape"):
         load(path)
+
+
+@pytest.mark.parametrize("state", [b"}X\x01\x00\x00\x00aK\x01s", b"N}X\x0c\x00\x00\x00__defaults__)s\x86"], ids=["dict", "slots"])
+def test_a_pickle_cannot_set_attributes_of_the_functions_that_stand_in(path, state):
+    """Without a refusal, an attribute would stay for every file that the process reads afterwards."""
+    path.write_bytes(code(b"c_codecs\nencode\n", state, b"b"))
+    with pytest.raises(InputError, match=r"refused to unpickle attributes of a function\."):
+        load(path)
+    assert not safe_pickle._encode.__dict__
+    assert safe_pickle._encode.__defaults__ is None
+
+
+def test_a_name_in_a_message_is_one_short_line(path):
+    path.write_bytes(b"\x80\x04X\x04\x00\x00\x00a\nb\x07X\xd0\x07\x00\x00" + b"x" * 2000 + b"\x93.")
+    with pytest.raises(InputError, match=r"refused to unpickle a\\nb\\x07\.x{60,80}…\. Files") as error:
+        load(path)
+    assert "\n" not in str(error.value)
+
+
+def test_nesting_and_numbers_of_ordinary_pickles_are_read(path):
+    tree = 1
+    for _ in range(90):
+        tree = [tree]
+    for protocol in (2, 4):
+        path.write_bytes(pickle.dumps([tree, 2**63, -(2**64), *map(str, range(3000))], protocol))
+        found = load(path)
+        assert found[0] == tree
+        assert found[1:3] == [2**63, -(2**64)]
+        assert found[-1] == "2999"

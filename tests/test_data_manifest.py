@@ -1,5 +1,10 @@
 """Manifests and tables on disk: a written table is read back; damage anywhere is an error that names the file."""
 
+import errno
+import re
+import zlib
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -9,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from manifests import manifest
 
-from data.errors import InputError
-from data.manifest import Summary, read_attributes, read_manifest, summarise, write_manifest, write_table
+from data.errors import InputError, UnreadableError
+from data.manifest import Summary, read_attributes, read_manifest, read_table, summarise, write_manifest, write_table
 from data.schema import COLUMNS
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -75,16 +80,55 @@ def test_a_cut_manifest_is_an_error(path):
                 read(path)
 
 
-def test_damage_is_an_error_or_without_effect(path):
-    content, table = path.read_bytes(), read_manifest(path)
-    found = 0
-    for at in range(0, len(content), 23):
-        path.write_bytes(content[:at] + bytes([content[at] ^ 0x41]) + content[at + 1 :])
-        try:
+def flipped(content, place):
+    return content[: place // 8] + bytes([content[place // 8] ^ 1 << place % 8]) + content[place // 8 + 1 :]
+
+
+def test_every_flipped_bit_is_an_error_but_in_the_name_of_the_checksum(path):
+    content, table, facts = path.read_bytes(), read_manifest(path), summarise(path)
+    name = content.index(b"mmolre-checksum")
+    footer = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+    assert content.index(b'"layout"') > footer  # where Parquet has no checksums of its own
+    for place in range(0, 8 * len(content), 7):
+        path.write_bytes(flipped(content, place))
+        if name <= place // 8 < name + len("mmolre-checksum"):
             pd.testing.assert_frame_equal(read_manifest(path), table)
-        except InputError:
-            found += 1
-    assert found > len(content) / 23 / 2
+            assert summarise(path) == facts
+            continue
+        for read in (read_manifest, summarise, read_attributes):
+            with pytest.raises(InputError, match=r"mosi\.parquet: (truncated or damaged \(|not a Parquet file)"):
+                read(path)
+
+
+def test_the_checksum_is_the_one_that_is_specified(path):
+    content = path.read_bytes()
+    written = pq.read_metadata(path).metadata[b"mmolre-checksum"]
+    assert re.fullmatch(rb"crc32 [0-9a-f]{8}", written)
+    assert content.count(written) == 1
+    assert int(written[6:], 16) == zlib.crc32(content.replace(written, b"crc32 00000000"))
+
+
+def test_a_text_like_the_checksum_is_not_taken_for_it(tmp_path):
+    like = "mmolre-checksum\x18\x0ecrc32 0123abcd"
+    write_table(tmp_path / "x.parquet", pd.DataFrame({"text": [like]}), {like: like})
+    assert read_table(tmp_path / "x.parquet")["text"].tolist() == [like]
+    assert read_attributes(tmp_path / "x.parquet") == {like: like}
+
+
+def test_a_table_of_an_older_version_is_read_without_a_checksum(tmp_path):
+    old = pa.table({"x": [1, 2]}).replace_schema_metadata({b"mmolre": b'{"rule": 1}'})
+    pq.write_table(old, tmp_path / "x.parquet", compression="zstd", write_page_checksum=True)
+    assert read_table(tmp_path / "x.parquet")["x"].tolist() == [1, 2]
+    assert read_attributes(tmp_path / "x.parquet") == {"rule": 1}
+
+
+def test_a_table_that_cannot_be_read_now_is_not_called_damaged(path, monkeypatch):
+    def fail(_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(Path, "read_bytes", fail)
+    with pytest.raises(UnreadableError, match=r"mosi\.parquet: cannot be read \(Input/output error\)\. It may be whole: keep it"):
+        read_manifest(path)
 
 
 @pytest.mark.parametrize(

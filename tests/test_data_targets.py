@@ -107,6 +107,10 @@ def test_the_minimum_is_no_matter_of_annotated_emotions(corpus):
         (lambda t: t.iloc[2:], "2 of 24 utterances of "),
         (lambda t: t.iloc[2:], "are not in it, first 'mosi0[1]'. Run BuildFeatures again."),
         (lambda t: t.drop(columns=["similarity", "fear"]), "no column fear, similarity in this table."),
+        (lambda t: t.assign(similarity="near"), "its column similarity is of type "),
+        (lambda t: t.assign(anger=[[1.0]] * len(t)), "its column anger is of type object, expected numbers. Run BuildFeatures again."),
+        (lambda t: t.assign(fear=pd.Timestamp(0)), "its column fear is of type datetime64"),
+        (lambda t: t.assign(utterance_id=range(len(t))), "its column utterance_id is of type int64, expected text. Run BuildFeatures"),
     ],
 )
 def test_a_ledger_that_does_not_fit_is_refused(corpus, change, message):

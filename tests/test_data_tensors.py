@@ -2,13 +2,14 @@
 
 import os
 import threading
+import zlib
 
 import numpy as np
 import pytest
 import torch
 from caches import make_cache
 from feature_files import features as make_features
-from feature_files import position_of_values
+from feature_files import flip_bit, position_of_values
 from feature_files import write as write_features
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -243,6 +244,29 @@ def test_an_error_while_reading_is_raised_at_its_batch(own_corpus):
         done.extend(batch.index.item() for batch in loaded.batches(np.array([row]) for row in range(24)))
     assert done == list(range(10))
     assert reading_threads() == []
+
+
+@pytest.mark.parametrize("options", [{}, STREAM], ids=["resident", "streamed"])
+@pytest.mark.parametrize("limits", [{}, {"audio": 1}], ids=["whole", "cut to one row"])
+def test_damaged_values_are_refused_before_a_batch_has_them(own_corpus, options, limits):
+    path = own_corpus.features["audio"]
+    with FeatureStore.open(path) as store:
+        end = int(store.offsets[11]) * 6 * 2
+    flip_bit(path, end - 1, 6)  # an exponent in the last row of the utterance of row 10
+    done = []
+    with pytest.raises(DamagedFileError, match=r"audio\.h5: the values of 'mosi2\[3\]' are damaged \(checksum "):
+        done.extend(
+            batch.index.item() for batch in load(own_corpus, limits=limits, **options).batches(np.array([row]) for row in range(24))
+        )
+    assert done == (list(range(10)) if options else [])
+
+
+def test_streamed_utterances_are_compared_the_first_time_only(own_corpus, monkeypatch):
+    loaded, compared = load(own_corpus, modalities=["text"], **STREAM), []
+    monkeypatch.setattr(zlib, "crc32", lambda *parts, crc32=zlib.crc32: compared.append(1) or crc32(*parts))
+    for rows, expected in (([3, 4], 2), ([4, 5, 3, 4], 3), ([3, 4, 5], 3)):
+        loaded.batch(np.array(rows))
+        assert len(compared) == expected
 
 
 def test_an_error_in_the_plan_is_raised(corpus):

@@ -1,5 +1,7 @@
 """`python -m heads fit`: what it prints and writes, what it refuses, and going on after an interruption."""
 
+import os
+import signal
 import statistics
 from pathlib import Path
 
@@ -135,13 +137,13 @@ def test_an_interrupted_run_goes_on(capsys, cache, tmp_path, complete, monkeypat
         (["--set=train.lr"], "--set 'train.lr': expected NAME=VALUE, for example train.lr=1e-4."),
         (["--set=train.lr=[1"], "--set 'train.lr=[1': the value is no YAML ("),
         (["--seed=-1"], "--seed: seed is -1, expected 0 to 4294967295."),
-        (["--modalities=vision"], "Unknown modality of mosi 'vision'. Available: text, audio."),
+        (["--modalities=vision"], "Unknown modality 'vision'. Available: text, audio."),
         (
             ["--modalities", "text", "vision"],
-            "Available: text, audio. --modalities text (in grids and presets data.modalities: [text]) helps.",
+            "Unknown modality 'vision'. Available: text, audio.",
         ),
         (["--emotions=pseudo", "--minimum-similarity=3"], "the minimum similarity is 3.0, expected a cosine from -1 to 1."),
-        (["--corpus=mosie"], "Unknown corpus 'mosie'. Did you mean 'mosi'? Available: mosi, clips."),
+        (["--corpus=mosie"], "Unknown corpus 'mosie'. Did you mean 'mosi'? Available: mosi (built "),
         (["--corpus=clips"], "clips: none of 3 utterances of train has sentiment labels, which task 'both' needs. Tasks"),
         (["--corpus=clips", "--head=ridge"], "clips: none of 3 utterances of train has sentiment labels, "),
         (["--cache={tmp}/none"], "none: no such folder, expected a cache. Run BuildFeatures, or "),
@@ -182,3 +184,26 @@ def test_fit_does_not_write_into_a_folder_of_something_else(refused, cache, comp
     message = f"{folder}: is not empty and holds no run (no config.json). Choose another folder."
     assert refused(*small_runs.command(cache, tmp_path)) == message
     assert [path.name for path in folder.iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGUSR1, 138)])
+def test_a_signal_lets_an_epoch_end_and_the_same_command_goes_on(capsys, cache, tmp_path, complete, monkeypatch, number, status):
+    update, complete_epochs, signals = Selection.update, [], [number]
+
+    def observed(self: Selection, epoch: int, values: dict) -> list[str]:
+        if epoch == 2 and signals:
+            os.kill(os.getpid(), signals.pop())
+        complete_epochs.append(epoch)
+        return update(self, epoch, values)
+
+    monkeypatch.setattr(Selection, "update", observed)
+    command = small_runs.command(cache, tmp_path)
+    found, _, err = call(capsys, *command)
+    name = signal.Signals(number).name
+    assert (found, err) == (status, f"Stopped by {name}. The same command goes on where it was saved.\n")
+    folder = tmp_path / complete.name
+    assert (RunFolder(folder).saved_epochs, (folder / "metrics.json").exists()) == (2, False)
+    assert call(capsys, *command)[0] == 0
+    assert complete_epochs == [1, 2, 3]
+    for name in ("metrics.json", "checkpoint.safetensors", "predictions.parquet"):
+        assert (folder / name).read_bytes() == (complete / name).read_bytes()

@@ -10,7 +10,7 @@ import small_runs
 from caches import make_cache
 from command_line import call
 
-from data.cache import open_corpus
+from data.cache import open_corpus, read_cache
 from data.labels import EMOTIONS
 from data.manifest import read_manifest
 
@@ -37,6 +37,33 @@ def test_predict_writes_a_row_for_each_utterance(capsys, cache, complete, tmp_pa
     assert table["utterance_id"].tolist() == read_manifest(open_corpus(cache, "mosi").manifest)["utterance_id"].tolist()
     valid = pd.read_parquet(complete / "predictions.parquet").set_index("utterance_id")
     pd.testing.assert_frame_equal(table.set_index("utterance_id").loc[valid.index, valid.columns], valid, atol=1e-5)
+
+
+def test_the_ending_of_the_file_decides_its_format(capsys, complete, tmp_path):
+    for name in ("a.csv", "a.PARQUET"):
+        assert call(capsys, "predict", complete, "--out", tmp_path / name, "--device", "cpu")[0] == 0
+    table = pd.read_parquet(tmp_path / "a.PARQUET")
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "a.csv"), table, check_dtype=False, rtol=1e-6)
+    assert (tmp_path / "a.csv").read_text(encoding="utf-8").startswith("utterance_id,sentiment,")
+
+
+@pytest.mark.parametrize("name", ["a.xlsx", "a", "a.parquet.gz"])
+def test_another_ending_is_refused_before_anything_is_read(capsys, tmp_path, name):
+    ending = Path(name).suffix
+    message = f"error: Unknown ending of --out {ending!r}."
+    status, _, error = call(capsys, "predict", tmp_path / "no run", "--out", tmp_path / name)
+    assert (status, error.startswith(message), error.rstrip().endswith("Available: .csv, .parquet.")) == (2, True, True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_modality_is_called_missing(capsys, complete, tmp_path):
+    cache = make_cache(tmp_path / "cache")
+    index = json.loads((cache / "index.json").read_text())
+    del index["corpora"]["mosi"]["features"]["audio"]
+    (cache / "index.json").write_text(json.dumps(index))
+    status, _, error = call(capsys, "predict", complete, "--cache", cache, "--out", tmp_path / "a.csv")
+    assert status == 2
+    assert error.startswith(f"error: {cache}: corpus mosi has no audio features (there are: text). A run that was trained with them ")
 
 
 @pytest.mark.parametrize("head", ["pre-fusion", "ridge", "median"])
@@ -101,7 +128,7 @@ def test_predict_prefers_what_a_simple_baseline_learned_from_where_it_was(capsys
 def test_predict_says_where_what_a_simple_baseline_learned_from_has_to_be(capsys, simple, tmp_path, holds):
     out = tmp_path / "out.parquet"
     other = make_cache(tmp_path / "other", corpus="news", utterances=10, seed=7)
-    reason = "Unknown corpus 'mosi'. Available: news."
+    reason = f"Unknown corpus 'mosi'. Available: news (built {read_cache(other)['news'].when})."
     if holds == "no labels of it":
         make_cache(other, utterances=9, labelled=False)
         reason = "mosi: none of 3 utterances of train has sentiment labels, which task 'both' needs. Tasks with labels there: none."

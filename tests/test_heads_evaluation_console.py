@@ -1,10 +1,13 @@
 """Metrics of runs on a terminal: side by side, with spread over seeds and intervals, and one progress bar."""
 
+import re
+import time
 from typing import Any
 
 import pytest
 
 from data.labels import EMOTIONS
+from heads.evaluation import console
 from heads.evaluation.console import results, training_bar
 from heads.evaluation.metrics import EMOTION_METRICS, SENTIMENT_METRICS
 
@@ -66,3 +69,14 @@ def test_no_bar_is_drawn_where_there_is_no_terminal(capsys):
     with training_bar("run", 10) as advance:
         advance(5, "best epoch 1")
     assert capsys.readouterr().err == ""
+
+
+def test_without_a_terminal_a_run_prints_lines_with_rate_and_time_left(monkeypatch, capsys):
+    monkeypatch.setattr(console, "LINE_EVERY_S", 0.01)
+    with training_bar("run", 10) as advance:
+        for done in (4, 2):
+            time.sleep(0.02)
+            advance(done, "best loss 0.5 (epoch 1)")
+    first, second = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(r"run:  40% \(4 of 10 steps\), 00:00 so far, 00:00 left, \s*[\d.]+step/s, best loss 0\.5 \(epoch 1\)", first)
+    assert second.startswith("run:  60% (6 of 10 steps), ")

@@ -63,7 +63,8 @@ def test_positions_are_sines_and_cosines_of_the_same_waves():
     found = sinusoids(4, 6, torch.device("cpu"))
     rates = torch.tensor([1.0, 1e-2, 1e-4])
     for step in range(4):
-        torch.testing.assert_close(found[step], torch.cat([(step * rates).sin(), (step * rates).cos()]))
+        angles = (step + 1) * rates  # the authors' code counts from 1
+        torch.testing.assert_close(found[step], torch.cat([angles.sin(), angles.cos()]))
     assert sinusoids(3, 5, torch.device("cpu")).shape == (3, 5)
 
 

@@ -138,7 +138,7 @@ def test_the_encoder_equals_torchs_layers():
     ours = UtteranceEncoder(14, 2, None, 16, 0.5).double().eval()
     expected = inputs
     for layer in ours.layers:
-        theirs = nn.TransformerEncoderLayer(14, 7, 16, 0.5, layer_norm_eps=1e-12, batch_first=True, dtype=torch.float64).eval()
+        theirs = nn.TransformerEncoderLayer(14, 7, 16, 0.5, batch_first=True, dtype=torch.float64).eval()
         theirs.self_attn = torch_attention(layer.attend).eval()
         theirs.norm1, theirs.norm2 = layer.after_attend.norm, layer.after_feed_forward.norm
         theirs.linear1, theirs.linear2 = layer.feed_forward[0], layer.feed_forward[-1]

@@ -6,7 +6,7 @@ from batches import random_batch
 from test_heads_models_parts_layers import torch_attention
 from torch import nn
 
-from heads.models.baselines._encoder import EncoderLayer, LinearOutputs, SequenceLSTM
+from heads.models.baselines._encoder import TORCH_EPSILON, EncoderLayer, LinearOutputs, SequenceLSTM
 
 DIM = 12
 
@@ -20,7 +20,14 @@ def audio() -> tuple[torch.Tensor, torch.Tensor]:
 def torch_layer(ours: EncoderLayer, activation: str) -> nn.TransformerEncoderLayer:
     first, _, _, second = ours.feed_forward
     theirs = nn.TransformerEncoderLayer(
-        DIM, ours.attend.heads, first.out_features, 0.0, activation, layer_norm_eps=1e-12, batch_first=True, dtype=torch.float64
+        DIM,
+        ours.attend.heads,
+        first.out_features,
+        0.0,
+        activation,
+        layer_norm_eps=ours.after_attend.norm.eps,
+        batch_first=True,
+        dtype=torch.float64,
     )
     theirs.self_attn = torch_attention(ours.attend)
     parts = (theirs.linear1, first), (theirs.linear2, second), (theirs.norm1, ours.after_attend.norm)
@@ -29,10 +36,11 @@ def torch_layer(ours: EncoderLayer, activation: str) -> nn.TransformerEncoderLay
     return theirs.train()  # without dropout the same as evaluation, which would take a kernel with limits of its own
 
 
-@pytest.mark.parametrize(("activation", "name"), [(nn.GELU, "gelu"), (nn.ReLU, "relu")])
-def test_a_layer_equals_torchs(audio, activation, name):
+@pytest.mark.parametrize(("activation", "name", "epsilon"), [(nn.GELU, "gelu", 1e-12), (nn.ReLU, "relu", TORCH_EPSILON)])
+def test_a_layer_equals_torchs(audio, activation, name, epsilon):
     inputs, mask = audio
-    layer = EncoderLayer(DIM, 3, 16, 0.2, activation, 0.2).double().eval()
+    layer = EncoderLayer(DIM, 3, 16, 0.2, activation, 0.2, epsilon).double().eval()
+    assert layer.after_attend.norm.eps == layer.after_feed_forward.norm.eps == epsilon
     nn.init.normal_(layer.after_attend.norm.weight)
     expected = torch_layer(layer, name)(inputs, src_key_padding_mask=~mask)
     torch.testing.assert_close(layer(inputs, mask)[mask], expected[mask], rtol=0, atol=1e-12)

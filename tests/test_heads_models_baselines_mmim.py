@@ -25,7 +25,7 @@ def a_batch(seed: int = 0) -> Batch:
 
 def make(task: str = "msa", **options: object) -> MMIM:
     torch.manual_seed(0)
-    return MMIM(MMIMOptions(**options), DIMS, task)
+    return MMIM(MMIMOptions(**{"audio_dropout": 0.0} | options), DIMS, task)
 
 
 def step(head: MMIM, batch: Batch) -> HeadOutput:
@@ -240,3 +240,18 @@ def test_a_batch_of_one_trains():
 def test_audio_can_be_read_both_ways_and_wider():
     assert make(bidirectional=True).audio.project.in_features == 2 * make().audio.project.in_features == 32
     assert (make(wide=True).audio.project.in_features, make(wide=True).audio.project.out_features) == (128, 64)
+
+
+def test_the_last_state_of_the_audio_lstm_is_dropped_out_in_training_alone():
+    batch = a_batch()
+    head = make(dropout=0.0, audio_dropout=0.5)
+    seen = []
+    head.audio.project.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    for training in (True, False):
+        head.train(training)(batch)
+    state = head.audio.lstm(batch.features["audio"], batch.masks["audio"])[1]
+    dropped = seen[0] == 0
+    assert 0.2 < dropped.float().mean() < 0.8
+    torch.testing.assert_close(seen[0][~dropped], 2 * state[~dropped])
+    torch.testing.assert_close(seen[1], state)
+    assert MMIMOptions().audio_dropout == 0.1

@@ -1,16 +1,21 @@
 """Run folders that are damaged, incomplete or of a newer version: which file, what is wrong with it, and what helps."""
 
+import errno
 import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 from test_heads_runs_folder import CONTENT
 
-from data.errors import InputError
+from data.errors import InputError, UnreadableError
 from heads.runs.folder import RunFolder
 
 METRICS = {"valid": {"mae": 0.9, "corr": None}, "valid_interval": {"mae": [0.8, 1.0], "corr": [None, None]}}
-WHAT_HELPS = r"Remove the run folder \S*run and run the same fit command again\.$"
+WHAT_HELPS = r"Remove the run folder \S*run and run the same command again\.$"
 
 
 @pytest.fixture
@@ -120,6 +125,55 @@ def test_a_checkpoint_that_is_missing_or_damaged_is_named(folder):
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(InputError, match=r"checkpoint\.safetensors: damaged \(.*\)\. " + WHAT_HELPS):
         folder.load_checkpoint("checkpoint.safetensors")
+
+
+def test_what_cannot_be_read_now_is_not_called_damaged(folder, monkeypatch):
+    folder.write_json("config.json", CONTENT)
+    folder.save_checkpoint("checkpoint.safetensors", {"a": torch.randn(3)})
+
+    def fail(*_, **__):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    for name in ("read_bytes", "read_text"):
+        monkeypatch.setattr(Path, name, fail)
+    for name, read in (
+        ("config.json", folder.config),
+        ("checkpoint.safetensors", lambda: folder.load_checkpoint("checkpoint.safetensors")),
+    ):
+        with pytest.raises(UnreadableError, match=rf"run/{re.escape(name)}: cannot be read \(Too many open files\)\. It may be whole"):
+            read()
+
+
+def test_a_checkpoint_on_a_full_disk_is_an_error_that_names_it_and_leaves_nothing(folder, monkeypatch):
+    folder.save_checkpoint("checkpoint.safetensors", {"a": torch.zeros(3)})
+    before = (folder.path / "checkpoint.safetensors").read_bytes()
+
+    def write_some(path, content):
+        with path.open("wb") as file:
+            file.write(content[:20])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", write_some)
+    for save in (lambda: folder.save_checkpoint("checkpoint.safetensors", {"a": torch.ones(3)}), lambda: folder.save_state({}, {})):
+        with pytest.raises(OSError, match=r"No space left on device: '.*run/(checkpoint|state)\.safetensors'"):
+            save()
+    assert [path.name for path in folder.path.iterdir()] == ["checkpoint.safetensors"]
+    assert (folder.path / "checkpoint.safetensors").read_bytes() == before
+
+
+def test_a_kill_while_a_checkpoint_is_written_leaves_what_the_next_run_removes(folder):
+    folder.write_json("config.json", CONTENT)
+    code = f"""
+import os, signal, sys, torch
+from pathlib import Path
+from heads.runs.folder import RunFolder
+os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+RunFolder(Path({str(folder.path)!r})).save_checkpoint("checkpoint.safetensors", {{"a": torch.zeros(3)}})
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
+    assert len(list(folder.path.iterdir())) == 2
+    folder.begin(CONTENT)
+    assert [path.name for path in folder.path.iterdir()] == ["config.json"]
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", '{"error": 3}'])

@@ -10,6 +10,7 @@ import pytest
 from caches import make_cache
 from sweeps import a_grid, assert_equal_to_fit, swept, times
 
+from heads.runs.folder import RunFolder
 from heads.sweeps.executors import in_processes
 from heads.sweeps.sweep import Sweep
 from pipeline.settings import CHECKOUT
@@ -101,3 +102,23 @@ def test_workers_end_with_the_process_that_started_them(sweep, cache, tmp_path):
         process.kill()
         process.communicate(timeout=20)
     assert times(made) == {}
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_a_sweep_that_is_asked_to_stop_saves_and_goes_on(sweep, cache, tmp_path, devices):
+    made = sweep(grid={"train.lr": [0.01, 0.003]}, fixed={"train.max_epochs": 400, "train.patience": 400}, seeds=[1])
+    command = [sys.executable, "-m", "heads", "sweep", made.grid.path, "--cache", cache, "--out", made.folder, "--pack-size", "1"]
+    command += ["--devices", *["cpu"] * devices]
+    asked = subprocess.Popen([*map(str, command)], cwd=CHECKOUT, stderr=subprocess.PIPE, text=True)
+    until = time.monotonic() + 60
+    while len([*made.folder.glob("trials/*/config.json")]) < devices and time.monotonic() < until:
+        time.sleep(0.05)
+    time.sleep(0.3)
+    asked.terminate()
+    assert asked.communicate(timeout=60)[1] == "Stopped by SIGTERM. The same command goes on where it was saved.\n"
+    assert asked.returncode == 143
+    saved = [RunFolder(path.parent).saved_epochs for path in made.folder.glob("trials/*/state.safetensors")]
+    assert len(saved) == devices
+    assert all(0 < epochs < 400 for epochs in saved)
+    swept(made)
+    assert_equal_to_fit(made, tmp_path)

@@ -3,6 +3,7 @@
 import io
 import re
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,6 +12,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from data.errors import InputError
+from heads.evaluation import console
 from heads.runs.folder import RunFolder
 from heads.sweeps import progress
 from heads.sweeps.progress import Bar, summary_writer, write_events
@@ -18,7 +20,7 @@ from heads.sweeps.progress import Bar, summary_writer, write_events
 
 @pytest.fixture
 def folder(tmp_path):
-    (tmp_path / "history.csv").write_text("epoch,train_loss,seconds,valid_mae,valid_corr\n1,1.5,0.1,0.9,\n2,1.25,0.1,0.8,0.5\n")
+    (tmp_path / "history.csv").write_text("epoch,train_loss,seconds,valid_loss,valid_corr\n1,1.5,0.1,0.9,\n2,1.25,0.1,0.8,0.5\n")
     return RunFolder(tmp_path)
 
 
@@ -29,7 +31,7 @@ def test_every_column_is_a_scalar_by_epoch(folder):
     assert read == {
         "train_loss": [(1, 1.5), (2, 1.25)],
         "seconds": [(1, 0.1), (2, 0.1)],
-        "valid/mae": [(1, 0.9), (2, 0.8)],
+        "valid/loss": [(1, 0.9), (2, 0.8)],
         "valid/corr": [(2, 0.5)],
     }
 
@@ -64,7 +66,8 @@ class Terminal(io.StringIO):
 def terminal(monkeypatch):
     """Stands for standard error, which pytest itself replaces between a fixture and its test."""
     made = Terminal()
-    monkeypatch.setattr(progress, "sys", SimpleNamespace(stderr=made))
+    for module in (progress, console):
+        monkeypatch.setattr(module, "sys", SimpleNamespace(stderr=made))
     return made
 
 
@@ -114,3 +117,17 @@ def test_events_are_written_of_trials_that_end_if_asked_for(tmp_path, terminal):
         with Bar(1, [], "mae", events=asked) as bar:
             bar.on_end(ended)
         assert any(ended.path.glob("events.out.tfevents.*")) is asked
+
+
+def test_without_a_terminal_there_is_a_line_from_time_to_time(tmp_path, monkeypatch, capsys):
+    with Bar(4, [], "mae"):
+        pass
+    assert capsys.readouterr().err == "", "short work says nothing"
+    monkeypatch.setattr(console, "LINE_EVERY_S", 0.01)
+    with Bar(4, [complete(tmp_path / "first", mae=0.9)], "mae") as bar:
+        bar.on_start(2)
+        time.sleep(0.02)
+        bar.on_wait()
+        bar.on_wait()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(r"sweep:  25%, 00:00 so far, \S+ left, 1 of 4 trials, 2 in flight, best mae 0\.9000", line)

@@ -2,13 +2,16 @@
 
 import configparser
 import json
+import random
 import re
 from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
+from luigi.configuration import LuigiConfigParser
 from projects import finish, python
 
+from pipeline import build
 from pipeline.config import SECTIONS
 from pipeline.pseudo_labels.rule import Rule
 from pipeline.settings import CHECKOUT, SAMPLE
@@ -26,6 +29,36 @@ with luigi.cmdline_parser.CmdlineParser.global_instance(["BuildFeatures", *sys.a
     except InputError as error:
         sys.exit(str(error))
 """
+
+VALUES = (
+    "",
+    "%",
+    "%(x)s",
+    "${NOPE}",
+    "null",
+    "[1]",
+    "{}",
+    '["mosi", 3]',
+    "[" * 5000 + "]" * 5000,
+    "9" * 5000,
+    "nan",
+    "1e400",
+    "~nosuch/x",
+)
+VALUES += (
+    "x" * 5000,
+    '{"a/b": "x"}',
+    '{"a": 1}',
+    '{"a": "x", "a": "y"}',
+    '["\\ud800"]',
+    '{"a": "\\n"}',
+    "a\n  b",
+    "\0",
+    "\ufeff",
+    "true",
+    " ",
+)
+PIECES = ("\n", "\n ", "[", "]", "=", ":", "%", "$", "{", '"', "\t", "\r", "\0", "\x85", "ü")
 
 
 def start(folder: Path, *arguments: str) -> CompletedProcess[str]:
@@ -91,8 +124,11 @@ def test_the_shipped_luigi_cfg_changes_no_setting_and_explains_every_key(tmp_pat
             "luigi.cfg: unknown section [pseudo_label]. Did you mean [pseudo_labels]? Available: corpora,",
         ),
         ("[build]\nshard_clips = many\n", "luigi.cfg, section [build]: shard_clips is 'many': invalid literal for int()"),
-        ('[corpora]\nfolders = ["clips"]\n', "luigi.cfg, section [corpora]: folders is ('clips',), expected {"),
-        ("[pseudo_labels]\nneighbours = 0\n", "Pseudo-labels: neighbours is 0, expected a whole number from 1."),
+        (
+            '[corpora]\nfolders = ["clips"]\n',
+            "luigi.cfg, section [corpora]: folders is '[\"clips\"]': expected names with their values",
+        ),
+        ("[pseudo_labels]\nneighbours = 0\n", "[pseudo_labels] neighbours is 0, expected a whole number from 1."),
     ],
 )
 def test_a_mistake_is_named_with_its_section(tmp_path, text, message):
@@ -105,3 +141,92 @@ def test_a_mistake_is_named_with_its_section(tmp_path, text, message):
 def test_sections_of_luigi_and_of_others_are_left_alone(tmp_path):
     (tmp_path / "luigi.cfg").write_text("[core]\nlog_level = INFO\n[somebody]\nx = 1\n", encoding="utf-8")
     assert read(tmp_path)["dtype"] == "float16"
+
+
+@pytest.fixture
+def outcome(tmp_path, monkeypatch):
+    """A function that reads the settings of a luigi.cfg in this process, and returns how that ended: "" or the message."""
+
+    def plan(settings, _progress):
+        assert not any(corpus.root.is_file() for corpus in (*settings.corpora,))
+        raise SystemExit("")
+
+    def read(content: bytes) -> str:
+        (tmp_path / "luigi.cfg").write_bytes(content)
+        monkeypatch.setattr(LuigiConfigParser, "_instance", None)
+        build.current_build.cache_clear()
+        with pytest.raises(SystemExit) as caught:
+            build.current_build()
+        return str(caught.value.code)
+
+    monkeypatch.chdir(tmp_path)
+    for name in ("LUIGI_CONFIG_PATH", "LUIGI_CONFIG_PARSER"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(build, "make_plan", plan)
+    yield read
+    build.current_build.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[build]\ncache = /data/50%off\n", "[build]: cache is '/data/50%off': '%' has a meaning there: write %% for a percent sign."),
+        (
+            "[text]\nmodel = %(home)s/m\n",
+            "[text]: model is '%(home)s/m': %(name)s stands for another key, and there is none",
+        ),
+        ("[text]\nmodel = %(model)s\n", "[text]: model is '%(model)s': it refers to itself"),
+        ("[text]\nmodel = ${NOPE}/m\n", "[text]: model is '${NOPE}/m': ${NAME} stands for an environment variable, and there is none"),
+        ("[corpora]\nmodalities = [1]\n", "[corpora]: modalities is '[1]': expected a list of names, such as"),
+        ("[corpora]\nfeatures = mosi\n", "[corpora]: features is 'mosi': not JSON (Expecting value at character 1)"),
+        ('[corpora]\nfolders = {"a": "x", "a": "y"}\n', "a name occurs twice"),
+        ("[pseudo_labels]\ncategories = [1]\n", "[pseudo_labels]: categories is '[1]': expected names with their values"),
+        ("[build]\ncache =\n", "[build]: cache is empty, expected a folder."),
+        ("[text]\nmodel =\n", "[text]: model is empty, expected a name or a folder."),
+        ("[text]\ncase = Keep\n", "[text]: Unknown text case 'Keep'. Did you mean 'keep'?"),
+        ("[corpora]\nmosi = ~nosuchuser/x\n", "[corpora]: mosi is '~nosuchuser/x': there is no user of this name here."),
+        ("[corpora]\nmosi = a\n  meld = b\n", "[corpora]: mosi is 'a\\nmeld = b': expected one line"),
+        ("[audio]\nlayer = 99999999999\n", "[audio]: layer is '99999999999': expected a whole number of at most 2,147,483,647."),
+        ("[worker]\nwait_interval = soon\n", "[worker]: wait_interval is 'soon': could not convert string to float"),
+        ("[resources]\ngpu = one\n", "[resources]: gpu is 'one', expected a whole number."),
+        ("[wroker]\nwait_interval = 1\n", "unknown section [wroker]. Did you mean [worker]?"),
+    ],
+)
+def test_a_value_that_cannot_be_read_is_named_with_section_and_key(outcome, text, message):
+    assert message in outcome(text.encode())
+    assert outcome(text.encode()).startswith("error: luigi.cfg")
+
+
+def test_keys_of_the_default_section_may_be_referred_to(outcome):
+    assert outcome(b"[DEFAULT]\nroot = /data\n[corpora]\nmosi = %(root)s/mosi\n[build]\ncache = %(root)s/100%%\n") == ""
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_a_damaged_luigi_cfg_is_read_or_named_in_one_line(outcome, seed):
+    said = outcome(damaged(random.Random(seed)))
+    assert said == "" or said.startswith("error: ")
+    assert "\n" not in said
+    assert len(said) < 600
+    assert said.isprintable()
+
+
+def damaged(chance: random.Random) -> bytes:
+    """The shipped luigi.cfg with all keys set, and one value, line, byte or piece of it replaced, repeated, cut out or added."""
+    written = re.sub(r"^#(?=[\w-]+ =)", "", (CHECKOUT / "luigi.cfg").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    lines = [line for line in written.splitlines() if line and not line.startswith("#")]
+    text = "\n".join(lines).encode()
+    at = chance.randrange(len(text))
+    kind = chance.choice(["value", "value", "value", "line", "byte", "cut", "end", "piece"])
+    if kind == "value":
+        number = chance.choice([number for number, line in enumerate(lines) if "=" in line])
+        lines[number] = f"{lines[number].split('=')[0]}= {chance.choice(VALUES)}"
+    elif kind == "line":
+        lines.insert(chance.randrange(len(lines)), chance.choice(lines))
+    if kind in ("value", "line"):
+        return "\n".join(lines).encode()
+    return {
+        "byte": text[:at] + bytes([chance.randrange(256)]) + text[at + 1 :],
+        "cut": text[:at] + text[at + chance.randrange(1, 60) :],
+        "end": text[:at],
+        "piece": text[:at] + chance.choice(PIECES).encode() + text[at:],
+    }[kind]

@@ -1,4 +1,4 @@
-"""A build has one bar on a terminal and none elsewhere, and an error that the user can mend is one line."""
+"""A build has one bar on a terminal and lines elsewhere, and an error that the user can mend is one line."""
 
 import io
 import itertools
@@ -6,7 +6,6 @@ import logging
 import os
 import pty
 import re
-import sys
 import termios
 import threading
 from collections.abc import Callable, Iterator
@@ -141,15 +140,53 @@ def test_what_forked_workers_have_in_hand_counts_too(tmp_path, terminal):
     assert {n for n, _ in counts(terminal(), "BuildFeatures")} == {0, 11, 30}
 
 
-def test_without_a_terminal_there_is_no_bar(tmp_path, monkeypatch):
+@pytest.fixture
+def log_file(monkeypatch) -> io.StringIO:
+    """A stream that stands for stderr and is no terminal."""
     stream = io.StringIO()
-    monkeypatch.setattr(sys, "stderr", stream)
-    bar = BuildBar()
-    bar.start({tmp_path / "a": 30})
+    monkeypatch.setattr("pipeline.console.sys", SimpleNamespace(stderr=stream))
+    return stream
+
+
+class Clock:
+    """A clock that a test sets."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        monkeypatch.setattr("pipeline.console.time", SimpleNamespace(monotonic=lambda: self.now))
+
+
+def test_without_a_terminal_lines_tell_rate_and_time_left(tmp_path, log_file, monkeypatch):
+    clock, refresh = Clock(monkeypatch), Refresh()
+    bar = BuildBar(refresh)
+    bar.start({tmp_path / name: 10 for name in "abc"})
+    for seconds, made in ((5, "a"), (6, ""), (1, "b"), (59, ""), (1, "")):  # 5 s is too early, 12 s is not; then a minute
+        clock.now += seconds
+        if made:
+            (tmp_path / made).touch()
+        refresh.once()
+    clock.now += 8
+    (tmp_path / "c").touch()
+    refresh.last()
+    wait_for(bar)
+    assert log_file.getvalue().splitlines() == [
+        "BuildFeatures: 1 of 3 files, 10 of 30 clips (33 %), 0.9 clips/s, 00:22 left",
+        "BuildFeatures: 2 of 3 files, 20 of 30 clips (66 %), 0.3 clips/s, 00:35 left",
+        "BuildFeatures: 3 of 3 files, 30 of 30 clips (100 %), 0.4 clips/s, 00:00 left",
+    ]
+
+
+def test_without_a_terminal_files_that_are_read_are_a_line_a_minute(log_file, monkeypatch):
+    clock = Clock(monkeypatch)
     with file_bar() as progress:
-        progress("clips: fingerprints", 5, 10)
-    assert bar._thread is None
-    assert stream.getvalue() == ""
+        for done in range(1, 11):
+            progress("clips: fingerprints", done, 10)
+            clock.now += 20
+    assert log_file.getvalue().splitlines() == [
+        "clips: fingerprints: 4 of 10 files (40 %), 0.1 files/s, 01:30 left",
+        "clips: fingerprints: 7 of 10 files (70 %), 0.1 files/s, 00:51 left",
+        "clips: fingerprints: 10 of 10 files (100 %), 0.1 files/s, 00:00 left",
+    ]
 
 
 def test_with_nothing_to_do_there_is_no_bar(terminal):
@@ -209,6 +246,14 @@ def test_errors_that_a_person_can_mend_are_one_line_with_their_task(log):
     assert sum(isinstance(known, OneLineErrors) for known in logger.filters) == 1
 
 
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 9 bytes")])
+def test_memory_that_is_not_there_is_one_line(log, error):
+    logger, stream = log
+    fail(logger, "FeatureShard(shard=0)", error)
+    assert stream.getvalue().startswith("FeatureShard(shard=0): not enough memory. Set a smaller shard_clips (luigi.cfg")
+    assert stream.getvalue().count("\n") == 1
+
+
 def test_the_same_mistake_is_said_once(log):
     logger, stream = log
     for shard in range(20):
@@ -229,5 +274,6 @@ def test_the_end_shows_where_things_stand_at_once(tmp_path, terminal):
     bar.start({tmp_path / "a": 30, tmp_path / "b": 12})
     (tmp_path / "a").touch()
     bar.end()
+    assert bar._thread is not None
     assert not bar._thread.is_alive()
     assert counts(terminal(), "BuildFeatures")[-1] == (30, 42)

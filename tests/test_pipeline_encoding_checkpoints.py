@@ -143,3 +143,102 @@ def test_identity_of_audio_names_the_decoder_and_that_of_a_sentence_its_pooling(
 def test_automatic_pooling_is_the_one_the_model_was_trained_with(name, expected):
     assert checkpoints.pooling(EncoderSettings("x"), Source(name, Path(), "", True)) == expected
     assert checkpoints.pooling(EncoderSettings("x", pooling="cls"), Source(name, Path(), "", True)) == "cls"
+
+
+def test_a_trainers_checkpoint_one_level_down_is_found(folder, tmp_path):
+    inner = tmp_path / "my-simcse" / "checkpoint-500"
+    shutil.copytree(folder, inner)
+    (inner.parent / "trainer_state.json").write_text("{}")
+    found = checkpoints.locate("text", EncoderSettings(str(inner.parent)))
+    assert found == Source("my-simcse-checkpoint-500", inner, "", True)
+
+
+def test_of_several_checkpoints_one_must_be_named(folder, tmp_path):
+    for step in (500, 1000):
+        shutil.copytree(folder, tmp_path / "run" / f"checkpoint-{step}")
+    with pytest.raises(InputError, match=r"run: several checkpoints \(checkpoint-1000, checkpoint-500\). Give the folder of one"):
+        checkpoints.locate("text", EncoderSettings(str(tmp_path / "run")))
+
+
+def test_the_parts_of_a_pickle_are_files_of_the_encoder(folder):
+    (folder / "model.safetensors.index.json").unlink()
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": {"a": "part-1.bin", "b": "part-2.bin"}}))
+    for number in (1, 2):
+        (folder / f"part-{number}.bin").touch()
+    found = checkpoints.locate("text", EncoderSettings(str(folder)))
+    names = [path.name for path in checkpoints.files("text", found)]
+    assert names == ["config.json", "pytorch_model.bin.index.json", "part-1.bin", "part-2.bin", "tokenizer.json", "vocab.txt"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"weight_map": {"a": "model-9.safetensors"}}, r"no model-9.safetensors, although model.safetensors.index.json names it"),
+        ({"weight_map": {"a": "../model-1.safetensors"}}, r"names '../model-1.safetensors'; expected is the name of a file beside it"),
+        ({"weight_map": {}}, r"no list of weights and their files \(weight_map\)"),
+        ({"weight_map": {"a": 5}}, r"no list of weights and their files \(weight_map\)"),
+        ([], r"index.json: not a JSON object"),
+        ("{", r"index.json: not JSON"),
+        ("version https://git-lfs.github.com/spec/v1\n", r"index.json: a git-lfs pointer, not the file itself"),
+    ],
+    ids=["missing", "outside", "empty", "no name", "list", "cut", "git-lfs"],
+)
+def test_an_index_of_parts_that_is_not_one_is_refused(folder, content, message):
+    (folder / "model.safetensors.index.json").write_text(content if isinstance(content, str) else json.dumps(content))
+    with pytest.raises(InputError, match=message):
+        checkpoints.files("text", Source("my-encoder", folder, "", True))
+
+
+def test_the_extractor_inside_a_processor_is_the_one_that_counts(folder):
+    shutil.copy(AUDIO.folder / "preprocessor_config.json", folder)
+    (folder / "processor_config.json").write_text("{}")  # of the older kind, with nothing inside
+    assert checkpoints.preprocessor_file(folder).name == "preprocessor_config.json"
+    (folder / "processor_config.json").write_text('{"feature_extractor": {"do_normalize": true}}')
+    assert checkpoints.files("audio", Source("my-encoder", folder, "", True))[-1].name == "processor_config.json"
+
+
+@pytest.fixture
+def whole(tmp_path):
+    """A copy of the bundled audio encoder, to be damaged."""
+    return Source("copy", shutil.copytree(AUDIO.folder, tmp_path / "copy"), "", True)
+
+
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "message"),
+    [
+        ("model.safetensors", lambda content: POINTER.encode(), r"model.safetensors: a git-lfs pointer, not the file itself"),
+        ("model.safetensors", lambda content: content[: len(content) // 2], r"model.safetensors: cut short or damaged .*Download it"),
+        ("model.safetensors", lambda content: content[:6], r"model.safetensors: cut short or damaged"),
+        ("model.safetensors", lambda content: b"", r"model.safetensors: the file is empty"),
+        ("model.safetensors", lambda content: b"<!DOCTYPE html>...", r"model.safetensors: an HTML page"),
+        ("config.json", lambda content: POINTER.encode(), r"config.json: a git-lfs pointer"),
+        ("config.json", lambda content: content[:50], r"config.json: not JSON .*Download the checkpoint again"),
+        ("preprocessor_config.json", lambda content: b"\xff\xfe", r"preprocessor_config.json: not JSON"),
+    ],
+)
+def test_damaged_files_are_named_without_loading_them(whole, name, damage, message):
+    path = whole.folder / name
+    checkpoints.expect_whole(checkpoints.files("audio", whole))
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(InputError, match=message) as caught:
+        checkpoints.expect_whole(checkpoints.files("audio", whole))
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_besides_those_of_the_key_are_refused(whole):
+    paths = checkpoints.files("audio", whole)
+    (whole.folder / "adapter_config.json").write_text("{}")
+    with pytest.raises(InputError, match=r"adapter_config.json: an adapter, which would not be used. Merge it"):
+        checkpoints.expect_whole(paths)
+    (whole.folder / "adapter_config.json").unlink()
+    (whole.folder / "shard-00000-model-00001-of-00001.safetensors").touch()
+    with pytest.raises(InputError, match=r"would read 'shard-00000-model-00001-of-00001.safetensors', not model.safetensors"):
+        checkpoints.expect_whole(paths)
+    (whole.folder / "shard-00000-model-00001-of-00001.safetensors").unlink()
+    config = json.loads((whole.folder / "config.json").read_text())
+    (whole.folder / "config.json").write_text(json.dumps(config | {"transformers_weights": "other.safetensors"}))
+    with pytest.raises(InputError, match=r"would read 'other.safetensors', not model.safetensors"):
+        checkpoints.expect_whole(paths)

@@ -30,6 +30,12 @@ def test_a_packed_layer_equals_the_linear_layer(inputs, bias):
         torch.testing.assert_close(packed.double(), layer.double()(values.double()), atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("inputs", [1, 256, 700])
+def test_a_packed_layer_gives_its_weights_to_modules_that_read_them(inputs):
+    layer = torch.nn.Linear(inputs, 24)
+    assert torch.equal(cpu.PackedLinear(layer.weight, layer.bias).weight, layer.weight)
+
+
 @pytest.mark.parametrize(("kernel", "stride"), [(3, 2), (2, 2), (10, 5), (5, 5), (4, 3), (3, 1)])
 @pytest.mark.parametrize("batch", [1, 3])
 def test_strided_convolution_as_matrix_products_equals_conv1d(kernel, stride, batch):

@@ -20,7 +20,7 @@ def test_a_mistake_in_luigi_cfg_is_one_line_and_a_failure(project):
     project.configure(build={"dtype": "float17"})
     result = finish(python("-m", "pipeline", "explain", cwd=project.root))
     assert (result.returncode, result.stdout) == (1, "")
-    assert result.stderr == "error: Unknown feature dtype 'float17'. Did you mean 'float16'? Available: float16, float32.\n"
+    assert result.stderr == "error: Unknown [build] dtype 'float17'. Did you mean 'float16'? Available: float16, float32.\n"
 
 
 @pytest.mark.parametrize("arguments", [[], ["explian"]])

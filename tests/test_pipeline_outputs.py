@@ -1,10 +1,17 @@
 """An output counts as existing only if it is whole; shards are needed only while their feature file is missing."""
 
+import contextlib
+import errno
 import os
+import resource
+from collections.abc import Iterator
+from pathlib import Path
 
+import h5py
 import pytest
 from projects import Project
 
+from data.errors import UnreadableError
 from data.feature_store import FeatureStore
 from pipeline import outputs
 from pipeline.outputs import exists, missing, shard_is_sound
@@ -53,6 +60,19 @@ def test_a_shard_changed_in_one_bit_is_not_sound(built):
     assert not shard_is_sound(path.with_name("absent.h5"))
 
 
+@pytest.mark.parametrize("kind", ["manifest", "features", "pseudo labels"])
+def test_an_output_that_cannot_be_read_now_is_not_missing(built: Project, monkeypatch, kind):
+    path = next(output.path for output in outputs.needed(built.plan()) if output.kind == kind)
+
+    def fail(*_, **__):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(Path, "open", fail)
+    monkeypatch.setattr(Path, "read_bytes", fail)
+    with pytest.raises(UnreadableError, match=r"cannot be read \(Too many open files\)\. It may be whole: keep it"):
+        exists(path)
+
+
 def test_a_shard_that_is_rebuilt_is_read_again(built):
     path = built.plan().features["clips", "text"].shards[0].path
     whole = path.read_bytes()
@@ -74,3 +94,45 @@ def test_other_files_exist_as_they_are(tmp_path):
     (tmp_path / "a.h5").touch()
     assert not exists(tmp_path / "a.parquet")
     assert not exists(tmp_path / "a.h5")
+
+
+@contextlib.contextmanager
+def no_descriptor_left() -> Iterator[None]:
+    """This process can open no further file in the block."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_an_output_that_cannot_be_read_now_is_neither_missing_nor_damaged(finished):
+    plan = finished.plan()
+    paths = [plan.features["clips", "text"].path, plan.corpora["clips"].manifest, plan.ledgers["clips"].path]
+    for path in paths:
+        with no_descriptor_left(), pytest.raises(UnreadableError) as caught:
+            exists(path)
+        assert str(caught.value).startswith(f"{path}: cannot be read (Too many open files). It may be whole: keep it")
+        assert exists(path)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError("Unable to open file (file read failed: errno = 5, error message = 'Input/output error')"), "Input/output error"),
+        (MemoryError(), "not enough memory"),
+    ],
+)
+def test_a_failure_inside_hdf5_is_not_called_damage(finished, monkeypatch, error, reason):
+    path = finished.plan().features["clips", "text"].path
+
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(h5py, "File", fail)
+    with pytest.raises(UnreadableError) as caught:
+        exists(path)
+    assert str(caught.value).startswith(f"{path}: cannot be read ({reason}). It may be whole: keep it")

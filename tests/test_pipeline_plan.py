@@ -172,6 +172,29 @@ def test_a_corpus_that_is_not_there_is_named(unbuilt, tmp_path):
         unbuilt.plan(corpora=(missing, settings.corpora[1]))
 
 
+@pytest.mark.parametrize("modalities", [("text", "audio"), ("audio",)])
+def test_media_that_match_no_utterance_stop_a_build_that_wants_audio(project, modalities):
+    (project.root / "donors" / "clips").mkdir()
+    (project.root / "donors" / "clips" / "donor_0.wav").touch()
+    with pytest.raises(InputError, match=r"donors: no media file in the folder \(1 found\) .* expects .*, found clips/donor_0\.wav"):
+        project.plan(features=(), modalities=modalities)
+    assert ("donors", "text") in project.plan(features=(), modalities=("text",)).features
+    assert ("clips", "audio") in project.plan(features=("clips",), modalities=modalities).features
+
+
+def test_a_corpus_without_media_stops_a_build_of_audio_only_if_nothing_else_is_asked_of_it(project):
+    with pytest.raises(
+        InputError, match=r'donors: no media file, but modalities = \["audio"\] in luigi\.cfg.* Add the media of donors'
+    ):
+        project.plan(features=("donors",), modalities=("audio",))
+    shutil.rmtree(project.clips / "video0")
+    assert [name for name in project.plan(features=(), modalities=("audio",)).features if name[1] == "audio"] == [("clips", "audio")]
+    for folder in project.clips.glob("video*"):
+        shutil.rmtree(folder)
+    with pytest.raises(InputError, match=r"clips: no media file, but modalities"):
+        project.plan(features=(), modalities=("audio",))
+
+
 def test_the_bundled_audio_encoder_says_that_it_is_untrained(before):
     assert not before.features["clips", "audio"].encoder.trained
     assert before.features["clips", "audio"].encoder.folder == SAMPLE / "tiny-data2vec"

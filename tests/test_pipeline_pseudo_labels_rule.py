@@ -226,7 +226,7 @@ def test_embeddings_that_do_not_fit_the_manifest_are_refused():
 def test_a_wrong_setting_is_named_with_what_is_allowed(setting, message):
     with pytest.raises(InputError) as error:
         Rule(**setting)
-    assert str(error.value).startswith("Pseudo-labels: ")
+    assert str(error.value).startswith("[pseudo_labels] ")
     assert message in str(error.value)
 
 

@@ -19,16 +19,16 @@ def settings(**changed) -> Settings:
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"dtype": "bfloat16"}, "Unknown feature dtype 'bfloat16'. Did you mean 'float16'? Available: float16, float32."),
-        ({"precision": "float16"}, "Unknown precision 'float16'. Did you mean 'bfloat16'? Available: float32, bfloat16."),
-        ({"on_bad_media": "skip"}, "Unknown on_bad_media 'skip'."),
-        ({"device": "gpu"}, "Unknown device 'gpu'."),
-        ({"modalities": ("text", "video")}, "Unknown modality 'video'."),
-        ({"shard_clips": 0}, "shard_clips is 0, expected at least 1."),
+        ({"dtype": "bfloat16"}, "Unknown [build] dtype 'bfloat16'. Did you mean 'float16'? Available: float16, float32."),
+        ({"precision": "float16"}, "Unknown [build] precision 'float16'. Did you mean 'bfloat16'? Available: float32, bfloat16."),
+        ({"on_bad_media": "skip"}, "Unknown [build] on_bad_media 'skip'."),
+        ({"device": "gpu"}, "Unknown [build] device 'gpu'."),
+        ({"modalities": ("text", "video")}, "Unknown modality in [corpora] modalities: 'video'."),
+        ({"shard_clips": 0}, "[build] shard_clips is 0, expected at least 1."),
         ({"corpora": ()}, "No corpus is configured."),
         ({"corpora": (CLIPS, CLIPS)}, "Corpus name 'clips' is used twice. Give every corpus a name of its own."),
-        ({"features": ("clip",)}, "Unknown corpus in 'features' 'clip'. Did you mean 'clips'? Available: clips."),
-        ({"donors": ("mosei",)}, "Unknown corpus in 'donors' 'mosei'."),
+        ({"features": ("clip",)}, "Unknown corpus in [corpora] features: 'clip'. Did you mean 'clips'? Available: clips."),
+        ({"donors": ("mosei",)}, "Unknown corpus in [pseudo_labels] donors: 'mosei'."),
     ],
 )
 def test_a_value_that_is_not_allowed_is_refused(changed, message):

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from feature_files import damage as damage_values
 from projects import features, states
+from tones import write_floats
 
 from data.errors import InputError
 from data.feature_store import PROVENANCE, FeatureStore
@@ -47,6 +49,14 @@ def test_a_manifest_has_measured_durations_and_the_parts_of_its_key(project):
     attributes = read_attributes(corpus.manifest)
     assert attributes["parts"] == corpus.parts
     assert (attributes["corpus"], attributes["layout"], attributes["key"]) == ("clips", corpus.corpus.layout, corpus.key)
+
+
+def test_a_manifest_keeps_notes_about_media(project):
+    write_floats(project.medium("video2_1"), 9_000 * np.sin(np.arange(16_000) / 5))
+    corpus = project.plan().corpora["clips"]
+    steps.make_manifest(corpus, "stop", 1, lambda count: None)
+    said = "its peak is 9000 times full scale: probably floats in the range of integers; expected at most 16"
+    assert ["too-loud", "video2/1.wav", said] in read_attributes(corpus.manifest)["findings"]
 
 
 def test_a_corpus_without_media_needs_no_durations(project):
@@ -103,6 +113,25 @@ def test_shards_and_their_merged_file_hold_the_same_values_and_say_how_they_were
         assert store.attrs["precision_error"] is None
 
 
+def test_one_shard_is_open_at_a_time(built, finished, monkeypatch):
+    plan = built.plan()
+    text = plan.features["clips", "text"]
+    text.path.unlink()
+    opened: list[FeatureStore] = []
+    really_open = FeatureStore.open
+
+    def open_alone(path):
+        assert not any(store._finalizer.alive for store in opened)
+        opened.append(really_open(path))
+        return opened[-1]
+
+    monkeypatch.setattr(FeatureStore, "open", open_alone)
+    steps.merge_shards(plan, text)
+    monkeypatch.undo()
+    assert len(opened) == 2 * len(text.shards) > 2
+    assert features(built) == features(finished)
+
+
 def test_texts_that_are_cut_are_named(project):
     from dataclasses import replace
 
@@ -141,12 +170,44 @@ def test_a_damaged_shard_is_never_merged(built):
     audio.path.unlink()
     name = damage(audio.shards[-1].path)
     before = states(built.cache)
-    with pytest.raises(InputError, match=rf"{re.escape(str(audio.shards[-1].path))}: {name} is damaged. Run BuildFeatures again"):
+    with pytest.raises(InputError, match=rf"{re.escape(str(audio.shards[-1].path))}: the values of '{name}' are damaged \(checksum "):
         steps.merge_shards(plan, audio)
     os.truncate(audio.shards[0].path, audio.shards[0].path.stat().st_size // 2)
     with pytest.raises(InputError, match=rf"{re.escape(str(audio.shards[0].path))}: .*truncated or damaged"):
         steps.merge_shards(plan, audio)
     assert states(built.cache).keys() == before.keys()
+
+
+def test_a_merge_opens_one_shard_at_a_time(built, finished, monkeypatch):
+    plan, opened, most = built.plan(), [], [0]
+    open_store = FeatureStore.open
+
+    def counted(path):
+        opened.append(store := open_store(path))
+        most[0] = max(most[0], sum(one._finalizer.alive for one in opened))
+        return store
+
+    monkeypatch.setattr(steps.FeatureStore, "open", counted)
+    text = plan.features["clips", "text"]
+    before = text.path.read_bytes()
+    text.path.unlink()
+    steps.merge_shards(plan, text)
+    assert len(opened) == 2 * len(text.shards) > 4
+    assert most == [1]
+    assert features(built) == features(finished)
+    assert len(text.path.read_bytes()) == len(before)
+
+
+@pytest.mark.parametrize("corpus", ["clips", "donors"])
+def test_damaged_sentence_embeddings_give_no_ledger(built, corpus):
+    plan = built.plan()
+    path = plan.features[corpus, "sentence"].path
+    (ledger := plan.ledgers["clips"]).path.unlink()
+    damage_values(path, 3, 300 * 4 - 3, lambda old: np.where(np.arange(len(old)) % 4 == 0, old ^ 0x80, old))  # 300 signs of float32
+    before = states(built.cache)
+    with pytest.raises(InputError, match=rf"^{re.escape(str(path))}: the values of '\w+' are damaged \(checksum "):
+        steps.make_ledger(plan, ledger, "cpu")
+    assert states(built.cache) == before
 
 
 def test_a_ledger_holds_its_audit_and_the_parts_of_its_key(built):
@@ -164,7 +225,8 @@ def test_a_ledger_holds_its_audit_and_the_parts_of_its_key(built):
 def test_an_index_of_other_outputs_is_not_current(built):
     plan = built.plan()
     assert steps.index_is_current(plan)
-    plan.index.write_text(json.dumps(plan.index_content() | {"report": "other.html"}))
+    content = json.loads(plan.index.read_text())
+    plan.index.write_text(json.dumps(content | {"report": "other.html"}))
     assert not steps.index_is_current(plan)
     plan.index.write_text("{")
     assert not steps.index_is_current(plan)

@@ -73,13 +73,15 @@ def test_index_names_everything_that_the_build_made(finished):
     paths = [named["report"], *(corpus["manifest"] for corpus in (clips, donors)), clips["pseudo_labels"]]
     paths += [*clips["features"].values(), *donors["features"].values()]
     made = states(finished.cache).keys()
-    assert made - {path for path in made if path.startswith("shards/")} == {*paths, "index.json"}
+    assert made - {path for path in made if path.startswith("shards/")} == {*paths, "index.json", ".index.lock"}
 
 
-def test_summary_says_what_was_computed_and_no_bar_is_drawn_without_a_terminal(first_build):
+def test_summary_says_what_was_computed_and_without_a_terminal_lines_tell_the_progress(first_build):
     project, result = first_build
     assert result.returncode == 0
-    assert result.stderr == ""
+    progress = r"BuildFeatures: \d+ of 20 files, [\d,]+ of 120 clips \(\d+ %\).*"
+    assert all(re.fullmatch(progress, line) for line in result.stderr.splitlines())
+    assert result.stderr.splitlines()[-1].startswith("BuildFeatures: 20 of 20 files, 120 of 120 clips (100 %), ")
     first, *lines = result.stdout.strip().splitlines()
     assert first.startswith("BuildFeatures: computed 2 manifests, 18 shards, 4 features, 1 pseudo labels, 1 report; reused nothing; ")
     audio = np.diff(features(project)[Path(index(project)["corpora"]["clips"]["features"]["audio"]).name]["offsets"])
@@ -181,7 +183,7 @@ def test_four_workers_compute_every_shard_once_under_one_bar(project, finished):
     assert sorted(ran) == sorted(f"FeatureShard clips text {name}" for name in shards(project.plan(shard_clips=12), "text"))
     bars = re.findall(r"([^\r\n]*?): +\d+%\|[^|]*\| +\d+/(\d+)", log)
     assert set(bars) == {("clips: fingerprints of media", "24"), ("BuildFeatures", str(24 + 24))}
-    assert re.search(r"BuildFeatures: 100%.*\d clips/s", log)
+    assert re.search(r"BuildFeatures: 100%.*\d(?: clips/s|s/ clips)", log)
     values, expected = (FeatureStore.open(built.plan().features["clips", "text"].path).read_all() for built in (project, finished))
     np.testing.assert_allclose(values, expected, atol=1e-5, rtol=0)  # other shards, so other batches
 
@@ -282,10 +284,10 @@ def test_a_build_repeats_only_what_a_change_touches_as_explain_has_said(built):
         ({"text": {"model": "roberta-bass"}}, "'roberta-bass'. Did you mean 'roberta-base'? Available: minilm, "),
         ({"build": {"dtpye": "float16"}}, "Unknown setting in section [build] of luigi.cfg: 'dtpye'. Did you mean 'dtype'?"),
         ({"pseudo_label": {"neighbours": 3}}, "unknown section [pseudo_label]. Did you mean [pseudo_labels]?"),
-        ({"build": {"dtype": "float17"}}, "Unknown feature dtype 'float17'. Did you mean 'float16'? Available: float16, float32."),
+        ({"build": {"dtype": "float17"}}, "Unknown [build] dtype 'float17'. Did you mean 'float16'? Available: float16, float32."),
         ({"build": {"shard_clips": "many"}}, "luigi.cfg, section [build]: shard_clips is 'many': invalid literal for int()"),
-        ({"corpora": {"folders": '["clips"]'}}, "section [corpora]: folders is ('clips',), expected"),
-        ({"pseudo_labels": {"targets": '["clip"]'}}, "Unknown corpus in 'targets' 'clip'. Did you mean 'clips'?"),
+        ({"corpora": {"folders": '["clips"]'}}, "section [corpora]: folders is '[\"clips\"]': expected"),
+        ({"pseudo_labels": {"targets": '["clip"]'}}, "Unknown corpus in [pseudo_labels] targets: 'clip'. Did you mean 'clips'?"),
     ],
 )  # fmt: skip
 def test_a_mistake_in_the_settings_is_one_line_and_a_failure(project, changed, message):

@@ -1,7 +1,9 @@
 """Media files for tests: a tone in any container and codec, wav files by the standard library, and the problem of a file."""
 
 import math
+import struct
 import wave
+from collections.abc import Sequence
 from pathlib import Path
 
 import av
@@ -34,21 +36,31 @@ def draw(container: av.container.OutputContainer, video: av.VideoStream, picture
 
 
 def encode(
-    path: Path, codec: str, rate_hz: int, channels: int, duration_s: float = 2.0, picture: bool = False, options: dict | None = None
+    path: Path,
+    codec: str,
+    rate_hz: int,
+    channels: int,
+    duration_s: float = 2.0,
+    picture: bool = False,
+    options: dict | None = None,
+    pieces_s: Sequence[tuple[float, float]] = ((-1.0, math.inf),),
 ) -> Path:
-    """Write a tone, the same in every channel, optionally with a moving picture."""
+    """Write a tone, the same in every channel, optionally with a moving picture. Only packets within `pieces_s` are written."""
     samples = np.ascontiguousarray(np.stack([tone(rate_hz, duration_s)] * channels))
     with av.open(str(path), "w", options=options or {}) as container:
         video = add_picture(container) if picture else None
         stream = container.add_stream(codec, rate=rate_hz, layout=LAYOUTS[channels])
+        if codec == "wmav2":
+            stream.bit_rate = 64_000
         if video:
             draw(container, video, round(10 * duration_s))
         resampler = av.AudioResampler(stream.codec_context.format, LAYOUTS[channels], rate_hz, stream.codec_context.frame_size or 1024)
         frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout=LAYOUTS[channels])
         frame.sample_rate, frame.pts = rate_hz, 0
-        for part in [*resampler.resample(frame), *resampler.resample(None)]:
-            container.mux(stream.encode(part))
-        container.mux(stream.encode(None))
+        for part in [*resampler.resample(frame), *resampler.resample(None), None]:
+            for packet in stream.encode(part):
+                if any(begin <= float(packet.pts * packet.time_base) < end for begin, end in pieces_s):
+                    container.mux(packet)
     return path
 
 
@@ -60,6 +72,14 @@ def write_wav(path: Path, samples: np.ndarray, rate_hz: int = SAMPLE_RATE_HZ) ->
         file.setframerate(rate_hz)
         file.writeframes(samples.astype("<i2").tobytes())
     return path
+
+
+def write_floats(path: Path, samples: np.ndarray) -> None:
+    """Write a wav file of 32-bit floats, mono at 16 kHz."""
+    content = samples.astype("<f4").tobytes()
+    form = struct.pack("<HHIIHH", 3, 1, SAMPLE_RATE_HZ, 4 * SAMPLE_RATE_HZ, 4, 32)
+    body = b"".join(name + struct.pack("<I", len(part)) + part for name, part in ((b"fmt ", form), (b"data", content)))
+    path.write_bytes(b"RIFF" + struct.pack("<I", 4 + len(body)) + b"WAVE" + body)
 
 
 def shorten(path: Path, part: float = 0.6) -> Path:

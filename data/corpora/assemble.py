@@ -4,14 +4,16 @@ The readers know the layouts; `data.schema` defines a valid table; `data.corpora
 """
 
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pandas as pd
 
 from data.corpora.base import Corpus
-from data.corpora.media_files import Place, find_media
+from data.corpora.media_files import Name, Place, find_media
+from data.corpora.near_misses import NearMisses, list_all_media
 from data.findings import Finding
+from data.garbled import garbling
 from data.labels import EMOTIONS
 from data.schema import COLUMNS, validate
 
@@ -41,8 +43,10 @@ def assemble(
         root: The corpus root.
         layout: The layout in words.
         table: A table with `utterance_id`, `video_id`, `clip_id`, `text`, `order` (a number, inside the video), and any other column of
-            the schema. `start_s` and `end_s` are those of the corpus's tables, even if the media need no cutting. If the reader has
-            found the media itself, the table has the columns `media`, `whole` and `expected` that `find_media` describes.
+            the schema; with `line` ("label.csv:12") if the text is from a file with lines. `start_s` and `end_s` are those of the
+            corpus's tables, even if the media need no cutting. If the reader has found the media itself, the table has the columns
+            `media`, `whole`, `expected` and `names` that `find_media` describes; without `names`, the corpus has no media, whatever
+            lies in its folder.
         sources: The files that were read.
         findings: The findings of the reader.
         places: The places to search for media.
@@ -53,9 +57,9 @@ def assemble(
     media_findings: list[Finding] = []
     if "media" not in table:
         table, media_findings = find_media(table, root, places)
-    table, missing = _settle_media(table)
+    table, missing = _settle_media(table, root)
     utterances = validate(table.loc[:, list(COLUMNS)], str(root))
-    everything = (*findings, *_empty_texts(table), *time_findings, *missing, *media_findings)
+    everything = (*findings, *_empty_texts(table), *_garbled_texts(table), *time_findings, *missing, *media_findings)
     return Corpus(name, root, layout, utterances, tuple(sources), everything)
 
 
@@ -110,20 +114,68 @@ def _overlaps(table: pd.DataFrame) -> list[Finding]:
     return findings
 
 
-def _settle_media(table: pd.DataFrame) -> tuple[pd.DataFrame, list[Finding]]:
+def _settle_media(table: pd.DataFrame, root: Path) -> tuple[pd.DataFrame, list[Finding]]:
     """Keep times only where a recording must be cut; exclude utterances without medium or times, unless no utterance has a medium."""
     has_media = table["media"] != ""
-    missing = ~has_media if has_media.any() else pd.Series(False, index=table.index)
+    if "names" not in table:
+        table = table.assign(names=pd.Series([()] * len(table), index=table.index, dtype=object))
+    strangers = _strangers(table, root) if table["names"][~has_media].map(bool).any() else []
+    near_misses = NearMisses(strangers)
+    if not has_media.any():
+        table = table.assign(start_s=np.nan, end_s=np.nan)
+        return table, [_no_match(table, strangers, near_misses)] if strangers else []
     cut = table["whole"].astype(bool) & has_media
     untimed = cut & table["end_s"].isna()
-    reasons = ("missing media: expected " + table["expected"]).where(missing, "")
+    reasons = pd.Series("", index=table.index, dtype=object)
+    for i in table.index[~has_media]:
+        reasons[i] = f"missing media: expected {_expected(table['names'][i], near_misses, table['expected'][i])}"
     reasons = reasons.mask(untimed, "no times: no table says where in " + table["media"] + " it is")
     findings = [
-        Finding("missing" if missing[i] else "bad-time", table["utterance_id"][i], f"{reasons[i].partition(': ')[2]}: excluded")
-        for i in table.index[missing | untimed]
+        Finding("bad-time" if has_media[i] else "missing", table["utterance_id"][i], f"{reasons[i].partition(': ')[2]}: excluded")
+        for i in table.index[reasons != ""]
     ]
     table = table.assign(start_s=table["start_s"].where(cut), end_s=table["end_s"].where(cut))
     return exclude(table, reasons), findings
+
+
+def _strangers(table: pd.DataFrame, root: Path) -> list[PurePosixPath]:
+    """List the media below `root` that no utterance uses."""
+    used = set(table["media"])
+    return [file for file in list_all_media(root) if str(file) not in used]
+
+
+def _expected(names: tuple[Name, ...], near_misses: NearMisses, usual: str) -> str:
+    """Describe the file that was expected, with the near miss if there is one."""
+    nearest = near_misses.nearest(names)
+    if nearest is None:
+        return usual
+    name, file, difference = nearest
+    return f"{name.path}, found {file} ({difference})"
+
+
+def _no_match(table: pd.DataFrame, strangers: Sequence[PurePosixPath], near_misses: NearMisses) -> Finding:
+    """Report media of which none has the name of an utterance, with one pair of an expected and a found name."""
+    rows = list(zip(table["utterance_id"], table["names"], strict=True))
+    near = ((utterance, near_misses.nearest(names)) for utterance, names in rows)
+    utterance, nearest = next((pair for pair in near if pair[1]), (rows[0][0], None))
+    if nearest is None:
+        expected = min((name.path for name in rows[0][1] if name.own), key=len)
+        file, difference = str(strangers[0]), ""
+    else:
+        expected, file, difference = nearest[0].path, nearest[1], f" ({nearest[2]})"
+    said = (
+        f"no media file in the folder ({len(strangers):,} found) belongs to an utterance: {utterance} expects {expected}, found {file}"
+        f"{difference}. Rename the files or the ids; to use the texts only, move the files to another folder"
+    )
+    return Finding("no-match", file, said)
+
+
+def _garbled_texts(table: pd.DataFrame) -> list[Finding]:
+    lines = table["line"] if "line" in table else [""] * len(table)
+    found = (
+        (utterance, line, garbling(text)) for utterance, line, text in zip(table["utterance_id"], lines, table["text"], strict=True)
+    )
+    return [Finding("garbled", utterance, f"{line}: {what}" if line else what) for utterance, line, what in found if what]
 
 
 def _empty_texts(table: pd.DataFrame) -> list[Finding]:

@@ -29,6 +29,11 @@ class Corpus:
         """True if any utterance has a medium. A corpus without media can still serve as a donor of pseudo-labels."""
         return bool((self.utterances["media"] != "").any())
 
+    @property
+    def no_match(self) -> Finding | None:
+        """The finding that there are media, but none belongs to an utterance; None if that is not so."""
+        return next((finding for finding in self.findings if finding.kind == "no-match"), None)
+
 
 def never(root: Path) -> bool:
     """Return False: the files in `root` do not tell which corpus it is."""

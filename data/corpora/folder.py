@@ -2,7 +2,8 @@
 
 Required columns, in any order: `text`, and `id` or `video_id` with `clip_id`. Optional columns: `label` or `sentiment`, the six
 emotions (all or none), `mode` or `split`, `start_s` with `end_s`, `speaker`, and `media` (a path below the folder). An empty cell
-means "not known". Other columns are reported and ignored; a name that looks like a misspelling of one of these is an error.
+means "not known". Other columns are reported and ignored; a name that looks like a misspelling of one of these is an error, and so is
+a column of other labels (`emotion`, `calm`), which would be lost.
 
 The medium of a row is the file that `media` names; or a file called `<video_id>/<clip_id>`, `<video_id>_<clip_id>` or `<id>`; or, if
 the row has times, a recording called `<video_id>`, which is cut at these times. Files may be in any folder and have any suffix of
@@ -17,40 +18,46 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from data.containers import MEDIA_SUFFIXES
 from data.corpora import mmsa
 from data.corpora.assemble import assemble
 from data.corpora.base import Corpus
-from data.corpora.media_files import MEDIA_SUFFIXES, list_media
-from data.csv_tables import numbers, onto_scale, read_table, require_columns, splits, unique
+from data.corpora.label_columns import refuse_unread_labels
+from data.corpora.media_files import Name, list_media
+from data.csv_tables import expect_wide_scale, line_names, numbers, onto_scale, read_table, require_columns, splits, unique
 from data.errors import InputError
 from data.findings import Finding
 from data.labels import EMOTIONS, SENTIMENT_RANGE
+from data.spreadsheets import unescape_cells
 
 _COLUMNS = (
     "id", "video_id", "clip_id", "text", "label", "sentiment", *EMOTIONS, "mode", "split", "start_s", "end_s", "speaker", "media",
 )  # fmt: skip
-_LEFT = ("label_T", "label_A", "label_V", "annotation", "index", "")
+_NOT_READ = ("label_T", "label_A", "label_V", "index", "")
+_LEFT = (*_NOT_READ, "annotation")
 """Columns of MMSA's label.csv that add no information. The column without a name is a row number written by pandas."""
 
 _SLIP = 0.75
 """Smallest similarity (difflib's ratio) at which a column name counts as a misspelling of one of `_COLUMNS`."""
 
 
-def read_folder(name: str, root: Path, has_media: bool = True) -> Corpus:
+def read_folder(name: str, root: Path, has_media: bool = True, is_escaped: bool = False) -> Corpus:
     """Read a folder of clips.
 
     Args:
         name: The corpus name for the manifest.
         root: The folder that contains `label.csv`.
         has_media: True to search for media. If False, every utterance is text only, even if there are media in the folder.
+        is_escaped: True if `data.spreadsheets` wrote `label.csv`, with apostrophes before cells that begin like a formula.
 
     Raises:
         InputError: There is no `label.csv`, or its content is invalid.
     """
     path = root / mmsa.LABEL_FILE
     rows = read_table(path, ("text",))
+    rows = unescape_cells(rows) if is_escaped else rows
     findings = _other_columns(rows, path)
-    table = _identify(rows, path).assign(text=rows["text"], speaker=rows.get("speaker", ""))
+    table = _identify(rows, path).assign(text=rows["text"], speaker=rows.get("speaker", ""), line=line_names(rows, path))
     for column in ("start_s", "end_s"):
         table[column] = numbers(rows[column], path, empty=True) if column in rows else np.nan
     half = table["start_s"].isna() != table["end_s"].isna()
@@ -123,8 +130,12 @@ def _label(table: pd.DataFrame, rows: pd.DataFrame, path: Path) -> tuple[pd.Data
     findings = []
     for ours, (column, scale) in scales.items():
         values = numbers(rows[column], path, empty=True)
+        if ours == "sentiment":
+            expect_wide_scale(values, path)
         table[ours], outside = onto_scale(values.rename(ours), scale, path, table["utterance_id"].tolist())
         findings += outside
+    others = [str(column) for column in rows if column not in (*_COLUMNS, *_NOT_READ)]
+    refuse_unread_labels(rows, others, path, bool(sentiment), bool(given))
     labelled = table[list(scales)].notna().any(axis=1)
     return table.assign(label_source=np.where(labelled, path.name, "")), findings
 
@@ -138,7 +149,7 @@ def _split(table: pd.DataFrame, rows: pd.DataFrame, path: Path) -> tuple[pd.Data
 
 
 def _find_media(table: pd.DataFrame, rows: pd.DataFrame, root: Path, path: Path) -> tuple[pd.DataFrame, list[Finding]]:
-    """Add `media`, `whole` and `expected` as `find_media` describes them, and report files that belong to no row."""
+    """Add `media`, `whole`, `expected` and `names` as `find_media` describes them, and report files that belong to no row."""
     files = list(list_media(root, ""))
     by_tail: dict[str, list[PurePosixPath]] = {}
     for file in files:
@@ -152,15 +163,17 @@ def _find_media(table: pd.DataFrame, rows: pd.DataFrame, root: Path, path: Path)
         if named[line]:
             _refuse_unusable(named[line], path, line)
             medium = str(PurePosixPath(named[line]))
-            found.append((medium if medium in known else "", timed, medium))
+            own = PurePosixPath(medium).with_suffix("")
+            found.append((medium if medium in known else "", timed, medium, (Name(medium, str(own)), Name(medium, own.name))))
             claimed.add(medium)
             continue
         names = list(_names(row, timed))
         claimed.update(stem for stem, _ in names)
         hit = next(((stem, whole) for stem, whole in names if stem in by_tail), None)
         medium = str(_only(by_tail[hit[0]], hit[0], path, line)) if hit else ""
-        found.append((medium, bool(hit and hit[1]), names[0][0] + ".wav"))
-    table["media"], table["whole"], table["expected"] = map(list, zip(*found, strict=True))
+        expected = tuple(Name(f"{stem}.wav", stem) for stem, _ in names)
+        found.append((medium, bool(hit and hit[1]), expected[0].path, expected))
+    table["media"], table["whole"], table["expected"], table["names"] = map(list, zip(*found, strict=True))
     unused = [file for file in files if str(file) not in claimed and claimed.isdisjoint(_tails(file))]
     return table, [Finding("unused", str(file), "media file of no utterance") for file in unused]
 

@@ -3,7 +3,8 @@
 * Turns: `Session<n>/dialog/transcriptions/<dialog>.txt`, `<utterance> [<start>-<end>]: <text>`. Lines without an id (`M: …`) have
   no times and belong to no turn; they are reported and not read. Some bytes are latin-1.
 * Categories: `Session<n>/dialog/EmoEvaluation/<dialog>.txt`, the majority of the annotators. The folders beside these files contain
-  single votes and are not read. Turns without a category (`…_FXX3`) are kept without labels.
+  single votes and are not read. Turns without a category (`…_FXX3`) are kept without labels. Some transcripts have such a turn
+  twice: its first line is read, the others are reported. A repeated turn with a category is an error.
 * Audio: `Session<n>/sentences/wav/<dialog>/<utterance>.wav`.
 
 The speaker of a turn consists of the session and the letter before the number of the turn. `Ses01F_impro01_M000` is spoken by
@@ -15,6 +16,7 @@ Source: https://sail.usc.edu/iemocap.
 """
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +40,7 @@ _PLACE = Place(
 )
 _TURN = re.compile(r"(?P<id>Ses\S+) \[(?P<start>[\d.]+)-(?P<end>[\d.]+)\]:\s?(?P<text>.*)")
 _LABEL = re.compile(r"\[[\d.]+ - [\d.]+\]\t(?P<id>\S+)\t(?P<code>\S+)\t\[.*\]")
+_UNLABELLED = re.compile(r"_[FM]XX\d+$")
 _SPEAKER = re.compile(r"_([FM])(?:XX)?\d+$")
 
 
@@ -51,7 +54,7 @@ def read_iemocap(name: str, root: Path) -> Corpus:
     Raises:
         InputError: There is no session, or the content of a file is invalid.
     """
-    turns, codes, findings, sources = [], {}, [], []
+    turns, codes, again, findings, sources = [], {}, [], [], []
     for number in SPLIT_OF_SESSION:
         dialog = root / f"Session{number}" / "dialog"
         transcripts = _text_files(dialog / "transcriptions")
@@ -59,14 +62,16 @@ def read_iemocap(name: str, root: Path) -> Corpus:
         if not transcripts:
             findings.append(Finding("missing", f"Session{number}", "not read: it has no dialog/transcriptions/*.txt"))
         for path in transcripts:
-            found, stray = _read_transcript(path, number)
+            found, repeated, stray = _read_transcript(path, number)
             turns += found
+            again += repeated
             findings += stray
         for path in evaluations:
             codes.update(_read_evaluation(path))
         sources += [*transcripts, *evaluations]
     if not turns:
         raise InputError(f"{root}: no Session<1-5>/dialog/transcriptions/*.txt. Give the folder that holds Session1 to Session5.")
+    findings += [_repeat(path, number, utterance, codes) for path, number, utterance in again]
     table = _label(pd.DataFrame(turns), codes)
     findings += [
         Finding("unlabelled", utterance, "no category in EmoEvaluation")
@@ -90,17 +95,21 @@ def _text_files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("*.txt") if path.is_file() and not path.name.startswith("."))
 
 
-def _read_transcript(path: Path, session: int) -> tuple[list[dict[str, object]], list[Finding]]:
-    turns, stray, seen = [], [], set()
+def _read_transcript(path: Path, session: int) -> tuple[list[dict[str, object]], list[tuple[Path, int, str]], list[Finding]]:
+    """Return the turns, the places of turns that the file has again, and findings about lines that are no turn."""
+    turns, again, stray, seen = [], [], [], set()
     for number, line in read_lines(path, fallback="latin-1"):
         match = _TURN.fullmatch(line.strip())
         if match is None and not line.startswith("Ses"):
             stray.append(Finding("unused", f"{path.name}:{number}", f"line without an utterance id: {line.strip()[:60]!r}"))
             continue
         speaker = None if match is None else _SPEAKER.search(match["id"])
-        if match is None or speaker is None or not match["id"].startswith(path.stem + "_") or match["id"] in seen:
-            expected = f"'{path.stem}_<F or M><number> [<start>-<end>]: <text>', each utterance once"
+        if match is None or speaker is None or not match["id"].startswith(path.stem + "_"):
+            expected = f"'{path.stem}_<F or M><number> [<start>-<end>]: <text>'"
             raise InputError(f"{path}:{number}: line is {line.strip()[:60]!r}, expected {expected}.")
+        if match["id"] in seen:
+            again.append((path, number, match["id"]))
+            continue
         seen.add(match["id"])
         turns.append(
             {
@@ -114,9 +123,19 @@ def _read_transcript(path: Path, session: int) -> tuple[list[dict[str, object]],
                 "end_s": _seconds(match["end"], path, number),
                 "order": _seconds(match["start"], path, number),
                 "text": match["text"],
+                "line": f"{path.name}:{number}",
             }
         )
-    return turns, stray
+    return turns, again, stray
+
+
+def _repeat(path: Path, number: int, utterance: str, codes: Mapping[str, tuple[str, str]]) -> Finding:
+    """Report a repeated turn that never has a category, or raise InputError for another."""
+    if utterance in codes or not _UNLABELLED.search(utterance):
+        raise InputError(
+            f"{path}:{number}: turn {utterance!r} is in the file already, expected each utterance once. Remove one of the lines."
+        )
+    return Finding("duplicate", f"{path.name}:{number}", f"turn {utterance} again, which has no category: only its first line is read")
 
 
 def _seconds(text: str, path: Path, number: int) -> float:

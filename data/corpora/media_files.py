@@ -7,13 +7,19 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 import pandas as pd
 
+from data.containers import MEDIA_SUFFIXES
 from data.findings import Finding
 
-MEDIA_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".m4a", ".mp3", ".mp4", ".mkv", ".webm", ".avi")
-"""Suffixes of media files. Of files that differ only in suffix, the first is used: lossless audio, then lossy audio, then video."""
+
+class Name(NamedTuple):
+    """A name that the medium of an utterance may have."""
+
+    path: str  # the usual path below the corpus root, with suffix: "Raw/v/1.mp4"
+    own: str  # the part that belongs to the utterance, without suffix: "v/1"
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,10 @@ class Place:
         fields = [name for name in table if f"{{{name}}}" in self.pattern]
         for values in zip(*(table[name] for name in fields), strict=True):
             yield self.pattern.format_map(dict(zip(fields, values, strict=True)))
+
+    def name(self, stem: str) -> Name:
+        """Return the name that belongs to one of `stems`."""
+        return Name(stem + self.suffix, stem[self.pattern.index("{") :])
 
 
 def list_media(root: Path, folder: str, depth: int | None = None) -> Iterator[PurePosixPath]:
@@ -77,22 +87,24 @@ def find_media(table: pd.DataFrame, root: Path, places: Sequence[Place]) -> tupl
         places: The places to search, in order of preference.
 
     Returns:
-        `table` with the columns `media` (path below the root, empty if there is none), `whole` (True if the medium must be cut) and
-        `expected` (the usual path, empty if the corpus has no media at all); and a finding for every media file in the scanned
-        folders that belongs to no utterance.
+        `table` with the columns `media` (path below the root, empty if there is none), `whole` (True if the medium must be cut),
+        `expected` (the usual path, empty if the corpus has no media at all) and `names` (a tuple of `Name`); and a finding for every
+        media file in the scanned folders that belongs to no utterance.
     """
     scans = set().union(*(place.scans() for place in places))
     files = by_stem({path for folder, depth in scans for path in list_media(root, folder, depth)})
     media, whole, claimed, counts = [""] * len(table), [False] * len(table), set(), []
+    names: list[tuple[Name, ...]] = [()] * len(table)
     for place in places:
         stems = list(place.stems(table))
         claimed.update(stems)
         counts.append(0)
         for row, stem in enumerate(stems):
+            names[row] += (place.name(stem),)
             if not media[row] and stem in files:
                 media[row], whole[row] = files[stem], place.whole
                 counts[-1] += 1
-    table = table.assign(media=media, whole=whole, expected="")
+    table = table.assign(media=media, whole=whole, expected="", names=pd.Series(names, index=table.index, dtype=object))
     if any(counts):
         usual = places[counts.index(max(counts))]
         table["expected"] = [stem + usual.suffix for stem in usual.stems(table)]

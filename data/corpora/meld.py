@@ -19,7 +19,7 @@ import pandas as pd
 from data.corpora.assemble import assemble
 from data.corpora.base import Corpus, holds
 from data.corpora.media_files import Place, list_media
-from data.csv_tables import SPLIT_NAMES, read_table, unique, whole_numbers
+from data.csv_tables import SPLIT_NAMES, line_names, read_table, unique, whole_numbers
 from data.errors import InputError
 from data.findings import Finding
 from data.labels import CATEGORIES, EMOTIONS, POLARITIES, emotions_of_category
@@ -99,7 +99,7 @@ def _read_part(part: str, path: Path) -> tuple[pd.DataFrame, list[Finding]]:
     intensities = {category: emotions_of_category(category) for category in set(table["category"])}
     for emotion in EMOTIONS:
         table[emotion] = table["category"].map({category: six[emotion] for category, six in intensities.items()})
-    table["label_source"] = path.name
+    table["label_source"], table["line"] = path.name, line_names(rows, path)
     return table, _repeated(rows, table["utterance_id"])
 
 

@@ -11,13 +11,26 @@ from pathlib import Path
 
 import pandas as pd
 
-from data.corpora.media_files import Place, list_media
-from data.csv_tables import numbers, onto_scale, read_table, require_columns, splits, unique, whole_numbers
+from data.corpora.label_columns import refuse_unread_labels
+from data.corpora.media_files import Place
+from data.corpora.near_misses import list_all_media
+from data.csv_tables import (
+    expect_wide_scale,
+    numbers,
+    onto_scale,
+    read_table,
+    require_columns,
+    splits,
+    unique,
+    whole_numbers,
+)
 from data.errors import InputError
 from data.findings import Finding
 from data.labels import SENTIMENT_RANGE
 
 LABEL_FILE = "label.csv"
+
+_READ = ("id", "video_id", "clip_id", "text", "label", "mode")
 
 PLACES = (
     Place("wav/{video_id}/{clip_id}-edited", ".wav"),
@@ -28,8 +41,12 @@ PLACES = (
 """Places of the clips: extracted audio before video, and an edited clip before its original."""
 
 
-def read_labels(root: Path) -> tuple[pd.DataFrame, str, list[Finding]]:
+def read_labels(root: Path, has_emotions: bool = False) -> tuple[pd.DataFrame, str, list[Finding]]:
     """Read `root/label.csv`.
+
+    Args:
+        root: The corpus root.
+        has_emotions: True if the emotions are in another file. If not, a column of emotions is an error, because they would be lost.
 
     Returns:
         A table of `utterance_id` (`<video_id>[<clip_id>]`), `video_id`, `clip_id`, `order`, `text`, `sentiment`, `split` and
@@ -40,6 +57,7 @@ def read_labels(root: Path) -> tuple[pd.DataFrame, str, list[Finding]]:
     """
     path = root / LABEL_FILE
     rows = read_table(path, ("text", "label", "mode"))
+    refuse_unread_labels(rows, [str(column) for column in rows if column not in _READ], path, True, has_emotions)
     layout = "MMSA label.csv"
     if "video_id" not in rows and "id" in rows:
         rows, layout = _split_ids(rows, path), "reduced label.csv (id, text, label, mode)"
@@ -51,6 +69,7 @@ def read_labels(root: Path) -> tuple[pd.DataFrame, str, list[Finding]]:
         label_source=LABEL_FILE,
     )
     values = numbers(rows["label"], path).rename("sentiment")
+    expect_wide_scale(values, path)
     table["sentiment"], findings = onto_scale(values, SENTIMENT_RANGE, path, table["utterance_id"].tolist())
     return table, layout, findings
 
@@ -66,7 +85,7 @@ def is_layout(root: Path) -> bool:
     columns = set(read_table(root / LABEL_FILE, ()))
     has_columns = {"text", "label", "mode"} <= columns and ({"video_id", "clip_id"} <= columns or "id" in columns)
     in_place = any((root / folder).is_dir() for folder in ("Raw", "wav"))
-    return has_columns and (in_place or next(list_media(root, ""), None) is None)
+    return has_columns and (in_place or not list_all_media(root))
 
 
 def clip_ids(table: pd.DataFrame) -> pd.Series:

@@ -23,7 +23,7 @@ from data.corpora.base import Corpus, holds
 from data.corpora.cmu import find_files, find_label_csd, read_intervals, segment_names, split_by_video
 from data.corpora.emotion_join import join, match_times
 from data.corpora.media_files import Place
-from data.csv_tables import read_lines
+from data.csv_tables import line_names, read_lines
 from data.errors import InputError
 from data.findings import Finding
 from data.labels import EMOTIONS
@@ -105,8 +105,8 @@ def _parse_line(path: Path, number: int, line: str) -> tuple[str, str, float, fl
 
 
 def _read_mmsa(name: str, root: Path, transcripts: list[Path], labels: Path | None) -> Corpus:
-    clips, layout, findings = mmsa.read_labels(root)
-    clips = clips.reset_index(drop=True)
+    clips, layout, findings = mmsa.read_labels(root, has_emotions=True)
+    clips = clips.assign(line=line_names(clips, root / mmsa.LABEL_FILE)).reset_index(drop=True)
     lines = read_transcripts(transcripts)
     sources = [root / mmsa.LABEL_FILE, *transcripts]
     if labels is None:
@@ -164,6 +164,7 @@ def _read_raw(name: str, root: Path, transcripts: list[Path], labels: Path) -> C
     partner = match_times(lines, intervals)
     own = intervals.reindex(partner).reset_index(drop=True)  # there is no row -1: NaN
     table = lines.assign(utterance_id=mmsa.clip_ids(lines), **{column: own[column] for column in ("sentiment", *EMOTIONS)})
+    table["line"] = lines["where"]
     table["label_source"] = np.where(partner < 0, "", labels.name)
     findings += [
         Finding("unlabelled", utterance, f"no interval of {labels.name} has the times of its transcript line")

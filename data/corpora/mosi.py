@@ -20,7 +20,7 @@ from data.corpora.assemble import assemble
 from data.corpora.base import Corpus, holds
 from data.corpora.cmu import find_files, find_label_csd, read_intervals, segment_names, split_by_video
 from data.corpora.media_files import Place
-from data.csv_tables import read_lines, unique
+from data.csv_tables import line_names, read_lines, unique
 from data.errors import InputError
 from data.findings import Finding
 
@@ -48,8 +48,9 @@ def read_mosi(name: str, root: Path) -> Corpus:
         InputError: The folder has neither layout, or the content of a file is invalid.
     """
     if (root / mmsa.LABEL_FILE).exists():
+        path = root / mmsa.LABEL_FILE
         table, layout, findings = mmsa.read_labels(root)
-        return assemble(name, root, layout, table, [root / mmsa.LABEL_FILE], findings, PLACES)
+        return assemble(name, root, layout, table.assign(line=line_names(table, path)), [path], findings, PLACES)
     transcripts, labels = find_files(root, "Transcript/Segmented", ".annotprocessed"), find_label_csd(root, LABELS)
     if not transcripts or labels is None:
         raise InputError(
@@ -100,4 +101,4 @@ def _read_transcript(path: Path) -> pd.DataFrame:
     table = pd.DataFrame({"clip_id": [match["number"] for match in matches], "text": [match["text"] for match in matches]})
     table = table.set_index(pd.Index([number for number, _ in lines])).assign(video_id=path.stem).astype(object)
     table["utterance_id"] = unique(mmsa.clip_ids(table), path)
-    return table.assign(order=table["clip_id"].astype("int64"))
+    return table.assign(order=table["clip_id"].astype("int64"), line=line_names(table, path))

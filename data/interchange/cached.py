@@ -34,7 +34,7 @@ class Selection:
         Raises:
             DamagedFileError: The values differ from those that were written.
         """
-        return self.stores[modality].checked(utterance_id)[: self.limits.get(modality)].astype(np.float32)
+        return self.stores[modality][utterance_id][: self.limits.get(modality)].astype(np.float32)
 
     def lengths(self, modality: str) -> np.ndarray:
         """Return the number of rows of each utterance after limits, (N,) int64."""

@@ -6,7 +6,8 @@
 
 MERBench reads these files. They contain neither texts nor emotions, nor the modality of a folder, so an export also contains
 
-    label.csv       id, video_id, clip_id, text, split, sentiment and six emotions, in the layout of `data.corpora.folder`
+    label.csv       id, video_id, clip_id, text, split, sentiment and six emotions, in the layout of `data.corpora.folder`, with cells
+                    that begin like a formula escaped (`data.spreadsheets`); an import takes the apostrophes away
     features.json   {"text": "<encoder>-FRA", "audio": "<encoder>-FRA"}
 
 `data.interchange.imported` writes an import into a cache.
@@ -29,12 +30,13 @@ from data.cache import CachedCorpus
 from data.corpora.folder import read_folder
 from data.corpora.mmsa import LABEL_FILE
 from data.errors import InputError
-from data.files import read_head
+from data.files import read_head, unreadable
 from data.fingerprint import KEY_LENGTH, digest, file_digest
 from data.interchange.cached import Selection, expect_new, select
 from data.interchange.imported import Features, Import
 from data.labels import EMOTIONS
 from data.schema import MODALITIES
+from data.spreadsheets import escape_cells
 
 FEATURES_FILE = "features.json"
 NPZ_FILE = "label.npz"
@@ -89,7 +91,7 @@ def read_merbench(path: Path, name: str) -> Import:
     if not path.is_dir():
         raise InputError(f"{path}: no such folder, expected one with {LABEL_FILE}, {FEATURES_FILE} and feature folders.")
     folders = _read_folders(path)
-    corpus = read_folder(name, path, has_media=False)
+    corpus = read_folder(name, path, has_media=False, is_escaped=True)
     names = _names(corpus.utterances, path / LABEL_FILE)
     if names.duplicated().any():
         raise InputError(f"{path / LABEL_FILE}: two clips have their features in {names[names.duplicated()].iloc[0]}.npy.")
@@ -132,7 +134,8 @@ def _write_features(folder: Path, selection: Selection, modality: str, names: pd
 
 def _write_labels(out: Path, table: pd.DataFrame, names: pd.Series) -> None:
     columns = ["video_id", "clip_id", "text", "speaker", "split", "sentiment", *EMOTIONS]
-    table[columns].assign(id=table["utterance_id"]).to_csv(out / LABEL_FILE, index=False, lineterminator="\n")
+    shown = escape_cells(table[columns].assign(id=table["utterance_id"]))
+    shown.to_csv(out / LABEL_FILE, index=False, lineterminator="\n")
     labels = {name: {"emo": 0, "val": value} for name, value in zip(names, table["sentiment"].tolist(), strict=True)}
     corpora: dict[str, Any] = {
         theirs: {name: labels[name] for name in names[table["split"] == ours]} for ours, theirs in _THEIR_SPLITS.items()
@@ -188,7 +191,8 @@ def _open(file: Path) -> np.ndarray:
     try:
         values = np.load(file, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # a damaged header raises any error, for example tokenize.TokenError
-        raise InputError(f"{file}: truncated, damaged, or not an array of numbers ({' '.join(str(error).split())}).") from error
+        reason = " ".join(str(error).split())
+        raise unreadable(file, error) or InputError(f"{file}: truncated, damaged, or not an array of numbers ({reason}).") from error
     values = values[None] if values.ndim == 1 else values
     if values.dtype.kind not in "iuf" or values.ndim != 2 or values.shape[1] == 0:
         raise InputError(f"{file}: {values.dtype.name} {values.shape}, expected numbers of shape (steps, width).")

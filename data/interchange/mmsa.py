@@ -15,6 +15,7 @@ Source: https://github.com/thuiar/MMSA (src/MMSA/data_loader.py)
 """
 
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,8 @@ from data.atomic import atomic_path
 from data.cache import CachedCorpus
 from data.corpora.assemble import assemble
 from data.corpora.mmsa import clip_ids
-from data.csv_tables import SPLIT_NAMES, onto_scale
-from data.errors import InputError
+from data.csv_tables import SPLIT_NAMES, expect_wide_scale, onto_scale
+from data.errors import InputError, shown
 from data.feature_index import is_unicode
 from data.fingerprint import KEY_LENGTH, file_digest
 from data.interchange import safe_pickle
@@ -38,6 +39,9 @@ from data.schema import MODALITIES, SPLITS
 
 SEPARATOR = "$_$"
 """Separator of the video id and the clip id in MMSA's ids."""
+
+_SHOWN_KEYS = 12
+"""Most keys of a dict of the file that a message lists."""
 
 _REQUIRED = ("raw_text", "id", "regression_labels")
 _READ = (*_REQUIRED, *MODALITIES, *(f"{modality}_lengths" for modality in MODALITIES))
@@ -96,7 +100,8 @@ def read_mmsa(path: Path, name: str) -> Import:
         raise InputError(f"{path}: no utterance in {', '.join(parts)}.")
     if table["utterance_id"].duplicated().any():
         twice = table.loc[table["utterance_id"].duplicated(), "id"].iloc[0]
-        raise InputError(f"{path}: id {twice!r} occurs twice, expected unique ids.")
+        raise InputError(f"{path}: id {shown(twice)} occurs twice, expected unique ids.")
+    expect_wide_scale(table["sentiment"], path)
     sentiment, findings = onto_scale(table["sentiment"], SENTIMENT_RANGE, path, table["id"].tolist())
     origin = file_digest(path)[:KEY_LENGTH]
     ids = {key: rows["utterance_id"].tolist() for key, rows in tables.items() if len(rows)}
@@ -147,7 +152,11 @@ def _split(selection: Selection, split: str, steps: Mapping[str, int]) -> dict[s
 
 
 def _shown(value: Any) -> str:
-    return f"a dict of {', '.join(map(str, value))}" if isinstance(value, dict) else f"a {type(value).__name__}"
+    """Return the type of a value of the file, and the first keys of a dict."""
+    if not isinstance(value, dict):
+        return f"a {type(value).__name__}"
+    more = ", …" if len(value) > _SHOWN_KEYS else ""
+    return f"a dict of {', '.join(shown(key) for key in islice(value, _SHOWN_KEYS))}{more}"
 
 
 def _parts(content: Any, path: Path) -> dict[str, Any]:
@@ -163,23 +172,25 @@ def _parts(content: Any, path: Path) -> dict[str, Any]:
 def _utterances(part: Any, where: str, split: str) -> pd.DataFrame:
     if not isinstance(part, dict) or not set(_REQUIRED) <= part.keys():
         raise InputError(f"{where}: expected a dict with {', '.join(_REQUIRED)}, found {_shown(part)}.")
-    ids, texts = (_column(part, key, where, object).tolist() for key in ("id", "raw_text"))
+    ids, texts = (_column(part, key, where).tolist() for key in ("id", "raw_text"))
     labels = _column(part, "regression_labels", where)
     if not len(ids) == len(texts) == len(labels):
         raise InputError(f"{where}: {len(ids):,} ids, {len(texts):,} texts and {len(labels):,} labels; expected as many of each.")
     for key, values in (("id", ids), ("raw_text", texts)):
         if strange := [value for value in values if not isinstance(value, str)]:
-            raise InputError(f"{where}: {key} holds {strange[0]!r}, expected text.")
+            raise InputError(f"{where}: {key} holds {shown(strange[0])}, expected text.")
         if broken := [value for value in values if not is_unicode(value)]:
-            raise InputError(f"{where}: {key} holds {broken[0]!r}, which cannot be stored; expected Unicode without lone surrogates.")
+            raise InputError(f"{where}: {key} holds {shown(broken[0])}, which cannot be stored: it has lone surrogates.")
     clips = [name.rpartition(SEPARATOR) for name in ids]
     for name, (video, _, _) in zip(ids, clips, strict=True):
         if not video or "\0" in name:
-            raise InputError(f"{where}: id is {name!r}, expected '<video_id>{SEPARATOR}<clip_id>' without NUL.")
-    if labels.dtype.kind not in "iuf" or not np.isfinite(labels).all():
+            raise InputError(f"{where}: id is {shown(name)}, expected '<video_id>{SEPARATOR}<clip_id>' without NUL.")
+    with np.errstate(over="ignore"):  # numbers too large for float64 are refused, too
+        sentiment = labels.astype(np.float64) if labels.dtype.kind in "iuf" else np.array([np.nan])
+    if not np.isfinite(sentiment).all():
         raise InputError(f"{where}: regression_labels are not all finite numbers ({labels.dtype.name}).")
     table = pd.DataFrame({"id": ids, "video_id": [c[0] for c in clips], "clip_id": [c[2] for c in clips], "text": texts}, dtype=object)
-    return table.assign(split=split, sentiment=labels.astype(np.float64), utterance_id=_utterance_ids(table))
+    return table.assign(split=split, sentiment=sentiment, utterance_id=_utterance_ids(table))
 
 
 def _utterance_ids(table: pd.DataFrame) -> pd.Series:
@@ -187,15 +198,28 @@ def _utterance_ids(table: pd.DataFrame) -> pd.Series:
     return clip_ids(table).where(table["clip_id"] != "", table["video_id"])
 
 
-def _column(part: Mapping[str, Any], key: str, where: str, dtype: type | None = None) -> np.ndarray:
-    """Return the values of a key, (N,), one for each utterance."""
-    try:
-        column = np.asarray(part[key], dtype)
-    except ValueError as error:  # a list of lists of different lengths
-        raise InputError(f"{where}: {key}: found a ragged list, expected one value for each utterance.") from error
-    if column.ndim == 0:
-        raise InputError(f"{where}: {key}: found {_shown(part[key])}, expected one value for each utterance.")
-    return column.reshape(-1)
+def _column(part: Mapping[str, Any], key: str, where: str) -> np.ndarray:
+    """Return the values of a key, (N,), one for each utterance: numbers if all are, else objects.
+
+    A list is not left to NumPy, which copies lists as often as they occur (2⁴⁰ numbers from a file of 400 bytes) and pads texts to the
+    length of the longest.
+    """
+    values = part[key]
+    if isinstance(values, list):
+        cells = [_single(value) for value in values]
+        if any(isinstance(cell, list | dict | np.ndarray) for cell in cells):
+            raise InputError(f"{where}: {key}: found lists in a list, expected one value for each utterance.")
+        return np.array(cells, None if all(isinstance(cell, int | float) for cell in cells) else object)
+    if not isinstance(values, np.ndarray) or values.ndim == 0:
+        raise InputError(f"{where}: {key}: found {_shown(values)}, expected one value for each utterance.")
+    return values.reshape(-1)
+
+
+def _single(value: Any) -> Any:
+    """Return the value of a list or an array of one value."""
+    if isinstance(value, np.ndarray) and value.size == 1:
+        return value.item()
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 
 def _order(clips: pd.Series) -> pd.Series:
@@ -267,9 +291,10 @@ def _extents(part: Mapping[str, Any], modality: str, names: list[str], where: st
 def _left(content: Mapping[Any, Any], parts: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """Yield sentences about the parts of the file that are not read."""
     keys = {key for part in parts.values() for key in part}
-    unknown = [repr(key) for key in content if key not in parts] + sorted(repr(key) for key in keys - {*_READ, *_DERIVED})
+    unknown = [shown(key) for key in content if key not in parts] + sorted(shown(key) for key in keys - {*_READ, *_DERIVED})
     if unknown:
-        yield f"ignored: {', '.join(unknown)}, which heads do not use"
+        more = f" and {len(unknown) - _SHOWN_KEYS:,} more" if len(unknown) > _SHOWN_KEYS else ""
+        yield f"ignored: {', '.join(unknown[:_SHOWN_KEYS])}{more}, which heads do not use"
     if _has(parts, "vision"):
         yield "ignored: the vision features; heads use text and audio"
     for modality in MODALITIES:

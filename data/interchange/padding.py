@@ -37,6 +37,7 @@ def extents_by_length(values: np.ndarray, lengths: np.ndarray, names: Sequence[s
     for name, length in zip(names, lengths.tolist(), strict=True):
         if not 0 <= length <= steps:
             raise InputError(f"{where}: {name!r} has a length of {length}, expected 0 to {steps} rows.")
+    lengths = lengths.astype(np.int64)  # a difference of narrow integers would overflow
     used: np.ndarray = np.any(values, axis=2)
     place = np.arange(steps)
     at_front, at_end = place < steps - lengths[:, None], place >= lengths[:, None]

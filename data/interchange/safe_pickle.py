@@ -3,11 +3,13 @@
 A pickle may contain NumPy arrays and scalars, strings, bytes, numbers, booleans, None, lists and dicts. Any other name in a pickle is
 refused before it is looked up. NumPy's own functions are not called either, because they trust the pickle (`numpy.ndarray` of objects
 over given bytes crashes the interpreter). Stand-ins replace them, and arrays are made from the right number of bytes and a data type
-of a short list. The modules of the formats interpret the content.
+of a short list. `data.interchange.pickle_opcodes` bounds memory and nesting before anything is interpreted. The modules of the formats
+interpret the content.
 
 Source: https://docs.python.org/3/library/pickle.html#restricting-globals
 """
 
+import os
 import pickle
 import re
 from collections.abc import Callable
@@ -16,8 +18,9 @@ from typing import IO, Any
 
 import numpy as np
 
-from data.errors import InputError
-from data.files import read_head
+from data.errors import InputError, shown
+from data.files import read_head, unreadable
+from data.interchange.pickle_opcodes import ExcessError, check_opcodes
 
 PROTOCOL = 4
 """Protocol of written pickles. Protocol 4 exists since Python 3.4 and allows arrays larger than 4 GiB."""
@@ -34,7 +37,7 @@ class _Dtype:
 
     def __init__(self, code: Any) -> None:
         if not isinstance(code, str) or not _DTYPE.fullmatch(code):
-            raise _Refused(f"numpy.dtype({code!r})")
+            raise _Refused(f"numpy.dtype({shown(code)})")
         self.made = np.dtype(code)
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
@@ -57,6 +60,21 @@ class _Array:
         self.made = _filled(content, dtype, shape, "F" if is_fortran else "C")
 
 
+class _Function:
+    """A stand-in for a function or type that a pickle names: it can be called, and has no attribute that the pickle could set."""
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._function(*arguments)
+
+    def __setstate__(self, state: Any) -> None:
+        raise _Refused("attributes of a function")
+
+
 class _Refused(Exception):
     """A pickle contains something that is refused. The text names it."""
 
@@ -65,7 +83,7 @@ class _Unpickler(pickle.Unpickler):
     """An unpickler that knows only the names in pickles of plain arrays, for all versions of NumPy."""
 
     def find_class(self, module: str, name: str) -> Any:
-        known: dict[str, Callable[..., Any] | str] = {
+        known: dict[str, Callable[..., Any]] = {
             "numpy.ndarray": _empty,
             "numpy.dtype": _dtype,
             "multiarray._reconstruct": _empty,
@@ -76,8 +94,8 @@ class _Unpickler(pickle.Unpickler):
         }
         short = re.sub(r"^numpy\._?core\.", "", module)
         if f"{short}.{name}" not in known:
-            raise _Refused(f"{module}.{name}")
-        return known[f"{short}.{name}"]
+            raise _Refused(_one_line(f"{module}.{name}"))
+        return _Function(known[f"{short}.{name}"])
 
 
 def load(path: Path) -> Any:
@@ -85,12 +103,15 @@ def load(path: Path) -> Any:
 
     Raises:
         InputError: The file is missing, empty, truncated, damaged, too large for the memory, or not a pickle (but a git-lfs pointer,
-            an HTML page, …); or it contains something other than arrays and plain values, which the message names.
+            an HTML page, …); or it contains something other than arrays and plain values, or more than `pickle_opcodes` allows, which
+            the message names.
     """
     if not read_head(path).startswith(b"\x80"):
         raise InputError(f"{path}: not a pickle (of protocol 2 or newer). Is it compressed, or of another format?")
     try:
         with path.open("rb") as file:
+            check_opcodes(file, os.fstat(file.fileno()).st_size)
+            file.seek(0)
             return _settle(_Unpickler(file).load())
     except MemoryError as error:  # also if a damaged pickle asks for more bytes than the file has
         size = f"{path.stat().st_size:,} bytes"
@@ -98,12 +119,19 @@ def load(path: Path) -> Any:
             f"{path}: not enough memory. A pickle is read as a whole, and this one has {size}. If there is more memory,"
             " the file is damaged: download it again."
         ) from error
+    except ExcessError as error:
+        raise InputError(
+            f"{path}: refused to unpickle {error}. Features need less; lists of numbers belong in NumPy arrays. If it has no such"
+            " lists, the file is damaged: download it again."
+        ) from error
     except _Refused as error:
         raise InputError(f"{path}: refused to unpickle {error}. Files from others may hold {_KNOWN}, nothing else.") from error
     except Exception as error:  # a damaged pickle raises any error
+        if (cannot := unreadable(path, error)) is not None:
+            raise cannot from error
         if isinstance(error, EOFError) or "truncated" in str(error):
             raise InputError(f"{path}: truncated: it ends inside its pickle. Download it again.") from error
-        raise InputError(f"{path}: damaged ({type(error).__name__}: {error}). Download it again.") from error
+        raise InputError(f"{path}: damaged ({type(error).__name__}: {_one_line(str(error))}). Download it again.") from error
 
 
 def dump(value: Any, file: IO[bytes]) -> None:
@@ -122,6 +150,11 @@ class _Pickler(pickle.Pickler):
         if type(value) is not np.ndarray:
             return NotImplemented
         return np.ndarray, ((0,), "b"), value.__reduce__()[2]
+
+
+def _one_line(text: str) -> str:
+    """Return a text that a pickle may have chosen, without line breaks and control characters, shortened like any value."""
+    return shown(text).strip("'\"")
 
 
 def _empty(*_: Any) -> _Array:
@@ -144,7 +177,7 @@ def _from_buffer(content: bytes | bytearray, dtype: _Dtype, shape: tuple[int, ..
 
 def _encode(text: str, encoding: str) -> bytes:
     if encoding != "latin1":
-        raise _Refused(f"_codecs.encode to {encoding!r}")
+        raise _Refused(f"_codecs.encode to {shown(encoding)}")
     return text.encode("latin1")
 
 
@@ -155,7 +188,7 @@ def _no_bytes() -> bytes:
 def _filled(content: Any, dtype: Any, shape: tuple[int, ...], order: Any) -> np.ndarray:
     """Return a read-only array that shares memory with its bytes, or an array of objects from a list."""
     if not isinstance(dtype, _Dtype):
-        raise _Refused(f"an array of type {dtype!r}")
+        raise _Refused(f"an array of type {shown(dtype)}")
     if dtype.made.kind == "O" and isinstance(content, list):
         array = np.empty(len(content), object)
         for index, value in enumerate(content):  # assigning all values at once would make NumPy inspect them

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from data.errors import shown
 from heads.runs.config import DEFAULT_PRESET, EMOTION_CHOICES, PRESETS
 
 PRESET_HELP = f"{', '.join(PRESETS)}, or a YAML file (default {DEFAULT_PRESET})"
@@ -26,9 +27,9 @@ class ListOf(argparse.Action):
         try:
             found = [self.of(text) for text in texts]
         except ValueError as error:
-            raise argparse.ArgumentError(self, f"{' '.join(values)!r}, expected whole numbers, for example 1,11,111") from error
+            raise argparse.ArgumentError(self, f"{shown(' '.join(values))}, expected whole numbers, for example 1,11,111") from error
         if not found:
-            raise argparse.ArgumentError(self, f"{' '.join(values)!r} names nothing")
+            raise argparse.ArgumentError(self, f"{shown(' '.join(values))} names nothing")
         setattr(namespace, self.dest, found)
 
 

@@ -3,7 +3,11 @@
 import argparse
 from pathlib import Path
 
+from data.lookup import lookup
 from heads.commands import _flags
+
+WRITERS = {".csv": "to_csv", ".parquet": "to_parquet"}
+"""Ending of the file → method of a pandas table that writes it."""
 
 HELP = "predictions of a finished run for any corpus, labelled or not"
 DESCRIPTION = (
@@ -17,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="RUN", help="run folder")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="cache with the features (default: the run's)")
     parser.add_argument("--corpus", metavar="NAME", help="name of the corpus in the cache (default: the run's)")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="Parquet file to write, one row an utterance")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="file to write, one row an utterance: .csv or .parquet")
     _flags.add_device(parser)
 
 
@@ -25,8 +29,10 @@ def run(args: argparse.Namespace) -> int:
     """Write the predictions and print how many there are.
 
     Raises:
-        InputError: The run is not finished, or the cache or device cannot be used.
+        InputError: FILE ends in something else, the run is not finished, or the cache or device cannot be used.
     """
+    writer = lookup(WRITERS, args.out.suffix.lower(), "ending of --out")
+
     from data.atomic import atomic_path
     from heads.runs.evaluate import predict
     from heads.runs.folder import RunFolder
@@ -34,6 +40,6 @@ def run(args: argparse.Namespace) -> int:
 
     table = predict(RunFolder(args.folder), args.cache, args.corpus, choose_device(args.device))
     with atomic_path(args.out) as temporary:
-        table.to_parquet(temporary, index=False)
+        getattr(table, writer)(temporary, index=False)
     print(f"{args.out}: {len(table):,} utterances")
     return 0

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data.errors import InputError
+from data.errors import InputError, shown
 from data.lookup import lookup
 from heads.commands import _flags
 
@@ -84,5 +84,5 @@ def metric_of(configs: Sequence[RunConfig], asked: str | None) -> str:
         return default_metric([task for task in TASKS["both"] if all(task in TASKS[config.task] for config in configs)])
     task = lookup(METRICS, asked, "metric").task
     if not any(task in TASKS[config.task] for config in configs):
-        raise InputError(f"--metric is {asked}, a metric of task {task!r}, which no trial learns. Choose another.")
+        raise InputError(f"--metric is {asked}, a metric of task {shown(task)}, which no trial learns. Choose another.")
     return asked

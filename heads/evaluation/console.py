@@ -14,12 +14,42 @@ from data.reporting.tables import aligned
 from heads.evaluation.intervals import mean_sd
 from heads.evaluation.metrics import EMOTION_METRICS, SENTIMENT_METRICS
 
+LINE_EVERY_S = 60.0
+"""Seconds between two lines about progress where no terminal shows a bar."""
+
+_LINE = "{desc}: {percentage:3.0f}% ({n_fmt} of {total_fmt} {unit}s), {elapsed} so far, {remaining} left, {rate_fmt}{postfix}"
+
+
+class _Lines:
+    """A file for tqdm: each state of a bar becomes a line of standard error."""
+
+    def write(self, text: str) -> None:
+        if words := text.strip():
+            print(words, file=sys.stderr)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
+def progress_bar(bar_format: str | None = None, line_format: str = _LINE, **options: Any) -> tqdm:
+    """Makes a bar on standard error; without a terminal, such as in a log file, it is a line every `LINE_EVERY_S` seconds.
+
+    Args:
+        bar_format: As in tqdm, for a terminal.
+        line_format: The same without one.
+        options: Of tqdm.
+    """
+    if sys.stderr.isatty():
+        return tqdm(file=sys.stderr, bar_format=bar_format, mininterval=0.5, **options)
+    rarely: Any = {"file": _Lines(), "mininterval": LINE_EVERY_S, "delay": LINE_EVERY_S, "miniters": 1, "leave": False}
+    return tqdm(bar_format=line_format, **options | rarely)
+
 
 @contextlib.contextmanager
 def training_bar(name: str, steps: int) -> Iterator[Callable[[int, str], None]]:
-    """Shows one bar for a run: steps, rate, time left unless patience ends it earlier, and the best epoch; no bar without a
-    terminal."""
-    with tqdm(total=steps, desc=name, unit="step", file=sys.stderr, disable=None, leave=False, mininterval=0.5) as bar:
+    """Shows one bar for a run: steps, rate, time left unless patience ends it earlier, and the best epoch; without a terminal a line
+    from time to time."""
+    with progress_bar(total=steps, desc=name, unit="step", leave=False) as bar:
 
         def advance(done: int, note: str) -> None:
             bar.set_postfix_str(note, refresh=False)

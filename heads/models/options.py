@@ -5,7 +5,6 @@ module imports no torch.
 """
 
 import dataclasses
-import difflib
 import math
 import types
 import typing
@@ -14,15 +13,11 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple, TypeVar, Union
 
-import yaml
-
-from data.errors import InputError
-from data.lookup import expect
+from data.errors import InputError, shown
+from data.lookup import expect, nearest
+from heads.models.strict_yaml import parse_yaml
 
 T = TypeVar("T")
-
-YAML_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""The loader written in C where PyYAML has it: some ten times as fast."""
 
 SAME = "same"
 FREE = "free"
@@ -68,6 +63,9 @@ class Declared:
         """True if a range is declared."""
         return any(limit is not None for limit in (self.least, self.above, self.most, self.below))
 
+
+_LARGEST = 2**63 - 1
+"""The largest whole number that PyTorch and a table of trials hold."""
 
 _NOTHING = Declared()
 _COUNT = Declared(least=1)
@@ -151,7 +149,7 @@ def nested(assignments: Mapping[str, Any]) -> dict[str, Any]:
         for parent in parents:
             inner = inner.setdefault(parent, {})
             if not isinstance(inner, dict):
-                raise InputError(f"{name}: {parent} has the value {inner!r} too. Give one of the two.")
+                raise InputError(f"{name}: {parent} has the value {shown(inner)} too. Give one of the two.")
         inner[last] = value
     return result
 
@@ -166,11 +164,11 @@ def parse_assignments(texts: list[str]) -> dict[str, Any]:
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals or not name:
-            raise InputError(f"--set {text!r}: expected NAME=VALUE, for example train.lr=1e-4.")
+            raise InputError(f"--set {shown(text)}: expected NAME=VALUE, for example train.lr=1e-4.")
         try:
-            found[name] = yaml.load(value, YAML_LOADER)
-        except yaml.YAMLError as error:
-            raise InputError(f"--set {text!r}: the value is no YAML ({str(error).splitlines()[0]}).") from error
+            found[name] = parse_yaml(value)
+        except ValueError as error:
+            raise InputError(f"--set {shown(text)}: the value is no YAML ({error}).") from error
     return found
 
 
@@ -214,7 +212,7 @@ def check(options: Any, where: str) -> None:
         for number in value if isinstance(value, tuple) else (value,):
             own = rules if rules.is_ranged else _COUNT if type(number) is int else _NOTHING
             if isinstance(number, int | float) and not own.allows(number):
-                raise InputError(f"{where}: {name} is {value}, expected {own.range}.")
+                raise InputError(f"{where}: {name} is {shown(value)}, expected {own.range}.")
 
 
 def names(kind: type, prefix: str = "") -> list[str]:
@@ -229,7 +227,7 @@ def names(kind: type, prefix: str = "") -> list[str]:
 
 def _change(kind: Any, options: Any, values: Any, where: str, path: str) -> Any:
     if not isinstance(values, Mapping):
-        raise InputError(f"{where}: {path.rstrip('.') or 'the whole'} is {values!r}, expected names with values: {_list(kind)}.")
+        raise InputError(f"{where}: {path.rstrip('.') or 'the whole'} is {shown(values)}, expected names with values: {_list(kind)}.")
     hints = _hints(kind)
     changed = {}
     for name, value in values.items():
@@ -253,10 +251,9 @@ def _hints(kind: type) -> dict[str, Any]:
 
 
 def _unknown(kind: type, dotted: str, name: str, where: str) -> str:
-    fields = [field.name for field in dataclasses.fields(kind)]
-    near = difflib.get_close_matches(str(name), fields, n=1)
-    hint = f" Did you mean {dotted[: len(dotted) - len(str(name))]}{near[0]}?" if near else ""
-    return f"{where}: unknown option {dotted!r}.{hint} Available here: {_list(kind)}."
+    near = nearest(str(name), [field.name for field in dataclasses.fields(kind)])
+    hint = f" Did you mean {dotted[: len(dotted) - len(str(name))]}{near}?" if near else ""
+    return f"{where}: unknown option {shown(dotted)}.{hint} Available here: {_list(kind)}."
 
 
 def _list(kind: type) -> str:
@@ -269,7 +266,7 @@ def _typed(value: Any, hint: Any, where: str) -> Any:
         converted = _converted(value, option, where)
         if converted is not _NO:
             return converted
-    raise InputError(f"{where} is {value!r}, expected {_describe(hint)}.")
+    raise InputError(f"{where} is {shown(value)}, expected {_describe(hint)}.")
 
 
 _NO = object()
@@ -283,6 +280,8 @@ def _converted(value: Any, hint: Any, where: str) -> Any:
         return tuple(_typed(part, inner, where) for part in value) if isinstance(value, (list, tuple)) else _NO
     if hint is float and not isinstance(value, bool):
         return _number(value)
+    if hint is int and type(value) is int and abs(value) > _LARGEST:
+        raise InputError(f"{where} is {shown(value)}, expected a whole number of at most 64 bits.")
     return value if type(value) is hint else _NO
 
 

@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVR
 
-from data.errors import InputError
+from data.errors import InputError, shown
 from data.labels import EMOTIONS
 from data.lookup import lookup
 
@@ -105,7 +105,7 @@ def fit_simple(
     """
     simple = lookup(SIMPLE_BASELINES, name, "simple baseline")
     if not train.any():
-        raise InputError(f"simple baseline {name!r}: no row is in split train, expected at least one.")
+        raise InputError(f"simple baseline {shown(name)}: no row is in split train, expected at least one.")
     features = np.asarray(StandardScaler().fit(features[train]).transform(features))
     present = np.where(np.isnan(emotions), np.nan, emotions > 0)
     targets = {"sentiment": sentiment, **dict(zip(EMOTIONS, present.T, strict=True))}

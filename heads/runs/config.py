@@ -16,15 +16,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-from yaml.composer import ComposerError
-
-from data.errors import InputError
+from data.errors import InputError, shown
 from data.lookup import lookup
 from heads.evaluation.metrics import HIGHER_IS_BETTER, METRICS
 from heads.models import options
 from heads.models.options import FREE, option
 from heads.models.registry import HEADS, MEDIAN, Entry
+from heads.models.strict_yaml import parse_yaml
 from heads.models.tasks import TASKS, LossOptions
 
 PRESETS = {path.stem: path for path in sorted((Path(__file__).parent.parent / "presets").glob("*.yaml"))}
@@ -147,7 +145,7 @@ def make_config(
     config = from_mapping({"head": head, "corpus": corpus, "preset": preset, "task": entry.task or "both"} | values, str(path))
     config = change(config, changes or {}, where)
     if entry.task and config.task != entry.task:
-        raise InputError(f"Head {head!r} learns the task {entry.task!r} only, asked for {config.task!r}.")
+        raise InputError(f"Head {shown(head)} learns the task {shown(entry.task)} only, asked for {shown(config.task)}.")
     return config
 
 
@@ -184,40 +182,14 @@ def read_yaml(path: Path) -> dict[str, Any]:
         InputError: The file is missing or no YAML mapping, or a name is given twice.
     """
     try:
-        values = _loaded(path.read_text(encoding="utf-8"))
+        values = parse_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file.") from error
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise InputError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())}).") from error
+    except (ValueError, OSError) as error:
+        raise InputError(f"{path}: cannot be read as YAML ({error}).") from error
     if not isinstance(values, dict):
         raise InputError(f"{path}: expected a mapping of names to values, found {type(values).__name__}.")
     return values
-
-
-def _loaded(text: str) -> Any:
-    """Parses YAML; refuses a name that is given twice in a mapping, of which YAML takes the last."""
-    loader = options.YAML_LOADER(text)
-    try:
-        node = loader.get_single_node()
-        _refuse_repeated_names(node, set())
-        return None if node is None else loader.construct_document(node)
-    finally:
-        loader.dispose()
-
-
-def _refuse_repeated_names(node: yaml.Node | None, seen: set[int]) -> None:
-    if id(node) in seen or not isinstance(node, yaml.CollectionNode):
-        return  # an alias is the node of its anchor
-    seen.add(id(node))
-    known = set()
-    for part in node.value:
-        key, value = part if isinstance(node, yaml.MappingNode) else (None, part)
-        if isinstance(key, yaml.ScalarNode):
-            if key.value in known:
-                raise ComposerError(problem=f"{key.value} is given twice", problem_mark=key.start_mark)
-            known.add(key.value)
-        _refuse_repeated_names(key, seen)
-        _refuse_repeated_names(value, seen)
 
 
 @cache
@@ -257,7 +229,7 @@ def _for_head(values: dict[str, Any], head: str, entry: Entry, where: str) -> di
     given = dict(options.items(_section(values.pop("model", None), f"{where}: model")))
     if unknown := [name for name in given if name not in _options_of_family()]:
         raise InputError(
-            f"{where}: model: no head of MMoLRE's family has an option {unknown[0]!r}. Options of another head go below heads."
+            f"{where}: model: no head of MMoLRE's family has an option {shown(unknown[0])}. Options of another head go below heads."
         )
     own_options = options.names(entry.options) if _is_of_family(entry) else []
     kept = {name: value for name, value in given.items() if name in own_options}
@@ -267,7 +239,7 @@ def _for_head(values: dict[str, Any], head: str, entry: Entry, where: str) -> di
 
 def _section(values: Any, where: str) -> Mapping[str, Any]:
     if values is not None and not isinstance(values, Mapping):
-        raise InputError(f"{where} is {values!r}, expected names with values.")
+        raise InputError(f"{where} is {shown(values)}, expected names with values.")
     return values or {}
 
 
@@ -282,5 +254,5 @@ def _checked(config: RunConfig, where: str) -> RunConfig:
         lookup(HIGHER_IS_BETTER, name, "metric")
     # the selected epoch needs a value; a metric that is only kept may be of a task that is not learned
     if (metric := METRICS.get(config.train.select)) and metric.task not in TASKS[config.task]:
-        raise InputError(f"{where}: train.select is {metric.name}, which task {config.task!r} does not have.")
+        raise InputError(f"{where}: train.select is {metric.name}, which task {shown(config.task)} does not have.")
     return config

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from data.errors import InputError
+from data.errors import InputError, shown
 from data.tensors import CorpusTensors
 from heads.evaluation import predictions
 from heads.evaluation.intervals import bootstrap
@@ -123,7 +123,7 @@ def predict_rows(run_data: RunData, folder: RunFolder, rows: np.ndarray, checkpo
     config, tensors = run_data.config, run_data.tensors
     if simple := HEADS[config.head].simple:
         if checkpoint != "checkpoint":
-            raise InputError(f"{folder.path}: a simple baseline has no checkpoint {checkpoint!r}. Leave out --checkpoint.")
+            raise InputError(f"{folder.path}: a simple baseline has no checkpoint {shown(checkpoint)}. Leave out --checkpoint.")
         return predictions.predict_simple(simple, config.task, tensors, rows, tensors)[0]
     with watched(tensors.device):
         head = build_head(config, tensors)

@@ -18,7 +18,7 @@ from scipy.special import logit
 
 from data.cache import CachedCorpus
 from data.csv_tables import numbers, read_table, require_columns, unique
-from data.errors import InputError
+from data.errors import InputError, shown
 from data.interchange.mmsa import SEPARATOR
 from data.labels import EMOTIONS
 from data.manifest import read_manifest
@@ -43,7 +43,8 @@ class PredictionFile:
             return None
         line: Any = found.isna().idxmax()
         more = f" ({int(found.isna().sum()) - 1:,} more rows like it)" if found.isna().sum() > 1 else ""
-        return f"{self.path}:{line}: id is {self.table.loc[line, 'id']!r}, which names no utterance, or several, of {corpus.name}{more}"
+        identifier = shown(self.table.loc[line, "id"])
+        return f"{self.path}:{line}: id is {identifier}, which names no utterance, or several, of {corpus.name}{more}"
 
     def predictions(self, run_data: RunData, split: str) -> Predictions:
         """Returns the predictions for the labelled utterances of a split.
@@ -69,14 +70,14 @@ class PredictionFile:
     def _rows(self, corpus: CachedCorpus, ids: Sequence[str], split: str) -> pd.DataFrame:
         """Selects the rows of these utterances, in their order."""
         if stranger := self.stranger(corpus):
-            form = f"an utterance_id such as {ids[0]!r}, or <video_id>{SEPARATOR}<clip_id>"
+            form = f"an utterance_id such as {shown(ids[0])}, or <video_id>{SEPARATOR}<clip_id>"
             raise InputError(f"{stranger}; expected {form}. Is the file of another corpus?")
         names = unique(self._utterances(corpus), self.path)
         lines = pd.Series(names.index, index=names)
         if missing := [name for name in ids if name not in lines]:
             raise InputError(
                 f"{self.path}: {len(missing):,} of {len(ids):,} labelled utterances of {corpus.name}, {split}, are not in it, first"
-                f" {missing[0]!r}. Predict every one of them."
+                f" {shown(missing[0])}. Predict every one of them."
             )
         return self.table.loc[lines[list(ids)]]
 
@@ -113,7 +114,9 @@ def _float32(column: pd.Series, path: Path) -> np.ndarray:
     too_large = values.abs() > np.finfo(np.float32).max
     if too_large.any():
         line: Any = too_large.idxmax()
-        raise InputError(f"{path}:{line}: {column.name} is {column[line]!r}, expected a number that fits into 32 bits (below 3.4e38).")
+        raise InputError(
+            f"{path}:{line}: {column.name} is {shown(column[line])}, expected a number that fits into 32 bits (below 3.4e38)."
+        )
     return values.to_numpy(np.float32)
 
 
@@ -122,5 +125,5 @@ def _probabilities(column: pd.Series, path: Path) -> np.ndarray:
     outside = ~values.between(0, 1)
     if outside.any():
         line: Any = outside.idxmax()
-        raise InputError(f"{path}:{line}: {column.name} is {column[line]!r}, expected a probability from 0 to 1.")
+        raise InputError(f"{path}:{line}: {column.name} is {shown(column[line])}, expected a probability from 0 to 1.")
     return values.to_numpy()

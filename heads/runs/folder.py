@@ -15,29 +15,40 @@ The shape of the JSON files is in `heads.runs.contents`; finished runs are evalu
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import datetime
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from data.atomic import atomic_path, remove_strays
 from data.errors import InputError
+from data.files import unreadable
 from data.labels import EMOTIONS
-from data.manifest import write_table
+from data.manifest import read_table, write_table
 from data.targets import Targets
 from heads.evaluation.predictions import Predictions
 from heads.evaluation.routing import xray
+from heads.runs import tensor_file
 from heads.runs.config import RunConfig
-from heads.runs.contents import CONFIG, ENCODER, METRICS, differences, fault_of, identity_of, no_metric, without_nan
+from heads.runs.contents import (
+    CONFIG,
+    ENCODER,
+    differences,
+    fault_of,
+    fault_of_history,
+    fault_of_metrics,
+    fault_of_predictions,
+    fault_of_routing,
+    identity_of,
+    parse_json,
+    without_nan,
+)
 
 VERSION = 1
 """Format of config.json; a run that a newer program wrote is refused."""
@@ -103,7 +114,7 @@ class RunFolder:
             self.config()
             raise InputError(f"{self.path}: this run is not complete. Run the same fit command again; it goes on where it stopped.")
         content = self._read_json("metrics.json")
-        if (fault := fault_of(content, METRICS) or no_metric(content)) is not None:
+        if (fault := fault_of_metrics(content)) is not None:
             raise self._damaged("metrics.json", fault)
         return content
 
@@ -112,8 +123,17 @@ class RunFolder:
         self.write_json("metrics.json", without_nan(content))
 
     def routing(self, name: str) -> dict[str, Any] | None:
-        """Reads the routing report of this name; None if there is none, as for heads that do not route."""
-        return self._read_json(f"{name}.json") if (self.path / f"{name}.json").is_file() else None
+        """Reads the routing report of this name; None if there is none, as for heads that do not route.
+
+        Raises:
+            InputError: The file is damaged.
+        """
+        if not (self.path / f"{name}.json").is_file():
+            return None
+        content = self._read_json(f"{name}.json")
+        if (fault := fault_of_routing(content)) is not None:
+            raise self._damaged(f"{name}.json", fault)
+        return content
 
     def write_routing(self, name: str, predictions: Predictions, targets: Targets) -> None:
         """Writes the routing report of predictions as JSON, for heads that route."""
@@ -153,6 +173,8 @@ class RunFolder:
         content = self._read_json("failed.json")
         if not isinstance(content, dict) or not isinstance(content.get("error"), str):
             raise self._damaged("failed.json", "no error is in it")
+        if not isinstance(content.get("lacked_memory", False), bool):
+            raise self._damaged("failed.json", "lacked_memory is not true or false")
         return content
 
     def write_failure(self, error: str, lacked_memory: bool = False) -> None:
@@ -168,6 +190,35 @@ class RunFolder:
         """Writes history.csv."""
         with atomic_path(self.path / "history.csv") as temporary:
             pd.DataFrame(rows).to_csv(temporary, index=False)
+
+    def history(self) -> pd.DataFrame | None:
+        """Reads history.csv; None if there is none, as for simple baselines.
+
+        Raises:
+            InputError: The file is damaged.
+        """
+        return self._read_table("history.csv", pd.read_csv, fault_of_history)
+
+    def predictions(self) -> pd.DataFrame | None:
+        """Reads predictions.parquet, the table of `predictions_table`; None if there is none.
+
+        Raises:
+            InputError: The file is damaged.
+        """
+        return self._read_table("predictions.parquet", read_table, fault_of_predictions)
+
+    def openings(self) -> pd.DataFrame | None:
+        """Reads opened.csv with the columns when, split and checkpoint; None if there is none.
+
+        Raises:
+            InputError: The file is damaged.
+        """
+        columns = ["when", "split", "checkpoint"]
+        return self._read_table(
+            "opened.csv",
+            lambda path: pd.read_csv(path, dtype=str),
+            lambda table: None if [*table] == columns and table.notna().all(axis=None) else f"its columns are not {', '.join(columns)}",
+        )
 
     def write_predictions(self, name: str, table: pd.DataFrame, attributes: Mapping[str, Any]) -> None:
         """Writes a table of `predictions_table` as Parquet."""
@@ -191,7 +242,7 @@ class RunFolder:
         """Reads parameters by name, on the host.
 
         Raises:
-            InputError: There is no such checkpoint, or it is damaged.
+            InputError: There is no such checkpoint, or it is damaged or cannot be read.
         """
         return self._load(name)[0]
 
@@ -208,7 +259,7 @@ class RunFolder:
         if not (self.path / "state.safetensors").exists():
             return None
         tensors, facts = self._load("state.safetensors")
-        return tensors, json.loads(facts["progress"])
+        return tensors, self._progress(facts)
 
     @property
     def saved_epochs(self) -> int:
@@ -219,8 +270,14 @@ class RunFolder:
         """
         if not (self.path / "state.safetensors").exists():
             return 0
-        with self._opened("state.safetensors") as file:
-            return len(json.loads(file.metadata()["progress"])["history"])
+        return len(self._progress(self._load("state.safetensors")[1])["history"])
+
+    def _progress(self, facts: Mapping[str, str] | None) -> dict[str, Any]:
+        """Reads the progress of a run from the facts of its state."""
+        progress = json.loads((facts or {}).get("progress", "null"))
+        if (fault := fault_of(progress, {"history": list, "selection": dict})) is not None:
+            raise self._damaged("state.safetensors", fault)
+        return progress
 
     def remove_state(self) -> None:
         """Removes the state, after the run is finished."""
@@ -230,26 +287,17 @@ class RunFolder:
         # cloned: a module that a head uses twice has two names, and safetensors refuses memory that has two
         content = {key: value.detach().cpu().clone(memory_format=torch.contiguous_format) for key, value in tensors.items()}
         with atomic_path(self.path / name) as temporary:
-            temporary.touch()
-            mode = temporary.stat().st_mode
-            save_file(content, temporary, {"version": str(VERSION), **facts})
-            temporary.chmod(mode)  # save_file leaves a file that nobody else can read
+            temporary.write_bytes(tensor_file.pack(content, facts))
 
     def _load(self, name: str) -> tuple[dict[str, Tensor], dict[str, str]]:
-        with self._opened(name) as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118 - not a dict
-
-    @contextlib.contextmanager
-    def _opened(self, name: str) -> Iterator[Any]:
         path = self.path / name
         try:
-            with safe_open(path, framework="pt") as file:
-                yield file
+            return tensor_file.unpack(path.read_bytes())
         except FileNotFoundError as error:
             have = ", ".join(sorted(found.name for found in self.path.glob("*.safetensors"))) or "none"
             raise InputError(f"{path}: no such checkpoint. Available: {have}.") from error
-        except (SafetensorError, OSError) as error:
-            raise self._damaged(name, error) from error
+        except (ValueError, OSError) as error:
+            raise unreadable(path, error) or self._damaged(name, error) from error
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         """Writes a JSON file of the folder."""
@@ -259,14 +307,27 @@ class RunFolder:
     def _read_json(self, name: str) -> Any:
         path = self.path / name
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
+            return parse_json(path.read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError) as error:
             raise InputError(f"{path}: no such file, so {self.path} is no run folder.") from error
-        except ValueError as error:  # no JSON, or no text
-            raise self._damaged(name, error) from error
+        except (ValueError, OSError) as error:  # ValueError: no JSON, or no text
+            raise unreadable(path, error) or self._damaged(name, error) from error
+
+    def _read_table(
+        self, name: str, read: Callable[[Path], pd.DataFrame], fault_of_table: Callable[[pd.DataFrame], str | None]
+    ) -> pd.DataFrame | None:
+        if not (self.path / name).is_file():
+            return None
+        try:
+            table = read(self.path / name)
+        except (ValueError, OverflowError) as error:  # no CSV, or no text
+            raise self._damaged(name, " ".join(str(error).split())) from error
+        if (fault := fault_of_table(table)) is not None:
+            raise self._damaged(name, fault)
+        return table
 
     def _damaged(self, name: str, reason: object) -> InputError:
-        what_helps = f"Remove the run folder {self.path} and run the same fit command again."
+        what_helps = f"Remove the run folder {self.path} and run the same command again."
         return InputError(f"{self.path / name}: damaged ({reason}). {what_helps}")
 
 

@@ -13,9 +13,10 @@ import numpy as np
 import torch
 
 from data.cache import CachedCorpus, open_corpus
-from data.errors import InputError
+from data.errors import InputError, shown
 from data.feature_store import FeatureStore
-from data.lookup import lookup
+from data.lookup import expect
+from data.schema import MODALITIES
 from data.targets import Targets, load_targets
 from data.tensors import CorpusTensors
 from heads.models.tasks import TASKS
@@ -83,15 +84,21 @@ class LoadedCache:
 
 def _expect_modalities(corpus: CachedCorpus, asked: Sequence[str]) -> None:
     """Raises InputError if the cache lacks a modality of a corpus; the message names the modalities that can be used."""
-    try:
-        for modality in asked:
-            lookup(corpus.features, modality, f"modality of {corpus.name}")
-    except InputError as error:
-        usable = [modality for modality in asked if modality in corpus.features]
-        hint = (
-            f" --modalities {' '.join(usable)} (in grids and presets data.modalities: [{', '.join(usable)}]) helps." if usable else ""
-        )
-        raise InputError(f"{error}{hint}") from error
+    for modality in asked:
+        expect(dict.fromkeys([*MODALITIES, *corpus.features]), modality, "modality")
+    if not (missing := [modality for modality in asked if modality not in corpus.features]):
+        return
+    usable = [modality for modality in asked if modality in corpus.features]
+    hint = (
+        f" To train without: --modalities {' '.join(usable)} (in grids and presets data.modalities: [{', '.join(usable)}])."
+        if usable
+        else ""
+    )
+    raise InputError(
+        f"{corpus.manifest.parent.parent}: corpus {corpus.name} has no {' and no '.join(missing)} features (there are:"
+        f" {', '.join(corpus.features) or 'none'}). A run that was trained with them needs them: add them to the build of this corpus"
+        f" and run BuildFeatures again, or give another --cache.{hint}"
+    )
 
 
 def open_run_data(config: RunConfig, cache: Path, device: torch.device, memory_bytes: int | None = None) -> RunData:
@@ -133,5 +140,7 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError) as error:
-        raise InputError(f"Device {name!r} cannot be used ({str(error).splitlines()[0]}). Choose auto, cpu, cuda or cuda:N.") from error
+        raise InputError(
+            f"Device {shown(name)} cannot be used ({str(error).splitlines()[0]}). Choose auto, cpu, cuda or cuda:N."
+        ) from error
     return device

@@ -187,6 +187,7 @@ class Cluster:
                     given_up += sent.left
             for _, sent in self._busy.values():
                 sent.look(watcher)
+            watcher.on_wait()
         if given_up:
             names = ", ".join(folder.path.name for folder in given_up)
             raise InputError(f"{TRIES} workers died with these trials (out of memory?): {names}. The same command tries them again.")

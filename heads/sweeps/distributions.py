@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from data.errors import InputError
+from data.errors import InputError, shown
 from data.lookup import lookup
 from heads.models import options
 
@@ -79,15 +79,15 @@ def read_distribution(given: Any, where: str) -> Distribution:
         InputError: The kind is unknown, or its values are not allowed.
     """
     if not isinstance(given, Mapping) or len(given) != 1:
-        raise InputError(f"{where} is {given!r}, expected one of {', '.join(DISTRIBUTIONS)}, as in {{uniform: [0, 0.5]}}.")
+        raise InputError(f"{where} is {shown(given)}, expected one of {', '.join(DISTRIBUTIONS)}, as in {{uniform: [0, 0.5]}}.")
     [(kind, values)] = given.items()
     lookup(DISTRIBUTIONS, str(kind), f"distribution in {where}:")
     if kind == "choice":
         if not isinstance(values, list) or not values:
-            raise InputError(f"{where}: choice is {values!r}, expected a list of values.")
+            raise InputError(f"{where}: choice is {shown(values)}, expected a list of values.")
         return Distribution(kind, tuple(values))
     bounds = getattr(options.build(_Bounds, {kind: values}, where), kind)
     if len(bounds) != 2 or not bounds[0] < bounds[1] or (kind == "log_uniform" and bounds[0] <= 0):
         above = ", above 0" if kind == "log_uniform" else ""
-        raise InputError(f"{where}: {kind} is {values!r}, expected [lowest, highest]{above}.")
+        raise InputError(f"{where}: {kind} is {shown(values)}, expected [lowest, highest]{above}.")
     return Distribution(kind, bounds)

@@ -78,17 +78,19 @@ def train_trials(sweep: Sweep, configs: Sequence[RunConfig], execution: Executio
 
 
 def failures(folder: Path, trials: pd.DataFrame) -> str | None:
-    """Return one line: how many trials failed, why the first did, and how to try it again; None if none failed.
+    """Return one line: how many trials failed or are damaged, why the first is, and what to do; None if there are none.
 
     Args:
         folder: The folder of the sweep.
         trials: Rows of `heads.sweeps.results.trials.collect`.
     """
-    failed = trials[trials["status"] == "failed"]
-    if failed.empty:
-        return None
-    first = failed.iloc[0]
-    return f"{len(failed)} of {len(trials)} trials failed; {first['name']}: {first['error']} {remedy(folder, first['name'])}"
+    lines = []
+    for status, words in (("failed", "failed"), ("damaged", "are damaged")):
+        found = trials[trials["status"] == status]
+        for _, first in found.head(1).iterrows():
+            name = first["name"]
+            lines.append(f"{len(found)} of {len(trials)} trials {words}; {name}: {first['error']} {remedy(folder, name)}")
+    return " ".join(lines) or None
 
 
 @contextlib.contextmanager

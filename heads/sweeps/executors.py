@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import Connection
@@ -17,10 +17,14 @@ from pathlib import Path
 
 import torch
 
+from data import stopping
 from data.errors import InputError
 from heads.runs.folder import RunFolder
 from heads.sweeps.sweep import loaded_cache
 from heads.sweeps.workers import TrialPack, Watcher, train_pack, train_pack_alone
+
+POLL_S = 1.0
+"""Seconds between two reports that training goes on."""
 
 Execute = Callable[[Sequence[TrialPack], Watcher], None]
 """An executor: trains packs to their ends and tells the watcher about their trials."""
@@ -43,21 +47,43 @@ def in_processes(devices: Sequence[str]) -> Execute:
         waiting = deque(packs)
         busy: dict[Future[list[Path]], int] = {}
         try:
-            with _pools(len(devices)) as pools:
+            with _pools(len(devices)) as pools, _stopping_together(pools, busy):
                 while waiting or busy:
                     for number in set(range(len(devices))) - set(busy.values()):
                         if waiting:
                             watcher.on_start(len(waiting[0].configs))
-                            busy[pools[number].submit(train_pack_alone, waiting.popleft(), devices[number])] = number
-                    for future in wait(busy, return_when=FIRST_COMPLETED).done:
+                            busy[pools[number].submit(_train, waiting.popleft(), devices[number])] = number
+                    for future in wait(busy, POLL_S, return_when=FIRST_COMPLETED).done:
                         del busy[future]
                         for path in future.result():
                             watcher.on_progress(1)
                             watcher.on_end(RunFolder(path))
+                    watcher.on_wait()
         except BrokenProcessPool as error:
             raise InputError("A worker process died (out of memory?). The same command goes on with what is left.") from error
 
     return execute
+
+
+def _train(pack: TrialPack, device: str) -> list[Path]:
+    """Train one pack in a worker, unless it was asked to stop."""
+    with stopping.finishing():
+        stopping.check()
+        return train_pack_alone(pack, device)
+
+
+@contextlib.contextmanager
+def _stopping_together(pools: Sequence[ProcessPoolExecutor], busy: Mapping[Future[list[Path]], int]) -> Iterator[None]:
+    """Ask the workers to stop when this process is asked to, or one of them was, and wait until they have saved."""
+    workers = [pool.submit(os.getpid) for pool in pools]
+    try:
+        yield
+    except stopping.Stopped as stop:
+        for worker in workers:
+            with contextlib.suppress(BrokenProcessPool, ProcessLookupError):  # it has ended already
+                os.kill(worker.result(), stop.number)
+        wait(busy)
+        raise
 
 
 @contextlib.contextmanager
@@ -83,6 +109,7 @@ def _pools(count: int) -> Iterator[list[ProcessPoolExecutor]]:
 def _begin(ending: Connection, threads: int) -> None:
     """Prepare a process of `_pools`, which ends when nobody holds the other end of the pipe any more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal
+    stopping.handle(at_once=False)
     torch.set_num_threads(threads)
     threading.Thread(target=_end_with, args=(ending,), daemon=True).start()
 

@@ -37,7 +37,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from data.errors import InputError
+from data.errors import InputError, shown
 from data.lookup import expect
 from heads.models import options
 from heads.runs.config import DEFAULT_PRESET, RunConfig, change, make_config, read_yaml
@@ -133,10 +133,10 @@ class Grid:
             raise InputError("which head? Give head: NAME, or several in grid.")
         for name, value in (("head", head), ("preset", preset)):
             if not isinstance(value, str):
-                raise InputError(f"{name} is {value!r}, expected text.")
+                raise InputError(f"{name} is {shown(value)}, expected text.")
         if "seed" in values:
             raise InputError("seed cannot be set here. Give seeds: [1, 2].")
-        return make_config(head, self.corpus, preset, options.nested(values), f"head {head!r}")
+        return make_config(head, self.corpus, preset, options.nested(values), f"head {shown(head)}")
 
 
 def read_grid(path: Path, corpus: str | None) -> Grid:
@@ -154,7 +154,7 @@ def read_grid(path: Path, corpus: str | None) -> Grid:
         expect(KEYS, str(name), f"key in {path}")
     top = options.build(_Top, {name: values[name] for name in ("head", "corpus", "preset", "seeds") if name in values}, str(path))
     if "seeds" in values and not top.seeds:
-        raise InputError(f"{path}: seeds is {values['seeds']!r}, expected one whole number or more.")
+        raise InputError(f"{path}: seeds is {shown(values['seeds'])}, expected one whole number or more.")
     everywhere = {name: value for name, value in (("head", top.head), ("preset", top.preset)) if value is not None}
     draws = _section(values, "random", path)
     grid = Grid(
@@ -189,7 +189,7 @@ class _Draws:
 
 def _corpus(written: str | None, given: str | None, path: Path) -> str:
     if written and given and written != given:
-        raise InputError(f"{path}: corpus is {written!r}, but --corpus says {given!r}. Give one of the two.")
+        raise InputError(f"{path}: corpus is {shown(written)}, but --corpus says {shown(given)}. Give one of the two.")
     corpus = given or written
     if not corpus:
         raise InputError(f"{path}: which corpus? Give --corpus, or corpus: NAME in the file.")
@@ -199,7 +199,7 @@ def _corpus(written: str | None, given: str | None, path: Path) -> str:
 def _section(values: Mapping[str, Any], name: str, path: Path) -> Mapping[str, Any]:
     section = values.get(name)
     if section is not None and not isinstance(section, Mapping):
-        raise InputError(f"{path}: {name} is {section!r}, expected names with values.")
+        raise InputError(f"{path}: {name} is {shown(section)}, expected names with values.")
     return section or {}
 
 
@@ -207,7 +207,7 @@ def _grid(section: Mapping[str, Any], path: Path) -> dict[str, tuple[Any, ...]]:
     found = _flat(section, f"{path}: grid")
     for name, values in found.items():
         if not isinstance(values, list) or not values:
-            raise InputError(f"{path}: grid: {name} is {values!r}, expected a list of values.")
+            raise InputError(f"{path}: grid: {name} is {shown(values)}, expected a list of values.")
     return {name: tuple(values) for name, values in found.items()}
 
 
@@ -215,9 +215,9 @@ def _list(section: Any, path: Path) -> tuple[dict[str, Any], ...]:
     if section is None:
         return ({},)
     if not isinstance(section, list) or not section:
-        raise InputError(f"{path}: list is {section!r}, expected a list of points, each of them names with values.")
+        raise InputError(f"{path}: list is {shown(section)}, expected a list of points, each of them names with values.")
     if wrong := [point for point in section if not isinstance(point, Mapping)]:
-        raise InputError(f"{path}: list: a point is {wrong[0]!r}, expected names with values.")
+        raise InputError(f"{path}: list: a point is {shown(wrong[0])}, expected names with values.")
     return tuple(_flat(point, f"{path}: list") for point in section)
 
 
@@ -225,7 +225,7 @@ def _count_and_seed(section: Mapping[str, Any], path: Path) -> dict[str, int]:
     given = {name: section[name] for name in ("count", "seed") if name in section}
     draws = options.build(_Draws, given, f"{path}: random")
     if section and draws.count < 1:
-        raise InputError(f"{path}: random: count is {section.get('count')!r}, expected how many points to draw, 1 or more.")
+        raise InputError(f"{path}: random: count is {shown(section.get('count'))}, expected how many points to draw, 1 or more.")
     if draws.seed < 0:
         raise InputError(f"{path}: random: seed is {draws.seed}, expected 0 or more.")
     return {"count": draws.count or 1, "seed": draws.seed}

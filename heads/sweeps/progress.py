@@ -5,13 +5,14 @@ used. The bar of a single run is in `heads.evaluation.console`.
 """
 
 import sys
+import time
 from collections.abc import Sequence
 from typing import Any, Self
 
 import pandas as pd
-from tqdm import tqdm
 
 from data.errors import InputError
+from heads.evaluation.console import progress_bar
 from heads.evaluation.metrics import is_better
 from heads.runs.folder import RunFolder
 from heads.sweeps.status import status_of
@@ -35,7 +36,8 @@ class Bar(Watcher):
         self.total, self.metric, self.over, self.in_flight, self.events = total, metric, 0, 0, events
         self.best: float | None = None
         layout = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
-        self._bar = tqdm(total=total, desc="sweep", file=sys.stderr, disable=None, bar_format=layout, mininterval=0.5)
+        line = "{desc}: {percentage:3.0f}%, {elapsed} so far, {remaining} left{postfix}"
+        self._bar = progress_bar(layout, line, total=total, desc="sweep", unit="trial")
         for folder in over:
             self._count(folder)
         self._bar.update(len(over))
@@ -55,6 +57,12 @@ class Bar(Watcher):
     def on_progress(self, share: float) -> None:
         self._bar.update(min(share, self.total - self._bar.n))
 
+    def on_wait(self) -> None:
+        now = time.time()
+        if now - self._bar.last_print_t >= self._bar.mininterval:
+            self._bar.refresh()
+            self._bar.last_print_t = now
+
     def on_end(self, folder: RunFolder) -> None:
         self.in_flight = max(0, self.in_flight - 1)
         self._count(folder)
@@ -64,13 +72,14 @@ class Bar(Watcher):
 
     def _count(self, folder: RunFolder) -> None:
         self.over += 1
-        value = None if status_of(folder) == "failed" else folder.metrics()["valid"].get(self.metric)
+        value = None if status_of(folder) in ("failed", "damaged") else folder.metrics()["valid"].get(self.metric)
         if value is not None and (self.best is None or is_better(self.metric, value, self.best)):
             self.best = value
 
     def _show(self) -> None:
         best = "" if self.best is None else f", best {self.metric} {self.best:.4f}"
-        self._bar.set_postfix_str(f"{self.over} of {self.total} trials, {self.in_flight} in flight{best}")
+        words = f"{self.over} of {self.total} trials, {self.in_flight} in flight{best}"
+        self._bar.set_postfix_str(words, refresh=sys.stderr.isatty())
 
 
 def summary_writer() -> Any:
@@ -91,11 +100,11 @@ def write_events(folder: RunFolder) -> None:
 
     Nothing is written if the folder has event files already, or the run has no epochs.
     """
-    history = folder.path / "history.csv"
-    if not history.is_file() or any(folder.path.glob("events.out.tfevents.*")):
+    history = None if status_of(folder) == "damaged" else folder.history()
+    if history is None or any(folder.path.glob("events.out.tfevents.*")):
         return
     with summary_writer()(str(folder.path)) as writer:
-        for row in pd.read_csv(history).to_dict("records"):
+        for row in history.to_dict("records"):
             for column, value in row.items():
                 if column not in _NOT_SHOWN and not pd.isna(value):
                     writer.add_scalar(str(column).replace("valid_", "valid/", 1), value, int(row["epoch"]))

@@ -21,7 +21,7 @@ from heads.runs.folder import RunFolder, run_folder
 from heads.runs.run_data import LoadedCache, RunData, choose_device
 from heads.sweeps.grid import Grid
 from heads.sweeps.search import Search
-from heads.sweeps.status import is_final, is_over
+from heads.sweeps.status import is_final, is_over, status_of
 from heads.training.fit import describe
 
 
@@ -121,12 +121,13 @@ def remaining(trials: Iterable[Trial]) -> list[Trial]:
     """Select the trials to train, without duplicates: those that are not over, and those that ran out of memory.
 
     Raises:
-        InputError: A trial that is not trained again has read another cache, or a file of it is damaged.
+        InputError: A trial that is not trained again has read another cache.
     """
     left = []
     for trial in _without_duplicates(trials):
         if is_final(trial.folder):
-            trial.folder.begin(describe(trial.run_data))
+            if status_of(trial.folder) != "damaged":
+                trial.folder.begin(describe(trial.run_data))
         else:
             left.append(trial)
     return left
@@ -140,7 +141,7 @@ def count_trials(sweep: Sweep, configs: Sequence[RunConfig]) -> tuple[int, list[
         configs: The configurations of its grid.
 
     Raises:
-        InputError: The cache lacks something that a trial reads, or a file of a trial is damaged.
+        InputError: The cache lacks something that a trial reads.
     """
     if sweep.search:
         with sweep.study() as study:

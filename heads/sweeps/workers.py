@@ -48,6 +48,9 @@ class Watcher:
     def on_end(self, folder: RunFolder) -> None:
         """Learn that a trial is complete, pruned or failed."""
 
+    def on_wait(self) -> None:
+        """Learn that training goes on; called every few seconds."""
+
 
 def train_pack(pack: TrialPack, cache: LoadedCache, watcher: Watcher) -> None:
     """Train one pack, whatever its trials are: over, interrupted, simple baselines, or heads that can only be trained alone."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data.cache import open_corpus
-from data.errors import InputError
+from data.errors import InputError, shown
 from heads.evaluation.predictions import scores
 from heads.models.tasks import TASKS
 from heads.runs.external import PredictionFile, read_predictions
@@ -66,9 +66,11 @@ def _addition(text: str, corpora: Sequence[str], cache: Path) -> _Addition:
     named, colon, place = rest.partition(":")
     corpus, path = (named, place) if colon and named in paper.CORPORA else (None, rest)
     if not method or not path:
-        raise InputError(f"--add is {text!r}, expected NAME=FILE or NAME=CORPUS:FILE.")
+        raise InputError(f"--add is {shown(text)}, expected NAME=FILE or NAME=CORPUS:FILE.")
     if not method.strip() or not method.isprintable():
-        raise InputError(f"--add is {text!r}: the name of its row is {method!r}, expected letters, digits and signs on one line.")
+        raise InputError(
+            f"--add is {shown(text)}: the name of its row is {shown(method)}, expected letters, digits and signs on one line."
+        )
     file = read_predictions(Path(path))
     return _Addition(method, corpus or _corpus(file, method, corpora, cache), file)
 
@@ -97,7 +99,9 @@ def _check_names(additions: Sequence[_Addition], places: Sequence[TableSection])
     known = {(row.method, place.corpus) for place in places for row in (*place.rows, NeverRow(place.table))}
     for one in additions:
         if (one.method, one.corpus) in known:
-            raise InputError(f"--add: there would be two rows called {one.method!r} on {one.corpus}. Give each row a name of its own.")
+            raise InputError(
+                f"--add: there would be two rows called {shown(one.method)} on {one.corpus}. Give each row a name of its own."
+            )
         known.add((one.method, one.corpus))
 
 

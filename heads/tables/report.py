@@ -18,6 +18,7 @@ from data.reporting import charts, page
 from data.reporting.numbers import DASH
 from data.reporting.page import Section, Tile
 from data.reporting.tables import Cell, Column, Link, Table, in_markdown, latex, markdown, terminal
+from data.spreadsheets import escape_cells
 from heads.evaluation.metrics import METRICS
 from heads.sweeps.results.report import FROZEN
 from heads.sweeps.results.tables import run_href
@@ -231,7 +232,7 @@ def _picture(part: Part) -> charts.Draw:
 
 def _write_files(stem: Path, parts: Sequence[Part], texts: dict[str, str], pictures: dict[str, bytes]) -> None:
     table = pd.concat([long_table(part.corpus, part.results, part.split) for part in parts])
-    texts = texts | {".csv": table.to_csv(index=False)}
+    texts = texts | {".csv": escape_cells(table).to_csv(index=False)}
     for suffix, content in {**{name: text.encode() for name, text in texts.items()}, **pictures}.items():
         with atomic_path(stem.with_name(stem.name + suffix)) as temporary:
             temporary.write_bytes(content)

@@ -14,6 +14,7 @@ from data.labels import EMOTIONS
 from heads.evaluation.intervals import MeanSd, mean_sd
 from heads.runs.evaluate import evaluate
 from heads.sweeps.results.trials import remedy
+from heads.sweeps.status import damage
 from heads.sweeps.sweep import Sweep, Trial, loaded_cache
 from heads.tables.rows import TABLES, ImportedRow, NeverRow, Row
 from heads.training.fit import describe
@@ -98,6 +99,8 @@ def never_predicting(simple: Result) -> Result:
 def _seed(sweep: Sweep, trial: Trial, split: str, device: str) -> Seed:
     """Return the outcome of one trial."""
     folder, seed = trial.folder, trial.config.seed
+    if (fault := damage(folder)) is not None:
+        return Seed(seed, folder.path.name, None, fault)
     if not folder.is_complete:
         failure = "was not trained" if folder.failure is None else f"{folder.failure} {remedy(sweep.folder, folder.path.name)}"
         return Seed(seed, folder.path.name, None, failure)

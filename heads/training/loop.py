@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from data import stopping
 from data.batching import DialogueRows
-from data.errors import InputError
+from data.errors import InputError, shown
 from data.tensors import Batch, CorpusTensors
 from heads.evaluation.predictions import Predictions, scores
 from heads.runs.config import RunConfig
@@ -112,8 +113,8 @@ class Run:
         self.history.append({"epoch": epoch, "train_loss": train_loss, "seconds": seconds, **validated})
         if self.is_over and options.select not in self.selection.best:
             raise InputError(
-                f"train.select is {options.select!r}, which was a number in none of {self.epoch} epochs of task"
-                f" {self.config.task!r}. Choose loss, or a metric of that task."
+                f"train.select is {shown(options.select)}, which was a number in none of {self.epoch} epochs of task"
+                f" {shown(self.config.task)}. Choose loss, or a metric of that task."
             )
 
     def note(self) -> str:
@@ -196,6 +197,8 @@ def train_runs(
 ) -> None:
     """Train runs to their ends. Epochs that were saved are not computed again.
 
+    When the command is asked to stop (`data.stopping`), the epoch in hand is finished and all runs are saved.
+
     Args:
         runs: Runs with the same number of steps in an epoch, last saved after the same epoch (the place of the short batch differs
             between epochs).
@@ -203,20 +206,40 @@ def train_runs(
         on_end: Called with each run when it is over, and with the error if it failed.
         is_pruned: Asked after every epoch of a run; a pruned run is over.
         advance: Called with the steps done since the last call, of all runs together, and a note.
+
+    Raises:
+        Stopped: The command was asked to stop; the same call goes on.
     """
-    for number, run in enumerate(runs):
-        if state := run.resume():
-            engine.load(number, state)
+    with stopping.finishing():
+        _train(runs, engine, on_end, is_pruned, advance)
+
+
+def _train(runs: Sequence[Run], engine: Engine, on_end: OnEnd, is_pruned: Callable[[Run], bool], advance: Advance) -> None:
+    damaged = _resume(runs, engine)
     advance(sum(run.epoch * run.steps_per_epoch for run in runs), _note(runs))
-    active = _without(runs, engine, {run: None for run in runs if run.is_over}, on_end)
+    active = _without(runs, engine, {run: damaged.get(run) for run in runs if run in damaged or run.is_over}, on_end)
     while active:
         failed = _train_and_evaluate(active, engine, advance)
         over = {run: failed.get(run) for run in active if run in failed or run.is_over or is_pruned(run)}
-        if any(time.monotonic() - run.saved_at > SAVE_EVERY_S for run in active):  # all of them, so that they can go on together
+        is_due = stopping.is_asked() or any(time.monotonic() - run.saved_at > SAVE_EVERY_S for run in active)
+        if is_due:  # all of them are saved, so that they can go on together
             for number, run in enumerate(active):
                 if run not in over:
                     run.save(engine.state(number))
         active = _without(active, engine, over, on_end)
+        stopping.check()
+
+
+def _resume(runs: Sequence[Run], engine: Engine) -> dict[Run, InputError]:
+    """Go on with every run from its saved state; return the errors of those whose state is damaged."""
+    damaged = {}
+    for number, run in enumerate(runs):
+        try:
+            if state := run.resume():
+                engine.load(number, state)
+        except InputError as error:
+            damaged[run] = error
+    return damaged
 
 
 def _without(runs: Sequence[Run], engine: Engine, over: Mapping[Run, InputError | None], on_end: OnEnd) -> list[Run]:

@@ -13,16 +13,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
+
 from data.errors import InputError
+from data.files import read_head
 from data.lookup import lookup
 from data.media import DECODER
 from pipeline.settings import CHECKOUT, EncoderSettings
 
 MODALITIES = ("text", "audio", "sentence")
-_WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")  # in order of preference
+_WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+"""In the order in which transformers prefers them."""
 _TOKENIZER = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt", "vocab.json",
-    "merges.txt", "sentencepiece.bpe.model", "spiece.model",
+    "merges.txt", "sentencepiece.bpe.model", "spiece.model", "spm.model", "tokenizer.model", "bpe.codes",
 )  # fmt: skip
 
 
@@ -80,7 +84,7 @@ def locate(modality: str, settings: EncoderSettings) -> Source:
     """
     folder = Path(settings.model).expanduser()
     if folder.is_dir():
-        source = Source(folder.name, folder, "", True)
+        source = _in_folder(folder)
     elif settings.model.startswith(("/", ".", "~")):
         raise InputError(f"{folder}: no such folder; a folder with a transformers checkpoint is expected.")
     elif "/" in settings.model and settings.model not in ENCODERS:
@@ -94,10 +98,21 @@ def locate(modality: str, settings: EncoderSettings) -> Source:
             source = _download(profile.hub_id, settings.revision)
         else:
             source = Source(settings.model, profile.find(), "", profile.trained)
-    for needed in ("config.json", _weights_file(source.folder)):
+    for needed in ("config.json", weights_file(source.folder)):
         if not (source.folder / needed).is_file():
             raise InputError(f"{source.folder}: no {needed}; a folder with a transformers checkpoint is expected.")
     return source
+
+
+def _in_folder(folder: Path) -> Source:
+    """Returns the checkpoint in a folder, or the only one that a Trainer left one level down, as `checkpoint-500/`."""
+    if any((folder / name).is_file() for name in _WEIGHTS):
+        return Source(folder.name, folder, "", True)
+    inner = sorted(path.parent for path in folder.glob("checkpoint-*/config.json"))
+    if len(inner) > 1:
+        names = ", ".join(path.name for path in inner)
+        raise InputError(f"{folder}: several checkpoints ({names}). Give the folder of one of them as the model.")
+    return Source(f"{folder.name}-{inner[0].name}", inner[0], "", True) if inner else Source(folder.name, folder, "", True)
 
 
 def _download(hub_id: str, revision: str) -> Source:
@@ -110,11 +125,11 @@ def _download(hub_id: str, revision: str) -> Source:
         RevisionNotFoundError,
     )
 
-    patterns = ["*.json", "*.txt", "*.model", "model*.safetensors"]
+    patterns, pickles = ["*.json", "*.txt", "*.model", "*.codes", "model*.safetensors"], ["pytorch_model.bin", "pytorch_model-*.bin"]
     try:
         folder = Path(snapshot_download(hub_id, revision=revision or None, allow_patterns=patterns))
         if not any((folder / name).is_file() for name in _WEIGHTS[:2]):
-            folder = Path(snapshot_download(hub_id, revision=revision or None, allow_patterns=[*patterns, "pytorch_model.bin"]))
+            folder = Path(snapshot_download(hub_id, revision=revision or None, allow_patterns=[*patterns, *pickles]))
     except (RepositoryNotFoundError, RevisionNotFoundError) as error:
         raise InputError(f"The hub has no model {hub_id!r} at revision {revision or 'main'!r}.") from error
     except HFValidationError as error:
@@ -127,27 +142,97 @@ def _download(hub_id: str, revision: str) -> Source:
     return Source(hub_id, folder, folder.name, True)
 
 
-def _weights_file(folder: Path) -> str:
+def weights_file(folder: Path) -> str:
+    """Returns the name of the file in which transformers looks for the weights, or for their list."""
     return next((name for name in _WEIGHTS if (folder / name).is_file()), _WEIGHTS[0])
 
 
+def preprocessor_file(folder: Path) -> Path:
+    """Returns the file from which transformers takes the settings of the feature extractor."""
+    path = folder / "processor_config.json"
+    if path.is_file() and "feature_extractor" in _read_json(path):
+        return path
+    return folder / "preprocessor_config.json"
+
+
 def files(modality: str, source: Source) -> list[Path]:
-    """Returns the files that determine the encoder's output, in a fixed order."""
-    weights = source.folder / _weights_file(source.folder)
-    found = [source.folder / "config.json", weights]
+    """Returns the files that determine the encoder's output, in a fixed order.
+
+    Raises:
+        InputError: The list of the parts of the weights cannot be read, or names files outside of the folder.
+    """
+    folder = source.folder
+    weights = folder / weights_file(folder)
+    found = [folder / "config.json", weights]
     if weights.suffix == ".json":
-        found += [source.folder / part for part in sorted(set(json.loads(weights.read_text())["weight_map"].values()))]
-    if modality == "audio":
-        names: Sequence[str] = ("preprocessor_config.json",)
-    else:
-        names = _TOKENIZER
-    return found + [path for name in names if (path := source.folder / name).is_file()]
+        found += [folder / part for part in _parts(weights)]
+    names = [preprocessor_file(folder).name] if modality == "audio" else _TOKENIZER
+    return found + [path for name in names if (path := folder / name).is_file()]
+
+
+def _parts(index: Path) -> list[str]:
+    names = _read_json(index).get("weight_map")
+    if not isinstance(names, Mapping) or not names or not all(isinstance(name, str) for name in names.values()):
+        raise InputError(f"{index}: no list of weights and their files (weight_map). Download the checkpoint again.")
+    parts = sorted(set(names.values()))
+    for part in parts:
+        if Path(part).name != part:
+            raise InputError(f"{index}: names {part!r}; expected is the name of a file beside it.")
+        if not (index.parent / part).is_file():
+            raise InputError(f"{index.parent}: no {part}, although {index.name} names it. Download the checkpoint again.")
+    return parts
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        read_head(path)
+        raise InputError(f"{path}: not JSON ({error}). Download the checkpoint again.") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: not a JSON object. Download the checkpoint again.")
+    return content
+
+
+def expect_whole(paths: Sequence[Path]) -> None:
+    """Checks the files of a checkpoint, config.json first, without reading their weights.
+
+    Raises:
+        InputError: A file is empty, cut short, or a git-lfs pointer or an HTML page instead of the file itself; or there is an adapter
+            beside the weights.
+    """
+    for path in paths:
+        read_head(path)
+        if path.suffix == ".json":
+            _read_json(path)
+        elif path.suffix == ".safetensors":
+            try:
+                with safe_open(path, "numpy"):
+                    pass
+            except SafetensorError as error:
+                raise InputError(f"{path}: cut short or damaged ({error}). Download it again.") from error
+    _expect_these_weights_only(paths[0].parent)
+
+
+def _expect_these_weights_only(folder: Path) -> None:
+    """Checks that transformers reads no other weights than those of `weights_file`, and that all of them count."""
+    adapter = folder / "adapter_config.json"
+    if adapter.is_file():
+        raise InputError(f"{adapter}: an adapter, which would not be used. Merge it into the weights, or remove it.")
+    other = next((path.name for path in folder.glob("shard-*-model-*.safetensors")), "")
+    if named := _read_json(folder / "config.json").get("transformers_weights") or other:
+        raise InputError(
+            f"{folder}: transformers would read {named!r}, not {weights_file(folder)}. Save the model again with save_pretrained()."
+        )
 
 
 def identity(
     modality: str, settings: EncoderSettings, source: Source, digests: Mapping[str, str], dtype: str, precision: str
 ) -> dict[str, Any]:
     """Returns exactly the properties that determine the bytes of a feature besides its utterance; JSON-able, first part of every key.
+
+    Not among them, like the device: the implementation of attention. It follows from the architecture, which config.json names, and
+    changes no more than the rounding in the last digits. A feature file states it among its `products`.
 
     Args:
         digests: File name → sha256 of each of `files`.

@@ -14,6 +14,7 @@ Corpora, batches and devices other than the CPU are not known here.
 """
 
 import ctypes
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -38,6 +39,11 @@ class PackedLinear(nn.Module):
         reorder = torch.ops.mkldnn._reorder_linear_weight
         self.pieces = [reorder(piece.contiguous(), None) for piece in weight.detach().split(_SUMMANDS, dim=1)]
         self.bias = bias
+
+    @cached_property
+    def weight(self) -> Tensor:
+        """The weights in torch's own layout, (O, I), for modules that read them themselves, as WavLM's attention does."""
+        return torch.cat([piece.to_dense() for piece in self.pieces], dim=1)
 
     def forward(self, inputs: Tensor) -> Tensor:
         first, *others = zip(self.pieces, inputs.split(_SUMMANDS, dim=-1), strict=True)

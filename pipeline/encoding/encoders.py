@@ -6,15 +6,17 @@ Checkpoints are found in `pipeline.encoding.checkpoints`, batches are composed i
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from data.errors import InputError
 from data.media import SAMPLE_RATE_HZ
+from pipeline.encoding import pretrained, trial
 from pipeline.encoding.checkpoints import Source, locate, pooling
 from pipeline.settings import EncoderSettings
 
@@ -44,28 +46,59 @@ class Prepared:
 class _Encoder:
     """The common part of text and audio encoders."""
 
+    reads: ClassVar[str]  # the input of the models that it takes
+    expects: ClassVar[str]  # the same in words
     dim: int
     budget: int  # largest cost of one batch; 0: one utterance at a time
 
-    def __init__(self, source: Source, settings: EncoderSettings, device: str, precision: str, needs_pooler: bool = False) -> None:
+    def __init__(self, source: Source, settings: EncoderSettings, device: str, precision: str) -> None:
         import torch
 
         from pipeline.encoding import cpu
 
         torch.set_float32_matmul_precision("highest")
         torch.backends.cudnn.allow_tf32 = False
-        model = _load(source, needs_pooler)
-        blocks = model.config.num_hidden_layers
-        if not -1 <= settings.layer <= blocks:
-            raise InputError(f"layer is {settings.layer}, expected 0 (embeddings) to {blocks} for {source.name}, or -1 for the last.")
+        self.source, self.precision, self.layer = source, precision, settings.layer
+        self.device, self.dtype = "cpu", torch.float32  # where the model is while it is tried
+        self.model = self._load()
+        self.config = self.model.config
+        with trial.refusing(source.folder, self.model):
+            self._expect_layer()
+            self._prepare_inputs()
+            self._try()
         self.products = f"torch {precision} on {device}"
-        self.dtype = getattr(torch, precision)
         if device == "cpu" and precision == "float32":
-            cpu.keep_freed_memory()
-            self.products = cpu.pack(model)
-        self.model = model.to(device=device, dtype=self.dtype)
-        self.device, self.layer, self.config = device, settings.layer, model.config
-        self.dim = model.config.hidden_size
+            self.products = cpu.pack(self.model)
+        if self.config._attn_implementation != "sdpa":
+            self.products += f", {self.config._attn_implementation} attention"
+        self.device, self.dtype = device, getattr(torch, precision)
+        self.model = self.model.to(device=device, dtype=self.dtype)
+
+    def _load(self) -> Any:
+        """Loads the model; weights that the checkpoint lacks are erased, so that their use is noticed.
+
+        Raises:
+            InputError: The checkpoint cannot be loaded, or its model reads something else.
+        """
+        model, self._erased = pretrained.load_model(self.source.folder)
+        if model.main_input_name != self.reads or model.config.is_encoder_decoder:
+            kind = "is an encoder with a decoder" if model.config.is_encoder_decoder else f"reads {model.main_input_name}"
+            raise InputError(f"{self.source.folder}: a {model.config.model_type} model {kind}; expected is {self.expects}.")
+        trial.erase(model, self._erased)
+        return model
+
+    def _expect_layer(self) -> None:
+        blocks = self.config.num_hidden_layers
+        if not -1 <= self.layer <= blocks:
+            raise InputError(f"layer is {self.layer}, expected 0 (embeddings) to {blocks} for {self.source.name}, or -1 for the last.")
+
+    def _prepare_inputs(self) -> None:
+        """Opens what turns an utterance into the input of the model."""
+        raise NotImplementedError
+
+    def _try(self) -> None:
+        """Runs the model on small inputs, to learn its width and to refuse one that cannot give features."""
+        raise NotImplementedError
 
     def _hidden(self, model: Any, **inputs: torch.Tensor) -> Any:
         output = model(**inputs, output_hidden_states=self.layer >= 0)
@@ -73,42 +106,39 @@ class _Encoder:
         return hidden, output
 
 
-def _load(source: Source, needs_pooler: bool) -> Any:
-    import torch
-    import transformers
-
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    try:
-        model, info = transformers.AutoModel.from_pretrained(
-            source.folder, dtype=torch.float32, attn_implementation="sdpa", trust_remote_code=False, local_files_only=True,
-            output_loading_info=True,
-        )  # fmt: skip
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise InputError(f"{source.folder}: transformers cannot load this checkpoint ({error}).") from error
-    missing = sorted(key for key in info["missing_keys"] if needs_pooler or "pooler." not in key)
-    if missing or info["mismatched_keys"]:
-        raise InputError(
-            f"{source.folder}: the checkpoint lacks weights of its own architecture ({', '.join(missing[:3])}…); they would be "
-            "random. Give a complete checkpoint" + (", or another pooling." if needs_pooler else ".")
-        )
-    return model.eval().requires_grad_(False)
-
-
 class TextEncoder(_Encoder):
     """Token features (T, D) of a text, special tokens included."""
 
-    def __init__(self, source: Source, settings: EncoderSettings, device: str, precision: str, needs_pooler: bool = False) -> None:
-        super().__init__(source, settings, device, precision, needs_pooler)
-        import transformers
+    reads, expects = "input_ids", "an encoder of texts, like BERT or RoBERTa"
 
-        self.tokenizer = transformers.AutoTokenizer.from_pretrained(source.folder, local_files_only=True, trust_remote_code=False)
-        positions = self.config.max_position_embeddings
-        if self.config.model_type in ("roberta", "xlm-roberta", "camembert", "data2vec-text"):
-            positions -= self.config.pad_token_id + 1  # their positions start behind the padding index
+    def __init__(self, source: Source, settings: EncoderSettings, device: str, precision: str) -> None:
+        super().__init__(source, settings, device, precision)
+        positions = self._trial.positions or sys.maxsize
         self.max_tokens = min(settings.max_tokens or positions, positions)
         self.case = settings.case
         self.budget = 1024 if device == "cpu" else 32768  # on two cores, larger batches fall out of the cache
+        if not self._trial.batches_exactly:
+            self.budget = 0
+
+    def _prepare_inputs(self) -> None:
+        self._rows = self.model.get_input_embeddings().weight.shape[0]
+        self.tokenizer = pretrained.load_tokenizer(self.source.folder, self._rows)
+        padding = (self.tokenizer.pad_token_id, self.config.pad_token_id, 0)
+        self._padding_id = next(token for token in padding if token is not None and 0 <= token < self._rows)
+
+    def _try(self) -> None:
+        self._trial = trial.try_text(self.model, self._tried)
+        self.dim = self._trial.width
+
+    def _tried(self, ids: list[list[int]]) -> torch.Tensor:
+        hidden, output = self._run([self._prepared(np.asarray(one), False) for one in ids])
+        trial.expect_rows(self.source.folder, self.model, hidden.shape, len(ids[-1]))
+        trial.expect_finite(self.source.folder, hidden[-1], self._erased)
+        self._expect_pooler(output)
+        return hidden
+
+    def _expect_pooler(self, output: Any) -> None:
+        """Checks that the output has what the pooling needs; for token features nothing."""
 
     def prepare(self, text: str) -> Prepared:
         """Tokenises a text. A text longer than `max_tokens` is cut and marked as truncated."""
@@ -120,6 +150,11 @@ class TextEncoder(_Encoder):
         truncated = len(ids) > self.max_tokens
         if truncated:
             ids = self.tokenizer(text, truncation=True, max_length=self.max_tokens)["input_ids"]
+        if not ids:
+            raise InputError(f"the tokenizer of {self.source.name} makes no token of this text")
+        if max(ids) >= self._rows:
+            token = self.tokenizer.convert_ids_to_tokens(max(ids))
+            raise InputError(f"the text holds the token {token!r}, for which the embedding of {self.source.name} has no row")
         return self._prepared(np.asarray(ids, dtype=np.int64), truncated)
 
     def _prepared(self, ids: np.ndarray, truncated: bool) -> Prepared:
@@ -129,16 +164,22 @@ class TextEncoder(_Encoder):
         """Computes the features of each utterance, (T, D) float32."""
         import torch
 
+        if self._runs_alone(batch):
+            return [rows for item in batch for rows in self.encode([item])]
         with torch.inference_mode():
             hidden, _ = self._run(batch)
             hidden = hidden.float().cpu().numpy()
         return [hidden[row, : item.length].copy() for row, item in enumerate(batch)]
 
+    def _runs_alone(self, batch: Sequence[Prepared]) -> bool:
+        """Tells whether each text of a batch has to run by itself, because padding would change its features."""
+        return len(batch) > 1 and not self._trial.batches_exactly
+
     def _run(self, batch: Sequence[Prepared]) -> Any:
         import torch
 
         longest = max(len(item.values) for item in batch)
-        ids = np.full((len(batch), longest), self.tokenizer.pad_token_id, dtype=np.int64)
+        ids = np.full((len(batch), longest), self._padding_id, dtype=np.int64)
         mask = np.zeros((len(batch), longest), dtype=np.int64)
         for row, item in enumerate(batch):
             ids[row, : len(item.values)] = item.values
@@ -152,7 +193,15 @@ class SentenceEncoder(TextEncoder):
 
     def __init__(self, source: Source, settings: EncoderSettings, device: str, precision: str) -> None:
         self.pooling = pooling(settings, source)
-        super().__init__(source, settings, device, precision, needs_pooler=self.pooling == "pooler")
+        super().__init__(source, settings, device, precision)
+
+    def _expect_pooler(self, output: Any) -> None:
+        if self.pooling != "pooler":
+            return
+        if getattr(output, "pooler_output", None) is None:
+            kind = self.config.model_type
+            raise InputError(f"{self.source.folder}: a {kind} model has no pooler. Set pooling = mean or cls in luigi.cfg, [sentence].")
+        trial.expect_finite(self.source.folder, output.pooler_output, self._erased, ", or another pooling")
 
     def _prepared(self, ids: np.ndarray, truncated: bool) -> Prepared:
         return Prepared(ids, 1, len(ids), truncated)
@@ -161,6 +210,8 @@ class SentenceEncoder(TextEncoder):
         """Computes the embedding of each utterance, (1, D) float32."""
         import torch
 
+        if self._runs_alone(batch):
+            return [rows for item in batch for rows in self.encode([item])]
         with torch.inference_mode():
             hidden, output = self._run(batch)
             if self.pooling == "mean":
@@ -174,22 +225,31 @@ class SentenceEncoder(TextEncoder):
 class AudioEncoder(_Encoder):
     """Frame features (T, D) of 16 kHz speech, 50 frames a second for Data2Vec."""
 
+    reads, expects = "input_values", "an encoder of waveforms, like Data2Vec or wav2vec 2.0"
+
     def __init__(self, source: Source, settings: EncoderSettings, device: str, precision: str) -> None:
         super().__init__(source, settings, device, precision)
-        import transformers
-
-        self.source, self.precision = source, precision
-        self.extractor = transformers.AutoFeatureExtractor.from_pretrained(source.folder, local_files_only=True)
-        if self.extractor.sampling_rate != SAMPLE_RATE_HZ:
-            raise InputError(
-                f"{source.name}: expects {self.extractor.sampling_rate} Hz, but the pipeline decodes to {SAMPLE_RATE_HZ} Hz."
-            )
         self.batched = self.config.model_type == _BATCHED_AUDIO
         self.budget = 30_000 if self.batched and device != "cpu" else 0  # on a CPU batches of audio gain nothing
-        self._padding: torch.Tensor | None = None
         if self.batched:
             for layer in self.model.encoder.pos_conv_embed.layers:
                 layer.register_forward_hook(self._zero_padding)
+
+    def _prepare_inputs(self) -> None:
+        if not getattr(self.config, "conv_kernel", None) or not getattr(self.config, "conv_stride", None):
+            raise InputError(f"{self.source.folder}: {self.config.model_type} models have no known number of frames.")
+        self.extractor = pretrained.load_extractor(self.source.folder)
+        self._padding: torch.Tensor | None = None
+
+    def _try(self) -> None:
+        import torch
+
+        item = self.prepare(np.random.default_rng(0).normal(0, 0.1, SAMPLE_RATE_HZ // 2).astype(np.float32))
+        with torch.inference_mode():
+            hidden, _ = self._hidden(self.model, input_values=torch.from_numpy(item.values)[None])
+        trial.expect_rows(self.source.folder, self.model, hidden.shape, item.length)
+        trial.expect_finite(self.source.folder, hidden, self._erased)
+        self.dim = hidden.shape[2]
 
     def _zero_padding(self, _module: Any, _inputs: Any, output: torch.Tensor) -> torch.Tensor:
         # Without this, each positional convolution reads the padding as the one before left it: bias, layer norm, GELU, not zeros.
@@ -226,7 +286,7 @@ class AudioEncoder(_Encoder):
 
     @cached_property
     def _exact_model(self) -> Any:
-        return _load(self.source, needs_pooler=False).double().to(self.device)
+        return self._load().double().to(self.device)
 
     def _run_exactly(self, item: Prepared) -> np.ndarray:
         import torch
@@ -263,4 +323,19 @@ _CLASSES = {"text": TextEncoder, "audio": AudioEncoder, "sentence": SentenceEnco
 @lru_cache(maxsize=4)
 def load(modality: str, settings: EncoderSettings, device: str, precision: str) -> TextEncoder | AudioEncoder | SentenceEncoder:
     """Loads the encoder of a modality onto its device and keeps it for the next call in the same process."""
-    return _CLASSES[modality](locate(modality, settings), settings, device, precision)
+    from pipeline.encoding import cpu
+
+    if device == "cpu" and precision == "float32":
+        cpu.keep_freed_memory()
+    return make(modality, locate(modality, settings), settings, device, precision)
+
+
+def make(
+    modality: str, source: Source, settings: EncoderSettings, device: str = "cpu", precision: str = "float32"
+) -> TextEncoder | AudioEncoder | SentenceEncoder:
+    """Loads and tries an encoder.
+
+    Raises:
+        InputError: The checkpoint cannot be used for this modality with these settings.
+    """
+    return _CLASSES[modality](source, settings, device, precision)

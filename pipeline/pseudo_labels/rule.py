@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from data.errors import InputError
+from data.errors import InputError, shown
 from data.labels import CATEGORIES, CATEGORY_POLARITY, EMOTIONS, POLARITIES, emotions_of_category, polarity_of_sentiment
 from data.schema import SPLITS
 
@@ -74,7 +74,7 @@ class Rule:
         }
         for name, (good, expected) in allowed.items():
             if not good:
-                raise InputError(f"Pseudo-labels: {name} is {getattr(self, name)!r}, expected {expected}.")
+                raise InputError(f"[pseudo_labels] {name} is {shown(getattr(self, name))}, expected {expected}.")
 
     def to_dict(self) -> dict[str, Any]:
         """Returns all settings, JSON-able; equal rules give equal dictionaries."""

@@ -9,11 +9,9 @@ import dataclasses
 import json
 from collections.abc import Sequence
 
-import pandas as pd
-
 from data.atomic import atomic_path
 from data.feature_store import FeatureStore
-from data.manifest import read_attributes, read_manifest
+from data.manifest import read_attributes, read_manifest, read_table
 from data.packages import installed_version
 from pipeline.plan import CorpusPlan, FeaturePlan, LedgerPlan, Output, Plan
 from pipeline.report.page import BuildReport, CorpusSummary, FeatureSummary, LedgerSummary, render_report
@@ -61,7 +59,7 @@ def summary(plan: Plan, computed: Sequence[Output], reused: Sequence[Output], se
                 f"{int(store.offsets[-1]):>10,} × {store.dim:<4} {size:>9,.1f} MB  {features.encoder.name}{untrained}"
             )
     for name, ledger in plan.ledgers.items():
-        table = pd.read_parquet(ledger.path)
+        table = read_table(ledger.path)
         abstained = int((table["abstained"] != "").sum())
         lines.append(f"  {name:<8} pseudo labels {len(table) - abstained:,} of {len(table):,} utterances")
     for name, corpus in plan.corpora.items():
@@ -110,7 +108,7 @@ def _features(plan: Plan, features: FeaturePlan) -> FeatureSummary:
 def _ledger(plan: Plan, ledger: LedgerPlan) -> LedgerSummary:
     return LedgerSummary(
         target=ledger.target.settings.name,
-        ledger=pd.read_parquet(ledger.path),
+        ledger=read_table(ledger.path),
         path=str(ledger.path.relative_to(plan.settings.cache)),
         audit=read_attributes(ledger.path)["audit"],
     )

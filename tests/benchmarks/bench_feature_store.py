@@ -70,16 +70,23 @@ def write_store(folder: Path, clips: Clips) -> None:
                 writer.write(index, value)
 
 
-def read_store(folder: Path) -> list[np.ndarray]:
+def open_store(path: Path, compares: bool) -> FeatureStore:
+    """Open a store; if it is not to compare, as if all values had been compared before."""
+    store = FeatureStore.open(path)
+    store._is_compared[:] = not compares
+    return store
+
+
+def read_store(folder: Path, compares: bool = True) -> list[np.ndarray]:
     arrays = []
     for _, path in _files(folder):
-        with FeatureStore.open(path) as store:
+        with open_store(path, compares) as store:
             arrays += np.split(store.read_all(), store.offsets[1:-1])
     return arrays
 
 
-def read_some_store(folder: Path, wanted: Wanted) -> list[np.ndarray]:
-    stores = {modality: FeatureStore.open(path) for modality, path in _files(folder)}
+def read_some_store(folder: Path, wanted: Wanted, compares: bool = True) -> list[np.ndarray]:
+    stores = {modality: open_store(path, compares) for modality, path in _files(folder)}
     return [stores[modality][name] for modality, name in wanted]
 
 
@@ -182,6 +189,7 @@ def read_some_torch(folder: Path, wanted: Wanted) -> list[np.ndarray]:
 
 FORMATS: Mapping[str, Format] = {
     "feature store": Format(write_store, read_store, read_some_store),
+    "without comparing": Format(write_store, partial(read_store, compares=False), partial(read_some_store, compares=False)),
     "HDF5, a dataset per clip": Format(write_datasets, read_datasets, read_some_datasets),
     "HDF5, chunks, gzip 1": Format(write_gzip, read_gzip, read_some_gzip),
     "pickle, padded": Format(write_pickle, read_pickle, read_some_pickle),

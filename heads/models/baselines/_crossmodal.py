@@ -54,10 +54,13 @@ def readable(queries: Tensor, source: Tensor, causal: bool) -> Tensor:
 
 
 def sinusoids(steps: int, dim: int, device: torch.device) -> Tensor:
-    """Compute (T, d) float32 positions: sines in the first half of the width, cosines of the same wavelengths in the second."""
+    """Compute (T, d) float32 positions: sines in the first half of the width, cosines of the same wavelengths in the second.
+
+    The first step is position 1, as in the authors' code, where 0 is that of padding.
+    """
     half = -(-dim // 2)
     rates = torch.exp(torch.arange(half, device=device) * (-math.log(LONGEST_WAVE) / max(half - 1, 1)))
-    angles = torch.arange(steps, device=device)[:, None] * rates
+    angles = torch.arange(1, steps + 1, device=device)[:, None] * rates
     return torch.cat([angles.sin(), angles.cos()], 1)[:, :dim]
 
 

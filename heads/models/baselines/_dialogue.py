@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from data.tensors import Batch
-from heads.models.baselines._encoder import EncoderLayer
+from heads.models.baselines._encoder import TORCH_EPSILON, EncoderLayer
 from heads.models.parts.layers import masked_mean, stacked, zero_padding
 
 
@@ -130,7 +130,7 @@ class UtteranceEncoder(nn.Module):
         """
         super().__init__()
         heads = heads_for(dim) if heads is None else heads
-        self.layers = stacked(layers, "layers", lambda _: EncoderLayer(dim, heads, ffn, dropout, nn.ReLU, dropout))
+        self.layers = stacked(layers, "layers", lambda _: EncoderLayer(dim, heads, ffn, dropout, nn.ReLU, dropout, TORCH_EPSILON))
 
     def forward(self, inputs: Tensor, mask: Tensor) -> Tensor:
         for layer in self.layers:

@@ -14,6 +14,10 @@ TEXT_POOLS: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {"cls": lambda te
 """Poolings of (B, T, D) text and its mask (B, T) to (B, D): the first token, or the mean over real tokens."""
 
 
+TORCH_EPSILON = 1e-5
+"""Epsilon of LayerNorm in torch.nn.TransformerEncoderLayer."""
+
+
 class EncoderLayer(nn.Module):
     """Transformer layer of BERT: self-attention, then feed-forward, each with a residual and followed by LayerNorm.
 
@@ -21,7 +25,14 @@ class EncoderLayer(nn.Module):
     """
 
     def __init__(
-        self, dim: int, heads: int, ffn: int, dropout: float, activation: type[nn.Module] = nn.GELU, inner_dropout: float = 0.0
+        self,
+        dim: int,
+        heads: int,
+        ffn: int,
+        dropout: float,
+        activation: type[nn.Module] = nn.GELU,
+        inner_dropout: float = 0.0,
+        epsilon: float = 1e-12,
     ) -> None:
         """Make the layer.
 
@@ -32,14 +43,15 @@ class EncoderLayer(nn.Module):
             dropout: Rate for attention weights and for the outputs of both sublayers.
             activation: Activation of the feed-forward network.
             inner_dropout: Rate behind that activation: `dropout` in torch.nn.TransformerEncoderLayer, 0 in BERT.
+            epsilon: Of LayerNorm: 1e-5 in torch.nn.TransformerEncoderLayer, 1e-12 in BERT.
 
         Raises:
             InputError: `heads` does not divide `dim`.
         """
         super().__init__()
-        self.attend, self.after_attend = Attention(dim, heads, dropout), PostNorm(dim, dropout)
+        self.attend, self.after_attend = Attention(dim, heads, dropout), PostNorm(dim, dropout, epsilon)
         self.feed_forward = nn.Sequential(nn.Linear(dim, ffn), activation(), Dropout(inner_dropout), nn.Linear(ffn, dim))
-        self.after_feed_forward = PostNorm(dim, dropout)
+        self.after_feed_forward = PostNorm(dim, dropout, epsilon)
 
     def forward(self, inputs: Tensor, mask: Tensor, only_first: bool = False) -> Tensor:
         """Apply the layer.
@@ -82,16 +94,17 @@ class SequenceLSTM(nn.Module):
 
 
 class LastState(nn.Module):
-    """Last state of an LSTM, projected to another width by a Linear."""
+    """Last state of an LSTM, projected to another width by a Linear, with dropout between the two if a rate is given."""
 
-    def __init__(self, dim: int, hidden: int, width: int, bidirectional: bool = False) -> None:
+    def __init__(self, dim: int, hidden: int, width: int, bidirectional: bool = False, dropout: float | None = None) -> None:
         super().__init__()
+        self.dropout = nn.Identity() if dropout is None else Dropout(dropout)
         self.lstm = SequenceLSTM(dim, hidden, bidirectional)
         self.project = nn.Linear(hidden * (1 + bidirectional), width)
 
     def forward(self, inputs: Tensor, mask: Tensor) -> Tensor:
         """Encode sequences (B, T, D) with their mask (B, T) as (B, width)."""
-        return self.project(self.lstm(inputs, mask)[1])
+        return self.project(self.dropout(self.lstm(inputs, mask)[1]))
 
 
 class LinearOutputs(nn.ModuleDict):

@@ -6,7 +6,7 @@ utterance with its neighbours (relations: earlier, not earlier), relational conv
 Graphs are dense, one per video.
 
 Not reproduced: video; SBERT text and OpenSMILE-style audio (here the means of frozen encoders' features); its settings for MOSEI, which
-were tuned per emotion and not published. Added: the encoder does not read padding (the original's does); LayerNorm has BERT's epsilon.
+were tuned per emotion and not published. Added: the encoder does not read padding (the original's does).
 The original predicts classes of sentiment; here sentiment is one number, with the loss of the run.
 """
 

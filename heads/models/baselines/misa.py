@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from data.tensors import Batch
 from heads.models.base import Aux, Head, HeadOutput, predictions, require_modalities
-from heads.models.baselines._encoder import EncoderLayer, LinearOutputs, SequenceLSTM
+from heads.models.baselines._encoder import TORCH_EPSILON, EncoderLayer, LinearOutputs, SequenceLSTM
 from heads.models.options import dropout_rate
 from heads.models.parts.layers import masked_mean, zero_padding
 from heads.models.parts.randomness import Dropout
@@ -57,7 +57,8 @@ class MISA(Head):
         self.private = nn.ModuleDict({modality: nn.Sequential(nn.Linear(dim, dim), nn.Sigmoid()) for modality in widths})
         self.shared = nn.Sequential(nn.Linear(dim, dim), nn.Sigmoid())
         self.decode = nn.ModuleDict({modality: nn.Linear(dim, dim) for modality in widths})
-        self.fusion = EncoderLayer(dim, options.heads, options.ffn, options.fusion_dropout, nn.ReLU, options.fusion_dropout)
+        sizes = (dim, options.heads, options.ffn)
+        self.fusion = EncoderLayer(*sizes, options.fusion_dropout, nn.ReLU, options.fusion_dropout, TORCH_EPSILON)
         self.join = nn.Sequential(nn.Linear(4 * dim, 2 * dim), Dropout(options.output_dropout), nn.ReLU())
         self.outputs = LinearOutputs(2 * dim, self.tasks)
 

@@ -47,6 +47,7 @@ class MMIMOptions:
     bidirectional: bool = False  # the LSTM reads both ways, as in MMSA's copy
     width: int = 128  # of the fused vector
     dropout: float = dropout_rate(0.1)  # of the fusion's input
+    audio_dropout: float = dropout_rate(0.1)  # of the LSTM's last state
     cpc: float = 0.1  # weight of the contrastive predictive coding
     mutual_information: float = 0.1  # weight of the likelihood and of the entropy
     memory: int = option(1, least=0)  # batches before this one that the entropy knows of
@@ -69,7 +70,7 @@ class MMIM(Head):
             raise InputError(f"memory is {options.memory}, expected 0 or more.")
         self.options, self.pool = options, lookup(TEXT_POOLS, options.text_pool, "text_pool")
         hidden, audio = (128, 64) if options.wide else (16, 16)
-        self.audio = LastState(dims["audio"], hidden, audio, options.bidirectional)
+        self.audio = LastState(dims["audio"], hidden, audio, options.bidirectional, options.audio_dropout)
         width = options.width
         layers = [nn.Linear(dims["text"] + audio, width), nn.Tanh(), nn.Linear(width, width), nn.Tanh()]
         self.fusion = nn.Sequential(Dropout(options.dropout), *layers)

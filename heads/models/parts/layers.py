@@ -105,12 +105,12 @@ def stacked(count: int, what: str, make: Callable[[int], nn.Module]) -> nn.Modul
 
 
 class PostNorm(nn.Module):
-    """LayerNorm(x + dropout(sublayer(x))) around every sub-block of a fusion layer, as in BERT."""
+    """LayerNorm(x + dropout(sublayer(x))) around every sub-block of a fusion layer, as in BERT, whose epsilon is 1e-12."""
 
-    def __init__(self, dim: int, dropout: float) -> None:
+    def __init__(self, dim: int, dropout: float, epsilon: float = 1e-12) -> None:
         super().__init__()
         self.dropout = Dropout(dropout)
-        self.norm = nn.LayerNorm(dim, eps=1e-12)
+        self.norm = nn.LayerNorm(dim, eps=epsilon)
 
     def forward(self, inputs: Tensor, added: Tensor) -> Tensor:
         return self.norm(inputs + self.dropout(added))

@@ -12,13 +12,16 @@ import pandas as pd
 from markupsafe import Markup
 
 from data.atomic import atomic_path
+from data.errors import InputError
 from data.lookup import expect
 from data.packages import installed_version
 from data.reporting import page
 from data.reporting.numbers import duration, number, signed
 from data.reporting.page import Section, Tile
 from data.reporting.tables import Cell, Column, Table, latex, markdown
+from data.spreadsheets import escape_cells
 from heads.evaluation.metrics import DEFAULT_METRICS, METRICS, default_metric
+from heads.runs.folder import RunFolder
 from heads.sweeps.results.plots import CURVES, coordinates, curves, effect
 from heads.sweeps.results.tables import (
     HEADLINES,
@@ -166,8 +169,8 @@ class Corpus:
         histories = {}
         for key in self.ranks["key"]:
             names = self.complete.loc[self.complete["key"] == key, "name"]
-            files = [self.sweep / "trials" / name / "history.csv" for name in names]
-            found = [pd.read_csv(path) for path in files if path.is_file()]
+            histories_of = [RunFolder(self.sweep / "trials" / name).history() for name in names]
+            found = [history for history in histories_of if history is not None]
             if found and all(f"valid_{self.metric}" in history for history in found):
                 histories[self.label(key)] = found
             if len(histories) == CURVES:
@@ -252,12 +255,20 @@ def _opened(sweep: Path, table: pd.DataFrame) -> list[Section]:
     metrics = [name for name in HEADLINES if f"test.{name}" in opened]
     rows = []
     for _, trial in opened.iterrows():
-        log = pd.read_csv(sweep / "trials" / trial["name"] / "opened.csv")
-        times = log.loc[log["split"] == "test", "when"]
-        rows.append([_run(trial), *(metric_words(trial[f"test.{name}"]) for name in metrics), ", ".join(times)])
+        times = _times(RunFolder(sweep / "trials" / trial["name"]))
+        rows.append([_run(trial), *(metric_words(trial[f"test.{name}"]) for name in metrics), times])
     columns = [Column("trial", "words"), *map(Column, metrics), Column("opened", "words")]
     caption = "Test split, of the trials for which it was opened"
     return [Section("test", "Test split", page.table(Table.of(columns, rows, caption)))]
+
+
+def _times(folder: RunFolder) -> str:
+    """List when the test split of a run was opened, or say why that is unknown."""
+    try:
+        log = folder.openings()
+    except InputError as error:
+        return str(error)
+    return "opened.csv is missing" if log is None else ", ".join(log.loc[log["split"] == "test", "when"])
 
 
 def _not_complete(sweep: Path, table: pd.DataFrame, metric: str) -> list[Section]:
@@ -272,7 +283,7 @@ def _not_complete(sweep: Path, table: pd.DataFrame, metric: str) -> list[Section
     ]
     columns = [Column("status", "words"), Column("trial", "words"), Column("why", "long"), *(Column(name, "words") for name in options)]
     content = page.table(Table.of(columns, rows, "Trials that are not ranked"))
-    return [Section("others", "Failed, pruned and unfinished trials", content)]
+    return [Section("others", "Failed, damaged, pruned and unfinished trials", content)]
 
 
 def _run(trial: pd.Series) -> Cell:
@@ -282,7 +293,7 @@ def _run(trial: pd.Series) -> Cell:
 def _reason(sweep: Path, trial: pd.Series, metric: str) -> str:
     if trial["status"] == "pruned":
         return f"pruned after {number(trial['epochs'], 0)} epochs at {metric} {metric_words(trial.get(f'valid.{metric}', np.nan))}"
-    if trial["status"] == "failed":
+    if trial["status"] in ("failed", "damaged"):
         return f"{trial['error']} {remedy(sweep, trial['name'])}"
     return "not ended yet: the same sweep command goes on with it"
 
@@ -311,4 +322,4 @@ def _write_tables(sweep: Path, table: pd.DataFrame, corpora: list[Corpus]) -> No
 
 def _write_csv(path: Path, table: pd.DataFrame) -> None:
     with atomic_path(path) as temporary:
-        table.to_csv(temporary, index=False)
+        escape_cells(table).to_csv(temporary, index=False)

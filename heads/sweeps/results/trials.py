@@ -18,10 +18,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from data.errors import InputError
+from data.errors import InputError, shown
 from data.labels import EMOTIONS
 from data.lookup import expect, lookup
-from data.manifest import read_table, write_table
+from data.manifest import write_table
 from heads.evaluation.intervals import Resampled, difference, mean_sd, resampled
 from heads.evaluation.metrics import HIGHER_IS_BETTER, METRICS, SENTIMENT_METRICS, emotion_metrics, sentiment_metrics
 from heads.models.options import flat
@@ -29,7 +29,7 @@ from heads.models.registry import HEADS
 from heads.runs.config import RunConfig, from_mapping
 from heads.runs.folder import RunFolder
 from heads.sweeps.search import STUDY
-from heads.sweeps.status import status_of
+from heads.sweeps.status import damage, status_of
 
 _FIRST = ("name", "status", "error", "key", "head", "corpus", "preset", "task", "seed")
 _FACTS = ("device", "parameters", "epochs", "seconds")
@@ -51,6 +51,8 @@ class Paired(NamedTuple):
 def collect(sweep: Path) -> pd.DataFrame:
     """Read all trials into a table, one row a trial, by name.
 
+    A trial with a file that cannot be used is damaged; its error says which and why, and it has no results.
+
     Columns: name, status (of `heads.sweeps.status.STATUSES`), error, key (hash of the configuration without its seed), every option
     under its dotted name (lists as JSON text), `encoder.<modality>`, device, parameters, epochs, seconds (of training),
     `valid.<metric>` at the chosen epoch with its 95 % interval over utterances `valid_low.<metric>` and `valid_high.<metric>`, and
@@ -60,7 +62,7 @@ def collect(sweep: Path) -> pd.DataFrame:
         sweep: Folder with `trials/`.
 
     Raises:
-        InputError: There are no trials, or a file of one is damaged.
+        InputError: There are no trials.
     """
     folders = sorted(path for path in (sweep / "trials").glob("*") if path.is_dir())
     if not folders:
@@ -86,6 +88,8 @@ def remedy(sweep: Path, name: str) -> str:
     """
     if (sweep / STUDY).exists():
         return "A search trains no trial twice; it begins anew in another --out."
+    if status_of(RunFolder(sweep / "trials" / name)) == "damaged":
+        return "Its error says what helps."
     if RunFolder(sweep / "trials" / name).lacked_memory:
         return "The same command tries it again."
     return f"To try it again, remove trials/{name}/failed.json and give the same command."
@@ -132,7 +136,7 @@ def ranked(table: pd.DataFrame, metric: str) -> pd.DataFrame:
     higher = lookup(HIGHER_IS_BETTER, metric, "metric")
     complete = table[table["status"] == "complete"]
     if f"valid.{metric}" not in table or complete[f"valid.{metric}"].isna().all():
-        raise InputError(f"No complete trial has a validation value of {metric!r}. Choose a metric of a task that was learned.")
+        raise InputError(f"No complete trial has a validation value of {shown(metric)}. Choose a metric of a task that was learned.")
     options = complete[["key", *varied(complete)]].copy()
     for name in options.columns[1:]:
         options[name] = options[name].where(applies(complete, name))
@@ -224,25 +228,37 @@ def _mean(trials: Sequence[_Drawn]) -> Resampled:
 
 def _trial(folder: RunFolder) -> dict[str, Any]:
     row: dict[str, Any] = {"name": folder.path.name, "status": "unfinished", "error": None}
-    config = None
-    if (folder.path / "config.json").is_file():
-        content = folder.config()
-        config = from_mapping(content["config"], str(folder.path / "config.json"))
-        row |= {"key": config.key()} | {name: _cell(value) for name, value in flat(config)}
-        row |= {f"encoder.{modality}": _encoder(facts["encoder"]) for modality, facts in content["encoders"].items()}
-        row |= {"device": content["made"].get("device")}
+    fault = damage(folder)
+    try:
+        config = _config(folder, row)
+    except InputError:  # it is the fault, or another one behind it
+        config = None
+    if fault is not None:
+        return row | {"status": "damaged", "error": fault}
     status = status_of(folder)
     if status in ("complete", "pruned"):
         return row | {"status": status} | _results(folder, config) if config else row
     return row | {"status": status, "error": folder.failure}
 
 
+def _config(folder: RunFolder, row: dict[str, Any]) -> RunConfig | None:
+    """Add to a row what config.json says, and return the configuration; None if there is no such file."""
+    if not (folder.path / "config.json").is_file():
+        return None
+    content = folder.config()
+    config = from_mapping(content["config"], str(folder.path / "config.json"))
+    row |= {"key": config.key()} | {name: _cell(value) for name, value in flat(config)}
+    row |= {f"encoder.{modality}": _encoder(facts["encoder"]) for modality, facts in content["encoders"].items()}
+    row |= {"device": str(content["made"].get("device"))}
+    return config
+
+
 def _results(folder: RunFolder, config: RunConfig) -> dict[str, Any]:
     metrics = folder.metrics()
     row = {name: metrics[name] for name in ("parameters", "epochs") if name in metrics}
     values = {"valid": metrics.get("valid", {}), "test": metrics.get("test", {})}
-    if (folder.path / "history.csv").is_file():
-        history = pd.read_csv(folder.path / "history.csv").set_index("epoch")
+    if (history := folder.history()) is not None:
+        history = history.set_index("epoch")
         row["seconds"] = float(history["seconds"].sum())
         if chosen := metrics.get("selected", {}).get(config.train.select):
             values["valid"] = {"loss": float(history["valid_loss"][chosen["epoch"]])} | values["valid"]
@@ -301,6 +317,7 @@ def _predictions(sweep: Path, key: str) -> dict[int, pd.DataFrame]:
     """Read the predictions of the complete trials of a configuration, by seed."""
     runs = [RunFolder(path) for path in (sweep / "trials").glob(f"*-{glob.escape(key)}-seed*")]
     if not runs:
-        raise InputError(f"{sweep}: no trial of configuration {key!r}. Keys are in the column key of trials.parquet.")
-    complete = {run.config()["config"]["seed"]: run.path for run in runs if status_of(run) == "complete"}
-    return {seed: read_table(path / "predictions.parquet").set_index("utterance_id") for seed, path in complete.items()}
+        raise InputError(f"{sweep}: no trial of configuration {shown(key)}. Keys are in the column key of trials.parquet.")
+    complete = {run.config()["config"]["seed"]: run for run in runs if status_of(run) == "complete"}
+    found = {seed: folder.predictions() for seed, folder in complete.items()}
+    return {seed: table.set_index("utterance_id") for seed, table in found.items() if table is not None}

@@ -1,0 +1,61 @@
+"""One process at a time makes an output: builds without a scheduler that share a cache do no work twice.
+
+A process holds a lock file in cache/locks/ while it makes an output; the file names host and process and is refreshed every 10 s.
+Another process that wants the same output waits. A lock whose process has ended is taken over: at once on the same machine, and after
+30 s without a refresh on others. Outputs appear atomically, so even a lock that is lost (a machine that sleeps) only costs time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from filelock import SoftFileLease, Timeout
+
+FOLDER = "locks"
+LEASE_S = 30.0
+"""Seconds without a refresh after which another machine's lock is taken over."""
+
+_POLL_S = 0.2
+
+
+@contextlib.contextmanager
+def only_maker(cache: Path, output: Path) -> Iterator[None]:
+    """Waits until no other process makes `output`, and keeps others from it in the block. The caller looks then whether it exists."""
+    path = _lock_path(cache, output)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = SoftFileLease(path, lease_duration=LEASE_S)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"BuildFeatures: waits for {output.name}, which {_holder(path)} is making.", file=sys.stderr, flush=True)
+        lock.acquire(poll_interval=_POLL_S)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def remove_stale(cache: Path) -> None:
+    """Removes the locks of processes of this machine that have ended, and the folder of the locks if it is empty."""
+    folder = cache / FOLDER
+    for path in folder.glob("*.lock"):
+        with contextlib.suppress(Timeout, OSError), SoftFileLease(path, lease_duration=LEASE_S, timeout=0):
+            pass  # taken over from its process, and removed by the release
+    with contextlib.suppress(OSError):  # somebody else's lock is in it, or there is none
+        folder.rmdir()
+
+
+def _lock_path(cache: Path, output: Path) -> Path:
+    return cache / FOLDER / ("~".join(output.relative_to(cache).parts) + ".lock")
+
+
+def _holder(path: Path) -> str:
+    try:
+        found = dict(re.findall(r"^(pid|host)=(.*)$", path.read_text(encoding="utf-8"), re.MULTILINE))
+        return f"process {found['pid']} on {found['host']}"
+    except (OSError, ValueError, KeyError):
+        return "another process"

@@ -1,0 +1,186 @@
+"""Kill builds and sweeps at random moments: `make crash SECONDS=600 SEED=1`, or `PYTHONPATH=tests python -m crash --help`.
+
+A build or a sweep is started and killed with SIGKILL, with all its processes, again and again, until it ends by itself. Then its
+files must be those of one that nothing disturbed, byte for byte except for times, and no temporary file may be left. The exit status
+is 1 if this is not so.
+"""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import argparse
+import contextlib
+import hashlib
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pandas as pd
+from caches import make_cache
+from projects import Project, python, write_project
+from small_runs import SMALL
+from sweeps import write_grid
+
+from data.feature_store import FeatureStore
+from data.manifest import read_table
+
+NAMES_ONLY = re.compile(r"report.*\.html|fingerprints\.json|trials\.parquet")
+"""Files that contain times, of which only the names are compared."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """Something that can be killed and goes on."""
+
+    name: str
+    start: Callable[[], subprocess.Popen[str]]
+    folder: Path  # its results, removed after each comparison
+    share: float  # of all kills
+
+
+@dataclass
+class Count:
+    """What happened to one work."""
+
+    kills: int = 0
+    ends: int = 0
+    faults: int = 0
+
+
+def main() -> int:
+    args = _parser().parse_args()
+    rng, began = random.Random(args.seed), time.monotonic()
+    with TemporaryDirectory(prefix="crash-") as folder:
+        works = [work for work in (*_builds(Path(folder)), *_sweeps(Path(folder))) if work.name.startswith(args.only)]
+        counts = {}
+        for number, work in enumerate(works):
+            left = args.seconds - (time.monotonic() - began)
+            counts[work.name] = _disturb(work, round(args.kills * work.share), left / (len(works) - number), rng)
+            print(_line(work, counts[work.name]), flush=True)
+    kills, faults = (sum(getattr(count, name) for count in counts.values()) for name in ("kills", "faults"))
+    print(f"{kills} kills, {faults} faults, {time.monotonic() - began:.0f} s, seed {args.seed}")
+    return int(faults > 0)
+
+
+def _disturb(work: Work, kills: int, seconds: float, rng: random.Random) -> Count:
+    """Kill the work `kills` times, or for as long as there is time, and compare whenever it has ended."""
+    until, count = time.monotonic() + seconds, Count()
+    started = time.monotonic()
+    _finish(work)
+    duration = time.monotonic() - started
+    expected = content(work.folder)
+    shutil.rmtree(work.folder)
+    while count.kills < kills and time.monotonic() < until:
+        if _killed(work.start(), rng.uniform(0, duration)):
+            count.kills += 1
+        else:
+            _compare(work, expected, count)
+    _finish(work)
+    _compare(work, expected, count)
+    return count
+
+
+def _killed(process: subprocess.Popen[str], after_s: float) -> bool:
+    """Kill a process and its children after a time; return False if it has ended before."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.communicate(timeout=after_s)
+        return False
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    return True
+
+
+def _finish(work: Work) -> None:
+    process = work.start()
+    out, err = process.communicate()
+    if process.returncode:
+        last = "\n".join(f"{out}{err or ''}".splitlines()[-10:])
+        raise SystemExit(f"{work.name} ended with status {process.returncode}, although nothing was killed here:\n{last}")
+
+
+def _compare(work: Work, expected: dict[str, str], count: Count) -> None:
+    """Compare the results of a work that has ended, say what differs, and remove them."""
+    found = content(work.folder)
+    different = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+    count.ends += 1
+    count.faults += bool(different)
+    if different:
+        print(f"{work.name}: {len(different)} files differ or are left over, first {different[0]}", flush=True)
+    shutil.rmtree(work.folder)
+
+
+def content(folder: Path) -> dict[str, str]:
+    """Relative path → hash of what a file says, without the times in it."""
+    return {str(path.relative_to(folder)): _hash(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def _hash(path: Path) -> str:
+    return hashlib.sha256(b"".join(_parts(path))).hexdigest()
+
+
+def _parts(path: Path) -> Iterator[bytes]:
+    if NAMES_ONLY.fullmatch(path.name):
+        return
+    if path.suffix == ".h5":
+        with FeatureStore.open(path) as store:
+            facts = {name: value for name, value in store.attrs.items() if name != "when"}
+            yield repr([facts, store.ids, store.sources, store.offsets.tolist(), store.checksums.tolist()]).encode()
+            yield store.read_all().tobytes()
+    elif path.suffix == ".parquet":
+        yield read_table(path).to_csv().encode()
+    elif path.name == "history.csv":
+        yield pd.read_csv(path).drop(columns="seconds").to_csv().encode()
+    else:
+        yield path.read_bytes()
+
+
+def _builds(folder: Path) -> Iterator[Work]:
+    project = write_project(folder / "project", Path("minilm"))
+    for workers in (1, 2):
+        yield Work(f"build, {workers} workers", _build(project, workers), project.cache, 0.36)
+
+
+def _build(project: Project, workers: int) -> Callable[[], subprocess.Popen[str]]:
+    return lambda: project.start("--workers", str(workers), stderr=subprocess.STDOUT)
+
+
+def _sweeps(folder: Path) -> Iterator[Work]:
+    cache = make_cache(folder / "cache")
+    short = SMALL | {"train.max_epochs": 20, "train.patience": 20}
+    grid = write_grid(folder / "grid.yaml", short, grid={"train.lr": [0.001, 0.003, 0.01]}, seeds=[1, 2])
+    for devices in (1, 2):
+        out = folder / f"sweep{devices}"
+        command = ["-m", "heads", "sweep", str(grid), "--cache", str(cache), "--out", str(out), "--pack-size", "2", "--devices"]
+        yield Work(f"sweep, {devices} devices", _command([*command, ",".join(["cpu"] * devices)], folder), out, 0.14)
+
+
+def _command(command: list[str], folder: Path) -> Callable[[], subprocess.Popen[str]]:
+    return lambda: python(*command, cwd=folder, stderr=subprocess.STDOUT)
+
+
+def _line(work: Work, count: Count) -> str:
+    return f"{work.name}: {count.kills} kills, ended {count.ends} times, {count.faults} times with other files"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m crash", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=3600, metavar="S", help="time after which nothing is killed (default 3600)")
+    parser.add_argument(
+        "--kills", type=int, default=140, metavar="N", help="kills: 36 %% for each build, 14 %% for each sweep (default 140)"
+    )
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", choices=("build", "sweep"), default="", help="builds alone, or sweeps alone")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,344 @@
+"""Every reader of the program, with a small valid input that is made here, and what a command does with it."""
+
+import os
+import random
+import re
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import predictions
+import small_runs
+import torch
+import yaml
+from caches import make_cache
+from fuzz.harness import Reader, cleared
+from fuzz.mutations import BYTES, TEXT, Mutation
+from luigi.cmdline_parser import CmdlineParser
+from luigi.configuration import LuigiConfigParser
+from tones import encode, tone, write_wav
+
+from data.cache import open_corpus, read_cache
+from data.corpora import read_corpus, recognise
+from data.corpora.base import Corpus
+from data.csd import Entry, read_csd, write_csd
+from data.feature_store import FeatureStore
+from data.fingerprint import FileDigests
+from data.interchange.commands import EXPORTS, IMPORTS
+from data.interchange.imported import write_corpus
+from data.manifest import read_attributes, read_manifest, summarise
+from data.media import SAMPLE_RATE_HZ, decode
+from data.targets import load_targets
+from data.tensors import CorpusTensors
+from heads.runs.config import make_config
+from heads.runs.evaluate import reopen
+from heads.runs.external import read_predictions
+from heads.runs.folder import RunFolder
+from heads.sweeps.grid import read_grid
+from heads.sweeps.results.report import write_report
+from heads.sweeps.results.trials import collect
+from pipeline import tasks  # noqa: F401  # Luigi registers a task when its class is made
+from pipeline.config import read_settings
+from pipeline.settings import SAMPLE
+
+CORPUS = "mosi"
+ALL = frozenset(BYTES)
+
+
+def _pickle_opcodes(rng: random.Random, content: bytes) -> bytes:
+    """Insert opcodes of a pickle: deep tuples, distant memo entries, long integers, names, states."""
+    hostile = rng.choice(
+        (
+            b"\x85" * 100_000,
+            b"}" * rng.choice((3, 100_000)),
+            b"r" + rng.randbytes(4),
+            b"j" + rng.randbytes(4),
+            b"p999999999\n",
+            b"\x8b\xff\xff\x00\x00",
+            b"L" + b"9" * 5000 + b"L\n",
+            b"cos\nsystem\n",
+            b"\x95" + rng.randbytes(8),
+            b"\x8e" + rng.randbytes(8),
+            b"0", b"1", b"2", b"(", b"a", b"b", b"e", b"h\x00", b"o", b"s", b"t", b"u", b"}b", b"R", b"\x81", b"\x91", b"\x93", b"\x94",
+        )
+    )  # fmt: skip
+    start = rng.randrange(2, len(content))
+    return content[:start] + hostile + content[start:]
+
+
+def _npy_header(rng: random.Random, content: bytes) -> bytes:
+    """Replace a number, a type or a flag in the header of a `.npy` file."""
+    head, end = content[:128], content[128:]
+    found = list(re.finditer(rb"\d+|<f4|False|\(|\)|'", head[10:]))
+    match = rng.choice(found)
+    other = rng.choice((b"99999999999", b"0", b"-1", b"True", b"|O", b"<c8", b"(" * 50, b"", b"1e9", b"<U1"))
+    return head[: 10 + match.start()] + other + head[10 + match.end() :] + end
+
+
+def _media(codec: str, name: str, rate_hz: int = 44_100) -> Callable[[Path], list[Path]]:
+    return lambda folder: [encode(folder / name, codec, rate_hz, 2, duration_s=0.5, picture=name.endswith(".mp4"))]
+
+
+def _wav(folder: Path) -> list[Path]:
+    return [write_wav(folder / "clip.wav", (tone(SAMPLE_RATE_HZ, 0.5) * 30_000).astype(np.int16))]
+
+
+def _decode(folder: Path) -> np.ndarray:
+    return decode(next(folder.iterdir()))
+
+
+def _clips(folder: Path) -> list[Path]:
+    table = pd.DataFrame(
+        {
+            "id": [f"v{number // 3}_{number}" for number in range(9)],
+            "video_id": [f"v{number // 3}" for number in range(9)],
+            "clip_id": range(9),
+            "text": [f'It runs, "{number}" hours; I\'d see it twice.' for number in range(9)],
+            "label": np.linspace(-3, 3, 9),
+            "split": ["train", "valid", "test"] * 3,
+            "speaker": "ann",
+        }
+    )
+    table.to_csv(folder / "label.csv", index=False)
+    return [folder / "label.csv"]
+
+
+def _sample(name: str, damaged: str, without: str = "") -> Callable[[Path], list[Path]]:
+    """Copy a bundled corpus, its media as links; the files that match `damaged` are damaged."""
+
+    def prepare(folder: Path) -> list[Path]:
+        root = SAMPLE / name
+        for file in (file for file in root.rglob("*") if file.is_file() and file.name != without):
+            copy = folder / file.relative_to(root)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            if file.suffix in (".csv", ".txt", ".csd"):
+                shutil.copyfile(file, copy)
+            else:
+                copy.symlink_to(file)
+        return sorted(folder.glob(damaged))
+
+    return prepare
+
+
+def _corpus(folder: Path) -> list[Any]:
+    return _of(read_corpus(recognise(folder), folder, CORPUS))
+
+
+def _folder_corpus(folder: Path) -> list[Any]:
+    return _of(read_corpus("folder", folder, CORPUS))
+
+
+def _of(corpus: Corpus) -> list[Any]:
+    return [corpus.layout, corpus.utterances, [(one.kind, one.message) for one in corpus.findings]]
+
+
+def _csd(folder: Path) -> list[Path]:
+    entries = [
+        (f"v{number}[{part}]", Entry(np.ones((1, 7)) * number, np.array([[0.0, 1.0]]))) for number in range(4) for part in range(3)
+    ]
+    write_csd(folder / "labels.csd", "All Labels", entries)
+    return [folder / "labels.csd"]
+
+
+def _read_csd(folder: Path) -> list[Any]:
+    sequence = read_csd(folder / "labels.csd")
+    return [sequence.metadata, {name: [entry.intervals, entry.features] for name, entry in sequence.entries.items()}]
+
+
+def _exported(format: str) -> Callable[[Path], list[Path]]:
+    def prepare(folder: Path) -> list[Path]:
+        cache = make_cache(folder.parent / "cache", utterances=12)
+        out = folder / "export"
+        EXPORTS[format](open_corpus(cache, CORPUS), out, {})
+        return [out] if out.is_file() else sorted(out.glob("*/*.npy"))[:3] + sorted(out.glob("*.csv")) + sorted(out.glob("*.json"))
+
+    return prepare
+
+
+def _imported(format: str) -> Callable[[Path], list[Any]]:
+    def read(folder: Path) -> list[Any]:
+        cache = cleared(folder.parent / "imported")
+        notes = write_corpus(cache, IMPORTS[format](folder / "export", CORPUS))
+        corpus = open_corpus(cache, CORPUS)
+        return [notes, read_manifest(corpus.manifest), [FeatureStore.open(path).read_all() for path in corpus.features.values()]]
+
+    return read
+
+
+def _cache(*names: str) -> Callable[[Path], list[Path]]:
+    """Make a cache with pseudo-labels; the files of these names are damaged."""
+
+    def prepare(folder: Path) -> list[Path]:
+        make_cache(folder, utterances=12, ledger=True)
+        return [folder / name for name in names]
+
+    return prepare
+
+
+def _features(folder: Path) -> list[Any]:
+    with FeatureStore.open(folder / "features" / f"{CORPUS}-text.h5") as store:
+        facts = {name: value for name, value in store.attrs.items() if name != "when"}
+        return [facts, store.ids, store.sources, store.offsets, [store.checked(name) for name in store.ids]]
+
+
+def _trained_on(folder: Path) -> list[np.ndarray]:
+    corpus = open_corpus(folder, CORPUS)
+    tensors = CorpusTensors.load(corpus, load_targets(corpus), device="cpu", memory_bytes=0)
+    batch = tensors.batch(np.arange(len(tensors.targets)))
+    return [values.numpy() for values in batch.features.values()]
+
+
+def _manifest(folder: Path) -> list[Any]:
+    path = folder / "manifests" / f"{CORPUS}.parquet"
+    return [summarise(path), read_attributes(path), read_manifest(path)]
+
+
+def _ledger(folder: Path) -> np.ndarray:
+    return load_targets(open_corpus(folder, CORPUS), "pseudo").emotions
+
+
+def _index(folder: Path) -> list[Any]:
+    return [(name, [str(path.relative_to(folder)) for _, path in corpus.files()]) for name, corpus in read_cache(folder).items()]
+
+
+def _memo(folder: Path) -> list[Path]:
+    for number in range(3):
+        (folder / f"{number}.bin").write_bytes(bytes([number]) * 100)
+        os.utime(folder / f"{number}.bin", ns=(10**18, 10**18))
+    _digests(folder)
+    return [folder / "fingerprints.json"]
+
+
+def _digests(folder: Path) -> list[str]:
+    return FileDigests(folder / "fingerprints.json").digests(sorted(folder.glob("*.bin")))
+
+
+def _luigi_cfg(folder: Path) -> list[Path]:
+    (folder / "luigi.cfg").write_text(
+        '[corpora]\nmosi = data/mosi\nmeld = data/meld\nfolders = {"mine": "clips"}\nfeatures = ["mine"]\n\n'
+        "[build]\ncache = cache\ndtype = float32\nshard_clips = 7\non_bad_media = exclude\n\n"
+        "[text]\nmodel = minilm\nlayer = 1\nmax_tokens = 50\ncase = keep\n\n[audio]\nlayer = -1\n\n"
+        "[pseudo_labels]\nneighbours = 5\nminimum_similarity = 0.25\n"
+        'targets = ["mosi"]\ndonors = ["meld"]\ncategories = {"fru": "anger"}\n'
+    )
+    return [folder / "luigi.cfg"]
+
+
+def _settings(folder: Path) -> str:
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        LuigiConfigParser._instance = None
+        with CmdlineParser.global_instance(["BuildFeatures"]):
+            return str(read_settings())
+    finally:
+        os.chdir(before)
+
+
+def _grid(folder: Path) -> list[Path]:
+    content = {
+        "head": "mmolre",
+        "seeds": [1, 2],
+        "fixed": {"train.max_epochs": 2, "model.dim": 8},
+        "grid": {"train.lr": [0.001, 0.01], "model.mixture.top_k": [1, 2]},
+        "random": {"count": 2, "seed": 3, "train.weight_decay": {"log_uniform": [1e-5, 1e-2]}},
+    }
+    (folder / "grid.yaml").write_text(yaml.safe_dump(content))
+    return [folder / "grid.yaml"]
+
+
+def _read_grid(folder: Path) -> list[str]:
+    return [f"{config.key()} {config.seed}" for config in read_grid(folder / "grid.yaml", CORPUS).configs()]
+
+
+def _preset(folder: Path) -> list[Path]:
+    (folder / "preset.yaml").write_text(yaml.safe_dump({"train": {"lr": 0.01, "max_epochs": 3}, "model": {"dim": 8, "output": [8, 4]}}))
+    return [folder / "preset.yaml"]
+
+
+def _read_preset(folder: Path) -> str:
+    return str(make_config("pre-fusion", CORPUS, str(folder / "preset.yaml")))
+
+
+def _run(folder: Path) -> list[Path]:
+    """Train one small run, below a sweep, and let another one fail."""
+    cache = make_cache(folder.parent / "cache", utterances=12)
+    made = small_runs.run(cache, folder / "trials", changes={"train.max_epochs": 1, "train.keep": []})
+    failed = RunFolder(shutil.copytree(made.path, made.path.with_name(made.path.name[:-1] + "2")))
+    (failed.path / "metrics.json").unlink()
+    failed.write_failure("Epoch 1: the validation loss is not finite.")
+    return sorted(file for file in folder.rglob("*") if file.suffix in (".json", ".csv", ".safetensors"))
+
+
+def _of_run(folder: Path) -> list[Any]:
+    """Read what `evaluate` reads, and what `sweep` reads when it goes on."""
+    read: list[Any] = [collect(folder)]
+    for run in map(RunFolder, sorted((folder / "trials").iterdir())):
+        if run.is_complete:
+            reopen(run, None, torch.device("cpu"))
+            read.append({name: tensor.numpy() for name, tensor in run.load_checkpoint("checkpoint.safetensors").items()})
+    return read
+
+
+def _sweep_report(folder: Path) -> str:
+    return write_report(folder).read_text(encoding="utf-8")
+
+
+def _predictions(folder: Path) -> list[Path]:
+    corpus = open_corpus(make_cache(folder.parent / "cache", utterances=12), CORPUS)
+    return [predictions.written(folder / "predictions.csv", predictions.made_up(read_manifest(corpus.manifest)))]
+
+
+def _read_predictions(folder: Path) -> list[Any]:
+    found = read_predictions(folder / "predictions.csv")
+    corpus = open_corpus(folder.parent / "cache", CORPUS)
+    return [found.task, found.table, found.stranger(corpus)]
+
+
+_PICKLE: Mapping[str, Mutation] = {**BYTES, "pickle_opcodes": _pickle_opcodes, "pickle_opcodes_2": _pickle_opcodes}
+_FOLDER: Mapping[str, Mutation] = {**BYTES, **TEXT}
+
+
+def _table(*readers: Reader) -> Mapping[str, Reader]:
+    return {reader.name: reader for reader in readers}
+
+
+READERS: Mapping[str, Reader] = _table(
+    Reader("wav", _wav, _decode, guarded=frozenset({"cut"})),
+    Reader("flac", _media("flac", "clip.flac"), _decode),
+    Reader("mp3", _media("mp3", "clip.mp3"), _decode),
+    Reader("ogg", _media("libopus", "clip.ogg", 48_000), _decode),
+    Reader("mp4", _media("aac", "clip.mp4"), _decode),
+    Reader("webm", _media("libopus", "clip.webm", 48_000), _decode),
+    Reader("label.csv", _clips, _folder_corpus, TEXT),
+    Reader("MOSI table", _sample("mosi", "label.csv"), _corpus, TEXT),
+    Reader("MOSEI table", _sample("mosei", "label.csv"), _corpus, TEXT),
+    Reader("MOSEI transcripts", _sample("mosei", "Raw/Transcript/**/*.txt", "label.csv"), _corpus, TEXT),
+    Reader("MOSEI labels", _sample("mosei", "*.csd", "label.csv"), _corpus),
+    Reader("MELD tables", _sample("meld", "*.csv"), _corpus, TEXT),
+    Reader("IEMOCAP", _sample("iemocap", "**/*.txt"), _corpus, TEXT),
+    Reader("csd", _csd, _read_csd),
+    Reader("MMSA pickle", _exported("mmsa"), _imported("mmsa"), _PICKLE),
+    Reader("MERBench", _exported("merbench"), _imported("merbench"), _FOLDER),
+    Reader("feature file", _cache(f"features/{CORPUS}-text.h5"), _features, guarded=ALL),
+    Reader("training", _cache(f"features/{CORPUS}-text.h5", f"features/{CORPUS}-audio.h5"), _trained_on, guarded=ALL),
+    Reader("manifest", _cache(f"manifests/{CORPUS}.parquet"), _manifest),
+    Reader("ledger", _cache(f"pseudo_labels/{CORPUS}.parquet"), _ledger),
+    Reader("index.json", _cache("index.json"), _index, TEXT),
+    Reader("fingerprints.json", _memo, _digests, TEXT, frozenset(TEXT)),
+    Reader("luigi.cfg", _luigi_cfg, _settings, TEXT),
+    Reader("grid", _grid, _read_grid, TEXT),
+    Reader("preset", _preset, _read_preset, TEXT),
+    Reader("run folder", _run, _of_run, _FOLDER),
+    Reader("sweep report", _run, _sweep_report, _FOLDER, share=0.1),
+    Reader("predictions", _predictions, _read_predictions, TEXT),
+)
+"""Name → reader."""
+
+
+def choose(names: Iterable[str]) -> list[Reader]:
+    """Return the readers of these names, all if there are none."""
+    return [READERS[name] for name in names] or list(READERS.values())

@@ -1,0 +1,41 @@
+"""An interrupted build leaves no stray file and no traceback, has a status of its own, and goes on with the same command."""
+
+import os
+import signal
+import time
+from subprocess import CompletedProcess
+
+import pytest
+from projects import Project, features, finish
+
+LIMIT_S = 60
+
+
+def interrupted(project: Project, number: int, *arguments: str) -> CompletedProcess[str]:
+    """A build that gets the signal while its first shards are being made."""
+    process = project.start("--log-level", "WARNING", *arguments)
+    end = time.monotonic() + LIMIT_S
+    while not list(project.cache.glob("locks/shards~*.lock")) and process.poll() is None:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    os.kill(process.pid, number)
+    return finish(process)
+
+
+@pytest.mark.parametrize(("number", "arguments"), [(signal.SIGTERM, ()), (signal.SIGINT, ("--workers", "2"))])
+def test_an_interrupted_build_leaves_nothing_behind_and_goes_on(project, finished, number, arguments):
+    project.configure(
+        corpora={"folders": '{"clips": "clips"}', "modalities": '["text"]'}, pseudo_labels={"targets": "[]", "donors": "[]"}
+    )
+    result = interrupted(project, number, *arguments)
+    assert result.returncode == 128 + number, result.stderr
+    line = f"interrupted ({signal.Signals(number).name}): no incomplete file is left; the same command goes on."
+    assert result.stderr.splitlines()[-1] == line
+    assert "Traceback" not in result.stderr
+    assert list(project.cache.rglob("*.tmp~*")) == []
+    assert list(project.cache.rglob("*.lock")) in ([], [project.cache / ".index.lock"])
+    if arguments:
+        return  # one build that goes on is enough
+    result = project.build("--log-level", "WARNING")
+    assert result.returncode == 0, result.stderr
+    assert features(project).items() <= features(finished).items()

@@ -1,0 +1,103 @@
+"""Two builds on one cache without a scheduler do no work twice; the lock of a process that has ended is taken over."""
+
+import multiprocessing
+import os
+import signal
+import threading
+
+import pytest
+from projects import features, finish
+
+from pipeline import build, config, steps, tasks
+from pipeline.one_maker import FOLDER, only_maker, remove_stale
+
+
+def hold(cache, output, connection) -> None:
+    with only_maker(cache, output):
+        connection.send("held")
+        connection.recv()
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """A process that makes an output, and the connection that lets it finish."""
+    ours, theirs = multiprocessing.Pipe()
+    context = multiprocessing.get_context("fork")
+    process = context.Process(target=hold, args=(tmp_path, tmp_path / "a" / "b.h5", theirs))
+    process.start()
+    assert ours.recv() == "held"
+    yield process, ours
+    process.kill()
+    process.join()
+
+
+def test_another_process_waits_and_says_for_whom(tmp_path, holder, capsys):
+    process, connection = holder
+    entered = threading.Event()
+
+    def make() -> None:
+        with only_maker(tmp_path, tmp_path / "a" / "b.h5"):
+            entered.set()
+
+    thread = threading.Thread(target=make)
+    thread.start()
+    assert not entered.wait(0.5)
+    connection.send("finish")
+    thread.join(10)
+    assert entered.is_set()
+    assert (
+        capsys.readouterr().err == f"BuildFeatures: waits for b.h5, which process {process.pid} on {os.uname().nodename} is making.\n"
+    )
+    remove_stale(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_outputs_do_not_wait(tmp_path, holder, capsys):
+    with only_maker(tmp_path, tmp_path / "a" / "c.h5"):
+        assert len(list((tmp_path / FOLDER).iterdir())) == 2
+    assert capsys.readouterr().err == ""
+
+
+def test_the_lock_of_a_killed_process_is_taken_over(tmp_path, holder):
+    process, _ = holder
+    remove_stale(tmp_path)
+    assert len(list((tmp_path / FOLDER).iterdir())) == 1
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    with only_maker(tmp_path, tmp_path / "a" / "b.h5"):
+        pass
+    remove_stale(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_locks_of_killed_processes_are_removed(tmp_path, holder):
+    process, _ = holder
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    remove_stale(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_another_process_has_made_meanwhile_is_not_made_again(finished, monkeypatch):
+    monkeypatch.setattr(config, "read_settings", lambda: finished.plan().settings)
+    for step in ("make_manifest", "make_shard", "merge_shards", "make_ledger"):
+        monkeypatch.setattr(steps, step, lambda *_: pytest.fail("the output was made again"))
+    build.current_build.cache_clear()
+    plan = build.current_build().plan
+    text = plan.features["clips", "text"]
+    tasks.Manifest.of(text.corpus).run()
+    tasks.FeatureShard(corpus="clips", modality="text", shard=text.shards[0].name, key=text.shards[0].key).run()
+    tasks.Features.of(text).run()
+    tasks.PseudoLabels.of(plan.ledgers["clips"]).run()
+    build.current_build.cache_clear()
+    remove_stale(finished.cache)
+
+
+def test_two_builds_without_a_scheduler_end_alike(project, finished):
+    project.configure(
+        corpora={"folders": '{"clips": "clips"}', "modalities": '["text"]'}, pseudo_labels={"targets": "[]", "donors": "[]"}
+    )
+    results = [finish(process) for process in [project.start("--log-level", "WARNING") for _ in range(2)]]
+    assert [result.returncode for result in results] == [0, 0], [result.stderr for result in results]
+    assert features(project).items() <= features(finished).items()
+    assert not (project.cache / FOLDER).exists()
