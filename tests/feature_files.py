@@ -1,11 +1,12 @@
 """Small feature files for tests, and facts about them that plain h5py reads according to the specification."""
 
+import itertools
 import zlib
 
 import h5py
 import numpy as np
 
-from data.feature_store import FeatureWriter
+from data.feature_store import FeatureStore, FeatureWriter
 
 ATTRIBUTES = {"corpus": "mosi", "identity": {"layer": 12, "max_tokens": None}, "when": "2024-01-01T00:00:00Z"}
 
@@ -24,6 +25,16 @@ def write(path, values, ids=None, dtype="float16", attributes=ATTRIBUTES, order=
         for index in range(len(ids)) if order is None else order:
             writer.write(index, values[index])
     return path
+
+
+def replace_values(path, rows, value):
+    """Write a feature file anew, with this value in all features of the utterances of these rows, and with checksums that fit."""
+    with FeatureStore.open(path) as store:
+        values = store.read_all()
+        ids, offsets, attributes, sources = list(store.ids), store.offsets, store.attrs, list(store.sources)
+    with FeatureWriter(path, ids, np.diff(offsets).tolist(), values.shape[1], str(values.dtype), attributes, sources) as writer:
+        for index, (start, stop) in enumerate(itertools.pairwise(offsets)):
+            writer.write(index, np.full_like(values[start:stop], value) if index in set(rows) else values[start:stop])
 
 
 def position_of_values(path):

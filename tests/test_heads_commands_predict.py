@@ -49,10 +49,8 @@ def test_the_ending_of_the_file_decides_its_format(capsys, complete, tmp_path):
 
 @pytest.mark.parametrize("name", ["a.xlsx", "a", "a.parquet.gz"])
 def test_another_ending_is_refused_before_anything_is_read(capsys, tmp_path, name):
-    ending = Path(name).suffix
-    message = f"error: Unknown ending of --out {ending!r}."
     status, _, error = call(capsys, "predict", tmp_path / "no run", "--out", tmp_path / name)
-    assert (status, error.startswith(message), error.rstrip().endswith("Available: .csv, .parquet.")) == (2, True, True)
+    assert (status, error) == (2, f"error: --out is {tmp_path / name}, expected a name that ends in .csv or .parquet.\n")
     assert list(tmp_path.iterdir()) == []
 
 

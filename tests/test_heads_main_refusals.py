@@ -73,13 +73,13 @@ def test_features_of_another_encoder_are_refused(refused, own, tmp_path, command
     [
         ("list mmolr", "Unknown head 'mmolr'. Did you mean 'mmolre'? "),
         ("evaluate {tmp}/none", "none/config.json: no such file, so {tmp}/none is no run folder."),
-        ("predict {tmp}/none --out {tmp}/p", "none/config.json: no such file, so {tmp}/none is no run folder."),
-        ("predict {tmp} --out {tmp}/p", "/config.json: no such file, so {tmp} is no run folder."),
+        ("predict {tmp}/none --out {tmp}/p.csv", "none/config.json: no such file, so {tmp}/none is no run folder."),
+        ("predict {tmp} --out {tmp}/p.csv", "/config.json: no such file, so {tmp} is no run folder."),
         ("evaluate {run} --checkpoint best-corr", "best-corr.safetensors: no such checkpoint. Available: best-mae.safetensors, "),
         ("evaluate {run} --cache {unlabelled} --split test", "mosi: none of 4 utterances of test has sentiment labels, "),
-        ("predict {run} --corpus clip --out {tmp}/p", "Unknown corpus 'clip'. Did you mean 'clips'? "),
-        ("predict {run} --out {tmp}", "Is a directory"),
-        ("predict {run} --out {run}/config.json/p", "config.json"),
+        ("predict {run} --corpus clip --out {tmp}/p.csv", "Unknown corpus 'clip'. Did you mean 'clips'? "),
+        ("predict {run} --out {tmp}", "--out is {tmp}, expected a name that ends in .csv or .parquet."),
+        ("predict {run} --out {run}/config.json/p.csv", "config.json"),
     ],
 )
 def test_other_commands_refuse_what_they_cannot_do(refused, complete, tmp_path, arguments, message):
@@ -99,7 +99,7 @@ def test_a_damaged_run_is_refused_and_named(refused, own, tmp_path, name, comman
     before = content(own)
     message = refused(*filled(command, own, tmp_path))
     assert message.startswith(f"{path}: damaged (")
-    assert message.endswith(f"). Remove the run folder {own} and run the same fit command again.")
+    assert message.endswith(f"). Remove the run folder {own} and run the command that made it again.")
     assert content(own) == before
     assert not (tmp_path / "predictions.parquet").exists()
 
@@ -110,7 +110,7 @@ def test_what_is_said_to_help_a_damaged_run_does(refused, capsys, cache, own, tm
     (own / "metrics.json").write_text("[]", encoding="utf-8")
     fit = small_runs.command(cache, own.parent)
     arguments = fit if command == "fit" else filled(command, own, tmp_path)
-    assert refused(*arguments).endswith(f"Remove the run folder {own} and run the same fit command again.")
+    assert refused(*arguments).endswith(f"Remove the run folder {own} and run the command that made it again.")
     shutil.rmtree(own)
     assert call(capsys, *fit)[0] == 0
     assert call(capsys, *arguments)[0] == 0

@@ -15,7 +15,7 @@ from data.errors import InputError, UnreadableError
 from heads.runs.folder import RunFolder
 
 METRICS = {"valid": {"mae": 0.9, "corr": None}, "valid_interval": {"mae": [0.8, 1.0], "corr": [None, None]}}
-WHAT_HELPS = r"Remove the run folder \S*run and run the same command again\.$"
+WHAT_HELPS = r"Remove the run folder \S*run and run the command that made it again\.$"
 
 
 @pytest.fixture
@@ -179,5 +179,5 @@ RunFolder(Path({str(folder.path)!r})).save_checkpoint("checkpoint.safetensors", 
 @pytest.mark.parametrize("content", ["[]", "{}", '{"error": 3}'])
 def test_a_damaged_reason_of_a_failure_is_said(tmp_path, content):
     (tmp_path / "failed.json").write_text(content)
-    with pytest.raises(InputError, match=r"failed\.json: damaged \(no error is in it\)\. Remove the run folder .* and run the same"):
+    with pytest.raises(InputError, match=r"failed\.json: damaged \(no error is in it\)\. Remove the run folder .* and run the command"):
         _ = RunFolder(tmp_path).failure

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from data.lookup import lookup
+from data.errors import InputError
 from heads.commands import _flags
 
 WRITERS = {".csv": "to_csv", ".parquet": "to_parquet"}
@@ -31,7 +31,9 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         InputError: FILE ends in something else, the run is not finished, or the cache or device cannot be used.
     """
-    writer = lookup(WRITERS, args.out.suffix.lower(), "ending of --out")
+    writer = WRITERS.get(args.out.suffix.lower())
+    if writer is None:
+        raise InputError(f"--out is {args.out}, expected a name that ends in {' or '.join(WRITERS)}.")
 
     from data.atomic import atomic_path
     from heads.runs.evaluate import predict

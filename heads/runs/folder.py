@@ -327,7 +327,7 @@ class RunFolder:
         return table
 
     def _damaged(self, name: str, reason: object) -> InputError:
-        what_helps = f"Remove the run folder {self.path} and run the same command again."
+        what_helps = f"Remove the run folder {self.path} and run the command that made it again."
         return InputError(f"{self.path / name}: damaged ({reason}). {what_helps}")
 
 

@@ -33,7 +33,7 @@ def _check_results(folder: RunFolder) -> None:
     if history is not None and not set(chosen) <= set(history["epoch"]):
         raise InputError(
             f"{folder.path / 'metrics.json'}: damaged (a selected epoch is not in history.csv)."
-            f" Remove the run folder {folder.path} and run the same command again."
+            f" Remove the run folder {folder.path} and run the command that made it again."
         )
 
 
