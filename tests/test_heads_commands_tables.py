@@ -32,7 +32,7 @@ REFUSED = {
     "an unknown preset": (["--preset", "papr"], "Unknown preset 'papr'. Did you mean 'paper'?"),
     "a seed that no table can hold": (
         ["--seeds", "99999999999999999999999"],
-        "--seeds: seed is 99999999999999999999999, expected 0 to",
+        "--seeds: seed is 99999999999999999999999, expected a whole number of at most 64 bits.",
     ),
     "a pack of none": (["--pack-size", "0"], "--pack-size is 0, expected 1 or more."),
     "heads without a row": (["--heads", "baseline-mer", "--only", "table1"], "none of baseline-mer has a row there"),

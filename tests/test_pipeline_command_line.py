@@ -9,7 +9,8 @@ from pipeline.command_line import build_parser
 from pipeline.config import SECTIONS
 
 
-def test_help_shows_every_setting_with_a_sentence():
+def test_help_shows_every_setting_with_a_sentence(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "1000")  # no line is broken inside a word
     text = build_parser("BuildFeatures").format_help()
     assert text.startswith("usage: luigi --module pipeline BuildFeatures [--SECTION-KEY VALUE …]\n")
     for section, settings in SECTIONS.items():
