@@ -54,6 +54,8 @@ def test_a_table_of_labels_keeps_the_lines_of_the_file(tmp_path):
         ("video_id,clip_id,text,label,mode", ("v/1.wav",), False),
         ("video_id,clip_id,text,sentiment,mode", (), False),
         ("video_id,text,label,mode", (), False),
+        ("id,text,label,mode,happiness,sadness,anger,surprise,disgust,fear", (), False),
+        ("id,text,label,mode,start_s,end_s", (), False),
     ],
 )
 def test_the_layout_is_known_by_its_columns_and_its_folders(tmp_path, header, files, expected):
