@@ -1,6 +1,7 @@
 """A process has one build; a mistake in its settings ends the process with one line."""
 
 import socket
+from types import SimpleNamespace
 
 import pytest
 from projects import states
@@ -51,8 +52,17 @@ def test_what_killed_processes_have_left_is_removed_and_nothing_else(built, sett
 def test_seconds_are_counted_from_the_start(finished, settings, monkeypatch):
     settings(finished.plan().settings)
     clock = iter([100.0, 103.5])
-    monkeypatch.setattr(build.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(build, "time", SimpleNamespace(monotonic=lambda: next(clock)))  # progress has a clock of its own
     assert Build().seconds() == 3.5
+
+
+def test_a_cache_that_is_no_folder_ends_the_process_with_one_line(project, settings, tmp_path):
+    (tmp_path / "file").touch()
+    settings(project.plan(cache=tmp_path / "file").settings)
+    with pytest.raises(
+        SystemExit, match=r"^error: luigi.cfg, section \[build\]: cache is '.*file': this folder cannot be made \(File exists"
+    ):
+        current_build()
 
 
 @pytest.mark.parametrize("error", [InputError("dtype is wrong"), PermissionError(13, "Permission denied", "cache")])
