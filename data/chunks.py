@@ -23,6 +23,9 @@ _NOTES = (
 _TAGS = (b"ID3", b"TAG", b"APETAGEX")
 """Tags that programs append without a chunk around them."""
 
+_FILES = (b"RIFF", b"riff", b"FORM")
+"""First names in a file. Behind the sound they begin another file, of which nothing would be read."""
+
 _PCM = 1
 _CODECS = {16: "pcm_s16le", 24: "pcm_s24le", 32: "pcm_s32le"}  # by stored bits
 
@@ -177,7 +180,7 @@ def _title(name: bytes) -> str:
 def _is_plausible(chunk: _Chunk, kind: _Kind, size: int) -> bool:
     if chunk.name in (*kind.sound, *_NOTES):
         return True
-    if chunk.name == b"RIFF":  # another wav file, of which nothing would be read
+    if chunk.name in _FILES:
         return False
     is_name = all(0x20 <= byte < 0x7F for byte in chunk.name)
     return is_name and 0 <= chunk.length <= size + _SLACK_BYTES - chunk.begin

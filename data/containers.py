@@ -12,10 +12,10 @@ ffmpeg decodes the rest of a truncated file without an error. The sizes that the
 | wma, asf | the data object |
 | mpeg-ts | a packet |
 
-Where a header counts samples (flac, ogg, mp3 with a Xing or VBRI frame), `data.media` also compares that count with the decoded
-samples. Some truncated files cannot be detected, because nothing in them states their length: mp3 without such a frame, aac, amr, ac3
-and mpeg-ts (unless they end inside a frame, which does not decode, or a packet); files whose sizes were left open by a program that
-wrote into a pipe; and ogg and flv files that end exactly between two pages or tags.
+Where a header counts samples (flac, ogg, mp3 with a Xing or VBRI frame) or states the length of a track (Matroska's DURATION),
+`data.media` also compares that with the decoded samples. Some truncated files cannot be detected, because nothing in them states their
+length: ac3; mp3 without such a frame, aac, amr and mpeg-ts (unless they end inside a frame, which does not decode, or a packet); files
+whose sizes were left open by a program that wrote into a pipe; and ogg and flv files that end exactly between two pages or tags.
 
 Sources: ISO/IEC 14496-12, RFC 8794 and 9559 (Matroska), RFC 3533 (Ogg), RFC 9639 (FLAC), Adobe FLV 10.1, Microsoft ASF 1.20, ISO/IEC
 13818-1 (mpeg-ts).

@@ -69,7 +69,7 @@ def read_lines(path: Path, fallback: str | None = None) -> list[tuple[int, str]]
 def read_table(path: Path, required: Sequence[str]) -> pd.DataFrame:
     """Read a CSV file with all cells as text.
 
-    What spreadsheets leave in a file is skipped: rows of nothing but commas, unnamed columns without content, and a first line
+    What spreadsheets leave in a file is skipped: rows of empty cells, unnamed columns without content, and a first line
     `sep=,`, which names the delimiter.
 
     Args:
@@ -97,7 +97,7 @@ def read_table(path: Path, required: Sequence[str]) -> pd.DataFrame:
 
 
 def _records(path: Path) -> tuple[list[str], list[list[str]], list[int]]:
-    """Return the header, all other records that are more than delimiters, and the lines on which these begin."""
+    """Return the header, all other records with a cell that is not blank, and the lines on which these begin."""
     source = list(io.StringIO(read_text(path), newline=""))
     directive = _DIRECTIVE.fullmatch(source[0]) if source else None
     delimiter = directive[1] if directive else ","
@@ -106,7 +106,7 @@ def _records(path: Path) -> tuple[list[str], list[list[str]], list[int]]:
     records, lines, line = [], [], 1 + skipped
     try:
         for record in reader:
-            if source[line - 1].strip(f"{delimiter}\r\n"):
+            if any(map(str.strip, record)):
                 records.append(record)
                 lines.append(line)
             line = reader.line_num + 1 + skipped
@@ -200,16 +200,22 @@ def _refuse(column: pd.Series, bad: pd.Series, expected: str, path: Path) -> Non
 
 
 def expect_wide_scale(sentiment: pd.Series, source: Path) -> None:
-    """Raise InputError if sentiments are scores in [-1, 1], as in CH-SIMS: on our scale of [-3, 3] all of them would count as weak.
+    """Raise InputError if sentiments are scores in [-1, 1], as in CH-SIMS, or the numbers 0 and 1 of two classes.
 
-    Scores are recognised by fractions among at least `_STEPS` different multiples of 0.2 (CH-SIMS), or among at least `_SCORES`
-    different values. In MOSI and MOSEI, a third of the labels or more are beyond ±1.
+    On our scale of [-3, 3] all scores would count as weak, and a negative class as neutral. Scores are recognised by fractions among at
+    least `_STEPS` different multiples of 0.2 (CH-SIMS), or among at least `_SCORES` different values; classes in at least `_SCORES`
+    labels. In MOSI and MOSEI, a third of the labels or more are beyond ±1.
 
     Args:
         sentiment: float64 labels. NaN is skipped.
         source: The file that the labels come from.
     """
     values = sentiment.dropna()
+    if len(values) >= _SCORES and set(values) == {0, 1}:
+        raise InputError(
+            f"{source}: all {len(values):,} sentiments are 0 or 1, as the numbers of two classes are; expected a scale of -3 to 3."
+            " Write the sentiment of each class, such as -3 and 3."
+        )
     fifths = (values * 5).round()
     in_fifths = bool(np.allclose(values * 5, fifths, atol=1e-4))
     enough = fifths.nunique() >= _STEPS if in_fifths else values.nunique() >= _SCORES

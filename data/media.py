@@ -12,6 +12,7 @@ A medium that cannot be used raises `MediaError`. `data.containers` names the co
 import errno
 import itertools
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import reduce
 from pathlib import Path
@@ -56,6 +57,8 @@ keeps it from decoding pictures when it opens a file, which takes half the time 
 
 _RIFF_OPTIONS = {"probesize": "4096"}
 """The header of a wav file is sufficient. ffmpeg would also search it for hidden DTS audio, which takes 3 to 5 ms a clip, not 0.2."""
+
+_CLOCK = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
 
 _SAMPLE_BYTES = 4
 _SCALES = {"u8": 2**7, "s16": 2**15, "s32": 2**31, "s64": 2**63, "flt": 1, "dbl": 1}
@@ -107,15 +110,24 @@ def read_recording(path: Path) -> Recording:
             raise MediaError("unreadable", f"{path}: ffmpeg has no decoder for its audio. Convert it to wav or flac.")
         timeline = Timeline(container.format.name, stream.codec_context.name, (container.start_time or 0) / 1e6)
         waveform = _waveform(_frames(container, stream, _decoder(stream, path, head), path), timeline, path)
-        declared_s = float(stream.duration * stream.time_base) if stream.duration else 0.0
+        declared_s = _declared_s(path, head, stream, timeline.start_s)
     if not len(waveform):
         raise MediaError("unreadable", f"{path}: no samples in its audio stream.")
     if not np.isfinite([waveform.min(), waveform.max()]).all():
         raise MediaError("unreadable", f"{path}: some of its samples are NaN or infinite. Convert it again.")
-    length_s, declared_s = len(waveform) / SAMPLE_RATE_HZ, declared_s - timeline.start_s
-    if length_s < declared_s - _SHORTER_S and counts_samples(after_id3(path, head)):
+    length_s = len(waveform) / SAMPLE_RATE_HZ
+    if length_s < declared_s - _SHORTER_S:
         raise MediaError("truncated", f"{path}: {length_s:.2f} s, its header says {declared_s:.2f} s. Get the file again.")
     return Recording(waveform, timeline.describe())
+
+
+def _declared_s(path: Path, head: bytes, stream: Any, start_s: float) -> float:
+    """Return the length that a file states for its audio; 0 if it states none, or one that was estimated from the file's size."""
+    if stated := _CLOCK.fullmatch(stream.metadata.get("DURATION", "")):  # of Matroska, on the clock of the recording
+        return sum(float(part) * unit for part, unit in zip(stated.groups(), (3600, 60, 1), strict=True))
+    if not stream.duration or not counts_samples(after_id3(path, head)):
+        return 0.0
+    return float(stream.duration * stream.time_base) - start_s
 
 
 def cut(waveform: np.ndarray, start_s: float, end_s: float, where: str) -> np.ndarray:

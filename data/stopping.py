@@ -90,6 +90,12 @@ def finishing() -> Iterator[None]:
     check()
 
 
+def ask(number: int) -> None:
+    """Note a signal that came to another process, for the next `check`."""
+    if _state.asked is None:
+        _state.asked = number
+
+
 def is_asked() -> bool:
     """Return True if a signal came."""
     return _state.asked is not None
@@ -107,6 +113,6 @@ def check() -> None:
 
 def _on_signal(number: int, frame: FrameType | None) -> None:
     if _state.asked is None:
-        _state.asked = number
+        ask(number)
         if not _state.finishing:
             raise Stopped(number)

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import time
 from functools import cached_property, lru_cache
+from pathlib import Path
 
 from data.atomic import remove_strays
 from data.cache import expect_not_imported
-from data.errors import InputError
+from data.errors import InputError, shown
 from pipeline import config, console, outputs
 from pipeline.one_maker import remove_stale
 from pipeline.plan import Output, Plan, make_plan
@@ -27,6 +28,7 @@ class Build:
         remove_stale(settings.cache)
         with console.file_bar() as progress:
             self.plan: Plan = make_plan(settings, progress)
+        _make_folder(settings.cache)
         self.bar = console.BuildBar()
 
     @cached_property
@@ -37,6 +39,14 @@ class Build:
     def seconds(self) -> float:
         """Returns the seconds since the build began."""
         return time.monotonic() - self._began
+
+
+def _make_folder(cache: Path) -> None:
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        said = f"this folder cannot be made ({error.strerror}). Give another one."
+        raise InputError(f"luigi.cfg, section [build]: cache is {shown(str(cache))}: {said}") from None
 
 
 @lru_cache(maxsize=1)

@@ -13,7 +13,7 @@ import json
 import os
 import unicodedata
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -335,11 +335,23 @@ def _expect_type(section: str, setting: str, parameter: luigi.Parameter[Any]) ->
 
 def _refuse_misspelt() -> None:
     config = get_config()
+    _refuse_other_section("DEFAULT", list(config.defaults()))  # Luigi would not read it for a section that is not in the file
     known = {*SECTIONS, *_LUIGI_SECTIONS}
     for name in config.sections():
         if name in SECTIONS:
             for setting in config[name]:
                 if setting not in config.defaults():
                     lookup(dict(SECTIONS[name].get_params()), setting.replace("-", "_"), f"setting in section [{name}] of luigi.cfg:")
-        elif name not in known and (near := difflib.get_close_matches(name, known, n=1, cutoff=0.75)):
-            raise InputError(f"luigi.cfg: unknown section [{name}]. Did you mean [{near[0]}]? Available: {', '.join(SECTIONS)}.")
+        elif name not in known:
+            _refuse_other_section(name, [key for key in config[name] if key not in config.defaults()])
+
+
+def _refuse_other_section(name: str, keys: Sequence[str]) -> None:
+    """Refuses a section without a reader if it has the name or a key of one of ours; others may be of Luigi's own extensions."""
+    near = difflib.get_close_matches(name, {*SECTIONS, *_LUIGI_SECTIONS}, n=1, cutoff=0.75)
+    if near:
+        raise InputError(f"luigi.cfg: unknown section [{name}]. Did you mean [{near[0]}]? Available: {', '.join(SECTIONS)}.")
+    for key in keys:
+        owners = [section for section, kind in SECTIONS.items() if key.replace("-", "_") in dict(kind.get_params())]
+        if owners:
+            raise InputError(f"luigi.cfg, section [{name}]: {key!r} is a setting of [{'], ['.join(owners)}]. Put it there.")

@@ -40,6 +40,9 @@ class OneLineErrors(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
+        if record.exc_info and error is None:  # Luigi's scheduler client asks for a traceback where there is none
+            record.exc_info = None
+            return self._is_new(record.getMessage())
         if is_out_of_memory(error):
             text = "not enough memory. Set a smaller shard_clips (luigi.cfg, section [build]), use fewer --workers, or free memory."
         elif isinstance(error, (InputError, OSError, *self._others)):
@@ -48,6 +51,9 @@ class OneLineErrors(logging.Filter):
             return True
         task = record.args[-1] if isinstance(record.args, tuple) and record.args else "error"  # Luigi names the task last
         record.msg, record.args, record.exc_info = "%s: %s", (task, text), None
+        return self._is_new(text)
+
+    def _is_new(self, text: str) -> bool:
         is_new = text not in self._logged
         self._logged.add(text)
         return is_new

@@ -31,7 +31,15 @@ def main() -> int | None:
         from pipeline.luigi_setup import prepare_command
 
         prepare_command()
-    return luigi_run()
+    from luigi.task_register import TaskClassNotFoundException
+
+    try:
+        return luigi_run()
+    except TaskClassNotFoundException as error:
+        print(
+            f"error: {str(error).partition('.')[0]}. Those of this program are in a module: luigi --module pipeline …", file=sys.stderr
+        )
+        return 1
 
 
 def _module(arguments: list[str]) -> str:

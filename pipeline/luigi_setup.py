@@ -9,12 +9,14 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import luigi.worker
 from luigi.configuration import get_config
-from luigi.parameter import ParameterException
+from luigi.parameter import ParameterException, UnconsumedParameterWarning
+from luigi.rpc import RPCError
 
 from data.errors import InputError
 from pipeline import command_line, config, console, interruption
@@ -34,6 +36,7 @@ def prepare_command() -> None:
     import pipeline.tasks  # noqa: F401  # Luigi registers a task when its class is made
 
     command_line.install()
+    warnings.simplefilter("ignore", UnconsumedParameterWarning)  # of [DEFAULT]; misspelt keys are refused
     try:
         config.expect_usable_files()
     except InputError as error:
@@ -49,7 +52,7 @@ def install() -> None:
     """
     _set_defaults()
     luigi.worker.Worker = PatientWorker  # the class that the command line instantiates; Luigi has no setting for it
-    console.install_one_line_errors("luigi-interface", ParameterException)
+    console.install_one_line_errors("luigi-interface", ParameterException, RPCError)
     # Threads that wait by spinning take the cores from whoever else computes on this machine, and from each other: beside one busy
     # process, encoding was 3 times slower; on a quiet machine it costs 5 %. libgomp reads this once, when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

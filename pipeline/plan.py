@@ -302,6 +302,11 @@ def _plan_ledger(
     settings: Settings, corpora: Mapping[str, CorpusPlan], features: Mapping[tuple[str, str], FeaturePlan], target: str
 ) -> LedgerPlan:
     donors = [name for name in settings.donors if name != target]
+    if not donors:
+        raise InputError(
+            f"[pseudo_labels] donors are {list(settings.donors)}, expected a corpus that gives {target} emotion labels. Name one, or"
+            " set targets = []."
+        )
     parts = {
         "revision": REVISION,
         "rule": settings.rule.to_dict(),

@@ -117,8 +117,9 @@ def test_what_may_follow_the_sound_of_a_wav(tmp_path: Path, after: bytes) -> Non
     assert len(decode(write(tmp_path / "a.wav", wav(ALL, after)))) == len(SAMPLES)
 
 
-def test_another_wav_behind_a_wav_is_not_left_out_without_a_word(tmp_path: Path) -> None:
-    assert f"{len(wav(ALL))} bytes follow that are no chunk" in str(problem(write(tmp_path / "a.wav", wav(ALL) + wav(ALL))))
+@pytest.mark.parametrize("form", [wav, w64, aiff, caf, au])
+def test_another_file_behind_a_file_is_not_left_out_without_a_word(tmp_path: Path, form) -> None:
+    assert f"{len(form(ALL))} bytes follow that are no chunk" in str(problem(write(tmp_path / "a.wav", form(ALL) + form(ALL))))
 
 
 def test_an_odd_chunk_without_its_padding(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ optional = st.one_of(st.none(), st.floats(-3, 3))
         min_size=1,
         max_size=6,
         unique_by=lambda row: row[0],
-    ),
+    ).filter(lambda rows: all(row[0].strip() for row in rows)),
     columns=st.permutations(["id", "text", "label", "speaker"]),
 )
 def test_any_label_file_comes_back_whole(tmp_path_factory, rows, columns):

@@ -37,6 +37,11 @@ def label(root, *lines):
         ("category", ("1", "2"), "labels"),
         ("class", ("a", "b"), "labels"),
         ("score", ("0.1", "0.2"), "labels"),
+        ("senti", ("1", "-2"), "sentiment"),
+        ("情感", ("1", "-2"), "sentiment"),
+        ("emo_id", ("1", "4"), "emotions"),
+        ("gt", ("1", "2"), "labels"),
+        ("y", ("1", "0"), "labels"),
     ],
 )
 def test_labels_that_would_be_lost_are_named_with_what_is_read(tmp_path, column, values, what):
@@ -101,6 +106,19 @@ def test_scores_of_a_narrower_scale_are_refused(tmp_path, reader, values):
 
 @pytest.mark.parametrize("values", [(*SIMS, 1.2), (*SCORES, -1.5), (1, -1, 0, 1), (0.5, -0.5, 1, 0), (0.2, 0.4), tuple(SCORES[:8])])
 def test_labels_beyond_one_or_too_few_to_tell_are_read(tmp_path, values):
+    write_scores(tmp_path, "folder", values)
+    assert read_corpus("folder", tmp_path).utterances["sentiment"].tolist() == list(values)
+
+
+@pytest.mark.parametrize("reader", ["folder", "mosi"])
+def test_numbers_of_two_classes_are_no_sentiment(tmp_path, reader):
+    write_scores(tmp_path, reader, (0, 1) * 5)
+    with pytest.raises(InputError, match=r"all 10 sentiments are 0 or 1, as the numbers of two classes .*Write the sentiment of each"):
+        read_corpus(reader, tmp_path)
+
+
+@pytest.mark.parametrize("values", [(0,) * 12, (1,) * 12, (0, 1) * 4, (*(0, 1) * 6, -1)])
+def test_zeros_and_ones_that_may_be_sentiments_are_read(tmp_path, values):
     write_scores(tmp_path, "folder", values)
     assert read_corpus("folder", tmp_path).utterances["sentiment"].tolist() == list(values)
 

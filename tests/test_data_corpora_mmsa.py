@@ -54,13 +54,21 @@ def test_a_table_of_labels_keeps_the_lines_of_the_file(tmp_path):
         ("video_id,clip_id,text,label,mode", ("v/1.wav",), False),
         ("video_id,clip_id,text,sentiment,mode", (), False),
         ("video_id,text,label,mode", (), False),
+        ("id,text,label,mode,happiness,sadness,anger,surprise,disgust,fear", (), False),
+        ("id,text,label,mode,start_s,end_s", (), False),
     ],
 )
 def test_the_layout_is_known_by_its_columns_and_its_folders(tmp_path, header, files, expected):
     assert not is_layout(tmp_path)
-    mmsa(tmp_path, ",".join("1" for _ in header.split(",")), header=header)
+    mmsa(tmp_path, ",".join("v_1" for _ in header.split(",")), header=header)
     for path in files:
         put(tmp_path, path)
+    assert is_layout(tmp_path) is expected
+
+
+@pytest.mark.parametrize(("ids", "expected"), [(("v_1", "_a_2"), True), (("a", "v_1"), True), (("a", "b"), False)])
+def test_ids_without_a_clip_number_are_not_those_of_mmsa(tmp_path, ids, expected):
+    mmsa(tmp_path, *(f"{utterance},TEXT,1,train" for utterance in ids), header="id,text,label,mode")
     assert is_layout(tmp_path) is expected
 
 

@@ -41,6 +41,13 @@ def nearest(names, *files):
         ("v/1", "Raw/v/1.mp4 ", "suffix '.mp4 ', which is not read"),
         ("v/1", "Raw/v/1.sph", "suffix '.sph', which is not read"),
         ("V/a", "Raw/v/A.mp4", "upper and lower case"),
+        ("v/1\u200b", "Raw/v/1.mp4", "an invisible character or an unusual space"),
+        ("\ufeffv/1", "Raw/v/1.mp4", "an invisible character or an unusual space"),
+        ("v 1/1", "Raw/v\xa01/1.mp4", "an invisible character or an unusual space"),
+        ("clip_1", "clip-1.wav", "'-' or a space in place of '_'"),
+        ("clip 1", "Raw/clip_1.mp4", "'-' or a space in place of '_'"),
+        ("v$_$1", "Raw/v/1.mp4", "'$_$' or brackets in place of '/'"),
+        ("v[1]", "Raw/v/1.mp4", "'$_$' or brackets in place of '/'"),
         ("V/1", "Raw/v/01.mp4", "upper and lower case and leading zeros"),
     ],
 )

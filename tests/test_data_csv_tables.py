@@ -13,6 +13,7 @@ from data import csv_tables
 from data.errors import InputError
 
 cells = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+records = st.tuples(cells, cells, cells).filter(lambda record: any(map(str.strip, record)))
 
 
 def write(folder, text, encoding="utf-8"):
@@ -22,7 +23,7 @@ def write(folder, text, encoding="utf-8"):
 
 
 @settings(max_examples=60, deadline=None)
-@given(rows=st.lists(st.tuples(cells, cells, cells), min_size=1, max_size=6), bom=st.booleans())
+@given(rows=st.lists(records, min_size=1, max_size=6), bom=st.booleans())
 @example(rows=[("a\nb", "0012", "NA"), ('say "so"', "\x85\u2028", "nan")], bom=True)
 def test_every_cell_comes_back_as_it_was_written_with_its_line(tmp_path_factory, rows, bom):
     path = tmp_path_factory.mktemp("table") / "t.csv"
@@ -46,7 +47,7 @@ def test_columns_in_any_order_and_blank_lines_are_read(tmp_path):
 
 
 def test_what_a_spreadsheet_leaves_is_skipped(tmp_path):
-    text = "id,text,,\r\n,,,\r\n1,hello,,\r\n,,,,,\r\n,lost id,,\r\n,,\r\n"
+    text = "id,text,,\r\n,,,\r\n1,hello,,\r\n,,,,,\r\n,lost id,,\r\n,,\r\n , ,,\r\n,,,\r\n"
     table = csv_tables.read_table(write(tmp_path, text), ("id", "text"))
     assert table.to_dict("list") == {"id": ["1", ""], "text": ["hello", "lost id"]}
     assert table.index.tolist() == [3, 5]

@@ -222,6 +222,19 @@ def test_damage_in_the_middle_is_an_error_with_its_place(tmp_path: Path, name: s
     assert 1.5 < float(str(error).partition("damaged after ")[2].split()[0]) < 2.5
 
 
+@pytest.mark.parametrize("name", ["a.webm", "a.mkv"])
+def test_a_damaged_place_where_ffmpeg_ends_a_matroska_file(tmp_path: Path, name: str) -> None:
+    path = encode(tmp_path / name, "libopus", 48_000, 1, duration_s=4.0)
+    assert len(decode(path)) == pytest.approx(4.0 * SAMPLE_RATE_HZ, abs=0.02 * SAMPLE_RATE_HZ)
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 3_000] = bytes(3_000)
+    path.write_bytes(content)
+    error = problem(path)
+    assert error.kind == "truncated"
+    assert "its header says 4.01 s. Get the file again." in str(error)
+
+
 def test_a_change_of_rate_within_a_stream_is_followed(tmp_path: Path) -> None:
     parts = [encode(tmp_path / f"{rate_hz}.aac", "aac", rate_hz, channels) for rate_hz, channels in ((44_100, 1), (48_000, 2))]
     path = tmp_path / "joined.aac"

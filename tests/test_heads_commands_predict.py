@@ -11,8 +11,11 @@ from caches import make_cache
 from command_line import call
 
 from data.cache import open_corpus, read_cache
+from data.errors import InputError
 from data.labels import EMOTIONS
-from data.manifest import read_manifest
+from data.manifest import read_attributes, read_manifest, read_table
+from heads.runs import evaluate
+from heads.runs.external import read_predictions
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +48,36 @@ def test_the_ending_of_the_file_decides_its_format(capsys, complete, tmp_path):
     table = pd.read_parquet(tmp_path / "a.PARQUET")
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "a.csv"), table, check_dtype=False, rtol=1e-6)
     assert (tmp_path / "a.csv").read_text(encoding="utf-8").startswith("utterance_id,sentiment,")
+
+
+def test_parquet_has_a_checksum_and_the_name_of_the_run(capsys, complete, tmp_path):
+    out = tmp_path / "a.parquet"
+    assert call(capsys, "predict", complete, "--out", out, "--device", "cpu")[0] == 0
+    assert read_attributes(out) == {"run": complete.name}
+    assert len(read_table(out)) == 24
+    content = bytearray(out.read_bytes())
+    content[len(content) // 3] ^= 1
+    out.write_bytes(content)
+    with pytest.raises(InputError, match="damaged"):
+        read_table(out)
+
+
+def test_ids_that_a_spreadsheet_would_compute_are_escaped_in_csv_and_read_again_by_score(
+    capsys, monkeypatch, cache, complete, tmp_path
+):
+    predict = evaluate.predict
+
+    def formulas(run, *arguments):
+        table = predict(run, *arguments)
+        return table.assign(utterance_id="=" + table["utterance_id"])
+
+    monkeypatch.setattr("heads.runs.evaluate.predict", formulas)
+    out = tmp_path / "a.csv"
+    assert call(capsys, "predict", complete, "--out", out, "--device", "cpu")[0] == 0
+    written = pd.read_csv(out)
+    assert written["utterance_id"].str.startswith("'=").all()
+    written.rename(columns={"utterance_id": "id"}).to_csv(tmp_path / "b.csv", index=False)
+    assert read_predictions(tmp_path / "b.csv").table["id"].str.startswith("=").all()
 
 
 @pytest.mark.parametrize("name", ["a.xlsx", "a", "a.parquet.gz"])

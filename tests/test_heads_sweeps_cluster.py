@@ -21,7 +21,7 @@ from ray.cluster_utils import Cluster as RayCluster
 from sweeps import Seen, a_grid, folders, history, swept, times, write_grid
 
 from data.errors import InputError
-from heads.runs.folder import run_folder
+from heads.runs.folder import RunFolder, run_folder
 from heads.sweeps import cluster
 from heads.sweeps.cluster import SentPack, Worker, locked, on_ray
 from heads.sweeps.session import train_remaining
@@ -171,6 +171,22 @@ def test_a_sweep_whose_driver_was_killed_goes_on_with_the_same_command_even_if_a
     assert "Ray: 1 × cpu" in out
     assert before.items() <= times(made).items()
     assert_same(made, local)
+
+
+def test_workers_save_when_the_driver_is_asked_to_stop(nodes, cache, tmp_path):
+    long = LONG | {"train.max_epochs": 400, "train.patience": 400}
+    grid, out = write_grid(tmp_path / "grid.yaml", long, seeds=[1, 2]), tmp_path / "sweep"
+    [node] = nodes_of(nodes, 1)
+    where = ["--cache", cache, "--out", out, "--pack-size", 1, "--executor", "ray", "--ray-address", nodes.address]
+    command = [sys.executable, "-m", "heads", *map(str, ("sweep", grid, *where))]
+    with subprocess.Popen(command, cwd=CHECKOUT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as driver:
+        wait_until(lambda: training(node) and list(out.glob("trials/*/config.json")))
+        time.sleep(0.3)
+        driver.terminate()
+        error = driver.communicate(timeout=120)[1]
+    assert (driver.returncode, error.splitlines()[-1]) == (143, "Stopped by SIGTERM. The same command goes on where it was saved.")
+    [epochs] = [RunFolder(path.parent).saved_epochs for path in out.glob("trials/*/state.safetensors")]
+    assert 0 < epochs < 400
 
 
 def test_a_search_with_pruning_comes_to_the_same_trials_as_in_one_process(nodes, cache, tmp_path):

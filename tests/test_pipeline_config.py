@@ -190,6 +190,9 @@ def outcome(tmp_path, monkeypatch):
         ("[worker]\nwait_interval = soon\n", "[worker]: wait_interval is 'soon': could not convert string to float"),
         ("[resources]\ngpu = one\n", "[resources]: gpu is 'one', expected a whole number."),
         ("[wroker]\nwait_interval = 1\n", "unknown section [wroker]. Did you mean [worker]?"),
+        ("[BuildFeatures]\ncache = x\n", "section [BuildFeatures]: 'cache' is a setting of [build]. Put it there."),
+        ("[encoders]\nmax-tokens = 9\n", "section [encoders]: 'max-tokens' is a setting of [text], [sentence]. Put it there."),
+        ("[DEFAULT]\ncache = x\n", "section [DEFAULT]: 'cache' is a setting of [build]. Put it there."),
     ],
 )
 def test_a_value_that_cannot_be_read_is_named_with_section_and_key(outcome, text, message):

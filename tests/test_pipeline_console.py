@@ -254,6 +254,13 @@ def test_memory_that_is_not_there_is_one_line(log, error):
     assert stream.getvalue().count("\n") == 1
 
 
+def test_a_warning_without_an_exception_has_no_traceback_and_is_said_once(log):
+    logger, stream = log
+    for _ in range(3):
+        logger.warning("Failed connecting to remote scheduler %r", "http://127.0.0.1:9", exc_info=True)
+    assert stream.getvalue() == "Failed connecting to remote scheduler 'http://127.0.0.1:9'\n"
+
+
 def test_the_same_mistake_is_said_once(log):
     logger, stream = log
     for shard in range(20):

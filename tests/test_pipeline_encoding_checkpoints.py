@@ -5,8 +5,10 @@ import shutil
 from pathlib import Path
 
 import huggingface_hub
+import numpy as np
 import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError
+from safetensors.numpy import load_file, save_file
 
 from data.errors import InputError
 from data.media import DECODER
@@ -242,3 +244,24 @@ def test_weights_besides_those_of_the_key_are_refused(whole):
     (whole.folder / "config.json").write_text(json.dumps(config | {"transformers_weights": "other.safetensors"}))
     with pytest.raises(InputError, match=r"would read 'other.safetensors', not model.safetensors"):
         checkpoints.expect_whole(paths)
+
+
+def test_quantised_weights_are_refused(whole):
+    paths = checkpoints.files("audio", whole)
+    path = whole.folder / "model.safetensors"
+    weights = load_file(path)
+    name = "encoder.layers.0.attention.k_proj.weight"
+    save_file(weights | {name: (100 * weights[name]).astype(np.int8)}, path, metadata={"format": "pt"})
+    with pytest.raises(InputError, match=rf"model.safetensors: {name} is quantised \(I8\). Give the checkpoint that was not quantised"):
+        checkpoints.expect_whole(paths)
+    save_file(weights, path, metadata={"format": "pt"})
+    config = json.loads((whole.folder / "config.json").read_text())
+    (whole.folder / "config.json").write_text(json.dumps(config | {"quantization_config": {"quant_method": "gptq"}}))
+    with pytest.raises(InputError, match=r"config.json: a quantised checkpoint \(quantization_config\)"):
+        checkpoints.expect_whole(paths)
+
+
+def test_a_file_is_no_encoder(whole):
+    path = whole.folder / "model.safetensors"
+    with pytest.raises(InputError, match=r"model.safetensors: a file; a folder with a transformers checkpoint is expected"):
+        checkpoints.locate("text", EncoderSettings(str(path)))

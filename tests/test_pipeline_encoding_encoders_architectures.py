@@ -22,7 +22,7 @@ from data.errors import InputError
 from pipeline.encoding import encoders
 from pipeline.settings import EncoderSettings
 
-POSITIONS_OF = dict.fromkeys(TEXT, POSITIONS) | {"roberta": 38, "xlm-roberta": 38, "mpnet": 38, "xlnet": 200}
+POSITIONS_OF = dict.fromkeys(TEXT, POSITIONS) | {"roberta": 38, "xlm-roberta": 38, "mpnet": 38, "ibert": 38, "xlnet": 200}
 """Longest text of each: two of 40 rows belong to padding where positions begin behind the padding index; XLNet has no limit."""
 SETTINGS = EncoderSettings("x")
 

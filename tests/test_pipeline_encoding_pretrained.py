@@ -59,7 +59,7 @@ def refusal(folder: Path, modality: str = "text") -> str:
 @pytest.mark.parametrize("architecture", ["bert", "roberta", "distilbert", "xlm-roberta", "mpnet", "modernbert", "deberta-v2", "xlnet"])
 def test_a_model_that_was_saved_without_its_tokenizer_is_refused(tmp_path, architecture):
     write_model(tmp_path, TEXT[architecture]())
-    assert re.search("no tokenizer.json (or vocabulary file|\\(or .*\\)): the tokenizer is missing", refusal(tmp_path))
+    assert re.search("no tokenizer.json (or complete vocabulary files|\\(or .*\\)): the tokenizer is missing", refusal(tmp_path))
 
 
 def test_settings_of_a_tokenizer_are_no_tokenizer(folder):
@@ -74,7 +74,7 @@ def test_half_of_a_tokenizer_is_refused(tmp_path):
     (tmp_path / "vocab.json").write_text(
         json.dumps({word: number for number, word in enumerate(["<s>", "<pad>", "</s>", "<unk>", *WORDS])})
     )
-    assert "no tokenizer.json or vocabulary file: the tokenizer is missing" in refusal(tmp_path)
+    assert "no tokenizer.json or complete vocabulary files: the tokenizer is missing" in refusal(tmp_path)
 
 
 def test_a_tokenizer_with_special_tokens_only_is_refused(folder):
@@ -91,6 +91,12 @@ def test_the_tokenizer_of_another_model_is_refused(tmp_path, rows, written):
     write_tokenizer(tmp_path)
     message = refusal(tmp_path)
     assert f"its tokenizer has 64 tokens with ids up to 63, but the model's embedding has {written} rows" in message
+
+
+def test_a_tokenizer_to_which_all_words_are_alike_is_refused(folder):
+    content = json.loads((folder / "tokenizer.json").read_text())
+    (folder / "tokenizer.json").write_text(json.dumps(content | {"normalizer": {"type": "Prepend", "prepend": "x"}}))
+    assert "its tokenizer gives the same tokens for all words of its vocabulary. Copy the tokenizer's files" in refusal(folder)
 
 
 def test_a_vocabulary_in_files_of_its_own_is_enough(folder):
@@ -210,7 +216,10 @@ def test_weights_that_are_not_finite_are_refused(folder):
 @pytest.mark.parametrize("content", ["{", "[]", '{"model_type": "unheard-of"}', '{"model_type": 5}', "{}", '{"model_type": "bert"}'])
 def test_a_configuration_that_says_too_little_is_refused(folder, content):
     (folder / "config.json").write_text(content)
-    assert "transformers cannot load this checkpoint (" in refusal(folder)
+    message = refusal(folder)
+    assert (
+        "transformers cannot load this checkpoint (" in message or "its weights have other shapes than its config.json says" in message
+    )
 
 
 @pytest.mark.parametrize(
@@ -254,6 +263,38 @@ def test_a_feature_extractor_that_says_too_little_is_refused(tmp_path, missing):
     path = tmp_path / "preprocessor_config.json"
     path.write_text(json.dumps({name: value for name, value in json.loads(path.read_text()).items() if name != missing}))
     assert f"states no {missing}; it says how the waveform is scaled" in refusal(tmp_path, "audio")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"do_normalize": "maybe"}, "do_normalize is 'maybe', expected true or false"),
+        ({"sampling_rate": "16000"}, "sampling_rate is '16000', expected 16000"),
+        (
+            {"feature_extractor_type": "WhisperFeatureExtractor"},
+            "a WhisperFeatureExtractor, which makes input_features; expected is one that makes waveforms (input_values)",
+        ),
+    ],
+)
+def test_a_feature_extractor_with_another_setting_is_refused(tmp_path, change, message):
+    write_audio_checkpoint(tmp_path, "hubert")
+    path = tmp_path / "preprocessor_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    assert message in refusal(tmp_path, "audio")
+
+
+def test_weights_of_another_width_are_refused_by_name(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"hidden_size": 64}))
+    assert "its weights have other shapes than its config.json says" in refusal(folder)
+
+
+@pytest.mark.parametrize(("modality", "architecture"), [("text", "bert"), ("audio", "data2vec-audio")])
+def test_weights_that_are_all_zero_are_refused(tmp_path, modality, architecture):
+    {"text": write_text_checkpoint, "audio": write_audio_checkpoint}[modality](tmp_path, architecture)
+    path = tmp_path / "model.safetensors"
+    save_file({name: 0 * weight for name, weight in load_file(path).items()}, path, metadata={"format": "pt"})
+    assert "its weights give the same features for all inputs. Download the checkpoint again" in refusal(tmp_path, modality)
 
 
 def test_another_sampling_rate_is_refused(tmp_path):

@@ -46,6 +46,12 @@ def test_a_module_that_is_not_there_names_the_nearest(tmp_path, monkeypatch, cap
     assert capsys.readouterr().err == "error: --module is 'pipelin', but there is no such module. Did you mean 'pipeline'?\n"
 
 
+def test_a_task_without_its_module_is_one_line(tmp_path):
+    result = finish(python("-c", CODE, "BuildFeatures", cwd=tmp_path))
+    message = "error: No task BuildFeatures. Those of this program are in a module: luigi --module pipeline …\n"
+    assert (result.returncode, result.stdout, result.stderr) == (1, "", message)
+
+
 def test_tasks_of_others_run_as_with_luigi_itself(tmp_path):
     (tmp_path / "mine.py").write_text("import luigi\nclass Mine(luigi.Task):\n    def complete(self):\n        return True\n")
     result = finish(python("-c", CODE, "--module", "mine", "Mine", "--local-scheduler", cwd=tmp_path))

@@ -260,3 +260,10 @@ def test_names_carry_the_keys_of_their_parts(before):
     }
     assert before.ledgers["clips"].path.name == f"clips-{before.ledgers['clips'].key}.parquet"
     assert before.report.name == f"report-{before.report_key}.html"
+
+
+def test_pseudo_labels_without_a_donor_are_refused_while_planning(project):
+    with pytest.raises(
+        InputError, match=r"donors are \['clips'\], expected a corpus that gives clips emotion labels. Name one, or set"
+    ):
+        project.plan(targets=("clips",), donors=("clips",))

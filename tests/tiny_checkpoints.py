@@ -36,6 +36,8 @@ TEXT: Mapping[str, Callable[[], Any]] = {
     "mpnet": lambda: transformers.MPNetConfig(**SIZES, **_TEXT | {"pad_token_id": 1}),
     "xlnet": lambda: transformers.XLNetConfig(vocab_size=len(_VOCABULARY), d_model=32, n_layer=2, n_head=2, d_inner=64),
     "gpt2": lambda: transformers.GPT2Config(vocab_size=len(_VOCABULARY), n_embd=32, n_layer=2, n_head=2, n_positions=POSITIONS),
+    "roformer": lambda: transformers.RoFormerConfig(**SIZES, **_TEXT),
+    "ibert": lambda: transformers.IBertConfig(**SIZES, **_TEXT | {"pad_token_id": 1}),
     "fnet": lambda: transformers.FNetConfig(
         vocab_size=len(_VOCABULARY), hidden_size=32, num_hidden_layers=2, intermediate_size=64, max_position_embeddings=POSITIONS
     ),

@@ -23,9 +23,12 @@ _FEELINGS = {
 }  # fmt: skip
 _POLARITIES = {*POLARITIES, "pos", "neg", "neu"}
 _NEUTRAL = {"neutral", "neu", "none", "other", "oth", "xxx"}
-_EMOTION_NAMES = {"emotion", "emotions", "emo", "mood", "affect", "feeling", "feelings", "arousal", "dominance"}
-_SENTIMENT_NAMES = {"sentiment", "sentiments", "polarity", "valence"}
-_LABEL_NAMES = {"annotation", "category", "categories", "class", "classes", "label", "labels", "rating", "score", "target"}
+_EMOTION_NAMES = {"emotion", "emotions", "emo", "mood", "affect", "feeling", "feelings", "arousal", "dominance", "情绪"}
+_SENTIMENT_NAMES = {"sentiment", "sentiments", "senti", "opinion", "polarity", "valence", "情感"}
+_LABEL_NAMES = {
+    "annotation", "annotations", "category", "categories", "class", "classes", "gold", "gt", "label", "labels", "rating", "ratings",
+    "score", "scores", "stars", "target", "targets", "truth", "y", "标签",
+}  # fmt: skip
 
 
 def refuse_unread_labels(rows: pd.DataFrame, others: Collection[str], path: Path, has_sentiment: bool, has_emotions: bool) -> None:
@@ -59,7 +62,7 @@ def _labels_in(column: str, values: pd.Series) -> str:
     cells = cells[cells != ""]
     if cells.empty:
         return ""
-    words = re.findall(r"[a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", column).casefold())
+    words = re.findall(r"[^\W\d_]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", column).casefold())
     kinds = {"emotions": _EMOTION_NAMES, "sentiment": _SENTIMENT_NAMES, "labels": _LABEL_NAMES}
     if len(words) == 1 and words[0] in _FEELINGS:
         return "an emotion" if pd.to_numeric(cells, errors="coerce").ne(0).any() else ""

@@ -26,11 +26,13 @@ from data.csv_tables import (
 )
 from data.errors import InputError
 from data.findings import Finding
-from data.labels import SENTIMENT_RANGE
+from data.labels import EMOTIONS, SENTIMENT_RANGE
 
 LABEL_FILE = "label.csv"
 
 _READ = ("id", "video_id", "clip_id", "text", "label", "mode")
+_OF_FOLDERS = {*EMOTIONS, "sentiment", "split", "start_s", "end_s", "speaker", "media"}
+"""Columns that only `data.corpora.folder` reads."""
 
 PLACES = (
     Place("wav/{video_id}/{clip_id}-edited", ".wav"),
@@ -75,15 +77,17 @@ def read_labels(root: Path, has_emotions: bool = False) -> tuple[pd.DataFrame, s
 
 
 def is_layout(root: Path) -> bool:
-    """Return True if `root` has a `label.csv` with MMSA's columns, and media in MMSA's folders or none at all.
+    """Return True if `root` has a `label.csv` with MMSA's columns and ids, and media in MMSA's folders or none at all.
 
     Raises:
         InputError: `label.csv` cannot be read.
     """
     if not (root / LABEL_FILE).exists():
         return False
-    columns = set(read_table(root / LABEL_FILE, ()))
-    has_columns = {"text", "label", "mode"} <= columns and ({"video_id", "clip_id"} <= columns or "id" in columns)
+    rows = read_table(root / LABEL_FILE, ())
+    columns = set(rows)
+    has_clips = {"video_id", "clip_id"} <= columns or ("id" in columns and bool(rows["id"].str.contains(r"._.").any()))
+    has_columns = {"text", "label", "mode"} <= columns and has_clips and columns.isdisjoint(_OF_FOLDERS)
     in_place = any((root / folder).is_dir() for folder in ("Raw", "wav"))
     return has_columns and (in_place or not list_all_media(root))
 

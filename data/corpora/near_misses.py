@@ -15,11 +15,8 @@ from pathlib import Path, PurePosixPath
 
 from data.corpora.media_files import MEDIA_SUFFIXES, Name
 
-_OTHER_SUFFIXES = (
-    ".3gp", ".aac", ".aif", ".aiff", ".amr", ".au", ".caf", ".flv", ".m4v", ".mov", ".mpeg", ".mpg", ".pcm", ".rm", ".sph", ".ts",
-    ".w64", ".wma", ".wmv",
-)  # fmt: skip
-"""Suffixes of sound and video beside `MEDIA_SUFFIXES`."""
+_OTHER_SUFFIXES = (".ape", ".m4b", ".mp2", ".mpeg", ".mpg", ".pcm", ".rm", ".rmvb", ".snd", ".sph", ".voc", ".vob", ".weba", ".wv")
+"""Suffixes of sound and video that are not read."""
 
 
 def list_all_media(root: Path) -> list[PurePosixPath]:
@@ -80,13 +77,22 @@ def _strip_parts(path: str) -> str:
     return "/".join(part.strip() for part in path.split("/"))
 
 
+def _visible(path: str) -> str:
+    """Leave out characters that are not seen (zero-width spaces, byte order marks), and replace unusual spaces by a space."""
+    kinds = {character: unicodedata.category(character) for character in path}
+    return "".join(" " if kinds[character] == "Zs" else character for character in path if kinds[character] not in ("Cf", "Cc"))
+
+
 _STEPS: Mapping[str, Callable[[str], str]] = {
+    "an invisible character or an unusual space": _visible,
     "Unicode form (NFC or NFD)": lambda path: unicodedata.normalize("NFC", path),
     "upper and lower case": str.casefold,
     "a backslash in place of '/'": lambda path: path.replace("\\", "/"),
     "a suffix in the id": _without_suffix,
     "a space at an end": _strip_parts,
     "leading zeros": lambda path: re.sub(r"(?<![0-9])0+(?=[0-9])", "", path),
+    "'$_$' or brackets in place of '/'": lambda path: path.replace("$_$", "/").replace("[", "/").replace("]", ""),
+    "'-' or a space in place of '_'": lambda path: re.sub(r"(?<=\w)[- ](?=\w)", "_", path),
     "'_' in place of '/'": lambda path: path.replace("_", "/"),
 }
 """Difference between two names → the step that removes it. The order matters."""

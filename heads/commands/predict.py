@@ -6,8 +6,11 @@ from pathlib import Path
 from data.errors import InputError
 from heads.commands import _flags
 
-WRITERS = {".csv": "to_csv", ".parquet": "to_parquet"}
-"""Ending of the file → method of a pandas table that writes it."""
+FORMATS = {
+    ".csv": "text, with an apostrophe before a cell that a spreadsheet would take for a formula",
+    ".parquet": "checked by a checksum",
+}
+"""Endings of the file."""
 
 HELP = "predictions of a finished run for any corpus, labelled or not"
 DESCRIPTION = (
@@ -31,17 +34,26 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         InputError: FILE ends in something else, the run is not finished, or the cache or device cannot be used.
     """
+<<<<<<< HEAD
     writer = WRITERS.get(args.out.suffix.lower())
     if writer is None:
         raise InputError(f"--out is {args.out}, expected a name that ends in {' or '.join(WRITERS)}.")
+=======
+    lookup(FORMATS, args.out.suffix.lower(), "ending of --out")
+>>>>>>> h2
 
     from data.atomic import atomic_path
+    from data.manifest import write_table
+    from data.spreadsheets import escape_cells
     from heads.runs.evaluate import predict
     from heads.runs.folder import RunFolder
     from heads.runs.run_data import choose_device
 
     table = predict(RunFolder(args.folder), args.cache, args.corpus, choose_device(args.device))
-    with atomic_path(args.out) as temporary:
-        getattr(table, writer)(temporary, index=False)
+    if args.out.suffix.lower() == ".parquet":
+        write_table(args.out, table, {"run": args.folder.resolve().name})
+    else:
+        with atomic_path(args.out) as temporary:
+            escape_cells(table).to_csv(temporary, index=False)
     print(f"{args.out}: {len(table):,} utterances")
     return 0

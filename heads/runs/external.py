@@ -3,8 +3,9 @@
     id,sentiment[,happiness,sadness,anger,surprise,disgust,fear]
 
 `id` is our utterance_id, or "<video_id>$_$<clip_id>" as MMSA has it; emotions are probabilities. Utterances that are not asked for (of
-other splits, without labels) may be there too. What predictions are worth is computed in `heads.runs.evaluate`; how other tools
-are given our features is in `data.interchange`.
+other splits, without labels) may be there too. An apostrophe before an id that begins like a formula is taken away, as
+`data.spreadsheets` puts it there. What predictions are worth is computed in `heads.runs.evaluate`; how other tools are given our
+features is in `data.interchange`.
 """
 
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from data.errors import InputError, shown
 from data.interchange.mmsa import SEPARATOR
 from data.labels import EMOTIONS
 from data.manifest import read_manifest
+from data.spreadsheets import unescape_cells
 from heads.evaluation.predictions import Predictions
 from heads.models.tasks import TASKS
 from heads.runs.rows import labelled_rows
@@ -99,7 +101,7 @@ def read_predictions(path: Path) -> PredictionFile:
     """
     if path.is_file() and not path.stat().st_size:
         raise InputError(f"{path}: the file is empty, expected a header line and one row an utterance.")
-    table = read_table(path, ("id",))
+    table = unescape_cells(read_table(path, ("id",)))
     missing = [emotion for emotion in EMOTIONS if emotion not in table]
     has_emotions = len(missing) < len(EMOTIONS)
     if has_emotions and missing:

@@ -11,7 +11,8 @@ all machines share, under the same path, and this program and its environment mu
 
 A worker is a Ray actor, not a task, because it keeps the features on its device from one pack to the next. When a worker or its machine
 dies, another worker trains what is left of its pack, from the point where each trial was saved. When the driver (this process) is
-killed, Ray ends its workers, and the same command goes on. A machine that is out of reach may end its workers later than Ray believes:
+killed, Ray ends its workers, and the same command goes on. When it is asked to stop (`data.stopping`), it asks its workers to stop and
+waits until they have saved. A machine that is out of reach may end its workers later than Ray believes:
 a worker therefore locks the trials that it trains (DIR/locks), and another one waits for them. Studies are files below DIR
 (`heads.sweeps.search`), so workers prune by ASHA as processes of one machine do. The training of a pack is in `heads.sweeps.workers`,
 executors for this machine alone are in `heads.sweeps.executors`.
@@ -23,7 +24,9 @@ import contextlib
 import dataclasses
 import logging
 import os
+import signal
 import socket
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -32,6 +35,7 @@ from typing import Any
 import torch
 from filelock import FileLock
 
+from data import stopping
 from data.errors import InputError
 from heads.runs.folder import RunFolder, run_folder
 from heads.sweeps.packing import free_memory
@@ -59,7 +63,7 @@ _HOST_SHARE = 0.8
 
 
 class Worker:
-    """A process on any machine of the cluster that trains packs on one device."""
+    """A process on any machine of the cluster that trains packs on one device. `stop` is called while `train` runs."""
 
     def __init__(self, device: str) -> None:
         self.device = device
@@ -72,10 +76,14 @@ class Worker:
         """Train one pack as soon as no other worker trains any of its trials."""
         if self.device == "cpu" and pack.sweep.memory_bytes is None:
             pack = dataclasses.replace(pack, sweep=dataclasses.replace(pack.sweep, memory_bytes=_memory_share()))
-        with contextlib.ExitStack() as held:
+        with contextlib.suppress(stopping.Stopped), contextlib.ExitStack() as held, stopping.finishing():
             for folder in sorted(folders(pack), key=lambda folder: folder.path):
                 held.enter_context(locked(pack.sweep, folder))
             train_pack_alone(pack, self.device)
+
+    def stop(self, number: int) -> None:
+        """End the epoch in hand and save, as if this signal had come; `train` returns then."""
+        stopping.ask(number)
 
 
 def folders(pack: TrialPack) -> list[RunFolder]:
@@ -173,21 +181,33 @@ class Cluster:
 
         Raises:
             InputError: A trial cannot be trained as it is asked for, or its workers die again and again.
+            Stopped: The command was asked to stop; all workers have saved.
         """
+        try:
+            self._execute(packs, watcher)
+        except stopping.Stopped as stop:
+            for worker, _ in self._busy.values():
+                worker.stop.remote(stop.number)
+            if self._busy:
+                self._ray.wait([*self._busy], num_returns=len(self._busy))
+            raise
+
+    def _execute(self, packs: Sequence[TrialPack], watcher: Watcher) -> None:
         waiting: deque[SentPack] = deque(map(SentPack, packs))
         given_up: list[RunFolder] = []
         while waiting or self._busy:
-            self._assign(waiting, watcher)
-            for sent, was_trained in self._wait():
-                if was_trained:
-                    sent.wait_for_files(watcher)
-                elif sent.look(watcher) and sent.tries < TRIES:
-                    waiting.append(sent)
-                else:
-                    given_up += sent.left
-            for _, sent in self._busy.values():
-                sent.look(watcher)
-            watcher.on_wait()
+            with stopping.finishing():
+                self._assign(waiting, watcher)
+                for sent, was_trained in self._wait():
+                    if was_trained:
+                        sent.wait_for_files(watcher)
+                    elif sent.look(watcher) and sent.tries < TRIES:
+                        waiting.append(sent)
+                    else:
+                        given_up += sent.left
+                for _, sent in self._busy.values():
+                    sent.look(watcher)
+                watcher.on_wait()
         if given_up:
             names = ", ".join(folder.path.name for folder in given_up)
             raise InputError(f"{TRIES} workers died with these trials (out of memory?): {names}. The same command tries them again.")
@@ -225,7 +245,7 @@ class Cluster:
 
     def _start(self) -> None:
         needs = {"num_gpus": 1, "num_cpus": 0} if self._device == "cuda" else {"num_cpus": 1}
-        worker = self._ray.remote(**needs)(Worker).remote(self._device)
+        worker = self._ray.remote(max_concurrency=2, **needs)(Worker).remote(self._device)
         self._starting[worker.free_memory.remote()] = worker
 
     def _begin(self, worker: Any, reference: Any) -> None:
@@ -282,6 +302,17 @@ def on_ray(address: str | None, devices: Sequence[str]) -> Iterator[Cluster]:
         ray.shutdown()  # ends the workers in the middle of their packs
 
 
+@contextlib.contextmanager
+def _own_handlers() -> Iterator[None]:
+    """Keep the handler of TERM, which Ray replaces by one that ends the process."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
+
+
 def _connected(address: str) -> Any:
     try:
         import ray
@@ -292,7 +323,8 @@ def _connected(address: str) -> Any:
         if address not in ("local", "auto"):
             host, _, port = address.rpartition(":")
             socket.create_connection((host, int(port)), timeout=CONNECT_S).close()  # Ray itself would try for minutes
-        ray.init(address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        with _own_handlers():
+            ray.init(address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: another version of Ray or Python
         raise InputError(f"No Ray cluster can be used at {address} ({error}). Give HOST:PORT of its first machine, or auto.") from error
     return ray

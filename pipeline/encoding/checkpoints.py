@@ -85,6 +85,8 @@ def locate(modality: str, settings: EncoderSettings) -> Source:
     folder = Path(settings.model).expanduser()
     if folder.is_dir():
         source = _in_folder(folder)
+    elif folder.is_file():
+        raise InputError(f"{folder}: a file; a folder with a transformers checkpoint is expected.")
     elif settings.model.startswith(("/", ".", "~")):
         raise InputError(f"{folder}: no such folder; a folder with a transformers checkpoint is expected.")
     elif "/" in settings.model and settings.model not in ENCODERS:
@@ -207,11 +209,20 @@ def expect_whole(paths: Sequence[Path]) -> None:
             _read_json(path)
         elif path.suffix == ".safetensors":
             try:
-                with safe_open(path, "numpy"):
-                    pass
+                with safe_open(path, "numpy") as weights:
+                    _expect_floats(path, weights)
             except SafetensorError as error:
                 raise InputError(f"{path}: cut short or damaged ({error}). Download it again.") from error
     _expect_these_weights_only(paths[0].parent)
+
+
+def _expect_floats(path: Path, weights: Any) -> None:
+    """Checks that no weight was quantised to whole numbers or to 8 bits: without its scale, it would be read as another number."""
+    names = weights.keys()
+    for name in names:
+        kind = weights.get_slice(name).get_dtype()
+        if name.endswith((".weight", ".bias")) and kind not in ("F64", "F32", "F16", "BF16"):
+            raise InputError(f"{path}: {name} is quantised ({kind}). Give the checkpoint that was not quantised.")
 
 
 def _expect_these_weights_only(folder: Path) -> None:
@@ -220,7 +231,12 @@ def _expect_these_weights_only(folder: Path) -> None:
     if adapter.is_file():
         raise InputError(f"{adapter}: an adapter, which would not be used. Merge it into the weights, or remove it.")
     other = next((path.name for path in folder.glob("shard-*-model-*.safetensors")), "")
-    if named := _read_json(folder / "config.json").get("transformers_weights") or other:
+    config = _read_json(folder / "config.json")
+    if "quantization_config" in config:
+        raise InputError(
+            f"{folder / 'config.json'}: a quantised checkpoint (quantization_config). Give the one that was not quantised."
+        )
+    if named := config.get("transformers_weights") or other:
         raise InputError(
             f"{folder}: transformers would read {named!r}, not {weights_file(folder)}. Save the model again with save_pretrained()."
         )

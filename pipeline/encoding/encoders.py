@@ -127,7 +127,7 @@ class TextEncoder(_Encoder):
         self._padding_id = next(token for token in padding if token is not None and 0 <= token < self._rows)
 
     def _try(self) -> None:
-        self._trial = trial.try_text(self.model, self._tried)
+        self._trial = trial.try_text(self.source.folder, self.model, self._tried)
         self.dim = self._trial.width
 
     def _tried(self, ids: list[list[int]]) -> torch.Tensor:
@@ -249,6 +249,7 @@ class AudioEncoder(_Encoder):
             hidden, _ = self._hidden(self.model, input_values=torch.from_numpy(item.values)[None])
         trial.expect_rows(self.source.folder, self.model, hidden.shape, item.length)
         trial.expect_finite(self.source.folder, hidden, self._erased)
+        trial.expect_difference(self.source.folder, hidden[0])
         self.dim = hidden.shape[2]
 
     def _zero_padding(self, _module: Any, _inputs: Any, output: torch.Tensor) -> torch.Tensor:

@@ -24,7 +24,7 @@ from data.packages import installed_version
 from pipeline.encoding.checkpoints import Source
 from pipeline.settings import EncoderSettings
 
-_REVISION = 1
+_REVISION = 2
 """Revision of the checks. Increase it when they refuse more."""
 _PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "sentencepiece")
 

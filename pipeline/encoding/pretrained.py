@@ -14,13 +14,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from data.errors import InputError
+from data.errors import InputError, shown
 from data.media import SAMPLE_RATE_HZ
 from pipeline.encoding.checkpoints import preprocessor_file, weights_file
 
 _SAFE = {"local_files_only": True, "trust_remote_code": False}
 _WRAPPERS = {r"^(?:module\.|model\.)+": ""}  # prefixes that DataParallel and Lightning put before the names of weights
 _REASON_LENGTH = 160
+_SAMPLE = 100  # fewest words that a tokenizer is tried with, if it has as many
 _FEWEST_TOKENS = 0.1
 """Smallest share of the embedding's rows that a vocabulary must fill. Models pad their embedding by a few percent at most; with the
 tokenizer of another model most rows may be unused."""
@@ -74,7 +75,7 @@ def load_tokenizer(folder: Path, rows: int) -> Any:
     except InputError:
         if _has_any(folder, ("tokenizer.json", "*.model")):
             raise
-        raise _no_tokenizer(folder, "tokenizer.json or vocabulary file") from None
+        raise _no_tokenizer(folder, "tokenizer.json or complete vocabulary files") from None
     parts = [name for part, name in tokenizer.vocab_files_names.items() if part in ("vocab_file", "merges_file")]
     if parts and not _has_any(folder, ("tokenizer.json", "*.model")) and not all((folder / name).is_file() for name in parts):
         raise _no_tokenizer(folder, f"tokenizer.json (or {' and '.join(parts)})")
@@ -82,6 +83,7 @@ def load_tokenizer(folder: Path, rows: int) -> Any:
     words = [number for token, number in vocabulary.items() if token not in special]
     if not words:
         raise InputError(f"{folder}: its tokenizer has no vocabulary. Copy the tokenizer's files from the original model.")
+    _expect_different_tokens(folder, tokenizer, [token for token in vocabulary if token not in special])
     highest = max(*words, *tokenizer("")["input_ids"])  # special tokens that no text gets, like [MASK], may lie behind the embedding
     if highest >= rows or len(vocabulary) < _FEWEST_TOKENS * rows:
         raise InputError(
@@ -89,6 +91,16 @@ def load_tokenizer(folder: Path, rows: int) -> Any:
             f"{rows:,} rows: it is another model's tokenizer. Copy the tokenizer's files from the original model."
         )
     return tokenizer
+
+
+def _expect_different_tokens(folder: Path, tokenizer: Any, words: list[str]) -> None:
+    """Checks that not all words of the vocabulary get the same ids, as with a vocabulary that the tokenizer cannot use."""
+    texts = [tokenizer.convert_tokens_to_string([word]) for word in words[:: max(1, len(words) // _SAMPLE)]]
+    if len(words) > 1 and len({tuple(tokenizer(text, verbose=False)["input_ids"]) for text in texts}) < 2:
+        raise InputError(
+            f"{folder}: its tokenizer gives the same tokens for all words of its vocabulary. Copy the tokenizer's files from the "
+            "original model."
+        )
 
 
 def _has_any(folder: Path, patterns: tuple[str, ...]) -> bool:
@@ -118,6 +130,15 @@ def load_extractor(folder: Path) -> Any:
             f"{path}: {'states no ' + missing[0] if path.is_file() else 'no such file'}; it says how the waveform is scaled for the "
             "model. Copy it from the original model."
         )
+    if not isinstance(stated["do_normalize"], bool):
+        raise InputError(f"{path}: do_normalize is {shown(stated['do_normalize'])}, expected true or false.")
+    if "input_values" not in extractor.model_input_names:
+        raise InputError(
+            f"{path}: a {type(extractor).__name__}, which makes {', '.join(extractor.model_input_names)}; expected is one that makes "
+            "waveforms (input_values). Copy it from the original model."
+        )
+    if not isinstance(extractor.sampling_rate, int):
+        raise InputError(f"{path}: sampling_rate is {shown(extractor.sampling_rate)}, expected {SAMPLE_RATE_HZ}.")
     if extractor.sampling_rate != SAMPLE_RATE_HZ:
         raise InputError(f"{path}: expects {extractor.sampling_rate} Hz, but the pipeline decodes to {SAMPLE_RATE_HZ} Hz.")
     return extractor
@@ -141,5 +162,9 @@ def _open(kind: str, folder: Path, **options: Any) -> Any:
             raise InputError(
                 f"{folder / weights_file(folder)}: damaged, or it holds more than tensors. Code in a pickle is never run: use a "
                 "checkpoint in the safetensors format."
+            ) from error
+        if "ignore_mismatched_sizes" in str(error):
+            raise InputError(
+                f"{folder}: its weights have other shapes than its config.json says. Download the checkpoint again."
             ) from error
         raise InputError(f"{folder}: transformers cannot load this checkpoint ({reason(error)}).") from error

@@ -84,10 +84,21 @@ def expect_rows(folder: Path, model: Any, shape: Sequence[int], rows: int) -> No
         )
 
 
-def try_text(model: Any, run: Callable[[list[list[int]]], torch.Tensor]) -> TextTrial:
+def expect_difference(folder: Path, values: torch.Tensor) -> None:
+    """Checks that the rows (T, D) of an input whose tokens or frames differ are not all alike.
+
+    Raises:
+        InputError: They are, as with weights that are all zero.
+    """
+    if len(values) > 1 and (values == values[:1]).all():
+        raise InputError(f"{folder}: its weights give the same features for all inputs. Download the checkpoint again.")
+
+
+def try_text(folder: Path, model: Any, run: Callable[[list[list[int]]], torch.Tensor]) -> TextTrial:
     """Tries a text model.
 
     Args:
+        folder: The checkpoint, for messages.
         model: The model.
         run: Computes the features (B, T, D) of B lists of token ids, padded and masked; the last list is the longest.
     """
@@ -97,6 +108,8 @@ def try_text(model: Any, run: Callable[[list[list[int]]], torch.Tensor]) -> Text
     with torch.inference_mode(), _indexes(model) as seen:
         short, long = run([ids[:_SHORT]]), run([ids])
         both = run([ids[:_SHORT], ids])
+    if len(set(ids)) > 1:
+        expect_difference(folder, long[0])
     worst = max((both[0, :_SHORT] - short[0]).abs().max(), (both[1] - long[0]).abs().max())
     return TextTrial(long.shape[2], _positions(model, seen), bool(worst <= _TOLERANCE * max(1, long.abs().max())))
 
@@ -116,15 +129,20 @@ def _indexes(model: Any) -> Iterator[dict[Any, list[tuple[int, int]]]]:
     seen: dict[Any, list[tuple[int, int]]] = {}
 
     def note(module: Any, inputs: Any) -> None:
-        if inputs:
+        if inputs and isinstance(inputs[0], torch.Tensor):  # RoFormer's positions are looked up by a shape
             seen.setdefault(module, []).append((inputs[0].numel(), int(inputs[0].max())))
 
-    hooks = [module.register_forward_pre_hook(note) for module in model.modules() if isinstance(module, torch.nn.Embedding)]
+    hooks = [module.register_forward_pre_hook(note) for module in model.modules() if _looks_up_rows(module)]
     try:
         yield seen
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _looks_up_rows(module: Any) -> bool:
+    """Tells whether a module is an embedding; I-BERT's quantised one is no `torch.nn.Embedding`."""
+    return "Embedding" in type(module).__name__ and getattr(getattr(module, "weight", None), "ndim", 0) == 2
 
 
 def _positions(model: Any, seen: dict[Any, list[tuple[int, int]]]) -> int:
@@ -137,5 +155,5 @@ def _positions(model: Any, seen: dict[Any, list[tuple[int, int]]]) -> int:
     for embedding, calls in seen.items():
         (count, short), (longer_count, long) = calls[:2] if len(calls) > 1 else [(0, 0), (0, 0)]
         if (count, longer_count) == (_SHORT, _LONG) and long - short == _LONG - _SHORT:
-            limits.append(embedding.num_embeddings - (short - _SHORT + 1))
+            limits.append(embedding.weight.shape[0] - (short - _SHORT + 1))
     return min((limit for limit in limits if limit > 0), default=0)
