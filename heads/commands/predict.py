@@ -34,13 +34,8 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         InputError: FILE ends in something else, the run is not finished, or the cache or device cannot be used.
     """
-<<<<<<< HEAD
-    writer = WRITERS.get(args.out.suffix.lower())
-    if writer is None:
-        raise InputError(f"--out is {args.out}, expected a name that ends in {' or '.join(WRITERS)}.")
-=======
-    lookup(FORMATS, args.out.suffix.lower(), "ending of --out")
->>>>>>> h2
+    if args.out.suffix.lower() not in FORMATS:
+        raise InputError(f"--out is {args.out}, expected a name that ends in {' or '.join(FORMATS)}.")
 
     from data.atomic import atomic_path
     from data.manifest import write_table
