@@ -59,12 +59,15 @@ class EncoderSettings:
     case: str = "sentence"  # text and sentence only
     max_tokens: int = 0  # text and sentence only; 0: as many as the model takes
     pooling: str = "auto"  # sentence only
+    context: int = 0  # text only; previous utterances that are read before each text
 
     def __post_init__(self) -> None:
         lookup(CASES, self.case, "text case")
         lookup(POOLINGS, self.pooling, "pooling")
         if self.max_tokens < 0 or self.max_tokens in (1, 2):
             raise InputError(f"max_tokens is {self.max_tokens}, expected 0 (as many as the model takes) or at least 3.")
+        if self.context < 0:
+            raise InputError(f"context is {self.context}, expected 0 (none) or a number of previous utterances.")
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,51 @@ def test_a_changed_clip_renames_its_audio_shard_alone(before, project):
     assert renamed(before, project.plan()) == {"manifest clips": 1, "shards clips audio": 1, "features clips audio": 1, "report": 1}
 
 
+@pytest.fixture
+def in_context(project) -> EncoderSettings:
+    """Each video of the project is in one split; the encoder of texts reads one previous utterance."""
+    project.split_by_video()
+    return EncoderSettings(str(project.encoder), context=1)
+
+
+def test_context_renames_the_text_features_alone_and_names_itself(before, project, in_context):
+    project.split_by_video()
+    without, planned = project.plan(), project.plan(text=in_context)
+    assert renamed(without, planned) == {"shards clips text": 5, "features clips text": 1, "report": 1}
+    text = planned.features["clips", "text"]
+    assert text.identity == before.features["clips", "text"].identity | {"context": 1}
+    assert "context" not in planned.features["clips", "sentence"].identity
+
+
+def test_a_changed_transcript_changes_what_reads_it_as_context_and_no_more(project, in_context):
+    before = project.plan(text=in_context)
+    project.edit("video4_0", text="Nobody laughed at all.")
+    after = project.plan(text=in_context)
+    assert sources_changed(before, after, "text") == ["video4_0", "video4_1"]
+    assert sources_changed(before, after, "sentence") == ["video4_0"]
+    assert renamed(before, after)["shards clips text"] == 1
+    old, new = (plan.features["clips", "text"].sources for plan in (project.plan(), after))
+    own = {source.partition("+")[0] for source in new}
+    assert own == set(old)
+    assert sum("+" in source for source in new) == 16  # two of three utterances of each of eight videos
+
+
+def test_a_video_in_two_splits_refuses_context_and_nothing_else(project):
+    one = EncoderSettings(str(project.encoder), context=1)
+    said = r"^clips: video 'video0' is in several splits \(train, valid, test\), so context .* or set context = 0 in luigi\.cfg\.$"
+    with pytest.raises(InputError, match=said):
+        project.plan(text=one)
+    whole = project.plan(text=one, features=("donors",), modalities=("text",))
+    assert ("donors", "text") in whole.features
+
+
+def sources_changed(before: Plan, after: Plan, modality: str) -> list[str]:
+    """The clips whose source differs between two plans."""
+    old, new = (plan.features["clips", modality].sources for plan in (before, after))
+    ids = after.corpora["clips"].corpus.utterances["utterance_id"]
+    return [name for name, one, other in zip(ids, old, new, strict=True) if one != other]
+
+
 def test_a_touched_or_copied_clip_renames_nothing(before, project):
     os.utime(project.medium("video4_1"))
     shutil.copy(project.medium("video4_0"), project.root / "copy.wav")

@@ -44,6 +44,7 @@ def test_a_value_that_is_not_allowed_is_refused(changed, message):
         ({"pooling": "max"}, "Unknown pooling 'max'. Available: auto, mean, cls, pooler."),
         ({"max_tokens": 2}, "max_tokens is 2, expected 0 (as many as the model takes) or at least 3."),
         ({"max_tokens": -1}, "max_tokens is -1, expected 0"),
+        ({"context": -1}, "context is -1, expected 0 (none) or a number of previous utterances."),
     ],
 )
 def test_an_encoder_setting_that_is_not_allowed_is_refused(changed, message):

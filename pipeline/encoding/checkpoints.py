@@ -248,6 +248,8 @@ def identity(
     if modality == "audio":
         return parts | {"decoder": DECODER, "truncation": "none"}
     parts |= {"case": settings.case, "max_tokens": settings.max_tokens}
+    if modality == "text" and settings.context:
+        parts["context"] = settings.context
     return parts | ({"pooling": pooling(settings, source)} if modality == "sentence" else {})
 
 

@@ -6,9 +6,10 @@ Checkpoints are found in `pipeline.encoding.checkpoints`, batches are composed i
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -18,6 +19,7 @@ from data.errors import InputError
 from data.media import SAMPLE_RATE_HZ
 from pipeline.encoding import pretrained, trial
 from pipeline.encoding.checkpoints import Source, locate, pooling
+from pipeline.encoding.context import pair_layout, text_inputs
 from pipeline.settings import EncoderSettings
 
 if TYPE_CHECKING:
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
 _BATCHED_AUDIO = "data2vec-audio"
 """The audio architecture whose padded batches can be made exact, by zeroing the padding after each positional convolution. The others
 run one clip at a time: wav2vec 2.0's group norm, for example, mixes padding into every frame of the front end."""
+
+_RELATIVE_TYPES = "xlnet"
+"""The text architecture that compares the types of two tokens, so that its config.json states no number of types."""
 
 _FEW_FRAMES = 4
 """Clips with fewer frames than this run in float64 in Data2Vec. The layer norm behind each positional convolution divides by the small
@@ -39,8 +44,15 @@ class Prepared:
 
     values: np.ndarray  # (S,) float32 samples, normalised; or (T,) int64 token ids
     length: int  # rows of its features
-    cost: int  # frames or tokens that it adds to a batch
+    cost: int  # frames or tokens that it adds to a batch, those of its context included
     truncated: bool = False
+    own: np.ndarray | None = None  # (length,) places of its own rows among those of its input, which begins with a context; None: all
+    types: np.ndarray | None = None  # (T,) int64 token types, where the model gets them
+    context_cut: bool = False  # its context was longer than the room that its text left
+
+    def own_rows(self, hidden: np.ndarray) -> np.ndarray:
+        """Copies the rows of this utterance from (T', D) hidden states, which end with those of the padding."""
+        return hidden[: self.length].copy() if self.own is None else hidden[self.own]
 
 
 class _Encoder:
@@ -112,6 +124,7 @@ class TextEncoder(_Encoder):
     reads, expects = "input_ids", "an encoder of texts, like BERT or RoBERTa"
 
     def __init__(self, source: Source, settings: EncoderSettings, device: str, precision: str) -> None:
+        self.context = settings.context
         super().__init__(source, settings, device, precision)
         positions = self._trial.positions or sys.maxsize
         self.max_tokens = min(settings.max_tokens or positions, positions)
@@ -125,6 +138,19 @@ class TextEncoder(_Encoder):
         self.tokenizer = pretrained.load_tokenizer(self.source.folder, self._rows)
         padding = (self.tokenizer.pad_token_id, self.config.pad_token_id, 0)
         self._padding_id = next(token for token in padding if token is not None and 0 <= token < self._rows)
+        self._has_types = False
+        if self.context:
+            self._layout = pair_layout(self.tokenizer, str(self.source.folder))
+            self._has_types = self._takes_types()
+
+    def _takes_types(self) -> bool:
+        """Tells whether the model distinguishes the two texts of a pair by token types."""
+        if "token_type_ids" not in inspect.signature(self.model.forward).parameters:
+            return False
+        if self.config.model_type == _RELATIVE_TYPES:
+            return True
+        pair = self.tokenizer("a", "a", return_token_type_ids=True)
+        return max(pair["token_type_ids"]) < getattr(self.config, "type_vocab_size", 0)
 
     def _try(self) -> None:
         self._trial = trial.try_text(self.model, self._tried)
@@ -140,22 +166,38 @@ class TextEncoder(_Encoder):
     def _expect_pooler(self, output: Any) -> None:
         """Checks that the output has what the pooling needs; for token features nothing."""
 
-    def prepare(self, text: str) -> Prepared:
-        """Tokenises a text. A text longer than `max_tokens` is cut and marked as truncated."""
-        if self.case == "lower":
-            text = text.lower()
-        elif self.case == "sentence":
-            text = text[:1] + text[1:].lower()
+    def prepare(self, text: str, context: Sequence[str] = ()) -> Prepared:
+        """Tokenises a text, with the texts before it where the setting `context` is not 0.
+
+        A text longer than `max_tokens` is cut and marked as truncated; see `pipeline.encoding.context` for its context.
+        """
+        text = self._cased(text)
+        if self.context:
+            return self._prepared_in_context(text, [self._cased(one) for one in context])
         ids = self.tokenizer(text, verbose=False)["input_ids"]
         truncated = len(ids) > self.max_tokens
         if truncated:
             ids = self.tokenizer(text, truncation=True, max_length=self.max_tokens)["input_ids"]
+        self._expect_tokens(ids)
+        return self._prepared(np.asarray(ids, dtype=np.int64), truncated)
+
+    def _cased(self, text: str) -> str:
+        if self.case == "lower":
+            return text.lower()
+        return text[:1] + text[1:].lower() if self.case == "sentence" else text
+
+    def _expect_tokens(self, ids: Sequence[int]) -> None:
         if not ids:
             raise InputError(f"the tokenizer of {self.source.name} makes no token of this text")
         if max(ids) >= self._rows:
             token = self.tokenizer.convert_ids_to_tokens(max(ids))
             raise InputError(f"the text holds the token {token!r}, for which the embedding of {self.source.name} has no row")
-        return self._prepared(np.asarray(ids, dtype=np.int64), truncated)
+
+    def _prepared_in_context(self, text: str, context: Sequence[str]) -> Prepared:
+        made = text_inputs(self.tokenizer, self._layout, text, context, self.max_tokens)
+        self._expect_tokens(made.ids.tolist() if len(made.own) else [])
+        types = made.types if self._has_types else None
+        return Prepared(made.ids, len(made.own), len(made.ids), made.is_cut, made.own, types, made.is_context_cut)
 
     def _prepared(self, ids: np.ndarray, truncated: bool) -> Prepared:
         return Prepared(ids, len(ids), len(ids), truncated)
@@ -169,7 +211,7 @@ class TextEncoder(_Encoder):
         with torch.inference_mode():
             hidden, _ = self._run(batch)
             hidden = hidden.float().cpu().numpy()
-        return [hidden[row, : item.length].copy() for row, item in enumerate(batch)]
+        return [item.own_rows(rows) for item, rows in zip(batch, hidden, strict=True)]
 
     def _runs_alone(self, batch: Sequence[Prepared]) -> bool:
         """Tells whether each text of a batch has to run by itself, because padding would change its features."""
@@ -185,7 +227,17 @@ class TextEncoder(_Encoder):
             ids[row, : len(item.values)] = item.values
             mask[row, : len(item.values)] = 1
         self._mask = torch.from_numpy(mask).to(self.device)
-        return self._hidden(self.model, input_ids=torch.from_numpy(ids).to(self.device), attention_mask=self._mask)
+        inputs = {"input_ids": torch.from_numpy(ids).to(self.device), "attention_mask": self._mask}
+        if self._has_types:
+            inputs["token_type_ids"] = torch.from_numpy(self._types(batch, longest)).to(self.device)
+        return self._hidden(self.model, **inputs)
+
+    def _types(self, batch: Sequence[Prepared], longest: int) -> np.ndarray:
+        types = np.zeros((len(batch), longest), dtype=np.int64)
+        for row, item in enumerate(batch):
+            if item.types is not None:
+                types[row, : len(item.types)] = item.types
+        return types
 
 
 class SentenceEncoder(TextEncoder):
@@ -193,7 +245,7 @@ class SentenceEncoder(TextEncoder):
 
     def __init__(self, source: Source, settings: EncoderSettings, device: str, precision: str) -> None:
         self.pooling = pooling(settings, source)
-        super().__init__(source, settings, device, precision)
+        super().__init__(source, replace(settings, context=0), device, precision)
 
     def _expect_pooler(self, output: Any) -> None:
         if self.pooling != "pooler":

@@ -53,15 +53,15 @@ def extract(
             progress(len(batch))
 
 
-def prepare(encoder: Any, inputs: Iterable[tuple[int, Any]], names: Sequence[str]) -> Iterator[tuple[int, Prepared]]:
-    """Prepares (index, text or waveform) for the encoder, one utterance at a time.
+def prepare(encoder: Any, inputs: Iterable[tuple[Any, ...]], names: Sequence[str]) -> Iterator[tuple[int, Prepared]]:
+    """Prepares (index, text or waveform) or (index, text or waveform, its context) for the encoder, one utterance at a time.
 
     Raises:
         InputError: An utterance cannot be encoded; the message names it, `names[index]`.
     """
-    for index, value in inputs:
+    for index, *given in inputs:
         try:
-            item = encoder.prepare(value)
+            item = encoder.prepare(*given)
         except InputError as error:
             raise InputError(f"{names[index]}: {error}") from error
         yield index, item
