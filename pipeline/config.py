@@ -160,6 +160,9 @@ class audio(luigi.Config):
     )
     revision: TextParameter = TextParameter(default="", description="Branch, tag or commit of a hub model; empty: its main branch.")
     layer: WholeParameter = WholeParameter(default=-1, description="-1: the last hidden state; 0: the embeddings; n: after block n.")
+    context_s: luigi.FloatParameter = luigi.FloatParameter(
+        default=0.0, description="Seconds of the video's speech that are read before each clip; only its own frames are stored."
+    )
 
 
 class sentence(luigi.Config):

@@ -84,7 +84,7 @@ def _changed(old: Mapping[str, str], new: Mapping[str, str]) -> tuple[list[str],
 
 
 def _context(identity: Mapping[str, Any]) -> Any:
-    return identity.get("context")
+    return identity.get("context"), identity.get("context_s")
 
 
 _SAME = "no part of its key"

@@ -25,7 +25,7 @@ from data.errors import InputError
 from data.fingerprint import FileDigests, digest
 from data.media import DECODER
 from pipeline.encoding.checkpoints import MODALITIES, Source, expect_whole, files, identity, locate
-from pipeline.encoding.context import expect_whole_videos, preceding
+from pipeline.encoding.context import expect_whole_recordings, expect_whole_videos, is_segment, most_clips, preceding
 from pipeline.encoding.inspection import Candidate, inspect
 from pipeline.settings import CorpusSettings, Settings
 
@@ -275,9 +275,8 @@ def _plan_features(
     rows = _rows(table, modality)
     chosen = table.iloc[list(rows)]
     sources = _sources(chosen, [corpus.media_digests[row] for row in rows], modality)
-    if modality == "text" and (limit := settings.encoder(modality).context):
-        expect_whole_videos(chosen, name, "context")
-        sources = _with_context(sources, preceding(chosen, limit))
+    if before := _contexts(settings, name, chosen, modality):
+        sources = _with_context(sources, before)
     ids = table["utterance_id"].to_numpy()
     encoder_key = digest([REVISION, encoder_identity])
     folder = settings.cache / "shards" / name / f"{modality}-{encoder_key}"
@@ -305,6 +304,25 @@ def _sources(table: pd.DataFrame, media_digests: Sequence[str], modality: str) -
         return tuple(digest(text) for text in table["text"])
     times = zip(media_digests, table["start_s"], table["end_s"], strict=True)
     return tuple(digest([medium, None if np.isnan(start) else start, None if np.isnan(end) else end]) for medium, start, end in times)
+
+
+def _contexts(settings: Settings, name: str, table: pd.DataFrame, modality: str) -> list[tuple[int, ...]]:
+    """Returns for each utterance the places of those whose digests identify its context; empty if the encoder reads no context.
+
+    How long previous clips are is not known here, so all that the seconds of context may reach into count. Of a segment, the digest of
+    its recording and its start say what is before it.
+    """
+    encoder = settings.encoder(modality)
+    if modality == "text" and encoder.context:
+        expect_whole_videos(table, name, "context")
+        return preceding(table, encoder.context)
+    if modality == "audio" and encoder.context_s:
+        expect_whole_videos(table, name, "context_s")
+        expect_whole_recordings(table, name, "context_s")
+        times = zip(table["start_s"], table["end_s"], strict=True)
+        before = zip(times, preceding(table, most_clips(encoder.context_s)), strict=True)
+        return [() if is_segment(*cut) else places for cut, places in before]
+    return []
 
 
 def _with_context(sources: Sequence[str], before: Sequence[Sequence[int]]) -> tuple[str, ...]:

@@ -133,8 +133,9 @@ def _excluded(features: FeaturePlan, shard: ShardPlan, usable: pd.DataFrame) -> 
 
 def _inputs(features: FeaturePlan, table: pd.DataFrame, settings: EncoderSettings) -> Iterator[tuple[Any, ...]]:
     """Yields (row, text or waveform) of each utterance of a shard, and with it its context where the encoder reads one."""
+    root = features.corpus.corpus.root
     if features.modality == "audio":
-        return extract.waveforms(features.corpus.corpus.root, table)
+        return extract.waveforms_in_context(root, table, limit) if (limit := settings.context_s) else extract.waveforms(root, table)
     if features.modality == "text" and settings.context:
         texts, before = table["text"].tolist(), context.preceding(table, settings.context)
         return ((row, text, [texts[place] for place in before[row]]) for row, text in enumerate(texts))

@@ -7,17 +7,30 @@ import torch
 import transformers
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny_checkpoints import AUDIO, WORDS, write_audio_checkpoint, write_model, write_text_checkpoint, write_tokenizer
 from tiny_checkpoints import TEXT as TEXT_MODELS
-from tiny_checkpoints import WORDS, write_model, write_text_checkpoint, write_tokenizer
 
 from data.errors import InputError
-from pipeline.encoding.context import expect_whole_videos, pair_layout, preceding, text_inputs
-from pipeline.encoding.encoders import SentenceEncoder, TextEncoder
-from pipeline.settings import EncoderSettings
+from data.probe import SHORTEST_S
+from pipeline.encoding.checkpoints import Source
+from pipeline.encoding.context import (
+    SpeechBefore,
+    audio_inputs,
+    expect_whole_recordings,
+    expect_whole_videos,
+    most_clips,
+    pair_layout,
+    preceding,
+    text_inputs,
+)
+from pipeline.encoding.encoders import AudioEncoder, SentenceEncoder, TextEncoder
+from pipeline.settings import SAMPLE, EncoderSettings
 
 LAYOUTS = {"bert": (1, 1), "roberta": (1, 2), "mpnet": (1, 2), "xlnet": (0, 1)}
 """Architecture → special tokens before the context, and between context and text."""
 SETTINGS = EncoderSettings("x", context=3)
+TINY_AUDIO = Source("tiny-data2vec", SAMPLE / "tiny-data2vec", "", False)
+HOP = 320
 SOME_WORDS = st.lists(st.sampled_from(WORDS), max_size=12).map(" ".join)
 
 
@@ -67,6 +80,14 @@ def test_a_video_in_two_splits_is_refused_by_name():
         "mosi: video 'b' is in several splits (train, test), so context would bring utterances of one split into another. Put each"
         " video into one split, or set context = 0 in luigi.cfg."
     )
+
+
+def test_a_recording_in_two_splits_is_refused_if_it_is_cut():
+    utterances = pd.DataFrame({"media": ["a", "a"], "start_s": [0.0, 1.0], "end_s": [1.0, 2.0], "split": ["train", "test"]})
+    with pytest.raises(InputError, match=r"^mine: recording 'a' is in several splits \(train, test\), .* or set context_s = 0"):
+        expect_whole_recordings(utterances, "mine", "context_s")
+    expect_whole_recordings(utterances.assign(start_s=np.nan, end_s=np.nan), "mine", "context_s")
+    expect_whole_recordings(utterances.assign(split=""), "mine", "context_s")
 
 
 @pytest.mark.parametrize("architecture", LAYOUTS)
@@ -164,3 +185,99 @@ def test_sentence_embeddings_have_no_context(sources):
     one, other = (encoder.encode([encoder.prepare("word1 word2")])[0] for encoder in encoders)
     np.testing.assert_array_equal(one, other)
     assert encoders[0].context == 0
+
+
+@pytest.fixture(scope="module")
+def audio_encoder():
+    return AudioEncoder(TINY_AUDIO, EncoderSettings("tiny-data2vec"), "cpu", "float32")
+
+
+def noise(seed, samples):
+    return np.random.default_rng(seed).normal(0, 0.1, samples).astype(np.float32)
+
+
+def clip(video="v", speaker="", start_s=np.nan, end_s=np.nan):
+    return pd.Series({"video_id": video, "speaker": speaker, "start_s": start_s, "end_s": end_s})
+
+
+@pytest.mark.parametrize("architecture", AUDIO)
+def test_own_frames_are_as_many_as_those_of_the_clip_alone_in_every_architecture(tmp_path, architecture):
+    encoder = AudioEncoder(write_audio_checkpoint(tmp_path, architecture), EncoderSettings("x"), "cpu", "float32")
+    for before, samples in ((0, 1_000), (319, 1_039), (320, 1_040), (5_000, 9_001)):
+        item = encoder.prepare(noise(0, samples), noise(1, before))
+        assert item.length == encoder.frames(samples)
+        assert item.cost == before // HOP + item.length
+        assert len(item.values) == before // HOP * HOP + samples
+        assert encoder.encode([item])[0].shape == (item.length, encoder.dim)
+
+
+@given(before=st.integers(0, 50_000), samples=st.integers(400, 50_000))
+def test_own_frames_read_the_samples_that_they_read_alone(audio_encoder, before, samples):
+    inputs = audio_inputs(np.arange(samples), np.arange(-before, 0), audio_encoder.frames, HOP)
+    first = before // HOP * HOP
+    np.testing.assert_array_equal(inputs.samples, np.arange(-first, samples))
+    total = audio_encoder.frames(len(inputs.samples))
+    assert inputs.own.tolist() == list(range(total - audio_encoder.frames(samples), total))
+    assert inputs.samples[inputs.own[0] * HOP] == 0
+
+
+def test_the_front_end_gives_own_frames_what_it_gives_alone():
+    front_end = transformers.AutoModel.from_pretrained(TINY_AUDIO.folder).eval().feature_extractor
+    waveform, before = noise(0, 8_000), noise(1, 3_333)
+    inputs = audio_inputs(waveform, before, lambda samples: (samples - 400) // 320 + 1, HOP)
+    with torch.no_grad():
+        together, alone = (front_end(torch.from_numpy(one)[None])[0].T.numpy() for one in (inputs.samples, waveform))
+    np.testing.assert_allclose(together[inputs.own], alone, atol=1e-5, rtol=0)
+
+
+def test_own_frames_in_a_batch_are_as_alone_and_as_in_transformers(audio_encoder):
+    extractor = transformers.AutoFeatureExtractor.from_pretrained(TINY_AUDIO.folder)
+    reference = transformers.AutoModel.from_pretrained(TINY_AUDIO.folder).eval().double()
+    given = [(8_000, 0), (6_000, 9_600), (20_000, 4_000), (400, 640), (500, 321)]
+    parts = [(noise(seed, samples), noise(100 + seed, before)) for seed, (samples, before) in enumerate(given)]
+    batch = [audio_encoder.prepare(*part) for part in parts]
+    for (waveform, before), item, together in zip(parts, batch, audio_encoder.encode(batch), strict=True):
+        joined = np.concatenate([before[len(before) % HOP :], waveform])
+        values = extractor(joined, sampling_rate=16_000, return_tensors="pt")["input_values"]
+        with torch.no_grad():
+            expected = reference(values.double()).last_hidden_state[0].numpy()[len(before) // HOP :]
+        assert item.length == len(expected)
+        np.testing.assert_allclose(together, expected, atol=1e-5, rtol=0)
+        np.testing.assert_allclose(audio_encoder.encode([item])[0], expected, atol=1e-5, rtol=0)
+
+
+def test_of_a_recording_the_sound_before_the_start_is_the_context():
+    recording, before = np.arange(100_000, dtype=np.float32), SpeechBefore(1.0)
+    for start_s, end_s, first in ((0.0, 0.5, 0), (0.25, 2.0, 0), (1.5, 2.0, 8_000), (np.nan, 1.0, 0), (4.0, np.nan, 48_000)):
+        start = 0 if np.isnan(start_s) else round(start_s * 16_000)
+        found = before(clip(start_s=start_s, end_s=end_s), recording, recording[start : start + 8_000])
+        np.testing.assert_array_equal(found, recording[first:start])
+
+
+def test_clips_of_a_video_are_joined_in_order_up_to_the_seconds_of_context():
+    before = SpeechBefore(0.0005)  # 8 samples
+    pieces = [np.full(length, number, np.float32) for number, length in enumerate((3, 4, 5, 20, 1))]
+    found = [before(clip("v"), piece, piece).tolist() for piece in pieces]
+    assert found == [[], [0] * 3, [0] * 3 + [1] * 4, [1] * 3 + [2] * 5, [3] * 8]
+    assert before(clip("w"), pieces[0], pieces[0]).tolist() == []
+
+
+@given(
+    clips=st.lists(st.tuples(st.sampled_from("vw"), st.sampled_from(["", "ann", "bob"]), st.integers(1, 30)), max_size=20),
+    limit=st.integers(1, 40),
+)
+def test_speech_before_is_that_of_preceding_clips_and_bounded(clips, limit):
+    clips = sorted(clips, key=lambda one: one[0])
+    utterances = pd.DataFrame(clips, columns=["video_id", "speaker", "samples"])
+    utterances["position"] = utterances.groupby("video_id").cumcount()
+    pieces = [np.full(samples, number, np.float32) for number, samples in enumerate(utterances["samples"])]
+    before = SpeechBefore(limit / 16_000)
+    for places, (video, speaker, _), piece in zip(preceding(utterances, len(clips)), clips, pieces, strict=True):
+        expected = np.concatenate([np.zeros(0), *(pieces[place] for place in places)])[-limit:]
+        assert before(clip(video, speaker), piece, piece).tolist() == expected.tolist()
+        assert sum(len(one) for _, one in before._clips) < 2 * limit * 3
+
+
+def test_no_more_clips_count_than_the_seconds_can_reach_into():
+    assert most_clips(1.0) == 1 / SHORTEST_S == 40
+    assert most_clips(0.51) == 21

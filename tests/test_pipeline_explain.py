@@ -79,6 +79,16 @@ def test_a_changed_neighbour_is_told_from_a_changed_transcript(built):
     assert sum("1 of 5 shards" in line for line in explain(plan)) == 2
 
 
+def test_a_changed_clip_before_another_is_told_from_a_changed_clip(built):
+    built.split_by_video()
+    in_context = EncoderSettings("tiny-data2vec", context_s=0.5)
+    _make(built.plan(audio=in_context), "audio")
+    write_wav(built.medium("video1_1"), np.random.default_rng(0).normal(0, 0.1, 8_000))
+    assert reason(built.plan(audio=in_context), "features clips audio") == (
+        "1 of 24 utterances changed (video1_1); 1 of 24 utterances with other previous utterances as context (video1_2)"
+    )
+
+
 def test_changed_clips_are_named_up_to_three(built):
     for number in range(5):
         write_wav(built.medium(f"video{number}_0"), np.random.default_rng(number).normal(0, 0.1, 8_000))

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from projects import Project, write_project, write_wav
+from projects import Project, write_project, write_rows, write_wav
 
 from data.errors import InputError
 from pipeline.plan import Plan, cut_shards
-from pipeline.settings import SAMPLE, EncoderSettings
+from pipeline.settings import SAMPLE, CorpusSettings, EncoderSettings
 
 videos = st.lists(st.integers(0, 40).map("v{}".format), min_size=1, max_size=80)
 limits = st.integers(1, 12)
@@ -102,6 +102,52 @@ def test_a_video_in_two_splits_refuses_context_and_nothing_else(project):
         project.plan(text=one)
     whole = project.plan(text=one, features=("donors",), modalities=("text",))
     assert ("donors", "text") in whole.features
+
+
+def test_without_context_nothing_says_so(before):
+    for features in before.features.values():
+        assert not any(name.startswith("context") for name in features.identity)
+        assert not any("+" in source for source in features.sources)
+
+
+def test_a_changed_clip_changes_the_later_ones_of_its_video_that_read_it_and_one_shard(project):
+    project.split_by_video()
+    audio = EncoderSettings("tiny-data2vec", context_s=0.5)
+    before = project.plan(audio=audio)
+    assert before.features["clips", "audio"].identity["context_s"] == 0.5
+    write_wav(project.medium("video4_1"), np.random.default_rng(0).normal(0, 0.1, 9_000))
+    after = project.plan(audio=audio)
+    assert sources_changed(before, after, "audio") == ["video4_1", "video4_2"]
+    assert renamed(before, after) == {"manifest clips": 1, "shards clips audio": 1, "features clips audio": 1, "report": 1}
+
+
+def test_of_segments_the_recording_and_the_start_identify_the_context(project):
+    talk = project.root / "talk"
+    write_wav(talk / "talk.wav", np.random.default_rng(0).normal(0, 0.1, 32_000))
+    rows = [
+        {
+            "id": f"talk_{n}",
+            "video_id": "talk",
+            "media": "talk.wav",
+            "text": "Really.",
+            "start_s": n / 2,
+            "end_s": n / 2 + 0.5,
+            "mode": mode,
+        }
+        for n, mode in enumerate(["train"] * 4)
+    ]
+    write_rows(talk / "label.csv", rows)
+    only = {"corpora": (CorpusSettings("talk", "folder", talk),), "features": (), "modalities": ("audio",), "targets": (), "donors": ()}
+    audio = EncoderSettings("tiny-data2vec", context_s=1.0)
+    without, planned = project.plan(**only), project.plan(audio=audio, **only)
+    assert planned.features["talk", "audio"].sources == without.features["talk", "audio"].sources
+    assert planned.features["talk", "audio"].key != without.features["talk", "audio"].key
+    for number, row in enumerate(rows):
+        row |= {"video_id": f"video{number}", "mode": ("train", "test")[number % 2]}
+    write_rows(talk / "label.csv", rows)
+    assert ("talk", "audio") in project.plan(**only).features
+    with pytest.raises(InputError, match=r"^talk: recording 'talk\.wav' is in several splits \(train, test\), .* context_s = 0"):
+        project.plan(audio=audio, **only)
 
 
 def sources_changed(before: Plan, after: Plan, modality: str) -> list[str]:

@@ -18,6 +18,7 @@ from tones import write_floats
 from data.errors import InputError
 from data.feature_store import PROVENANCE, FeatureStore
 from data.manifest import read_attributes, read_manifest
+from data.media import decode
 from pipeline import steps
 from pipeline.plan import Plan
 from pipeline.settings import EncoderSettings
@@ -179,6 +180,33 @@ def test_texts_are_encoded_with_their_context_and_only_what_reads_a_changed_one_
     assert (len(new), sum(counts)) == (1, len(new[0].rows))
     with FeatureStore.open(text.path) as old, FeatureStore.open(after.features["clips", "text"].path) as store:
         assert [name for name in store.ids if not np.array_equal(store[name], old[name])] == ["video3_0", "video3_1"]
+
+
+def test_clips_are_encoded_with_the_usable_speech_before_them(project):
+    project.split_by_video()
+    project.medium("video5_1").write_bytes(b"not a sound")
+    plan = project.plan(audio=EncoderSettings("tiny-data2vec", context_s=0.9), on_bad_media="exclude")
+    steps.make_manifest(plan.corpora["clips"], "exclude", 1, lambda count: None)
+    assert sum(make_shards(plan, "audio")) == 23
+    audio = plan.features["clips", "audio"]
+    steps.merge_shards(plan, audio)
+    extractor = transformers.AutoFeatureExtractor.from_pretrained(audio.encoder.folder)
+    model = transformers.AutoModel.from_pretrained(audio.encoder.folder).eval()
+    with FeatureStore.open(audio.path) as store:
+        for before, name in (
+            ([], "video3_0"),
+            (["video3_0"], "video3_1"),
+            (["video3_0", "video3_1"], "video3_2"),
+            (["video5_0"], "video5_2"),
+        ):
+            speech = np.concatenate([np.zeros(0, np.float32), *(decode(project.medium(one)) for one in before)])[-14_400:]
+            clip = decode(project.medium(name))
+            joined = np.concatenate([speech[len(speech) % 320 :], clip])
+            with torch.no_grad():
+                values = extractor(joined, sampling_rate=16_000, return_tensors="pt")["input_values"]
+                hidden = model(values).last_hidden_state[0].numpy()
+            own = (len(clip) - 400) // 320 + 1
+            np.testing.assert_allclose(store[name], hidden[len(hidden) - own :], atol=1e-5, rtol=0)
 
 
 def test_contexts_that_are_cut_are_named(project):

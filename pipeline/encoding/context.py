@@ -9,15 +9,20 @@
 The own tokens are those of the text alone: its words and the special tokens that it has without a context, [CLS] and the last [SEP].
 The separators between context and text are not among them. So an utterance has as many rows with a context as without.
 
-`preceding` tells which utterances are the context. `text_inputs` makes the input of the model and says which of its positions are the
-own tokens. The encoders of `pipeline.encoding.encoders` use both, and so may whoever trains a model on the same inputs. Nothing here
-imports torch or transformers.
+`[audio] context_s = S` puts up to S seconds of speech before each clip, as if they were one recording: of a recording that is cut into
+clips, the sound before the clip; of a video with one file a clip, the clips before it, joined. The context is a multiple of the hop
+long (320 samples, 20 ms), so that the own frames begin where those of the clip alone do and are as many.
+
+`preceding` and `SpeechBefore` tell what the context is. `text_inputs` and `audio_inputs` make the input of the model and say which of
+its positions are the own ones. The encoders of `pipeline.encoding.encoders` use them, and so may whoever trains a model on the same
+inputs. Nothing here imports torch or transformers.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -25,6 +30,8 @@ import numpy as np
 import pandas as pd
 
 from data.errors import InputError
+from data.media import SAMPLE_RATE_HZ
+from data.probe import SHORTEST_S
 
 _SAMPLE = "a"
 """A text by which the encoding of pairs is examined. Any text will do that has a token."""
@@ -62,6 +69,16 @@ def is_same_speaker(one: str, other: str) -> bool:
     return one == other or not one or not other
 
 
+def most_clips(context_s: float) -> int:
+    """Returns the largest number of previous clips that so many seconds of context can reach into."""
+    return math.ceil(context_s / SHORTEST_S)
+
+
+def is_segment(start_s: float, end_s: float) -> bool:
+    """Tells whether an utterance is cut out of a longer recording; otherwise its file is the utterance."""
+    return not (math.isnan(start_s) and math.isnan(end_s))
+
+
 def expect_whole_videos(table: pd.DataFrame, corpus: str, setting: str) -> None:
     """Checks that every video is in one split, so that no context comes from another split.
 
@@ -73,12 +90,31 @@ def expect_whole_videos(table: pd.DataFrame, corpus: str, setting: str) -> None:
     Raises:
         InputError: A video is in several splits.
     """
-    splits = table.groupby("video_id", sort=False)["split"].unique()
-    for video, found in splits[splits.map(len) > 1].items():
-        names = ", ".join(name or "none" for name in found)
+    _expect_one_split(table, "video_id", "video", corpus, setting)
+
+
+def expect_whole_recordings(table: pd.DataFrame, corpus: str, setting: str) -> None:
+    """Checks the same of recordings that are cut into utterances, whatever their videos are.
+
+    Args:
+        table: The columns `media`, `start_s`, `end_s` and `split`.
+        corpus: Name of the corpus, for the message.
+        setting: The key of luigi.cfg that asks for context, for the message.
+
+    Raises:
+        InputError: A recording is in several splits.
+    """
+    is_cut = table["start_s"].notna() | table["end_s"].notna()
+    _expect_one_split(table[is_cut], "media", "recording", corpus, setting)
+
+
+def _expect_one_split(table: pd.DataFrame, column: str, kind: str, corpus: str, setting: str) -> None:
+    splits = table.groupby(column, sort=False)["split"].unique()
+    for name, found in splits[splits.map(len) > 1].items():
+        names = ", ".join(split or "none" for split in found)
         raise InputError(
-            f"{corpus}: video {video!r} is in several splits ({names}), so context would bring utterances of one split into another."
-            f" Put each video into one split, or set {setting} = 0 in luigi.cfg."
+            f"{corpus}: {kind} {name!r} is in several splits ({names}), so context would bring utterances of one split into another."
+            f" Put each {kind} into one split, or set {setting} = 0 in luigi.cfg."
         )
 
 
@@ -168,3 +204,81 @@ def _encode(tokenizer: Any, *texts: str, **options: Any) -> tuple[list[int], lis
 
 def _whole(numbers: Sequence[int]) -> np.ndarray:
     return np.asarray(numbers, dtype=np.int64)
+
+
+class SpeechBefore:
+    """Finds the speech before each clip, while the clips pass by in the order of their videos and positions.
+
+    Of each speaker of the present video, it holds less than twice the seconds of a context.
+    """
+
+    def __init__(self, context_s: float) -> None:
+        """Begin without any speech.
+
+        Args:
+            context_s: Longest context in seconds.
+        """
+        self._limit = round(context_s * SAMPLE_RATE_HZ)
+        self._video = ""
+        self._clips: list[tuple[str, np.ndarray]] = []  # speaker and the end of the clip, at most `_limit` samples
+
+    def __call__(self, utterance: Any, recording: np.ndarray, clip: np.ndarray) -> np.ndarray:
+        """Returns the samples before a clip, (C,) with C ≤ context_s × 16,000, and remembers the clip for those that follow.
+
+        Args:
+            utterance: The fields `video_id`, `speaker`, `start_s` and `end_s`.
+            recording: (R,) samples of its medium.
+            clip: (S,) samples of the utterance.
+        """
+        if utterance.video_id != self._video:
+            self._video, self._clips = utterance.video_id, []
+        if is_segment(utterance.start_s, utterance.end_s):
+            start = 0 if math.isnan(utterance.start_s) else round(max(utterance.start_s, 0) * SAMPLE_RATE_HZ)
+            before = recording[max(start - self._limit, 0) : start]
+        else:
+            before = self._joined(utterance.speaker)
+        self._remember(utterance.speaker, clip)
+        return before
+
+    def _joined(self, speaker: str) -> np.ndarray:
+        pieces, missing = [np.zeros(0, np.float32)], self._limit
+        for by, piece in reversed(self._clips):
+            if missing and is_same_speaker(by, speaker):
+                pieces.append(piece[max(len(piece) - missing, 0) :])
+                missing -= len(pieces[-1])
+        return np.concatenate(pieces[::-1])
+
+    def _remember(self, speaker: str, clip: np.ndarray) -> None:
+        """Adds a clip, and drops what no later clip can reach: enough speech of the same speaker lies behind it."""
+        self._clips.append((speaker, clip[max(len(clip) - self._limit, 0) :].copy()))
+        behind, kept = 0, []
+        for by, piece in reversed(self._clips):
+            if by != speaker or behind < self._limit:
+                kept.append((by, piece))
+            behind += len(piece) if by == speaker else 0
+        self._clips = kept[::-1]
+
+
+@dataclass(frozen=True)
+class AudioInputs:
+    """The input of a speech model for one clip and the speech before it."""
+
+    samples: np.ndarray  # (C + S,) float32; not yet normalised
+    own: np.ndarray  # (T,) int64 positions of the own frames among those of the model
+
+
+def audio_inputs(waveform: np.ndarray, before: np.ndarray, frames: Callable[[int], int], hop: int) -> AudioInputs:
+    """Joins a clip to the speech before it.
+
+    A front end of convolutions without padding makes floor((n - field) / hop) + 1 frames of n samples. With a context of C = k · hop
+    samples, it makes k frames more, and own frame j reads the samples that frame j of the clip alone reads. So T = frames(S).
+
+    Args:
+        waveform: (S,) samples of the clip.
+        before: (C',) samples before it; its beginning is cut, so that C is a multiple of the hop.
+        frames: Returns the frames that the front end makes of so many samples.
+        hop: Samples from one frame to the next, the product of the strides of the convolutions.
+    """
+    first = len(before) // hop
+    samples = np.concatenate([before[len(before) - first * hop :], waveform])
+    return AudioInputs(samples, np.arange(first, first + frames(len(waveform))))

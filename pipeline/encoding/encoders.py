@@ -7,6 +7,7 @@ Checkpoints are found in `pipeline.encoding.checkpoints`, batches are composed i
 from __future__ import annotations
 
 import inspect
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ from data.errors import InputError
 from data.media import SAMPLE_RATE_HZ
 from pipeline.encoding import pretrained, trial
 from pipeline.encoding.checkpoints import Source, locate, pooling
-from pipeline.encoding.context import pair_layout, text_inputs
+from pipeline.encoding.context import audio_inputs, pair_layout, text_inputs
 from pipeline.settings import EncoderSettings
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ transformers' own arithmetic as well as in ours; among 1,500 clips with four fra
 class Prepared:
     """One utterance, ready for the encoder."""
 
-    values: np.ndarray  # (S,) float32 samples, normalised; or (T,) int64 token ids
+    values: np.ndarray  # (S,) float32 samples, normalised; or (T,) int64 token ids; those of its context included
     length: int  # rows of its features
     cost: int  # frames or tokens that it adds to a batch, those of its context included
     truncated: bool = False
@@ -299,7 +300,7 @@ class AudioEncoder(_Encoder):
         item = self.prepare(np.random.default_rng(0).normal(0, 0.1, SAMPLE_RATE_HZ // 2).astype(np.float32))
         with torch.inference_mode():
             hidden, _ = self._hidden(self.model, input_values=torch.from_numpy(item.values)[None])
-        trial.expect_rows(self.source.folder, self.model, hidden.shape, item.length)
+        trial.expect_rows(self.source.folder, self.model, hidden.shape, item.cost)
         trial.expect_finite(self.source.folder, hidden, self._erased)
         self.dim = hidden.shape[2]
 
@@ -313,8 +314,8 @@ class AudioEncoder(_Encoder):
             num_samples = (num_samples - kernel) // stride + 1
         return num_samples
 
-    def prepare(self, waveform: np.ndarray) -> Prepared:
-        """Normalises a waveform (S,) as the model's own feature extractor does.
+    def prepare(self, waveform: np.ndarray, before: np.ndarray | None = None) -> Prepared:
+        """Normalises a waveform (S,), with the speech (C,) before it if there is any, as the model's own feature extractor does.
 
         Raises:
             InputError: The waveform is shorter than one frame.
@@ -322,14 +323,15 @@ class AudioEncoder(_Encoder):
         frames = self.frames(len(waveform))
         if frames < 1:
             raise InputError(f"{len(waveform)} samples at {SAMPLE_RATE_HZ} Hz are too short for one frame of {self.config.model_type}")
-        values = self.extractor(waveform, sampling_rate=SAMPLE_RATE_HZ, return_tensors="np")["input_values"][0]
-        return Prepared(np.asarray(values, dtype=np.float32), frames, frames)
+        made = audio_inputs(waveform, waveform[:0] if before is None else before, self.frames, math.prod(self.config.conv_stride))
+        values = self.extractor(made.samples, sampling_rate=SAMPLE_RATE_HZ, return_tensors="np")["input_values"][0]
+        return Prepared(np.asarray(values, dtype=np.float32), frames, self.frames(len(made.samples)), own=made.own)
 
     def encode(self, batch: Sequence[Prepared]) -> list[np.ndarray]:
         """Computes the features of each utterance, (T, D) float32; clips of one to three frames in float64, see `_FEW_FRAMES`."""
         import torch
 
-        exact = [self.batched and self.precision == "float32" and item.length < _FEW_FRAMES for item in batch]
+        exact = [self.batched and self.precision == "float32" and item.cost < _FEW_FRAMES for item in batch]
         usual = [item for item, is_exact in zip(batch, exact, strict=True) if not is_exact]
         groups = [usual] if self.batched and usual else [[item] for item in usual]
         with torch.inference_mode():
@@ -345,7 +347,7 @@ class AudioEncoder(_Encoder):
 
         values = torch.from_numpy(item.values)[None].double().to(self.device)
         hidden, _ = self._hidden(self._exact_model, input_values=values)
-        return hidden[0].float().cpu().numpy()
+        return item.own_rows(hidden[0].float().cpu().numpy())
 
     def _run(self, batch: Sequence[Prepared]) -> list[np.ndarray]:
         import torch
@@ -358,7 +360,7 @@ class AudioEncoder(_Encoder):
             mask[row, : len(item.values)] = 1
         inputs = {"input_values": torch.from_numpy(values).to(self.device, self.dtype)}
         if not mask.all():
-            lengths = torch.tensor([item.length for item in batch], device=self.device)
+            lengths = torch.tensor([item.cost for item in batch], device=self.device)
             self._padding = torch.arange(self.frames(longest), device=self.device) >= lengths[:, None]
             inputs["attention_mask"] = torch.from_numpy(mask).to(self.device)
         try:
@@ -366,7 +368,7 @@ class AudioEncoder(_Encoder):
         finally:
             self._padding = None
         hidden = hidden.float().cpu().numpy()
-        return [hidden[row, : item.length].copy() for row, item in enumerate(batch)]
+        return [item.own_rows(rows) for item, rows in zip(batch, hidden, strict=True)]
 
 
 _CLASSES = {"text": TextEncoder, "audio": AudioEncoder, "sentence": SentenceEncoder}
