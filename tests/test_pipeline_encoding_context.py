@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_checkpoints import AUDIO, WORDS, write_audio_checkpoint, write_model, write_text_checkpoint, write_tokenizer
 from tiny_checkpoints import TEXT as TEXT_MODELS
+from tokenizers.pre_tokenizers import ByteLevel
 
 from data.errors import InputError
 from data.probe import SHORTEST_S
@@ -93,6 +94,26 @@ def test_a_recording_in_two_splits_is_refused_if_it_is_cut():
 @pytest.mark.parametrize("architecture", LAYOUTS)
 def test_the_encoding_of_a_pair_is_found_out(tokenizers, architecture):
     assert pair_layout(tokenizers[architecture], "x") == LAYOUTS[architecture]
+
+
+def test_the_tokenizers_of_transformers_encode_pairs_as_the_tiny_ones_do():
+    letters = {letter: 3 + number for number, letter in enumerate(sorted(ByteLevel.alphabet()))}
+    pieces = ("<unk>", "<s>", "</s>", "<cls>", "<sep>", "<pad>", "<mask>", "\N{LOWER ONE EIGHTH BLOCK}a", "\N{LOWER ONE EIGHTH BLOCK}b")
+    own = {
+        "bert": transformers.BertTokenizer(vocab={"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3, "a": 4, "b": 5}),
+        "roberta": transformers.RobertaTokenizer(vocab={"<s>": 0, "<pad>": 1, "</s>": 2} | letters, merges=[]),
+        "mpnet": transformers.MPNetTokenizer(vocab={"<s>": 0, "<pad>": 1, "</s>": 2, "[UNK]": 3, "a": 4, "b": 5}),
+        "xlnet": transformers.XLNetTokenizer(vocab=[(piece, -float(number)) for number, piece in enumerate(pieces)]),
+    }
+    found = {name: pair_layout(tokenizer, name) for name, tokenizer in own.items()}
+    assert found == LAYOUTS
+    made = {name: text_inputs(tokenizer, found[name], "a", ["b"], 40) for name, tokenizer in own.items()}
+    assert {name: one.own.tolist() for name, one in made.items()} == {
+        "bert": [0, 3, 4], "roberta": [0, 4, 5], "mpnet": [0, 4, 5], "xlnet": [2, 3, 4]
+    }  # fmt: skip
+    assert {name: one.types.tolist() for name, one in made.items()} == {
+        "bert": [0, 0, 0, 1, 1], "roberta": [0] * 6, "mpnet": [0] * 6, "xlnet": [0, 0, 1, 1, 2]
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("pair", ["$A $B:1", "[CLS] $A $B:1", "[CLS] $A [SEP] $B [SEP] [SEP]"])

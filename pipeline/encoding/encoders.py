@@ -145,7 +145,11 @@ class TextEncoder(_Encoder):
             self._has_types = self._takes_types()
 
     def _takes_types(self) -> bool:
-        """Tells whether the model distinguishes the two texts of a pair by token types."""
+        """Tells whether the model distinguishes the two texts of a pair by token types.
+
+        It then gets the tokenizer's types for every text, also for one that has no context. Without the setting no text has types: to
+        BERT this is the same as types 0, to XLNet it is not.
+        """
         if "token_type_ids" not in inspect.signature(self.model.forward).parameters:
             return False
         if self.config.model_type == _RELATIVE_TYPES:
