@@ -146,6 +146,9 @@ class text(luigi.Config):
     layer: WholeParameter = WholeParameter(default=-1, description="-1: the last hidden state; 0: the embeddings; n: after block n.")
     case: TextParameter = TextParameter(default="sentence", description="sentence (first character unchanged), lower or keep.")
     max_tokens: WholeParameter = WholeParameter(default=0, description="Longest text in tokens; 0: as many as the model takes.")
+    context: WholeParameter = WholeParameter(
+        default=0, description="Previous utterances of the video that are read before each text; only its own tokens are stored."
+    )
 
 
 class audio(luigi.Config):
@@ -157,6 +160,9 @@ class audio(luigi.Config):
     )
     revision: TextParameter = TextParameter(default="", description="Branch, tag or commit of a hub model; empty: its main branch.")
     layer: WholeParameter = WholeParameter(default=-1, description="-1: the last hidden state; 0: the embeddings; n: after block n.")
+    context_s: luigi.FloatParameter = luigi.FloatParameter(
+        default=0.0, description="Seconds of the video's speech that are read before each clip; only its own frames are stored."
+    )
 
 
 class sentence(luigi.Config):
@@ -330,7 +336,9 @@ def _expect_type(section: str, setting: str, parameter: luigi.Parameter[Any]) ->
         else:
             place, given = f"luigi.cfg, section [{section}]: {setting}", get_config().get(section, setting, None)
         reason = " ".join(str(error).split()).rstrip(".")
-        raise InputError(f"{place} is {shown(given)}: {reason if len(reason) <= 200 else 'not a value of its type'}.") from error
+        if len(reason) > 200 or not reason.isprintable():
+            reason = "not a value of its type"
+        raise InputError(f"{place} is {shown(given)}: {reason}.") from error
 
 
 def _refuse_misspelt() -> None:

@@ -11,7 +11,7 @@ from data.errors import InputError
 from data.feature_store import FeatureStore
 from data.manifest import read_attributes
 from pipeline import outputs
-from pipeline.plan import FeaturePlan, Output, Plan
+from pipeline.plan import CONTEXT_MARK, FeaturePlan, Output, Plan
 
 
 def explain(plan: Plan) -> list[str]:
@@ -62,14 +62,29 @@ def _features_reason(features: FeaturePlan, path: Path) -> str:
         changes.append(f"encoder: {identity}")
     ids = features.corpus.corpus.utterances["utterance_id"].to_numpy()
     new = {ids[row]: source for row, source in zip(features.rows, features.sources, strict=True)}
+    changed, in_context = _changed(old["sources"], new)
     for word, names in (
         ("new", [i for i in new if i not in old["sources"]]),
         ("gone", [i for i in old["sources"] if i not in new]),
-        ("changed", [i for i in new if old["sources"].get(i, new[i]) != new[i]]),
+        ("changed", changed),
+        ("with other previous utterances as context", in_context if _context(old["identity"]) == _context(features.identity) else []),
     ):
         if names:
             changes.append(f"{len(names):,} of {len(new):,} utterances {word} ({_some(names)})")
     return "; ".join(changes) or "the order of the utterances changed"
+
+
+def _changed(old: Mapping[str, str], new: Mapping[str, str]) -> tuple[list[str], list[str]]:
+    """Returns the utterances that changed themselves, and those of which only the context changed."""
+    by_context: dict[bool, list[str]] = {False: [], True: []}
+    for name in new:
+        if old.get(name, new[name]) != new[name]:
+            by_context[old[name].partition(CONTEXT_MARK)[0] == new[name].partition(CONTEXT_MARK)[0]].append(name)
+    return by_context[False], by_context[True]
+
+
+def _context(identity: Mapping[str, Any]) -> Any:
+    return identity.get("context"), identity.get("context_s")
 
 
 _SAME = "no part of its key"
@@ -97,7 +112,7 @@ def _some(names: Sequence[str]) -> str:
 
 
 def _short(value: Any) -> str:
-    text = str(value)
+    text = "none" if value is None else str(value)
     return text if len(text) <= 40 else text[:37] + "…"
 
 

@@ -25,11 +25,15 @@ from data.errors import InputError
 from data.fingerprint import FileDigests, digest
 from data.media import DECODER
 from pipeline.encoding.checkpoints import MODALITIES, Source, expect_whole, files, identity, locate
+from pipeline.encoding.context import expect_whole_recordings, expect_whole_videos, is_segment, most_clips, preceding
 from pipeline.encoding.inspection import Candidate, inspect
 from pipeline.settings import CorpusSettings, Settings
 
 REVISION = 1
 """Revision of the computations, part of every key. Increase it when the code computes other bytes from the same input."""
+
+CONTEXT_MARK = "+"
+"""Separates, in the source of an utterance, the digest of the utterance itself from that of its context."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,8 @@ class FeaturePlan:
     encoder: Source
     identity: Mapping[str, Any]
     rows: tuple[int, ...]  # rows of the manifest; utterances whose medium turns out to be bad drop out later
-    sources: tuple[str, ...]  # (len(rows),) digest of the text, or of medium and times, that each utterance's features come from
+    sources: tuple[str, ...]  # (len(rows),) digest of the text, or of medium and times, that each utterance's features come from;
+    # behind a CONTEXT_MARK that of its context, if it has one
     shards: tuple[ShardPlan, ...]
     path: Path
     key: str
@@ -268,7 +273,10 @@ def _plan_features(
     table = corpus.corpus.utterances
     name = corpus.settings.name
     rows = _rows(table, modality)
-    sources = _sources(table.iloc[list(rows)], [corpus.media_digests[row] for row in rows], modality)
+    chosen = table.iloc[list(rows)]
+    sources = _sources(chosen, [corpus.media_digests[row] for row in rows], modality)
+    if before := _contexts(settings, name, chosen, modality):
+        sources = _with_context(sources, before)
     ids = table["utterance_id"].to_numpy()
     encoder_key = digest([REVISION, encoder_identity])
     folder = settings.cache / "shards" / name / f"{modality}-{encoder_key}"
@@ -296,6 +304,31 @@ def _sources(table: pd.DataFrame, media_digests: Sequence[str], modality: str) -
         return tuple(digest(text) for text in table["text"])
     times = zip(media_digests, table["start_s"], table["end_s"], strict=True)
     return tuple(digest([medium, None if np.isnan(start) else start, None if np.isnan(end) else end]) for medium, start, end in times)
+
+
+def _contexts(settings: Settings, name: str, table: pd.DataFrame, modality: str) -> list[tuple[int, ...]]:
+    """Returns for each utterance the places of those whose digests identify its context; empty if the encoder reads no context.
+
+    How long previous clips are is not known here, so all that the seconds of context may reach into count. Of a segment, the digest of
+    its recording and its start say what is before it.
+    """
+    encoder = settings.encoder(modality)
+    if modality == "text" and encoder.context:
+        expect_whole_videos(table, name, "context")
+        return preceding(table, encoder.context)
+    if modality == "audio" and encoder.context_s:
+        expect_whole_videos(table, name, "context_s")
+        expect_whole_recordings(table, name, "context_s")
+        times = zip(table["start_s"], table["end_s"], strict=True)
+        before = zip(times, preceding(table, most_clips(encoder.context_s)), strict=True)
+        return [() if is_segment(*cut) else places for cut, places in before]
+    return []
+
+
+def _with_context(sources: Sequence[str], before: Sequence[Sequence[int]]) -> tuple[str, ...]:
+    """Adds to the digest of each utterance that of the utterances before it that are its context, if there are any."""
+    contexts = ([sources[place] for place in places] for places in before)
+    return tuple(own + CONTEXT_MARK + digest(read) if read else own for own, read in zip(sources, contexts, strict=True))
 
 
 def _plan_ledger(

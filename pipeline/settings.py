@@ -32,6 +32,8 @@ PRECISIONS = {
     "bfloat16": "bfloat16 arithmetic, faster; the report states its error",
 }
 BAD_MEDIA = {"stop": "the build stops and lists every bad clip", "exclude": "bad clips are excluded by name"}
+SHORTEST_CONTEXT_S, LONGEST_CONTEXT_S = 0.1, 60
+"""Range of a context of speech. Memory grows with it: up to 64 clips and their contexts are decoded ahead of the encoder."""
 DEVICES = {"auto": "a CUDA device if there is one, else the CPU", "cpu": "the CPU", "cuda": "a CUDA device, or an error"}
 
 
@@ -59,12 +61,20 @@ class EncoderSettings:
     case: str = "sentence"  # text and sentence only
     max_tokens: int = 0  # text and sentence only; 0: as many as the model takes
     pooling: str = "auto"  # sentence only
+    context: int = 0  # text only; previous utterances that are read before each text
+    context_s: float = 0.0  # audio only; seconds of speech that are read before each clip
 
     def __post_init__(self) -> None:
         lookup(CASES, self.case, "text case")
         lookup(POOLINGS, self.pooling, "pooling")
         if self.max_tokens < 0 or self.max_tokens in (1, 2):
             raise InputError(f"max_tokens is {self.max_tokens}, expected 0 (as many as the model takes) or at least 3.")
+        if self.context < 0:
+            raise InputError(f"context is {self.context}, expected 0 (none) or a number of previous utterances.")
+        if self.context_s != 0 and not SHORTEST_CONTEXT_S <= self.context_s <= LONGEST_CONTEXT_S:
+            raise InputError(
+                f"context_s is {self.context_s:g}, expected 0 (none) or {SHORTEST_CONTEXT_S} to {LONGEST_CONTEXT_S} seconds."
+            )
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,11 @@ from data.manifest import read_manifest, write_manifest, write_table
 from data.media import SAMPLE_RATE_HZ
 from data.packages import installed_version
 from data.probe import media_notes, probe
-from pipeline.encoding import encoders, extract
+from pipeline.encoding import context, encoders, extract
 from pipeline.plan import CorpusPlan, FeaturePlan, LedgerPlan, Plan, ShardPlan
 from pipeline.pseudo_labels import donor_pool, transfer
 from pipeline.pseudo_labels.audit import audit
+from pipeline.settings import EncoderSettings
 
 _PACKAGES = ("torch", "transformers", "tokenizers", "av", "soxr", "h5py", "numpy")
 
@@ -85,14 +86,17 @@ def make_shard(plan: Plan, features: FeaturePlan, shard: ShardPlan, device: str,
     ids = table["utterance_id"].tolist()
 
     def items() -> Iterator[tuple[int, encoders.Prepared]]:
-        return extract.prepare(encoder, _inputs(features, table), ids)
+        return extract.prepare(encoder, _inputs(features, table, settings), ids)
 
+    context_cut = None
     if isinstance(encoder, encoders.AudioEncoder):
         prepared, truncated = items, []
         lengths = [encoder.frames(round(seconds * SAMPLE_RATE_HZ)) for seconds in table["duration_s"]]
     else:
         texts = list(items())
         prepared, truncated = texts.copy, [ids[index] for index, item in texts if item.truncated]
+        if encoder.context:
+            context_cut = [ids[index] for index, item in texts if item.context_cut]
         lengths = [item.length for _, item in texts]
     error = None
     if plan.settings.precision != "float32" and ids:
@@ -106,6 +110,8 @@ def make_shard(plan: Plan, features: FeaturePlan, shard: ShardPlan, device: str,
         "truncated": truncated,
         "excluded": _excluded(features, shard, table),
     }
+    if context_cut is not None:
+        attributes["context_cut"] = context_cut
     sources = [features.source_of_row[row] for row in table.index]
     with FeatureWriter(shard.path, ids, lengths, encoder.dim, plan.settings.dtype, attributes, sources) as writer:
         extract.extract(encoder, prepared(), writer.write, advance)
@@ -125,9 +131,14 @@ def _excluded(features: FeaturePlan, shard: ShardPlan, usable: pd.DataFrame) -> 
     return {ids[row]: features.source_of_row[row] for row in shard.rows if row not in usable.index}
 
 
-def _inputs(features: FeaturePlan, table: pd.DataFrame) -> Iterator[tuple[int, Any]]:
+def _inputs(features: FeaturePlan, table: pd.DataFrame, settings: EncoderSettings) -> Iterator[tuple[Any, ...]]:
+    """Yields (row, text or waveform) of each utterance of a shard, and with it its context where the encoder reads one."""
+    root = features.corpus.corpus.root
     if features.modality == "audio":
-        return extract.waveforms(features.corpus.corpus.root, table)
+        return extract.waveforms_in_context(root, table, limit) if (limit := settings.context_s) else extract.waveforms(root, table)
+    if features.modality == "text" and settings.context:
+        texts, before = table["text"].tolist(), context.preceding(table, settings.context)
+        return ((row, text, [texts[place] for place in before[row]]) for row, text in enumerate(texts))
     return enumerate(table["text"])
 
 
@@ -158,6 +169,8 @@ def merge_shards(plan: Plan, features: FeaturePlan) -> None:
         "truncated": [name for name in ids if any(name in attrs["truncated"] for attrs in made)],
         "excluded": {name: source for attrs in made for name, source in attrs["excluded"].items()},
     }
+    if any("context_cut" in attrs for attrs in made):
+        attributes["context_cut"] = [name for name in ids if any(name in attrs["context_cut"] for attrs in made)]
     place_of = {name: place for place, name in enumerate(ids)}
     with FeatureWriter(features.path, ids, lengths, dims[0], plan.settings.dtype, attributes, sources) as writer:
         for shard in features.shards:

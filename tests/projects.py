@@ -94,6 +94,13 @@ class Project:
         next(row for row in rows if row["id"] == utterance_id).update(cells)
         write_rows(self.clips / "label.csv", rows)
 
+    def split_by_video(self) -> None:
+        """Puts each video of the clips into one split; otherwise its clips are in several."""
+        rows = read_rows(self.clips / "label.csv")
+        for row in rows:
+            row["mode"] = ("train", "valid", "test")[int(str(row["video_id"]).removeprefix("video")) % 3]
+        write_rows(self.clips / "label.csv", rows)
+
     def add_video(self, video: str) -> None:
         """Adds a video of two clips."""
         added = [write_clip(self.clips, video, number, seed=100 + number) for number in range(2)]

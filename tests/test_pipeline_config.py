@@ -85,7 +85,7 @@ def test_luigi_cfg_and_the_command_line_arrive_as_they_were_written(tmp_path):
     (tmp_path / "luigi.cfg").write_text(
         "[corpora]\nmosi = here/mosi\nmeld = here/meld\nfolders = {'mine': 'clips'}\nfeatures = ['mine']\nmodalities = ['audio']\n"
         "[build]\ncache = made\nshard_clips = 7\non_bad_media = exclude\n"
-        "[audio]\nlayer = 1\n[text]\nmodel = roberta-base\nmax-tokens = 50\ncase = keep\n"
+        "[audio]\nlayer = 1\ncontext-s = 1.5\n[text]\nmodel = roberta-base\nmax-tokens = 50\ncase = keep\ncontext = 2\n"
         "[pseudo_labels]\nneighbours = 5\nminimum_similarity = 0.25\ndonor_splits = ['train', 'valid']\ncategories = {'fru': 'anger'}\n"
         .replace("'", '"')
     )  # fmt: skip
@@ -95,8 +95,9 @@ def test_luigi_cfg_and_the_command_line_arrive_as_they_were_written(tmp_path):
     assert (found["features"], found["modalities"]) == (["mine"], ["audio"])
     assert (found["cache"], found["shard_clips"], found["on_bad_media"]) == (str(tmp_path / "made"), 7, "exclude")
     assert found["dtype"] == "float32"
-    assert found["audio"]["layer"] == 1
+    assert (found["audio"]["layer"], found["audio"]["context_s"]) == (1, 1.5)
     assert (found["text"]["model"], found["text"]["max_tokens"], found["text"]["case"]) == ("roberta-base", 50, "keep")
+    assert (found["text"]["context"], found["sentence"]["context"]) == (2, 0)
     assert (found["targets"], found["donors"]) == (["mosi"], ["meld"])
     rule = Rule(5, 0.25, ("train", "valid"), categories={"fru": "anger"})
     assert found["rule"] | {"donor_splits": sorted(found["rule"]["donor_splits"])} == json.loads(json.dumps(rule.to_dict()))

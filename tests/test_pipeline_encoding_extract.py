@@ -175,6 +175,24 @@ def test_segments_are_cut_from_a_recording_that_is_decoded_once(tmp_path, monkey
     np.testing.assert_allclose(third, ramp[:4_000], atol=1e-4)
 
 
+def test_the_speech_before_a_segment_comes_from_its_recording_and_that_before_a_clip_from_its_video(tmp_path):
+    ramp = np.linspace(-0.5, 0.5, 16_000)
+    write_wav(tmp_path / "whole.wav", ramp)
+    for name, samples in (("one.wav", ramp[:2_000]), ("two.wav", ramp[2_000:4_000])):
+        write_wav(tmp_path / name, samples)
+    rows = [("a", "whole.wav", 0.0, 0.25, 0.25), ("b", "whole.wav", 0.5, 1.0, 0.5)]
+    rows += [("c", "one.wav", np.nan, np.nan, 0.125), ("d", "two.wav", np.nan, np.nan, 0.125)]
+    utterances = table(rows).assign(video_id=["v", "v", "w", "w"], speaker="")
+    found = list(extract.waveforms_in_context(tmp_path, utterances, 0.1))
+    assert [row for row, _, _ in found] == [0, 1, 2, 3]
+    for (_, samples, _), (_, alone) in zip(found, extract.waveforms(tmp_path, utterances), strict=True):
+        np.testing.assert_array_equal(samples, alone)
+    contexts = [before for _, _, before in found]
+    assert [len(before) for before in contexts] == [0, 1_600, 0, 1_600]
+    np.testing.assert_allclose(contexts[1], ramp[6_400:8_000], atol=1e-4)
+    np.testing.assert_allclose(contexts[3], ramp[400:2_000], atol=1e-4)
+
+
 def test_a_medium_that_changed_since_the_manifest_is_an_error(tmp_path):
     write_wav(tmp_path / "clip.wav", np.zeros(4_000))
     rows = [("a", "clip.wav", np.nan, np.nan, 0.3)]

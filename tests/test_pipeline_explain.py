@@ -65,6 +65,30 @@ def test_a_changed_transcript_is_named_and_audio_is_not_mentioned(built):
     assert sum("1 of 5 shards" in line for line in explain(plan)) == 2
 
 
+def test_a_changed_neighbour_is_told_from_a_changed_transcript(built):
+    built.split_by_video()
+    in_context = EncoderSettings(str(built.encoder), context=2)
+    assert reason(built.plan(text=in_context), "features clips text") == "encoder: context none → 2"
+    _make(built.plan(text=in_context), "text")
+    built.edit("video1_0", text="Nobody cried.")
+    plan = built.plan(text=in_context)
+    assert reason(plan, "features clips text") == (
+        "1 of 24 utterances changed (video1_0); 2 of 24 utterances with other previous utterances as context (video1_1, video1_2)"
+    )
+    assert reason(plan, "features clips sentence") == "1 of 24 utterances changed (video1_0)"
+    assert sum("1 of 5 shards" in line for line in explain(plan)) == 2
+
+
+def test_a_changed_clip_before_another_is_told_from_a_changed_clip(built):
+    built.split_by_video()
+    in_context = EncoderSettings("tiny-data2vec", context_s=0.5)
+    _make(built.plan(audio=in_context), "audio")
+    write_wav(built.medium("video1_1"), np.random.default_rng(0).normal(0, 0.1, 8_000))
+    assert reason(built.plan(audio=in_context), "features clips audio") == (
+        "1 of 24 utterances changed (video1_1); 1 of 24 utterances with other previous utterances as context (video1_2)"
+    )
+
+
 def test_changed_clips_are_named_up_to_three(built):
     for number in range(5):
         write_wav(built.medium(f"video{number}_0"), np.random.default_rng(number).normal(0, 0.1, 8_000))
@@ -127,17 +151,17 @@ def test_damage_is_said_of_files_and_of_shards(built):
 def test_an_excluded_clip_is_not_taken_for_a_new_one(built):
     built.medium("video2_1").write_bytes(b"not a sound")
     plan = built.plan(on_bad_media="exclude")
-    _make_audio(plan)
+    _make(plan, "audio")
     assert missing(plan)[-1].kind == "report"
     write_wav(built.medium("video5_1"), np.random.default_rng(0).normal(0, 0.1, 8_000))
     assert reason(built.plan(on_bad_media="exclude"), "features clips audio") == "1 of 24 utterances changed (video5_1)"
 
 
-def _make_audio(plan: Plan) -> None:
+def _make(plan: Plan, modality: str) -> None:
     for corpus in plan.corpora.values():
         steps.make_manifest(corpus, plan.settings.on_bad_media, 1, lambda count: None)
-    audio = plan.features["clips", "audio"]
-    for shard in audio.shards:
+    features = plan.features["clips", modality]
+    for shard in features.shards:
         if not shard_is_sound(shard.path):
-            steps.make_shard(plan, audio, shard, "cpu", 1, lambda count: None)
-    steps.merge_shards(plan, audio)
+            steps.make_shard(plan, features, shard, "cpu", 1, lambda count: None)
+    steps.merge_shards(plan, features)

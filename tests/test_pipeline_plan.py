@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from projects import Project, write_project, write_wav
+from projects import Project, write_project, write_rows, write_wav
 
 from data.errors import InputError
 from pipeline.plan import Plan, cut_shards
-from pipeline.settings import SAMPLE, EncoderSettings
+from pipeline.settings import SAMPLE, CorpusSettings, EncoderSettings
 
 videos = st.lists(st.integers(0, 40).map("v{}".format), min_size=1, max_size=80)
 limits = st.integers(1, 12)
@@ -64,6 +64,97 @@ def test_a_changed_transcript_renames_its_text_and_sentence_shard_and_no_audio(b
 def test_a_changed_clip_renames_its_audio_shard_alone(before, project):
     write_wav(project.medium("video4_1"), np.random.default_rng(0).normal(0, 0.1, 9_000))
     assert renamed(before, project.plan()) == {"manifest clips": 1, "shards clips audio": 1, "features clips audio": 1, "report": 1}
+
+
+@pytest.fixture
+def in_context(project) -> EncoderSettings:
+    """Each video of the project is in one split; the encoder of texts reads one previous utterance."""
+    project.split_by_video()
+    return EncoderSettings(str(project.encoder), context=1)
+
+
+def test_context_renames_the_text_features_alone_and_names_itself(before, project, in_context):
+    project.split_by_video()
+    without, planned = project.plan(), project.plan(text=in_context)
+    assert renamed(without, planned) == {"shards clips text": 5, "features clips text": 1, "report": 1}
+    text = planned.features["clips", "text"]
+    assert text.identity == before.features["clips", "text"].identity | {"context": 1}
+    assert "context" not in planned.features["clips", "sentence"].identity
+
+
+def test_a_changed_transcript_changes_what_reads_it_as_context_and_no_more(project, in_context):
+    before = project.plan(text=in_context)
+    project.edit("video4_0", text="Nobody laughed at all.")
+    after = project.plan(text=in_context)
+    assert sources_changed(before, after, "text") == ["video4_0", "video4_1"]
+    assert sources_changed(before, after, "sentence") == ["video4_0"]
+    assert renamed(before, after)["shards clips text"] == 1
+    old, new = (plan.features["clips", "text"].sources for plan in (project.plan(), after))
+    own = {source.partition("+")[0] for source in new}
+    assert own == set(old)
+    assert sum("+" in source for source in new) == 16  # two of three utterances of each of eight videos
+
+
+def test_a_video_in_two_splits_refuses_context_and_nothing_else(project):
+    one = EncoderSettings(str(project.encoder), context=1)
+    said = r"^clips: video 'video0' is in several splits \(train, valid, test\), so context .* or set context = 0 in luigi\.cfg\.$"
+    with pytest.raises(InputError, match=said):
+        project.plan(text=one)
+    whole = project.plan(text=one, features=("donors",), modalities=("text",))
+    assert ("donors", "text") in whole.features
+
+
+def test_without_context_nothing_says_so(before):
+    for features in before.features.values():
+        assert not any(name.startswith("context") for name in features.identity)
+        assert not any("+" in source for source in features.sources)
+
+
+def test_a_changed_clip_changes_the_later_ones_of_its_video_that_read_it_and_one_shard(project):
+    project.split_by_video()
+    audio = EncoderSettings("tiny-data2vec", context_s=0.5)
+    before = project.plan(audio=audio)
+    assert before.features["clips", "audio"].identity["context_s"] == 0.5
+    write_wav(project.medium("video4_1"), np.random.default_rng(0).normal(0, 0.1, 9_000))
+    after = project.plan(audio=audio)
+    assert sources_changed(before, after, "audio") == ["video4_1", "video4_2"]
+    assert renamed(before, after) == {"manifest clips": 1, "shards clips audio": 1, "features clips audio": 1, "report": 1}
+
+
+def test_of_segments_the_recording_and_the_start_identify_the_context(project):
+    talk = project.root / "talk"
+    write_wav(talk / "talk.wav", np.random.default_rng(0).normal(0, 0.1, 32_000))
+    rows = [
+        {
+            "id": f"talk_{n}",
+            "video_id": "talk",
+            "media": "talk.wav",
+            "text": "Really.",
+            "start_s": n / 2,
+            "end_s": n / 2 + 0.5,
+            "mode": mode,
+        }
+        for n, mode in enumerate(["train"] * 4)
+    ]
+    write_rows(talk / "label.csv", rows)
+    only = {"corpora": (CorpusSettings("talk", "folder", talk),), "features": (), "modalities": ("audio",), "targets": (), "donors": ()}
+    audio = EncoderSettings("tiny-data2vec", context_s=1.0)
+    without, planned = project.plan(**only), project.plan(audio=audio, **only)
+    assert planned.features["talk", "audio"].sources == without.features["talk", "audio"].sources
+    assert planned.features["talk", "audio"].key != without.features["talk", "audio"].key
+    for number, row in enumerate(rows):
+        row |= {"video_id": f"video{number}", "mode": ("train", "test")[number % 2]}
+    write_rows(talk / "label.csv", rows)
+    assert ("talk", "audio") in project.plan(**only).features
+    with pytest.raises(InputError, match=r"^talk: recording 'talk\.wav' is in several splits \(train, test\), .* context_s = 0"):
+        project.plan(audio=audio, **only)
+
+
+def sources_changed(before: Plan, after: Plan, modality: str) -> list[str]:
+    """The clips whose source differs between two plans."""
+    old, new = (plan.features["clips", modality].sources for plan in (before, after))
+    ids = after.corpora["clips"].corpus.utterances["utterance_id"]
+    return [name for name, one, other in zip(ids, old, new, strict=True) if one != other]
 
 
 def test_a_touched_or_copied_clip_renames_nothing(before, project):

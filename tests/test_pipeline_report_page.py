@@ -121,6 +121,12 @@ def test_a_trained_build_has_no_untrained_badge():
     assert "untrained" not in words(Page(build(features=[features("mosi", "text", [3] * 12)])).root)
 
 
+def test_contexts_that_were_cut_are_counted():
+    page = Page(build(features=[features("mosi", "text", [3] * 12, context_cut=["mosi-03"])]))
+    said = "mosi, text: the context of 1 utterance was longer than the encoder takes, and lost its beginning."
+    assert said in page.section(".//section[@id='notes']")
+
+
 def test_truncated_utterances_and_the_error_of_bfloat16_are_stated():
     error = {"max_abs": 0.03125, "relative_l2": 0.0041}
     made = features("mosi", "text", [3] * 12, truncated=["mosi-03", "mosi-11"], precision_error=error)

@@ -44,6 +44,11 @@ def test_a_value_that_is_not_allowed_is_refused(changed, message):
         ({"pooling": "max"}, "Unknown pooling 'max'. Available: auto, mean, cls, pooler."),
         ({"max_tokens": 2}, "max_tokens is 2, expected 0 (as many as the model takes) or at least 3."),
         ({"max_tokens": -1}, "max_tokens is -1, expected 0"),
+        ({"context_s": -1.0}, "context_s is -1, expected 0 (none) or 0.1 to 60 seconds."),
+        ({"context_s": 0.01}, "context_s is 0.01, expected"),
+        ({"context_s": 61.0}, "context_s is 61, expected"),
+        ({"context_s": float("nan")}, "context_s is nan, expected"),
+        ({"context": -1}, "context is -1, expected 0 (none) or a number of previous utterances."),
     ],
 )
 def test_an_encoder_setting_that_is_not_allowed_is_refused(changed, message):

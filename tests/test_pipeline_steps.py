@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+import transformers
 from feature_files import damage as damage_values
 from projects import features, states
 from tones import write_floats
@@ -16,8 +18,10 @@ from tones import write_floats
 from data.errors import InputError
 from data.feature_store import PROVENANCE, FeatureStore
 from data.manifest import read_attributes, read_manifest
+from data.media import decode
 from pipeline import steps
 from pipeline.plan import Plan
+from pipeline.settings import EncoderSettings
 
 
 def damage(path: Path, utterance: int = 0) -> str:
@@ -144,6 +148,77 @@ def test_texts_that_are_cut_are_named(project):
         assert 0 < len(cut) < 24
         assert all(len(store[name]) == 8 for name in cut)
         assert store.lengths.max() == 8
+
+
+def test_texts_are_encoded_with_their_context_and_only_what_reads_a_changed_one_again(project):
+    project.split_by_video()
+    in_context = EncoderSettings(str(project.encoder), context=1)
+    plan = project.plan(text=in_context)
+    make_shards(plan, "text")
+    text = plan.features["clips", "text"]
+    steps.merge_shards(plan, text)
+    texts = dict(zip(*(plan.corpora["clips"].corpus.utterances[name] for name in ("utterance_id", "text")), strict=True))
+    tokenizer = transformers.AutoTokenizer.from_pretrained(project.encoder)
+    model = transformers.AutoModel.from_pretrained(project.encoder).eval()
+    with FeatureStore.open(text.path) as store:
+        assert store.attrs["identity"]["context"] == 1
+        assert (store.attrs["truncated"], store.attrs["context_cut"]) == ([], [])
+        for previous, name in (("", "video3_0"), ("video3_0", "video3_1"), ("video3_1", "video3_2")):
+            read = [one[0] + one[1:].lower() for one in (texts.get(previous), texts[name]) if one]
+            with torch.no_grad():
+                inputs = tokenizer(*read, return_token_type_ids=True, return_tensors="pt")
+                hidden = model(**inputs).last_hidden_state[0].numpy()
+            own = len(tokenizer(read[-1])["input_ids"])
+            expected = np.concatenate([hidden[:1], hidden[len(hidden) - own + 1 :]])
+            np.testing.assert_allclose(store[name], expected, atol=1e-5, rtol=0)
+    project.edit("video3_0", text="Nobody cried.")
+    after = project.plan(text=in_context)
+    new = [shard for shard in after.features["clips", "text"].shards if not shard.path.exists()]
+    counts: list[int] = []
+    steps.make_shard(after, after.features["clips", "text"], *new, "cpu", 1, counts.append)
+    steps.merge_shards(after, after.features["clips", "text"])
+    assert (len(new), sum(counts)) == (1, len(new[0].rows))
+    with FeatureStore.open(text.path) as old, FeatureStore.open(after.features["clips", "text"].path) as store:
+        assert [name for name in store.ids if not np.array_equal(store[name], old[name])] == ["video3_0", "video3_1"]
+
+
+def test_clips_are_encoded_with_the_usable_speech_before_them(project):
+    project.split_by_video()
+    project.medium("video5_1").write_bytes(b"not a sound")
+    plan = project.plan(audio=EncoderSettings("tiny-data2vec", context_s=0.9), on_bad_media="exclude")
+    steps.make_manifest(plan.corpora["clips"], "exclude", 1, lambda count: None)
+    assert sum(make_shards(plan, "audio")) == 23
+    audio = plan.features["clips", "audio"]
+    steps.merge_shards(plan, audio)
+    extractor = transformers.AutoFeatureExtractor.from_pretrained(audio.encoder.folder)
+    model = transformers.AutoModel.from_pretrained(audio.encoder.folder).eval()
+    with FeatureStore.open(audio.path) as store:
+        for before, name in (
+            ([], "video3_0"),
+            (["video3_0"], "video3_1"),
+            (["video3_0", "video3_1"], "video3_2"),
+            (["video5_0"], "video5_2"),
+        ):
+            speech = np.concatenate([np.zeros(0, np.float32), *(decode(project.medium(one)) for one in before)])[-14_400:]
+            clip = decode(project.medium(name))
+            joined = np.concatenate([speech[len(speech) % 320 :], clip])
+            with torch.no_grad():
+                values = extractor(joined, sampling_rate=16_000, return_tensors="pt")["input_values"]
+                hidden = model(values).last_hidden_state[0].numpy()
+            own = (len(clip) - 400) // 320 + 1
+            np.testing.assert_allclose(store[name], hidden[len(hidden) - own :], atol=1e-5, rtol=0)
+
+
+def test_contexts_that_are_cut_are_named(project):
+    project.split_by_video()
+    plan = project.plan(text=EncoderSettings(str(project.encoder), context=1, max_tokens=24))
+    make_shards(plan, "text")
+    steps.merge_shards(plan, plan.features["clips", "text"])
+    with FeatureStore.open(plan.features["clips", "text"].path) as store:
+        cut = store.attrs["context_cut"]
+        assert 0 < len(cut) < 16
+        assert store.attrs["truncated"] == []
+        assert not any(name.endswith("_0") for name in cut)
 
 
 def test_the_error_of_short_arithmetic_is_measured_and_merged(project):

@@ -18,6 +18,15 @@ _SPECIAL = {"pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]", "u
 _VOCABULARY = {token: number for number, token in enumerate([*_SPECIAL.values(), *WORDS])}
 _TEXT = {"vocab_size": len(_VOCABULARY), "max_position_embeddings": POSITIONS, "pad_token_id": 0}
 _GROUPS = {"num_conv_pos_embedding_groups": 4}
+_BERT = ("[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1")
+_ROBERTA = ("[CLS] $A [SEP]", "[CLS] $A [SEP] [SEP] $B [SEP]")
+_TEMPLATES = {
+    "roberta": _ROBERTA,
+    "xlm-roberta": _ROBERTA,
+    "mpnet": _ROBERTA,
+    "xlnet": ("$A [SEP] [CLS]:2", "$A [SEP] $B:1 [SEP]:1 [CLS]:2"),
+}
+"""Architecture → its encoding of a text and of a pair, as transformers' own tokenizers have it; all others have BERT's."""
 
 TEXT: Mapping[str, Callable[[], Any]] = {
     "bert": lambda: transformers.BertConfig(**SIZES, **_TEXT),
@@ -65,7 +74,7 @@ transformers' own float32 is 1.4e-5 off its float64."""
 def write_text_checkpoint(folder: Path, architecture: str) -> Source:
     """Writes a text encoder with a tokenizer of whole words."""
     source = write_model(folder, TEXT[architecture]())
-    write_tokenizer(folder)
+    write_tokenizer(folder, *_TEMPLATES.get(architecture, _BERT))
     return source
 
 
@@ -83,11 +92,11 @@ def write_model(folder: Path, config: Any) -> Source:
     return Source(folder.name, folder, "", True)
 
 
-def write_tokenizer(folder: Path) -> None:
-    """Writes tokenizer.json and tokenizer_config.json: "[CLS] words [SEP]"."""
+def write_tokenizer(folder: Path, single: str = _BERT[0], pair: str | None = _BERT[1]) -> None:
+    """Writes tokenizer.json and tokenizer_config.json, with the templates of a text and of a pair."""
     tokenizer = Tokenizer(models.WordLevel(_VOCABULARY, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 1), ("[SEP]", 2)])
+    tokenizer.post_processor = processors.TemplateProcessing(single=single, pair=pair, special_tokens=[("[CLS]", 1), ("[SEP]", 2)])
     transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **_SPECIAL).save_pretrained(folder)
 
 

@@ -262,8 +262,11 @@ def identity(
         "padding": "none: as the utterance alone",
     }
     if modality == "audio":
+        parts |= {"context_s": float(settings.context_s)} if settings.context_s else {}
         return parts | {"decoder": DECODER, "truncation": "none"}
     parts |= {"case": settings.case, "max_tokens": settings.max_tokens}
+    if modality == "text" and settings.context:
+        parts["context"] = settings.context
     return parts | ({"pooling": pooling(settings, source)} if modality == "sentence" else {})
 
 

@@ -6,9 +6,11 @@ Checkpoints are found in `pipeline.encoding.checkpoints`, batches are composed i
 
 from __future__ import annotations
 
+import inspect
+import math
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -18,6 +20,7 @@ from data.errors import InputError
 from data.media import SAMPLE_RATE_HZ
 from pipeline.encoding import pretrained, trial
 from pipeline.encoding.checkpoints import Source, locate, pooling
+from pipeline.encoding.context import audio_inputs, pair_layout, text_inputs
 from pipeline.settings import EncoderSettings
 
 if TYPE_CHECKING:
@@ -26,6 +29,9 @@ if TYPE_CHECKING:
 _BATCHED_AUDIO = "data2vec-audio"
 """The audio architecture whose padded batches can be made exact, by zeroing the padding after each positional convolution. The others
 run one clip at a time: wav2vec 2.0's group norm, for example, mixes padding into every frame of the front end."""
+
+_RELATIVE_TYPES = "xlnet"
+"""The text architecture that compares the types of two tokens, so that its config.json states no number of types."""
 
 _FEW_FRAMES = 4
 """Clips with fewer frames than this run in float64 in Data2Vec. The layer norm behind each positional convolution divides by the small
@@ -37,10 +43,17 @@ transformers' own arithmetic as well as in ours; among 1,500 clips with four fra
 class Prepared:
     """One utterance, ready for the encoder."""
 
-    values: np.ndarray  # (S,) float32 samples, normalised; or (T,) int64 token ids
+    values: np.ndarray  # (S,) float32 samples, normalised; or (T,) int64 token ids; those of its context included
     length: int  # rows of its features
-    cost: int  # frames or tokens that it adds to a batch
+    cost: int  # frames or tokens that it adds to a batch, those of its context included
     truncated: bool = False
+    own: np.ndarray | None = None  # (length,) places of its own rows among those of its input, which begins with a context; None: all
+    types: np.ndarray | None = None  # (T,) int64 token types, where the model gets them
+    context_cut: bool = False  # its context was longer than the room that its text left
+
+    def own_rows(self, hidden: np.ndarray) -> np.ndarray:
+        """Copies the rows of this utterance from (T', D) hidden states, which end with those of the padding."""
+        return hidden[: self.length].copy() if self.own is None else hidden[self.own]
 
 
 class _Encoder:
@@ -112,6 +125,7 @@ class TextEncoder(_Encoder):
     reads, expects = "input_ids", "an encoder of texts, like BERT or RoBERTa"
 
     def __init__(self, source: Source, settings: EncoderSettings, device: str, precision: str) -> None:
+        self.context = settings.context
         super().__init__(source, settings, device, precision)
         positions = self._trial.positions or sys.maxsize
         self.max_tokens = min(settings.max_tokens or positions, positions)
@@ -125,6 +139,23 @@ class TextEncoder(_Encoder):
         self.tokenizer = pretrained.load_tokenizer(self.source.folder, self._rows)
         padding = (self.tokenizer.pad_token_id, self.config.pad_token_id, 0)
         self._padding_id = next(token for token in padding if token is not None and 0 <= token < self._rows)
+        self._has_types = False
+        if self.context:
+            self._layout = pair_layout(self.tokenizer, str(self.source.folder))
+            self._has_types = self._takes_types()
+
+    def _takes_types(self) -> bool:
+        """Tells whether the model distinguishes the two texts of a pair by token types.
+
+        It then gets the tokenizer's types for every text, also for one that has no context. Without the setting no text has types: to
+        BERT this is the same as types 0, to XLNet it is not.
+        """
+        if "token_type_ids" not in inspect.signature(self.model.forward).parameters:
+            return False
+        if self.config.model_type == _RELATIVE_TYPES:
+            return True
+        pair = self.tokenizer("a", "a", return_token_type_ids=True)
+        return max(pair["token_type_ids"]) < getattr(self.config, "type_vocab_size", 0)
 
     def _try(self) -> None:
         self._trial = trial.try_text(self.source.folder, self.model, self._tried)
@@ -140,22 +171,38 @@ class TextEncoder(_Encoder):
     def _expect_pooler(self, output: Any) -> None:
         """Checks that the output has what the pooling needs; for token features nothing."""
 
-    def prepare(self, text: str) -> Prepared:
-        """Tokenises a text. A text longer than `max_tokens` is cut and marked as truncated."""
-        if self.case == "lower":
-            text = text.lower()
-        elif self.case == "sentence":
-            text = text[:1] + text[1:].lower()
+    def prepare(self, text: str, context: Sequence[str] = ()) -> Prepared:
+        """Tokenises a text, with the texts before it where the setting `context` is not 0.
+
+        A text longer than `max_tokens` is cut and marked as truncated; see `pipeline.encoding.context` for its context.
+        """
+        text = self._cased(text)
+        if self.context:
+            return self._prepared_in_context(text, [self._cased(one) for one in context])
         ids = self.tokenizer(text, verbose=False)["input_ids"]
         truncated = len(ids) > self.max_tokens
         if truncated:
             ids = self.tokenizer(text, truncation=True, max_length=self.max_tokens)["input_ids"]
+        self._expect_tokens(ids)
+        return self._prepared(np.asarray(ids, dtype=np.int64), truncated)
+
+    def _cased(self, text: str) -> str:
+        if self.case == "lower":
+            return text.lower()
+        return text[:1] + text[1:].lower() if self.case == "sentence" else text
+
+    def _expect_tokens(self, ids: Sequence[int]) -> None:
         if not ids:
             raise InputError(f"the tokenizer of {self.source.name} makes no token of this text")
         if max(ids) >= self._rows:
             token = self.tokenizer.convert_ids_to_tokens(max(ids))
             raise InputError(f"the text holds the token {token!r}, for which the embedding of {self.source.name} has no row")
-        return self._prepared(np.asarray(ids, dtype=np.int64), truncated)
+
+    def _prepared_in_context(self, text: str, context: Sequence[str]) -> Prepared:
+        made = text_inputs(self.tokenizer, self._layout, text, context, self.max_tokens)
+        self._expect_tokens(made.ids.tolist() if len(made.own) else [])
+        types = made.types if self._has_types else None
+        return Prepared(made.ids, len(made.own), len(made.ids), made.is_cut, made.own, types, made.is_context_cut)
 
     def _prepared(self, ids: np.ndarray, truncated: bool) -> Prepared:
         return Prepared(ids, len(ids), len(ids), truncated)
@@ -169,7 +216,7 @@ class TextEncoder(_Encoder):
         with torch.inference_mode():
             hidden, _ = self._run(batch)
             hidden = hidden.float().cpu().numpy()
-        return [hidden[row, : item.length].copy() for row, item in enumerate(batch)]
+        return [item.own_rows(rows) for item, rows in zip(batch, hidden, strict=True)]
 
     def _runs_alone(self, batch: Sequence[Prepared]) -> bool:
         """Tells whether each text of a batch has to run by itself, because padding would change its features."""
@@ -185,7 +232,17 @@ class TextEncoder(_Encoder):
             ids[row, : len(item.values)] = item.values
             mask[row, : len(item.values)] = 1
         self._mask = torch.from_numpy(mask).to(self.device)
-        return self._hidden(self.model, input_ids=torch.from_numpy(ids).to(self.device), attention_mask=self._mask)
+        inputs = {"input_ids": torch.from_numpy(ids).to(self.device), "attention_mask": self._mask}
+        if self._has_types:
+            inputs["token_type_ids"] = torch.from_numpy(self._types(batch, longest)).to(self.device)
+        return self._hidden(self.model, **inputs)
+
+    def _types(self, batch: Sequence[Prepared], longest: int) -> np.ndarray:
+        types = np.zeros((len(batch), longest), dtype=np.int64)
+        for row, item in enumerate(batch):
+            if item.types is not None:
+                types[row, : len(item.types)] = item.types
+        return types
 
 
 class SentenceEncoder(TextEncoder):
@@ -193,7 +250,7 @@ class SentenceEncoder(TextEncoder):
 
     def __init__(self, source: Source, settings: EncoderSettings, device: str, precision: str) -> None:
         self.pooling = pooling(settings, source)
-        super().__init__(source, settings, device, precision)
+        super().__init__(source, replace(settings, context=0), device, precision)
 
     def _expect_pooler(self, output: Any) -> None:
         if self.pooling != "pooler":
@@ -247,7 +304,7 @@ class AudioEncoder(_Encoder):
         item = self.prepare(np.random.default_rng(0).normal(0, 0.1, SAMPLE_RATE_HZ // 2).astype(np.float32))
         with torch.inference_mode():
             hidden, _ = self._hidden(self.model, input_values=torch.from_numpy(item.values)[None])
-        trial.expect_rows(self.source.folder, self.model, hidden.shape, item.length)
+        trial.expect_rows(self.source.folder, self.model, hidden.shape, item.cost)
         trial.expect_finite(self.source.folder, hidden, self._erased)
         trial.expect_difference(self.source.folder, hidden[0])
         self.dim = hidden.shape[2]
@@ -262,8 +319,8 @@ class AudioEncoder(_Encoder):
             num_samples = (num_samples - kernel) // stride + 1
         return num_samples
 
-    def prepare(self, waveform: np.ndarray) -> Prepared:
-        """Normalises a waveform (S,) as the model's own feature extractor does.
+    def prepare(self, waveform: np.ndarray, before: np.ndarray | None = None) -> Prepared:
+        """Normalises a waveform (S,), with the speech (C,) before it if there is any, as the model's own feature extractor does.
 
         Raises:
             InputError: The waveform is shorter than one frame.
@@ -271,14 +328,15 @@ class AudioEncoder(_Encoder):
         frames = self.frames(len(waveform))
         if frames < 1:
             raise InputError(f"{len(waveform)} samples at {SAMPLE_RATE_HZ} Hz are too short for one frame of {self.config.model_type}")
-        values = self.extractor(waveform, sampling_rate=SAMPLE_RATE_HZ, return_tensors="np")["input_values"][0]
-        return Prepared(np.asarray(values, dtype=np.float32), frames, frames)
+        made = audio_inputs(waveform, waveform[:0] if before is None else before, self.frames, math.prod(self.config.conv_stride))
+        values = self.extractor(made.samples, sampling_rate=SAMPLE_RATE_HZ, return_tensors="np")["input_values"][0]
+        return Prepared(np.asarray(values, dtype=np.float32), frames, self.frames(len(made.samples)), own=made.own)
 
     def encode(self, batch: Sequence[Prepared]) -> list[np.ndarray]:
         """Computes the features of each utterance, (T, D) float32; clips of one to three frames in float64, see `_FEW_FRAMES`."""
         import torch
 
-        exact = [self.batched and self.precision == "float32" and item.length < _FEW_FRAMES for item in batch]
+        exact = [self.batched and self.precision == "float32" and item.cost < _FEW_FRAMES for item in batch]
         usual = [item for item, is_exact in zip(batch, exact, strict=True) if not is_exact]
         groups = [usual] if self.batched and usual else [[item] for item in usual]
         with torch.inference_mode():
@@ -294,7 +352,7 @@ class AudioEncoder(_Encoder):
 
         values = torch.from_numpy(item.values)[None].double().to(self.device)
         hidden, _ = self._hidden(self._exact_model, input_values=values)
-        return hidden[0].float().cpu().numpy()
+        return item.own_rows(hidden[0].float().cpu().numpy())
 
     def _run(self, batch: Sequence[Prepared]) -> list[np.ndarray]:
         import torch
@@ -307,7 +365,7 @@ class AudioEncoder(_Encoder):
             mask[row, : len(item.values)] = 1
         inputs = {"input_values": torch.from_numpy(values).to(self.device, self.dtype)}
         if not mask.all():
-            lengths = torch.tensor([item.length for item in batch], device=self.device)
+            lengths = torch.tensor([item.cost for item in batch], device=self.device)
             self._padding = torch.arange(self.frames(longest), device=self.device) >= lengths[:, None]
             inputs["attention_mask"] = torch.from_numpy(mask).to(self.device)
         try:
@@ -315,7 +373,7 @@ class AudioEncoder(_Encoder):
         finally:
             self._padding = None
         hidden = hidden.float().cpu().numpy()
-        return [hidden[row, : item.length].copy() for row, item in enumerate(batch)]
+        return [item.own_rows(rows) for item, rows in zip(batch, hidden, strict=True)]
 
 
 _CLASSES = {"text": TextEncoder, "audio": AudioEncoder, "sentence": SentenceEncoder}

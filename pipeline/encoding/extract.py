@@ -17,6 +17,7 @@ import pandas as pd
 
 from data.errors import InputError
 from data.media import SAMPLE_RATE_HZ, cut, decode
+from pipeline.encoding.context import SpeechBefore
 from pipeline.encoding.encoders import Prepared
 
 T = TypeVar("T")
@@ -53,15 +54,15 @@ def extract(
             progress(len(batch))
 
 
-def prepare(encoder: Any, inputs: Iterable[tuple[int, Any]], names: Sequence[str]) -> Iterator[tuple[int, Prepared]]:
-    """Prepares (index, text or waveform) for the encoder, one utterance at a time.
+def prepare(encoder: Any, inputs: Iterable[tuple[Any, ...]], names: Sequence[str]) -> Iterator[tuple[int, Prepared]]:
+    """Prepares (index, text or waveform) or (index, text or waveform, its context) for the encoder, one utterance at a time.
 
     Raises:
         InputError: An utterance cannot be encoded; the message names it, `names[index]`.
     """
-    for index, value in inputs:
+    for index, *given in inputs:
         try:
-            item = encoder.prepare(value)
+            item = encoder.prepare(*given)
         except InputError as error:
             raise InputError(f"{names[index]}: {error}") from error
         yield index, item
@@ -104,6 +105,21 @@ def waveforms(root: Path, table: pd.DataFrame) -> Iterator[tuple[int, np.ndarray
     Raises:
         InputError: A medium has changed since the manifest was made.
     """
+    return ((row, samples) for row, _, _, samples in _decoded(root, table))
+
+
+def waveforms_in_context(root: Path, table: pd.DataFrame, context_s: float) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """Yields (row, samples (S,), the up to `context_s` seconds of speech before them (C,)), as `waveforms`.
+
+    Videos must be whole, but for clips that cannot be used, and in the order of the manifest; see `pipeline.encoding.context`.
+    """
+    speech_before = SpeechBefore(context_s)
+    for row, utterance, recording, samples in _decoded(root, table):
+        yield row, samples, speech_before(utterance, recording, samples)
+
+
+def _decoded(root: Path, table: pd.DataFrame) -> Iterator[tuple[int, Any, np.ndarray, np.ndarray]]:
+    """Yields (row, utterance, samples of its whole medium, its own samples)."""
     media, recording = None, np.zeros(0, np.float32)
     rows: Any = table.itertuples()  # pandas-stubs have no type for the fields of a row
     for row, utterance in enumerate(rows):
@@ -115,7 +131,7 @@ def waveforms(root: Path, table: pd.DataFrame) -> Iterator[tuple[int, np.ndarray
                 f"{root / utterance.media}: {utterance.utterance_id} has {len(samples)} samples, the manifest says "
                 f"{utterance.duration_s:g} s: the file has changed during the build. Run BuildFeatures again."
             )
-        yield row, samples
+        yield row, utterance, recording, samples
 
 
 def precision_error(encoder: Any, reference: Any, items: Iterable[tuple[int, Prepared]]) -> dict[str, float]:

@@ -100,6 +100,7 @@ def _features(plan: Plan, features: FeaturePlan) -> FeatureSummary:
             size_bytes=features.path.stat().st_size,
             lengths=store.lengths,
             truncated=store.attrs["truncated"],
+            context_cut=store.attrs.get("context_cut", ()),
             provenance={name: store.attrs[name] for name in shown},
             precision_error=store.attrs["precision_error"],
         )

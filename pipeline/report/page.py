@@ -39,6 +39,7 @@ class FeatureSummary:
     size_bytes: int
     lengths: np.ndarray  # (N,) int, rows per utterance
     truncated: Sequence[str] = ()  # ids of utterances that were longer than the encoder takes
+    context_cut: Sequence[str] = ()  # ids of utterances whose context was longer than the room that they left
     provenance: Mapping[str, Any] = field(default_factory=dict)  # weights, revision, layer, precision, versions, device, when …
     precision_error: Mapping[str, Any] | None = None  # measured against float32, where the arithmetic was bfloat16
 
@@ -188,6 +189,13 @@ def _notes(report: BuildReport, corpora: Sequence[Mapping[str, Any]], ledgers: S
         )
         for one in report.features
         if one.truncated
+    ]
+    notes += [
+        Markup("{}, {}: the context of {} longer than the encoder takes, and lost its beginning.").format(
+            one.corpus, one.modality, _plural(len(one.context_cut), "utterance was", "utterances was")
+        )
+        for one in report.features
+        if one.context_cut
     ]
     for view in ledgers:
         if abstained := view["counts"]["utterances"] - view["counts"]["labelled"]:
