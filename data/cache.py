@@ -26,7 +26,7 @@ from typing import Any
 from filelock import FileLock
 
 from data.atomic import atomic_path
-from data.errors import InputError, shown
+from data.errors import InputError, reason, shown
 from data.files import unreadable
 from data.lookup import nearest
 
@@ -162,7 +162,7 @@ def expect_no_corpus(folder: Path, name: str) -> None:
     """Raise InputError if the cache `folder`, which may not exist yet, has a corpus of this name or a damaged index."""
     if (folder / INDEX).is_file() and name in (known := read_cache(folder)):
         said = _told(known[name])
-        raise InputError(f"{folder}: this cache already has a corpus {name!r}{said}. Choose another name or another cache.")
+        raise InputError(f"{folder}: this cache already has a corpus {shown(name)}{said}. Choose another name or another cache.")
 
 
 class DamagedIndexError(InputError):
@@ -214,20 +214,20 @@ def _read(folder: Path) -> dict[str, Any]:
     except InputError:
         raise
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        reason = "nested too deeply" if isinstance(error, RecursionError) else f"{type(error).__name__}: {error}"
-        raise _damaged(path, reason[:200]) from error
+        why = "nested too deeply" if isinstance(error, RecursionError) else f"{type(error).__name__}: {reason(error)}"
+        raise _damaged(path, why) from error
     raise InputError(f"{path}: index of version {shown(version)}; this program reads up to {VERSION}. Install a newer one.")
 
 
-def _damaged(path: Path, reason: str) -> DamagedIndexError:
-    return DamagedIndexError(f"{path}: damaged ({reason}). Run BuildFeatures again: it rewrites the index and keeps all other files.")
+def _damaged(path: Path, why: str) -> DamagedIndexError:
+    return DamagedIndexError(f"{path}: damaged ({why}). Run BuildFeatures again: it rewrites the index and keeps all other files.")
 
 
 def _known(known: Mapping[str, CachedCorpus], name: str) -> CachedCorpus:
     if name in known:
         return known[name]
     near = nearest(name, known)
-    hint = f" Did you mean {near!r}?" if near else ""
+    hint = f" Did you mean {shown(near)}?" if near else ""
     available = ", ".join(f"{one}{_told(corpus)}" for one, corpus in known.items()) or "none"
     raise InputError(f"Unknown corpus {shown(name)}.{hint} Available: {available}.")
 
@@ -241,8 +241,8 @@ def _expect_not_imported(folder: Path, index: Mapping[str, Any], name: str) -> N
     entry = index["corpora"].get(name, {})
     if entry.get("origin") == "import":
         raise InputError(
-            f"{folder}: this cache has an imported corpus {name!r} (of {shown(entry.get('when'))}), which a build does not replace. "
-            f"Choose another name or cache, or run: python -m data forget {folder} {name}"
+            f"{folder}: this cache has an imported corpus {shown(name)} (of {shown(entry.get('when'))}), which a build does not"
+            f" replace. Choose another name or cache, or run: python -m data forget {folder} {name}"
         )
 
 

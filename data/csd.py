@@ -79,7 +79,7 @@ def write_csd(path: Path, name: str, entries: Iterable[tuple[str, Entry]], metad
         InputError: An id is repeated or cannot name an HDF5 group, or the shapes of an entry do not fit.
     """
     if not _is_group_name(name):
-        raise InputError(f"{path}: a sequence cannot be named {name!r}: expected a name without '/'.")
+        raise InputError(f"{path}: a sequence cannot be named {shown(name)}: expected a name without '/'.")
     with new_hdf5(path) as made:
         with made.change() as file:
             data = file.create_group(f"{name}/data")
@@ -107,7 +107,9 @@ def _read_root(file: h5py.File, path: Path) -> Sequence:
         raise InputError(f"{path}: not a computational sequence: expected one root group, found {shown(names)}.")
     data = root.get("data")
     if not isinstance(data, h5py.Group):
-        raise InputError(f"{path}: not a computational sequence: expected a group 'data' in {names[0]!r}, found {shown(list(root))}.")
+        raise InputError(
+            f"{path}: not a computational sequence: expected a group 'data' in {shown(names[0])}, found {shown(list(root))}."
+        )
     entries = {str(entry_id): _read_entry(data, str(entry_id), path) for entry_id in data}
     return Sequence(names[0], entries, _read_metadata(root))
 
@@ -154,9 +156,9 @@ def _is_group_name(name: str) -> bool:
 
 def _check_id(path: Path, data: h5py.Group, entry_id: str) -> None:
     if not _is_group_name(entry_id):
-        raise InputError(f"{path}: {entry_id!r} cannot be the id of an entry: expected a name without '/'.")
+        raise InputError(f"{path}: {shown(entry_id)} cannot be the id of an entry: expected a name without '/'.")
     if entry_id in data:
-        raise InputError(f"{path}: id {entry_id!r} is given twice; expected unique ids.")
+        raise InputError(f"{path}: id {shown(entry_id)} is given twice; expected unique ids.")
 
 
 def _check_shapes(path: Path, entry_id: str, entry: Entry) -> None:
@@ -164,6 +166,6 @@ def _check_shapes(path: Path, entry_id: str, entry: Entry) -> None:
     numeric = np.issubdtype(features.dtype, np.number) and np.issubdtype(intervals.dtype, np.number)
     if not numeric or features.ndim < 1 or intervals.shape != (len(features), 2):
         raise InputError(
-            f"{path}: {entry_id!r}: features {features.dtype} {features.shape}, "
+            f"{path}: {shown(entry_id)}: features {features.dtype} {features.shape}, "
             f"intervals {intervals.dtype} {intervals.shape}; expected numbers of shapes (n, ...) and (n, 2)."
         )

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from data.errors import InputError
+from data.errors import InputError, listed, shown
 from data.files import read_head
 from data.findings import Finding
 
@@ -139,8 +139,8 @@ def require_columns(table: pd.DataFrame, names: Sequence[str], path: Path) -> No
         if name not in table:
             folded = {str(column).casefold(): str(column) for column in table}
             near = difflib.get_close_matches(name.casefold(), folded, n=1)
-            hint = f" Did you mean {folded[near[0]]!r}? Then rename it." if near else ""
-            raise InputError(f"{path}:1: no column {name!r}.{hint} Columns found: {', '.join(map(str, table))}.")
+            hint = f" Did you mean {shown(folded[near[0]])}? Then rename it." if near else ""
+            raise InputError(f"{path}:1: no column {name!r}.{hint} Columns found: {listed(table)}.")
 
 
 def numbers(column: pd.Series, path: Path, empty: bool = False) -> pd.Series:
@@ -188,7 +188,7 @@ def unique(ids: pd.Series, path: Path) -> pd.Series:
     if repeated.any():
         line: Any = repeated.idxmax()
         value = ids[line]
-        raise InputError(f"{path}:{line}: id {value!r} is already on line {(ids == value).idxmax()}; expected unique ids.")
+        raise InputError(f"{path}:{line}: id {shown(value)} is already on line {(ids == value).idxmax()}; expected unique ids.")
     return ids
 
 
@@ -196,7 +196,7 @@ def _refuse(column: pd.Series, bad: pd.Series, expected: str, path: Path) -> Non
     if bad.any():
         line: Any = bad.idxmax()
         more = f" ({int(bad.sum()) - 1} more rows like it)" if bad.sum() > 1 else ""
-        raise InputError(f"{path}:{line}: {column.name} is {column[line]!r}, expected {expected}{more}.")
+        raise InputError(f"{path}:{line}: {column.name} is {shown(column[line])}, expected {expected}{more}.")
 
 
 def expect_wide_scale(sentiment: pd.Series, source: Path) -> None:

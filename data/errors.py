@@ -1,6 +1,11 @@
 """The exception for all mistakes that a user can make: a wrong path, a broken file, a misspelt setting."""
 
+import itertools
+from collections.abc import Iterable
+
 _SHOWN_CHARACTERS = 80
+_LISTED_CHARACTERS = 400
+_REASON_CHARACTERS = 300
 
 
 class InputError(ValueError):
@@ -18,6 +23,21 @@ def shown(value: object) -> str:
     except (RecursionError, ValueError):  # nested too deeply; an integer of more than 4,300 digits
         text = f"<{type(value).__name__}>"
     return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"
+
+
+def listed(names: Iterable[object]) -> str:
+    """Return names of the user's with commas between them, as a message shows them: one line of at most 400 characters."""
+    return _printable(", ".join(map(str, itertools.islice(names, _LISTED_CHARACTERS))), _LISTED_CHARACTERS)
+
+
+def reason(error: BaseException) -> str:
+    """Return the text of an exception as a message shows it: one line of at most 300 characters; its name if it has no text."""
+    return _printable(" ".join(str(error).split()) or type(error).__name__, _REASON_CHARACTERS)
+
+
+def _printable(text: str, most: int) -> str:
+    text = "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text[: most + 1])
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 class UnreadableError(InputError):

@@ -13,7 +13,7 @@ from typing import Any, Self, cast
 import h5py
 import numpy as np
 
-from data.errors import InputError
+from data.errors import InputError, shown
 
 FORMAT = "mmolre-features"
 VERSION = 1
@@ -69,7 +69,7 @@ class FeatureIndex:
         attributes: Any = file.attrs
         name, version = attributes.get("format"), attributes.get("version")
         if not isinstance(name, bytes) or name.decode() != FORMAT:
-            raise InputError(f"{path}: HDF5, but not a feature file: its attribute 'format' is {name!r}, expected {FORMAT!r}.")
+            raise InputError(f"{path}: HDF5, but not a feature file: its attribute 'format' is {shown(name)}, expected {FORMAT!r}.")
         if version > VERSION:
             raise InputError(f"{path}: feature file of version {version}; this program reads up to {VERSION}. Install a newer one.")
         index = cls(
@@ -142,7 +142,7 @@ def _texts(stored: h5py.Dataset) -> tuple[str, ...]:
 def _expect_utterances(path: Path, ids: Sequence[str], lengths: Sequence[int]) -> None:
     seen: set[str] = set()
     for utterance_id, length in zip(ids, lengths, strict=True):
-        name = f"{path}: utterance {utterance_id!r}"
+        name = f"{path}: utterance {shown(utterance_id)}"
         if not utterance_id or "\0" in utterance_id or not is_unicode(utterance_id):
             raise InputError(f"{name}: expected an id of at least one character, in Unicode, without NUL.")
         if utterance_id in seen:

@@ -39,7 +39,7 @@ from typing import Any, NamedTuple, Self
 import h5py
 import numpy as np
 
-from data.errors import InputError, UnreadableError
+from data.errors import InputError, UnreadableError, reason
 from data.feature_index import DTYPES, REBUILD, DamagedFileError, FeatureIndex, dataset, is_finite
 from data.files import read_head, unreadable
 from data.hdf5 import new_hdf5
@@ -106,7 +106,7 @@ class FeatureStore:
         except InputError:
             raise
         except Exception as error:  # damaged structures raise any error, from KeyError to RuntimeError
-            raise unreadable(path, error) or DamagedFileError(f"{path}: truncated or damaged ({error}). {REBUILD}") from error
+            raise unreadable(path, error) or DamagedFileError(f"{path}: truncated or damaged ({reason(error)}). {REBUILD}") from error
 
     def close(self) -> None:
         """Close the file. A store without references closes by itself."""
@@ -213,7 +213,7 @@ class FeatureStore:
             try:
                 count = os.preadv(self._descriptor, [target.data], position)
             except OSError as error:
-                raise unreadable(self.path, error) or DamagedFileError(f"{self.path}: damaged ({error}). {REBUILD}") from error
+                raise unreadable(self.path, error) or DamagedFileError(f"{self.path}: damaged ({reason(error)}). {REBUILD}") from error
             if count == 0:
                 raise DamagedFileError(f"{self.path}: ends at byte {position:,}, inside its values. {REBUILD}")
             target, position = target[count:], position + count

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import time
+import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -58,12 +59,12 @@ class FileDigests:
 
     A file counts as unchanged if its size, its modification time and its change time are the same. (Unpacking an archive can set back
     the modification time, but not the change time.) A file that was modified less than 2 s before it was read is not remembered.
-    Several processes may share a memo file: it is replaced as a whole and keeps the entries of others. Entries lost in a race or in a
-    damaged memo are computed again.
+    Several processes may share a memo file: it is replaced as a whole and keeps the entries of others. Entries that are lost in a race,
+    damaged, or from an older version without checksums are computed again.
     """
 
     def __init__(self, memo_path: Path) -> None:
-        """Use the memo file `memo_path`, JSON: {absolute path: [size, mtime_ns, ctime_ns, SHA-256]}."""
+        """Use the memo file `memo_path`, JSON: {absolute path: [size, mtime_ns, ctime_ns, SHA-256, checksum of path and these]}."""
         self.memo_path = memo_path
 
     def digests(
@@ -96,7 +97,7 @@ class FileDigests:
                 for key, (value, read_ns) in zip(unknown, pool.map(_timed_digest, unknown), strict=True):
                     found[key] = value
                     if states[key][1] < read_ns - _RACY_NS:
-                        lasting[key] = [*states[key], value]
+                        lasting[key] = [*states[key], value, _checksum(key, [*states[key], value])]
                     report(uses[key])
         finally:
             self._save(lasting)
@@ -109,7 +110,7 @@ class FileDigests:
             return {}
         if not isinstance(memo, dict):
             return {}
-        return {key: entry for key, entry in memo.items() if _is_entry(entry)}
+        return {key: entry for key, entry in memo.items() if _is_entry(key, entry)}
 
     def _save(self, entries: dict[str, list[Any]]) -> None:
         if not entries:
@@ -134,10 +135,13 @@ def _timed_digest(key: str) -> tuple[str, int]:
     return file_digest(Path(key)), start_ns
 
 
-def _is_entry(entry: Any) -> bool:
-    if not isinstance(entry, list) or [type(part) for part in entry] != [int, int, int, str]:
-        return False
-    return len(entry[3]) == hashlib.sha256().digest_size * 2
+def _is_entry(key: str, entry: Any) -> bool:
+    return isinstance(entry, list) and len(entry) == 5 and entry[4] == _checksum(key, entry[:4])
+
+
+def _checksum(key: str, parts: list[Any]) -> int:
+    """Return the CRC-32 of an entry of the memo: a damaged digest would be taken for another content of the file."""
+    return zlib.crc32(json.dumps([key, *parts]).encode())
 
 
 def _unreadable(path: Path, error: OSError) -> InputError:

@@ -30,7 +30,7 @@ def expect(names: Iterable[str], name: str, kind: str) -> None:
     if name in names:
         return
     near = nearest(name, names)
-    hint = f" Did you mean {near!r}?" if near else ""
+    hint = f" Did you mean {shown(near)}?" if near else ""
     raise InputError(f"Unknown {kind} {shown(name)}.{hint} Available: {', '.join(names)}.")
 
 

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data.atomic import atomic_path
-from data.errors import InputError
+from data.errors import InputError, reason
 from data.files import read_head, unreadable
 from data.schema import validate
 
@@ -128,11 +128,11 @@ def _opened(path: Path) -> Iterator[pq.ParquetFile]:
     except InputError:
         raise
     except (OSError, ValueError, MemoryError, pa.ArrowException) as error:
-        raise unreadable(path, error) or _damaged(path, str(error).splitlines()[0].rstrip(".")) from error
+        raise unreadable(path, error) or _damaged(path, reason(error).rstrip(".")) from error
 
 
-def _damaged(path: Path, reason: str) -> InputError:
-    return InputError(f"{path}: truncated or damaged ({reason}). Delete it and run BuildFeatures again.")
+def _damaged(path: Path, why: str) -> InputError:
+    return InputError(f"{path}: truncated or damaged ({why}). Delete it and run BuildFeatures again.")
 
 
 def _place_of_checksum(content: bytes | bytearray) -> tuple[int, int] | None:

@@ -44,6 +44,12 @@ END_TOLERANCE_S = 0.5
 _SHORTER_S = 0.1
 """A file is truncated if it decodes to so many seconds less than its header states. Encoder delay and padding are shorter."""
 
+_SHORTER_FLAC_S = 0.005
+"""The same for FLAC, which has neither delay nor padding: a frame that ffmpeg leaves out because it is damaged is longer."""
+
+_FLAC_OPTIONS = {"err_detect": "crccheck+explode"}
+"""The decoder compares the checksum of every frame. Otherwise ffmpeg takes some of the damaged frames, which are noise."""
+
 _MOST_SILENCE_S = 3600.0
 """Longest silence that gaps are filled with. Longer ones are errors of the timestamps, and would take all memory."""
 
@@ -116,7 +122,8 @@ def read_recording(path: Path) -> Recording:
     if not np.isfinite([waveform.min(), waveform.max()]).all():
         raise MediaError("unreadable", f"{path}: some of its samples are NaN or infinite. Convert it again.")
     length_s = len(waveform) / SAMPLE_RATE_HZ
-    if length_s < declared_s - _SHORTER_S:
+    tolerance_s = _SHORTER_FLAC_S if container.format.name == "flac" else _SHORTER_S
+    if length_s < declared_s - tolerance_s:
         raise MediaError("truncated", f"{path}: {length_s:.2f} s, its header says {declared_s:.2f} s. Get the file again.")
     return Recording(waveform, timeline.describe())
 
@@ -187,6 +194,8 @@ def _open(path: Path, head: bytes) -> Any:
 
 def _decoder(stream: Any, path: Path, head: bytes) -> Any:
     """Return the decoder of a stream; for wav files with fewer valid bits than stored ones not the one that ffmpeg chooses."""
+    if stream.codec_context.name == "flac":
+        stream.codec_context.options = _FLAC_OPTIONS
     with path.open("rb") as file:
         name = wav_codec(file, head)
     given = stream.codec_context

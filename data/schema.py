@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from data.errors import InputError
+from data.errors import InputError, shown
 from data.labels import EMOTIONS, POLARITIES, SENTIMENT_RANGE
 
 SPLITS = ("train", "valid", "test")
@@ -83,4 +83,4 @@ def _expect(table: pd.DataFrame, good: pd.Series, column: str, expected: str, wh
     value = row[column].item() if isinstance(row[column], np.generic) else row[column]
     others = int((~good).sum()) - 1
     more = f" ({others} more rows like it)" if others else ""
-    raise InputError(f"{where}: utterance {row['utterance_id']!r}: {column} is {value!r}, expected {expected}{more}.")
+    raise InputError(f"{where}: utterance {shown(row['utterance_id'])}: {column} is {shown(value)}, expected {expected}{more}.")

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from data.cache import CachedCorpus
-from data.errors import InputError
+from data.errors import InputError, shown
 from data.labels import EMOTIONS
 from data.lookup import expect, lookup
 from data.manifest import read_manifest, read_table
@@ -107,7 +107,7 @@ def _pseudo(corpus: CachedCorpus, table: pd.DataFrame, minimum_similarity: float
     if absent:
         raise InputError(
             f"{corpus.pseudo_labels}: {len(absent):,} of {len(table):,} utterances of {corpus.manifest} are not in it, first"
-            f" {absent[0]!r}. Run BuildFeatures again."
+            f" {shown(absent[0])}. Run BuildFeatures again."
         )
     ledger = ledger.loc[table["utterance_id"]]
     too_far = (ledger["similarity"] < minimum_similarity).to_numpy()
@@ -125,7 +125,7 @@ def _read_ledger(path: Path) -> pd.DataFrame:
     ledger = ledger.set_index("utterance_id")
     if not ledger.index.is_unique:
         twice = ledger.index[ledger.index.duplicated()][0]
-        raise InputError(f"{path}: utterance {twice!r} occurs more than once, expected unique ids. Run BuildFeatures again.")
+        raise InputError(f"{path}: utterance {shown(twice)} occurs more than once, expected unique ids. Run BuildFeatures again.")
     return ledger
 
 

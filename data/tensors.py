@@ -23,7 +23,7 @@ from torch import Tensor
 
 from data.batching import DialogueRows
 from data.cache import CachedCorpus
-from data.errors import InputError
+from data.errors import InputError, shown
 from data.feature_store import FeatureStore
 from data.lookup import lookup
 from data.schema import MODALITIES
@@ -81,7 +81,7 @@ class _Features:
         place_of = {utterance_id: place for place, utterance_id in enumerate(store.ids)}
         if missing := [utterance_id for utterance_id in ids if utterance_id not in place_of]:
             raise InputError(
-                f"{path}: {len(missing):,} of {len(ids):,} utterances of {manifest} are not in it, first {missing[0]!r}."
+                f"{path}: {len(missing):,} of {len(ids):,} utterances of {manifest} are not in it, first {shown(missing[0])}."
                 " Run BuildFeatures again."
             )
         places = np.array([place_of[utterance_id] for utterance_id in ids], dtype=np.int64)

@@ -16,6 +16,8 @@ _PLACES = ("/etc/luigi/client.cfg", "/etc/luigi/luigi.cfg", "client.cfg", "luigi
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _PARSERS = ("cfg", "conf", "ini")
+_LONGEST_LINE = 10_000
+"""Characters. Python's parser needs time in proportion to the square of a run of spaces: 0.5 s for so many, an hour for a million."""
 
 
 def expect_readable_files() -> None:
@@ -36,6 +38,12 @@ def expect_readable_files() -> None:
 
 def _expect_readable(path: Path) -> None:
     text = _text(path)
+    for number, line in enumerate(text.split("\n"), 1):
+        if len(line) > _LONGEST_LINE:
+            raise InputError(
+                f"{path}, line {number}: {shown(line)} has {len(line):,} characters, expected at most {_LONGEST_LINE:,}."
+                " Continue it on the next lines, which begin with spaces."
+            )
     parser = configparser.ConfigParser(interpolation=None)
     parser.optionxform = str  # pyright: ignore[reportAttributeAccessIssue]  # as Luigi: keys keep their case
     try:

@@ -175,8 +175,10 @@ def test_cmu_raw_lines_take_the_labels_of_their_times(tmp_path):
         ("v___x___0.0___1.0___words", r"v\.txt:2: line is"),
         ("v___1___zero___1.0___words", r"v\.txt:2: line is"),
         ("v___1___nan___1.0___words", r"v\.txt:2: line is"),
+        (f"v___{'1' * 5000}___1.0___2.0___words", r"v\.txt:2: line is 'v___1{56}', expected"),
         ("v___01___5.0___6.0___words", r"v\.txt:2: segment 1 of 'v' is already at v\.txt:1"),
     ],
+    ids=["fields", "letter", "word", "nan", "digits", "twice"],
 )
 def test_a_bad_transcript_line_is_named(tmp_path, line, message):
     csd(tmp_path, v=[(0.0, 1.0, 1.0, SIX)])

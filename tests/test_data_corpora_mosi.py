@@ -115,6 +115,9 @@ def test_cmu_without_splits_says_so_and_finds_segmented_media_without_raw(tmp_pa
     ("line", "message"),
     [
         ("2 ONE", r"v\.annotprocessed:3: line is '2 ONE', expected '<n>_DELIM_<TEXT>'"),
+        ("01_DELIM_AGAIN", r"v\.annotprocessed:3: id 'v\[1\]' is already on line 1"),
+        ("٣_DELIM_THREE", r"v\.annotprocessed:3: line is '٣_DELIM_THREE', expected"),
+        (f"{'1' * 30}_DELIM_ONE", r"v\.annotprocessed:3: line is '1{30}_DELIM_ONE', expected"),
         ("1_DELIM_AGAIN", r"v\.annotprocessed:3: id 'v\[1\]' is already on line 1"),
     ],
 )

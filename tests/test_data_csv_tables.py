@@ -118,6 +118,13 @@ def test_what_is_no_number_names_line_and_value(tmp_path, bad):
     assert str(caught.value) == f"{tmp_path / 'label.csv'}:4: label is {bad!r}, expected a number."
 
 
+def test_what_a_damaged_table_holds_does_not_fill_the_screen(tmp_path):
+    with pytest.raises(InputError, match=r":2: label is 'a{78}…, expected a number\.$"):
+        csv_tables.numbers(column("a" * 1_000_000), tmp_path)
+    with pytest.raises(InputError, match=r":1: no column 'text'\. Columns found: \\x1b, b{390,400}…\.$"):
+        csv_tables.require_columns(pd.DataFrame(columns=["\x1b", "b" * 1_000_000]), ["text"], tmp_path)
+
+
 def test_numbers_are_read_and_empty_cells_are_nan_where_allowed(tmp_path):
     np.testing.assert_array_equal(csv_tables.numbers(column("1", "", " -2.5e0 "), tmp_path, empty=True), [1, np.nan, -2.5])
 

@@ -161,12 +161,32 @@ def test_a_damaged_memo_is_ignored_and_written_anew(files, reads, tmp_path, cont
     assert reads == []
 
 
-def test_a_memo_with_a_cut_digest_is_not_believed(files, tmp_path):
+def _cut(entries):
+    return {key: [*entry[:3], entry[3][:20], *entry[4:]] for key, entry in entries.items()}
+
+
+def _with_another_digit(entries):
+    return {key: [*entry[:3], entry[3].translate({ord("0"): "1"}), *entry[4:]] for key, entry in entries.items()}
+
+
+def _exchanged(entries):
+    return dict(zip(entries, [*list(entries.values())[1:], *list(entries.values())[:1]], strict=True))
+
+
+def _without_checksum(entries):
+    return {key: entry[:4] for key, entry in entries.items()}
+
+
+@pytest.mark.parametrize("change", [_cut, _with_another_digit, _exchanged, _without_checksum])
+def test_a_damaged_entry_of_a_memo_is_not_believed(files, reads, tmp_path, change):
+    for path in files:
+        os.utime(path, ns=(10**18, 10**18))
     memo = tmp_path / "memo.json"
     FileDigests(memo).digests(files)
-    entries = json.loads(memo.read_text())
-    memo.write_text(json.dumps({key: [*entry[:3], entry[3][:20]] for key, entry in entries.items()}))
+    memo.write_text(json.dumps(change(json.loads(memo.read_text()))))
+    reads.clear()
     assert FileDigests(memo).digests(files) == [sha256(path) for path in files]
+    assert sorted(reads) == ["a.wav", "b.wav", "c.wav"]
 
 
 def test_what_was_read_before_an_error_is_remembered(files, reads, tmp_path, monkeypatch):

@@ -148,6 +148,22 @@ def test_suffix_does_not_matter(tmp_path: Path) -> None:
     assert len(decode(renamed)) == 2 * SAMPLE_RATE_HZ
 
 
+@pytest.mark.parametrize("rate_hz", [16_000, 44_100])
+def test_damaged_frames_of_flac_are_refused_and_never_heard(tmp_path, rate_hz):
+    path = encode(tmp_path / "a.flac", "flac", rate_hz, 2, duration_s=0.5)
+    content, whole, refused = path.read_bytes(), decode(path), 0
+    frames = content.index(b"\xff\xf8")
+    for number in range(200):
+        damaged = bytearray(content)
+        damaged[frames + number * (len(content) - frames) // 200] ^= 1 << number % 8
+        path.write_bytes(damaged)
+        try:
+            assert decode(path).tobytes() == whole.tobytes()
+        except MediaError:
+            refused += 1
+    assert refused >= 190
+
+
 def test_missing_file(tmp_path: Path) -> None:
     error = problem(tmp_path / "a.wav")
     assert error.kind == "missing"

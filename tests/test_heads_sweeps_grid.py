@@ -244,6 +244,10 @@ REFUSED = [
     ("list: [train.lr]", "{path}: list: a point is 'train.lr', expected names with values."),
     ("random: {train.lr: {uniform: [0, 1]}}", "{path}: random: count is None, expected how many points to draw, 1 or more."),
     ("random: {count: 0, train.lr: {uniform: [0, 1]}}", "{path}: random: count is 0, expected how many "),
+    (
+        "random: {count: 2147483648, train.lr: {uniform: [0, 1]}}\nseeds: [1, 2]",
+        "{path}: asks for 4,294,967,296 runs, expected at most 100,000. Lower the count of random, or split the file.",
+    ),
     ("random: {count: some, train.lr: {uniform: [0, 1]}}", "{path}: random: count is 'some', expected a whole number."),
     ("random: {count: 1, seed: -1, train.lr: {uniform: [0, 1]}}", "{path}: random: seed is -1, expected 0 or more."),
     ("random: {count: 1}", "{path}: random draws nothing. Give a name, for example train.lr: {{log_uniform: [1e-5, 1e-3]}}."),

@@ -39,6 +39,7 @@ def changed(content: str, **values: object) -> str:
         ("config.json", lambda text: changed(text, encoders="\ud800"), "config.json: damaged ('utf-8' codec can't encode"),
         ("config.json", lambda text: text.replace('"batch_size": ', '"batch_size": ' + "9" * 5_000), "more than 64 bits"),
         ("history.csv", lambda text: text.replace("\n1,", "\nx,", 1), "history.csv: damaged (column epoch is not all numbers)"),
+        ("history.csv", lambda text: text.replace(",", "," * 1_000_000, 1), "damaged (a line of more than 20,000 characters)"),
         ("history.csv", lambda text: "", "history.csv: damaged (No columns to parse from file)"),
         ("history.csv", lambda text: "\x00" * 300, "history.csv: damaged ("),
         ("xray.json", lambda text: "{}", "xray.json: damaged (utterances is missing)"),

@@ -285,6 +285,12 @@ def test_the_same_sweep_gives_the_same_page(sweep, copy):
     assert (copy / "report.html").read_bytes() == before.replace(b"sweep_1", b"copy")
 
 
+def test_a_grid_file_that_is_no_text_is_shown_with_its_bytes(copy):
+    (copy / "grid.yaml").write_bytes(b"head: caf\xe9\n")
+    write_report(copy)
+    assert r"head: caf\xe9" in said(section(tree(copy), "grid"))
+
+
 def test_what_comes_from_files_is_escaped(copy):
     (path,) = (copy / "trials").glob("*/failed.json")
     RunFolder(path.parent).write_failure("<script>alert('&')</script>")

@@ -270,12 +270,41 @@ def test_a_line_that_was_cut_off_is_removed(grid, out):
     assert journal.read_bytes().startswith(whole + b"{")
 
 
-@pytest.mark.parametrize("content", [b"no study\n", b"{}\n", b"[]\n"])
+@pytest.mark.parametrize(
+    "content", [b"no study\n", b"{}\n", b"[]\n", b"\xff\n", b"[" * 100_000 + b"\n", b'{"op_code": 77}\n'], ids=range(6)
+)
 def test_what_is_no_study_is_refused(grid, out, content):
     out.mkdir()
     (out / "study.log").write_bytes(content * 2)
     with pytest.raises(InputError, match=r"study\.log: damaged, or not a study of Optuna \(.*\)\. Remove it to begin again\.$"):
         Search(out, grid(), "mae")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "why"),
+    [
+        ('"place":1', '"place":0', "the places of its trials are not 0, 1, 2, …"),
+        ('"place":1', '"place":[]', "asked.place is not a whole number"),
+        ('"run":', '"run_":', "asked.run is missing"),
+        ('"owner":"', '"owner":"../', "trial 0 is not as this program notes it"),
+        ('low\\": 1e-05', 'low\\": 1e-07', "trial 0 is not as this program notes it"),
+        ('"train.warmup"', '"train.warnup"', "trial 0 is not as this program notes it"),
+        ('"intermediate_value":0.5', '"intermediate_value":"0.5"', "trial 0 is not as this program notes it"),
+        ('"completed_rung_0":0.5', '"completed_rung_0":{}', "trial 0 is not as this program notes it"),
+        ('"metric":', '"metrics":', "what it was begun with is not in it"),
+    ],
+)
+def test_a_study_with_trials_that_no_search_notes_is_refused(grid, out, old, new, why):
+    with Search(out, grid(), "mae", search="optuna", prune="asha") as search:
+        search.ask(3)
+        search.report(0, 3, 0.5)
+    journal = out / "study.log"
+    content = journal.read_text()
+    assert old in content
+    journal.write_text(content.replace(old, new))
+    with pytest.raises(InputError) as caught:
+        Search(out, grid(), "mae", search="optuna", prune="asha")
+    assert str(caught.value) == f"{journal}: damaged, or not a study of Optuna ({why}). Remove it to begin again."
 
 
 @pytest.mark.parametrize(

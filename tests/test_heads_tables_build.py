@@ -257,9 +257,10 @@ def test_a_row_that_cannot_be_trained_says_why_and_the_others_are(place, capsys)
 
 def test_a_folder_of_another_sweep_or_cache_is_refused(made, place, capsys):
     (place / "sweep").mkdir()
-    (place / "sweep" / "grid.yaml").write_text("head: mmolre\n")
-    status, _, err = call(capsys, *command(place, out="sweep"))
-    assert (status, err) == (2, f"error: {place / 'sweep'}: holds another sweep. Choose another --out.\n")
+    for written in (b"head: mmolre\n", b"\xff\xfe"):
+        (place / "sweep" / "grid.yaml").write_bytes(written)
+        status, _, err = call(capsys, *command(place, out="sweep"))
+        assert (status, err) == (2, f"error: {place / 'sweep'}: holds another sweep. Choose another --out.\n")
     make_cache(place / "wider", corpus="mosei", seed=1, text_dim=9)
     status, _, err = call(capsys, *command(place, cache="wider", only="table2"))
     assert (status, "holds a run of another configuration: encoders.text.dim is 8, not 9. Choose" in err) == (2, True)

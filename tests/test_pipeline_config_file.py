@@ -39,8 +39,10 @@ def test_without_files_and_with_a_good_one_nothing_is_said(here):
         ("[text]\n".encode("utf-16"), "luigi.cfg: begins with a byte order mark."),
         ("\ufeff[text]\n".encode(), "luigi.cfg: begins with a byte order mark."),
         (b"[text]\nmodel = a\0b\n", "luigi.cfg, line 2: a control character, '\\x00'. Remove it."),
+        (b"[text]\nmodel = a" + b" " * 1_000_000 + b"b", "luigi.cfg, line 2: 'model = a "),
         (b"[text]\n" + b"x" * 500, "luigi.cfg, line 2, section [text]: 'xxx"),
     ],
+    ids=range(11),
 )
 def test_a_line_that_is_no_setting_is_named(here, content, message):
     (here / "luigi.cfg").write_bytes(content)

@@ -56,10 +56,11 @@ def test_a_process_that_the_system_ends_is_one_message(candidate, tmp_path, monk
         inspection.inspect([candidate], tmp_path / "encoders.json")
 
 
-def test_a_damaged_memo_counts_as_none(candidate, tmp_path, monkeypatch):
+@pytest.mark.parametrize("content", ["[[1]", "[[1]]", "3", "[" * 100_000], ids=["cut off", "lists", "number", "deep"])
+def test_a_damaged_memo_counts_as_none(candidate, tmp_path, monkeypatch, content):
     monkeypatch.setattr(encoders, "make", lambda *_: None)
     memo = tmp_path / "encoders.json"
-    memo.write_text("[[1]")
+    memo.write_text(content)
     inspection.inspect([candidate], memo)
     assert json.loads(memo.read_text()) == [candidate.key]
 

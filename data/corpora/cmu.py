@@ -13,7 +13,7 @@ import pandas as pd
 
 from data.csd import read_csd
 from data.csv_tables import onto_scale, read_table, splits, unique
-from data.errors import InputError
+from data.errors import InputError, shown
 from data.findings import Finding
 from data.labels import EMOTIONS, SENTIMENT_RANGE
 
@@ -118,7 +118,7 @@ def split_by_video(table: pd.DataFrame, root: Path) -> tuple[pd.DataFrame, list[
     findings = [Finding("unsplit", video, f"not in {SPLITS_FILE}: its split is empty") for video in videos if video not in by_video]
     known = set(videos)
     findings += [
-        Finding("unused", f"{SPLITS_FILE}:{line}", f"video {video!r} has no utterance")
+        Finding("unused", f"{SPLITS_FILE}:{line}", f"video {shown(video)} has no utterance")
         for line, video in rows["video_id"].items()
         if video not in known
     ]

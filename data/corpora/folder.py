@@ -25,7 +25,7 @@ from data.corpora.base import Corpus
 from data.corpora.label_columns import refuse_unread_labels
 from data.corpora.media_files import Name, list_media
 from data.csv_tables import expect_wide_scale, line_names, numbers, onto_scale, read_table, require_columns, splits, unique
-from data.errors import InputError
+from data.errors import InputError, shown
 from data.findings import Finding
 from data.labels import EMOTIONS, SENTIMENT_RANGE
 from data.spreadsheets import unescape_cells
@@ -87,8 +87,10 @@ def _other_columns(rows: pd.DataFrame, path: Path) -> list[Finding]:
             continue
         near = difflib.get_close_matches(column.casefold(), _COLUMNS, n=1, cutoff=_SLIP)
         if near and near[0] not in rows:
-            raise InputError(f"{path}:1: unknown column {column!r}. Did you mean {near[0]!r}? Known columns: {', '.join(_COLUMNS)}.")
-        findings.append(Finding("unused", f"{path.name}:1", f"column {column!r} is not read; known: {', '.join(_COLUMNS)}"))
+            raise InputError(
+                f"{path}:1: unknown column {shown(column)}. Did you mean {shown(near[0])}? Known columns: {', '.join(_COLUMNS)}."
+            )
+        findings.append(Finding("unused", f"{path.name}:1", f"column {shown(column)} is not read; known: {', '.join(_COLUMNS)}"))
     return findings
 
 
@@ -199,12 +201,12 @@ def _only(candidates: list[PurePosixPath], stem: str, path: Path, line: int) -> 
     ranks: Mapping[str, int] = {suffix: rank for rank, suffix in enumerate(MEDIA_SUFFIXES)}
     first, *rest = sorted(candidates, key=lambda file: ranks[file.suffix.lower()])
     if rest and rest[0].suffix.lower() == first.suffix.lower():
-        raise InputError(f"{path}:{line}: both {first} and {rest[0]} are called {stem!r}; name one in a column 'media'.")
+        raise InputError(f"{path}:{line}: both {first} and {rest[0]} are called {shown(stem)}; name one in a column 'media'.")
     return first
 
 
 def _refuse_unusable(medium: str, path: Path, line: int) -> None:
     if medium.startswith("/") or ".." in PurePosixPath(medium).parts:
-        raise InputError(f"{path}:{line}: media is {medium!r}, expected a path below the folder of {path.name}.")
+        raise InputError(f"{path}:{line}: media is {shown(medium)}, expected a path below the folder of {path.name}.")
     if PurePosixPath(medium).suffix.lower() not in MEDIA_SUFFIXES:
-        raise InputError(f"{path}:{line}: media is {medium!r}, expected a file with one of {' '.join(MEDIA_SUFFIXES)}.")
+        raise InputError(f"{path}:{line}: media is {shown(medium)}, expected a file with one of {' '.join(MEDIA_SUFFIXES)}.")

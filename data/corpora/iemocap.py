@@ -26,7 +26,7 @@ from data.corpora.assemble import assemble
 from data.corpora.base import Corpus
 from data.corpora.media_files import Place
 from data.csv_tables import read_lines
-from data.errors import InputError
+from data.errors import InputError, shown
 from data.findings import Finding
 from data.labels import CATEGORIES, EMOTIONS, emotions_of_category
 from data.lookup import lookup
@@ -133,7 +133,7 @@ def _repeat(path: Path, number: int, utterance: str, codes: Mapping[str, tuple[s
     """Report a repeated turn that never has a category, or raise InputError for another."""
     if utterance in codes or not _UNLABELLED.search(utterance):
         raise InputError(
-            f"{path}:{number}: turn {utterance!r} is in the file already, expected each utterance once. Remove one of the lines."
+            f"{path}:{number}: turn {shown(utterance)} is in the file already, expected each utterance once. Remove one of the lines."
         )
     return Finding("duplicate", f"{path.name}:{number}", f"turn {utterance} again, which has no category: only its first line is read")
 
@@ -142,7 +142,7 @@ def _seconds(text: str, path: Path, number: int) -> float:
     try:
         return float(text)
     except ValueError:
-        raise InputError(f"{path}:{number}: time is {text!r}, expected seconds as in 006.2901.") from None
+        raise InputError(f"{path}:{number}: time is {shown(text)}, expected seconds as in 006.2901.") from None
 
 
 def _read_evaluation(path: Path) -> dict[str, tuple[str, str]]:

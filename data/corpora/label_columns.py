@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from data.errors import InputError
+from data.errors import InputError, shown
 from data.labels import CATEGORIES, EMOTIONS, POLARITIES
 
 _FEELINGS = {
@@ -51,8 +51,9 @@ def refuse_unread_labels(rows: pd.DataFrame, others: Collection[str], path: Path
         }
         if what and lost[what]:
             raise InputError(
-                f"{path}:1: column {column!r} seems to hold {what}, which would be lost. Sentiment is read from 'label' or 'sentiment'"
-                f" (-3 to 3), emotions from the columns {', '.join(EMOTIONS)} (0: absent). Convert the column, or remove it."
+                f"{path}:1: column {shown(column)} seems to hold {what}, which would be lost. Sentiment is read from 'label' or"
+                f" 'sentiment' (-3 to 3), emotions from the columns {', '.join(EMOTIONS)} (0: absent). Convert the column, or remove"
+                " it."
             )
 
 

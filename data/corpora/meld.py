@@ -20,7 +20,7 @@ from data.corpora.assemble import assemble
 from data.corpora.base import Corpus, holds
 from data.corpora.media_files import Place, list_media
 from data.csv_tables import SPLIT_NAMES, line_names, read_table, unique, whole_numbers
-from data.errors import InputError
+from data.errors import InputError, shown
 from data.findings import Finding
 from data.labels import CATEGORIES, EMOTIONS, POLARITIES, emotions_of_category
 from data.lookup import lookup
@@ -112,7 +112,7 @@ def _category(rows: pd.DataFrame, path: Path) -> pd.Series:
 def _polarity(rows: pd.DataFrame, path: Path) -> pd.Series:
     for line, value in rows["Sentiment"].drop_duplicates().items():
         if value not in POLARITIES:
-            raise InputError(f"{path}:{line}: Sentiment is {value!r}, expected one of {', '.join(POLARITIES)}.")
+            raise InputError(f"{path}:{line}: Sentiment is {shown(value)}, expected one of {', '.join(POLARITIES)}.")
     return rows["Sentiment"]
 
 

@@ -24,7 +24,7 @@ from data.csv_tables import (
     unique,
     whole_numbers,
 )
-from data.errors import InputError
+from data.errors import InputError, shown
 from data.findings import Finding
 from data.labels import EMOTIONS, SENTIMENT_RANGE
 
@@ -102,5 +102,5 @@ def _split_ids(rows: pd.DataFrame, path: Path) -> pd.DataFrame:
     parts = [value.rpartition("_") for value in rows["id"]]
     for line, value, (video, _, clip) in zip(rows.index, rows["id"], parts, strict=True):
         if not video or not clip:
-            raise InputError(f"{path}:{line}: id is {value!r}, expected '<video_id>_<clip_id>'.")
+            raise InputError(f"{path}:{line}: id is {shown(value)}, expected '<video_id>_<clip_id>'.")
     return rows.assign(video_id=[video for video, _, _ in parts], clip_id=[clip for _, _, clip in parts])

@@ -12,6 +12,7 @@ Transcripts: `Raw/Transcript/Segmented/Combined/<video>.txt`, one line per segme
 `Raw/Audio/Full/WAV_16000/<video>.wav`, which is cut at the times of the segments. CMU's folders are also found without `Raw/`.
 """
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ from data.corpora.cmu import find_files, find_label_csd, read_intervals, segment
 from data.corpora.emotion_join import join, match_times
 from data.corpora.media_files import Place
 from data.csv_tables import line_names, read_lines
-from data.errors import InputError
+from data.errors import InputError, shown
 from data.findings import Finding
 from data.labels import EMOTIONS
 
@@ -37,6 +38,7 @@ PLACES = (
 )
 
 _SEPARATOR = "___"
+_NUMBER = re.compile("[0-9]{1,18}")
 _SAME_SENTIMENT = 0.05
 """Largest difference between the sentiments of the two label files that rounding explains."""
 
@@ -83,7 +85,7 @@ def read_transcripts(paths: list[Path]) -> pd.DataFrame:
             row = _parse_line(path, number, line)
             before = seen.setdefault(row[:2], f"{path.name}:{number}")
             if before != f"{path.name}:{number}":
-                raise InputError(f"{path}:{number}: segment {row[1]} of {row[0]!r} is already at {before}; expected it once.")
+                raise InputError(f"{path}:{number}: segment {row[1]} of {shown(row[0])} is already at {before}; expected it once.")
             rows.append((*row, f"{path.name}:{number}"))
     table = pd.DataFrame(rows, columns=["video_id", "clip_id", "start_s", "end_s", "text", "where"])
     return table.assign(order=table["clip_id"].astype("int64"))
@@ -96,7 +98,7 @@ def _parse_line(path: Path, number: int, line: str) -> tuple[str, str, float, fl
     try:
         clip, start, end, text = fields
         start_s, end_s = float(start), float(end)
-        if not (clip.isdecimal() and np.isfinite([start_s, end_s]).all()):
+        if not (_NUMBER.fullmatch(clip) and np.isfinite([start_s, end_s]).all()):
             raise ValueError
     except ValueError:
         expected = "'<video>___<n>___<start>___<end>___<text>' with n and times in seconds"

@@ -34,7 +34,7 @@ PLACES = (
     Place("Video/Segmented/{video_id}_{clip_id}", ".mp4"),
 )
 
-_LINE = re.compile(r"(?P<number>\d+)_DELIM_(?P<text>.*)")
+_LINE = re.compile(r"(?P<number>[0-9]{1,18})_DELIM_(?P<text>.*)")
 
 
 def read_mosi(name: str, root: Path) -> Corpus:
@@ -101,4 +101,6 @@ def _read_transcript(path: Path) -> pd.DataFrame:
     table = pd.DataFrame({"clip_id": [match["number"] for match in matches], "text": [match["text"] for match in matches]})
     table = table.set_index(pd.Index([number for number, _ in lines])).assign(video_id=path.stem).astype(object)
     table["utterance_id"] = unique(mmsa.clip_ids(table), path)
-    return table.assign(order=table["clip_id"].astype("int64"), line=line_names(table, path))
+    order = table["clip_id"].astype("int64")
+    unique(mmsa.clip_ids(table.assign(clip_id=order.astype(str))), path)  # 01 is 1
+    return table.assign(order=order, line=line_names(table, path))

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from data.cache import CachedCorpus
-from data.errors import InputError
+from data.errors import InputError, shown
 from data.feature_store import FeatureStore
 from data.manifest import read_manifest
 from data.schema import MODALITIES, SPLITS
@@ -109,5 +109,7 @@ def _counted(values: pd.Series) -> str:
 def _lengths(store: FeatureStore, table: pd.DataFrame) -> np.ndarray:
     length_of = dict(zip(store.ids, store.lengths.tolist(), strict=True))
     if missing := [name for name in table["utterance_id"] if name not in length_of]:
-        raise InputError(f"{store.path}: {len(missing):,} utterances are not in it, first {missing[0]!r}. Run BuildFeatures again.")
+        raise InputError(
+            f"{store.path}: {len(missing):,} utterances are not in it, first {shown(missing[0])}. Run BuildFeatures again."
+        )
     return np.array([length_of[name] for name in table["utterance_id"]], np.int64)

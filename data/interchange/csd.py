@@ -13,7 +13,7 @@ import pandas as pd
 from data.atomic import atomic_folder
 from data.cache import CachedCorpus
 from data.csd import Entry, write_csd
-from data.errors import InputError
+from data.errors import InputError, shown
 from data.interchange.cached import Selection, expect_new, select
 from data.labels import EMOTIONS
 from data.schema import SPLITS
@@ -66,7 +66,7 @@ def _spans(table: pd.DataFrame, where: Path) -> np.ndarray:
     unknown = table.loc[np.logical_not(np.all(np.isfinite(spans), axis=1)), "utterance_id"]
     if len(unknown):
         raise InputError(
-            f"{where}: {len(unknown):,} of {len(table):,} utterances have no known duration, first {unknown.iloc[0]!r}; "
+            f"{where}: {len(unknown):,} of {len(table):,} utterances have no known duration, first {shown(unknown.iloc[0])}; "
             f"a .csd gives every row its time. Build the corpus with its media, which have durations{_other_formats(table)}."
         )
     return spans

@@ -20,7 +20,7 @@ from data.atomic import temporary_folder
 from data.cache import CachedCorpus, add_corpus, expect_no_corpus
 from data.corpora.assemble import exclude
 from data.corpora.base import Corpus
-from data.errors import InputError
+from data.errors import InputError, shown
 from data.feature_store import FeatureWriter
 from data.findings import Finding
 from data.fingerprint import digest
@@ -75,13 +75,13 @@ def write_corpus(folder: Path, imported: Import, encoders: str | None = None) ->
     """
     corpus = imported.corpus
     if not _NAME.fullmatch(corpus.name):
-        raise InputError(f"A corpus cannot be named {corpus.name!r}: expected letters, digits, '.', '_' and '-'.")
+        raise InputError(f"A corpus cannot be named {shown(corpus.name)}: expected letters, digits, '.', '_' and '-'.")
     expect_no_corpus(folder, corpus.name)
     table = exclude(corpus.utterances, _without_rows(corpus.utterances["utterance_id"], imported.features))
     usable = table.loc[table["excluded"] == "", "utterance_id"].tolist()
     if not usable:
         raise InputError(
-            f"{corpus.root}: none of {len(table):,} utterances can be used, the first because of {table['excluded'][0]!r}."
+            f"{corpus.root}: none of {len(table):,} utterances can be used, the first because of {shown(table['excluded'][0])}."
         )
     with temporary_folder(folder / corpus.name) as staging:
         paths = {name: _write_features(staging, corpus, name, one, usable, encoders) for name, one in imported.features.items()}
@@ -120,7 +120,7 @@ def _write_features(folder: Path, corpus: Corpus, modality: str, features: Featu
     with FeatureWriter(folder / path, ids, lengths, features.dim, "float32", attributes, sources) as writer:
         for index, utterance in enumerate(ids):
             values = features.read(utterance)
-            _expect_finite(values, f"{corpus.root}: {modality} features of {utterance!r}")
+            _expect_finite(values, f"{corpus.root}: {modality} features of {shown(utterance)}")
             writer.write(index, values)
     return path
 

@@ -29,7 +29,7 @@ from data.atomic import atomic_folder
 from data.cache import CachedCorpus
 from data.corpora.folder import read_folder
 from data.corpora.mmsa import LABEL_FILE
-from data.errors import InputError
+from data.errors import InputError, reason, shown
 from data.files import read_head, unreadable
 from data.fingerprint import KEY_LENGTH, digest, file_digest
 from data.interchange.cached import Selection, expect_new, select
@@ -67,7 +67,7 @@ def export_merbench(corpus: CachedCorpus, out: Path, limits: Mapping[str, int]) 
     names = _names(selection.table, corpus.manifest)
     if names.duplicated().any():
         raise InputError(
-            f"{corpus.manifest}: two clips would both be named {names[names.duplicated()].iloc[0]!r}; MERBench needs unique names."
+            f"{corpus.manifest}: two clips would both be named {shown(names[names.duplicated()].iloc[0])}; MERBench needs unique names."
         )
     folders = _folders(selection)
     with atomic_folder(out) as made:
@@ -156,10 +156,10 @@ def _read_folders(path: Path) -> dict[str, str]:
     try:
         folders = json.loads(source.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{source}: not JSON ({error}); {expected}.") from error
+        raise InputError(f"{source}: not JSON ({reason(error)}); {expected}.") from error
     is_table = isinstance(folders, dict) and bool(folders) and folders.keys() <= set(MODALITIES)
     if not is_table or not all(folder in found for folder in folders.values()):
-        raise InputError(f"{source}: holds {folders!r}; {expected}.")
+        raise InputError(f"{source}: holds {shown(folders)}; {expected}.")
     return folders
 
 
@@ -191,8 +191,8 @@ def _open(file: Path) -> np.ndarray:
     try:
         values = np.load(file, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # a damaged header raises any error, for example tokenize.TokenError
-        reason = " ".join(str(error).split())
-        raise unreadable(file, error) or InputError(f"{file}: truncated, damaged, or not an array of numbers ({reason}).") from error
+        what = f"truncated, damaged, or not an array of numbers ({reason(error)})"
+        raise unreadable(file, error) or InputError(f"{file}: {what}.") from error
     values = values[None] if values.ndim == 1 else values
     if values.dtype.kind not in "iuf" or values.ndim != 2 or values.shape[1] == 0:
         raise InputError(f"{file}: {values.dtype.name} {values.shape}, expected numbers of shape (steps, width).")

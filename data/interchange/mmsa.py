@@ -117,14 +117,13 @@ def read_mmsa(path: Path, name: str) -> Import:
 def _ids(table: pd.DataFrame, where: Path) -> pd.Series:
     ids = table["video_id"] + SEPARATOR + table["clip_id"]
     if ids.duplicated().any():
-        raise InputError(
-            f"{where}: {ids.duplicated().sum():,} clips have the video and clip id of another, first {ids[ids.duplicated()].iloc[0]!r}."
-        )
+        twice = ids[ids.duplicated()]
+        raise InputError(f"{where}: {len(twice):,} clips have the video and clip id of another, first {shown(twice.iloc[0])}.")
     ambiguous = ids.str.rpartition(SEPARATOR)[2] != table["clip_id"]
     if ambiguous.any():
         raise InputError(
-            f"{where}: clip id {table.loc[ambiguous, 'clip_id'].iloc[0]!r} is not the part after the last {SEPARATOR!r} of"
-            f" {ids[ambiguous].iloc[0]!r}, where MMSA cuts its ids."
+            f"{where}: clip id {shown(table.loc[ambiguous, 'clip_id'].iloc[0])} is not the part after the last {SEPARATOR!r} of"
+            f" {shown(ids[ambiguous].iloc[0])}, where MMSA cuts its ids."
         )
     return ids
 

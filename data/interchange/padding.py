@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from data.errors import InputError
+from data.errors import InputError, shown
 
 
 def pad_front(sequences: Iterable[np.ndarray], count: int, steps: int, dim: int) -> np.ndarray:
@@ -36,7 +36,7 @@ def extents_by_length(values: np.ndarray, lengths: np.ndarray, names: Sequence[s
     steps = values.shape[1]
     for name, length in zip(names, lengths.tolist(), strict=True):
         if not 0 <= length <= steps:
-            raise InputError(f"{where}: {name!r} has a length of {length}, expected 0 to {steps} rows.")
+            raise InputError(f"{where}: {shown(name)} has a length of {length}, expected 0 to {steps} rows.")
     lengths = lengths.astype(np.int64)  # a difference of narrow integers would overflow
     used: np.ndarray = np.any(values, axis=2)
     place = np.arange(steps)
@@ -48,10 +48,10 @@ def extents_by_length(values: np.ndarray, lengths: np.ndarray, names: Sequence[s
         padding = values[worst, (at_front if side == "front" else at_end)[worst]]
         if not np.isfinite(padding).all():
             found = padding[~np.isfinite(padding)][0]
-            raise InputError(f"{where}: the padding of {names[worst]!r} holds {found}, expected zeros. An import repairs nothing.")
+            raise InputError(f"{where}: the padding of {shown(names[worst])} holds {found}, expected zeros. An import repairs nothing.")
         raise InputError(
-            f"{where}: {names[worst]!r} is {lengths[worst]} rows long by its length, but the rest of its {steps} rows is not zero, "
-            f"neither in front nor behind. Is the length that of other features?"
+            f"{where}: {shown(names[worst])} is {lengths[worst]} rows long by its length, but the rest of its {steps} rows is not zero,"
+            f" neither in front nor behind. Is the length that of other features?"
         )
     first = steps - lengths if side == "front" else np.zeros_like(lengths)
     return np.column_stack([first, first + lengths])

@@ -8,6 +8,8 @@ from typing import Any
 import yaml
 from yaml.composer import ComposerError
 
+from data.errors import reason
+
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """The loader written in C where PyYAML has it: some ten times as fast."""
 
@@ -38,7 +40,7 @@ def parse_yaml(text: str) -> Any:
         finally:
             loader.dispose()
     except _UNREADABLE as error:
-        raise ValueError(" ".join(str(error).split()) or type(error).__name__) from error
+        raise ValueError(reason(error)) from error
 
 
 def _refuse_deep(text: str) -> None:

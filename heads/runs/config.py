@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from data.errors import InputError, shown
+from data.errors import InputError, reason, shown
 from data.lookup import lookup
 from heads.evaluation.metrics import HIGHER_IS_BETTER, METRICS
 from heads.models import options
@@ -186,7 +186,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file.") from error
     except (ValueError, OSError) as error:
-        raise InputError(f"{path}: cannot be read as YAML ({error}).") from error
+        raise InputError(f"{path}: cannot be read as YAML ({reason(error)}).") from error
     if not isinstance(values, dict):
         raise InputError(f"{path}: expected a mapping of names to values, found {type(values).__name__}.")
     return values

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from data.errors import InputError, shown
+from data.errors import InputError, reason, shown
 from data.tensors import CorpusTensors
 from heads.evaluation import predictions
 from heads.evaluation.intervals import bootstrap
@@ -130,7 +130,7 @@ def predict_rows(run_data: RunData, folder: RunFolder, rows: np.ndarray, checkpo
         try:
             head.load_state_dict(folder.load_checkpoint(f"{checkpoint}.safetensors"))
         except RuntimeError as error:
-            raise InputError(f"{folder.path / checkpoint}.safetensors: not of this head ({' '.join(str(error).split())}).") from error
+            raise InputError(f"{folder.path / checkpoint}.safetensors: not of this head ({reason(error)}).") from error
         return predictions.predict(head, tensors, rows, 4 * config.train.batch_size, config.train.precision)
 
 

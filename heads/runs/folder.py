@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import csv
 import datetime
+import io
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -27,7 +28,7 @@ import torch
 from torch import Tensor
 
 from data.atomic import atomic_path, remove_strays
-from data.errors import InputError
+from data.errors import InputError, reason
 from data.files import unreadable
 from data.labels import EMOTIONS
 from data.manifest import read_table, write_table
@@ -49,6 +50,9 @@ from heads.runs.contents import (
     parse_json,
     without_nan,
 )
+
+_LONGEST_LINE = 20_000
+"""Characters of a line of a table. pandas needs minutes for a header of a million commas."""
 
 VERSION = 1
 """Format of config.json; a run that a newer program wrote is refused."""
@@ -197,7 +201,7 @@ class RunFolder:
         Raises:
             InputError: The file is damaged.
         """
-        return self._read_table("history.csv", pd.read_csv, fault_of_history)
+        return self._read_table("history.csv", _read_csv, fault_of_history)
 
     def predictions(self) -> pd.DataFrame | None:
         """Reads predictions.parquet, the table of `predictions_table`; None if there is none.
@@ -216,7 +220,7 @@ class RunFolder:
         columns = ["when", "split", "checkpoint"]
         return self._read_table(
             "opened.csv",
-            lambda path: pd.read_csv(path, dtype=str),
+            lambda path: _read_csv(path, dtype=str),
             lambda table: None if [*table] == columns and table.notna().all(axis=None) else f"its columns are not {', '.join(columns)}",
         )
 
@@ -297,7 +301,7 @@ class RunFolder:
             have = ", ".join(sorted(found.name for found in self.path.glob("*.safetensors"))) or "none"
             raise InputError(f"{path}: no such checkpoint. Available: {have}.") from error
         except (ValueError, OSError) as error:
-            raise unreadable(path, error) or self._damaged(name, error) from error
+            raise unreadable(path, error) or self._damaged(name, reason(error)) from error
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         """Writes a JSON file of the folder."""
@@ -311,7 +315,7 @@ class RunFolder:
         except (FileNotFoundError, NotADirectoryError) as error:
             raise InputError(f"{path}: no such file, so {self.path} is no run folder.") from error
         except (ValueError, OSError) as error:  # ValueError: no JSON, or no text
-            raise unreadable(path, error) or self._damaged(name, error) from error
+            raise unreadable(path, error) or self._damaged(name, reason(error)) from error
 
     def _read_table(
         self, name: str, read: Callable[[Path], pd.DataFrame], fault_of_table: Callable[[pd.DataFrame], str | None]
@@ -321,14 +325,14 @@ class RunFolder:
         try:
             table = read(self.path / name)
         except (ValueError, OverflowError) as error:  # no CSV, or no text
-            raise self._damaged(name, " ".join(str(error).split())) from error
+            raise self._damaged(name, reason(error)) from error
         if (fault := fault_of_table(table)) is not None:
             raise self._damaged(name, fault)
         return table
 
-    def _damaged(self, name: str, reason: object) -> InputError:
+    def _damaged(self, name: str, why: str) -> InputError:
         what_helps = f"Remove the run folder {self.path} and run the command that made it again."
-        return InputError(f"{self.path / name}: damaged ({reason}). {what_helps}")
+        return InputError(f"{self.path / name}: damaged ({why}). {what_helps}")
 
 
 def run_folder(config: RunConfig, out: Path) -> RunFolder:
@@ -347,6 +351,14 @@ def predictions_table(predictions: Predictions, targets: Any) -> pd.DataFrame:
         columns |= {emotion: probability[:, number] for number, emotion in enumerate(EMOTIONS)}
         columns |= {f"{emotion}_true": truth[:, number] for number, emotion in enumerate(EMOTIONS)}
     return pd.DataFrame(columns)
+
+
+def _read_csv(path: Path, **options: Any) -> pd.DataFrame:
+    """Reads a table; ValueError if a line of it has more characters than any that was written."""
+    text = path.read_text(encoding="utf-8")
+    if max(map(len, text.split("\n"))) > _LONGEST_LINE:
+        raise ValueError(f"a line of more than {_LONGEST_LINE:,} characters")
+    return pd.read_csv(io.StringIO(text), **options)
 
 
 def _identity(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -46,6 +46,9 @@ from heads.sweeps.distributions import Distribution, read_distribution
 KEYS = ("head", "corpus", "preset", "fixed", "grid", "list", "random", "seeds")
 """Keys of a grid file."""
 
+_MOST_RUNS = 100_000
+"""Runs of a grid. All are made when the file is read, at 0.5 ms each."""
+
 LIST = "list"
 """Name of the choice among the points of `list` in `Grid.space`."""
 
@@ -71,8 +74,12 @@ class Grid:
     @property
     def dropped(self) -> int:
         """Number of configurations that were left out because they had come before."""
-        points = math.prod(map(len, self.grid.values())) * len(self.list) * self.count
-        return points * max(1, len(self.seeds)) - len(self._configs)
+        return self.size - len(self._configs)
+
+    @property
+    def size(self) -> int:
+        """Number of points times the number of seeds."""
+        return math.prod(map(len, self.grid.values())) * len(self.list) * self.count * max(1, len(self.seeds))
 
     @property
     def varied(self) -> list[str]:
@@ -167,6 +174,9 @@ def read_grid(path: Path, corpus: str | None) -> Grid:
         seeds=top.seeds,
         **_count_and_seed(draws, path),
     )
+    if grid.size > _MOST_RUNS:
+        many = f"asks for {grid.size:,} runs, expected at most {_MOST_RUNS:,}"
+        raise InputError(f"{path}: {many}. Lower the count of random, or split the file.")
     grid.configs()
     return grid
 

@@ -21,6 +21,7 @@ import hashlib
 import itertools
 import json
 import math
+import re
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,10 +30,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from filelock import FileLock, Timeout
 
-from data.errors import InputError
+from data.errors import InputError, reason
+from data.files import unreadable
 from data.lookup import expect, lookup
 from heads.evaluation.metrics import HIGHER_IS_BETTER
 from heads.runs.config import RunConfig
+from heads.runs.contents import fault_of
 from heads.sweeps.distributions import Distribution
 from heads.sweeps.grid import Grid
 
@@ -57,6 +60,7 @@ OPTUNA_STATES = {"complete": "COMPLETE", "pruned": "PRUNED", "failed": "FAIL"}
 """Status of a trial that is over (`heads.sweeps.status`) → Optuna's name for it."""
 
 _NAME = "sweep"
+_OWNER = re.compile("[0-9a-f]{32}")
 _ASKED = "asked"
 """Attribute of a study's trial that was handed out: its place among all, its run, and the lock of the process that has it."""
 
@@ -92,6 +96,7 @@ class Search(contextlib.AbstractContextManager):
         with self._alone():
             self._open()
             self._check({"metric": metric, "--search": search, "--prune": prune, "grid file": _fingerprint(grid, search)})
+            self._expect_sound()
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -243,16 +248,45 @@ class Search(contextlib.AbstractContextManager):
                 pruner=self._pruner,
                 load_if_exists=True,
             )
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path}: damaged, or not a study of Optuna ({error}). Remove it to begin again.") from error
+        except Exception as error:  # Optuna does not check a line before it acts on it, so a damaged one raises any error
+            raise unreadable(path, error) or self._damaged(reason(error)) from error
 
     def _check(self, made: dict[str, str | None]) -> None:
         """Refuse a study of another sweep."""
         known = self._study.user_attrs.get("made")
         if known is None:
             self._study.set_user_attr("made", made)
+        elif not isinstance(known, dict) or known.keys() != made.keys():
+            raise self._damaged("what it was begun with is not in it")
         elif other := [name for name in made if made[name] != known[name]]:
             raise InputError(f"{self._folder / STUDY}: was begun with another {other[0]}. Choose another --out.")
+
+    def _expect_sound(self) -> None:
+        """Refuse a study with trials that a search of this grid cannot have noted."""
+        noted = [trial.user_attrs[_ASKED] for trial in self._asked()]
+        for fault in (fault_of(one, {"place": int, "run": str, "owner": str}, f"{_ASKED}.") for one in noted):
+            if fault is not None:
+                raise self._damaged(fault)
+        if sorted(one["place"] for one in noted) != list(range(len(noted))):
+            raise self._damaged("the places of its trials are not 0, 1, 2, …")
+        if not self._search and len(noted) > len(self._runs):
+            raise self._damaged(f"it has {len(noted):,} trials, but the grid has {len(self._runs):,}")
+        for trial in self._asked():
+            if not _OWNER.fullmatch(trial.user_attrs[_ASKED]["owner"]) or not self._is_sound(trial):
+                raise self._damaged(f"trial {trial.number} is not as this program notes it")
+
+    def _is_sound(self, trial: FrozenTrial) -> bool:
+        rungs = [value for name, value in trial.system_attrs.items() if name.startswith("completed_rung_")]
+        reported = [*(trial.values or ()), *trial.intermediate_values.values(), *rungs]
+        return (
+            trial.distributions == self._space
+            and all(isinstance(value, (int, float)) for value in reported)
+            and all(isinstance(epoch, int) and epoch > 0 for epoch in trial.intermediate_values)
+            and all(_holds(what, trial.params[name]) for name, what in self._space.items())
+        )
+
+    def _damaged(self, why: str) -> InputError:
+        return InputError(f"{self._folder / STUDY}: damaged, or not a study of Optuna ({why}). Remove it to begin again.")
 
 
 def _import_optuna() -> Any:
@@ -273,6 +307,15 @@ def _optuna_distribution(what: Distribution) -> BaseDistribution:
     if what.kind == "int_uniform":
         return IntDistribution(*what.values)
     return FloatDistribution(*what.values, log=what.kind == "log_uniform")
+
+
+def _holds(what: BaseDistribution, value: Any) -> bool:
+    """Return True if a value is one of those that a distribution draws."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    if isinstance(what, CategoricalDistribution):
+        return value in what.choices
+    return isinstance(what, (FloatDistribution, IntDistribution)) and what.low <= value <= what.high
 
 
 def _fingerprint(grid: Grid, search: str | None) -> str:

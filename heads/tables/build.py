@@ -200,7 +200,7 @@ def _sweep(configs: Sequence[RunConfig], cache: Path, out: Path, memory_bytes: i
         InputError: The folder is of another sweep.
     """
     grid = FixedGrid(out / "grid.yaml", tuple(configs))
-    if grid.path.is_file() and not grid.path.read_text(encoding="utf-8").startswith(_HEADER):
+    if grid.path.is_file() and not grid.path.read_bytes().startswith(_HEADER.encode()):
         raise InputError(f"{out}: holds another sweep. Choose another --out.")
     return Sweep(grid, cache, out, _metric(configs), memory_bytes=memory_bytes)
 

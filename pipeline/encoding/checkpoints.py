@@ -15,7 +15,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from data.errors import InputError
+from data.errors import InputError, reason
 from data.files import read_head
 from data.lookup import lookup
 from data.media import DECODER
@@ -190,7 +190,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         read_head(path)
-        raise InputError(f"{path}: not JSON ({error}). Download the checkpoint again.") from error
+        raise InputError(f"{path}: not JSON ({reason(error)}). Download the checkpoint again.") from error
     if not isinstance(content, dict):
         raise InputError(f"{path}: not a JSON object. Download the checkpoint again.")
     return content
@@ -212,7 +212,7 @@ def expect_whole(paths: Sequence[Path]) -> None:
                 with safe_open(path, "numpy") as weights:
                     _expect_floats(path, weights)
             except SafetensorError as error:
-                raise InputError(f"{path}: cut short or damaged ({error}). Download it again.") from error
+                raise InputError(f"{path}: cut short or damaged ({reason(error)}). Download it again.") from error
     _expect_these_weights_only(paths[0].parent)
 
 

@@ -85,7 +85,7 @@ def _try(modality: str, source: Source, settings: EncoderSettings) -> None:
 def _read(memo: Path) -> set[str]:
     try:
         return set(json.loads(memo.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):  # RecursionError: nested too deeply
         return set()
 
 

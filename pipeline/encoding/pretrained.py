@@ -14,13 +14,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from data.errors import InputError, shown
+from data.errors import InputError, reason, shown
 from data.media import SAMPLE_RATE_HZ
 from pipeline.encoding.checkpoints import preprocessor_file, weights_file
 
 _SAFE = {"local_files_only": True, "trust_remote_code": False}
 _WRAPPERS = {r"^(?:module\.|model\.)+": ""}  # prefixes that DataParallel and Lightning put before the names of weights
-_REASON_LENGTH = 160
 _SAMPLE = 100  # fewest words that a tokenizer is tried with, if it has as many
 _FEWEST_TOKENS = 0.1
 """Smallest share of the embedding's rows that a vocabulary must fill. Models pad their embedding by a few percent at most; with the
@@ -142,12 +141,6 @@ def load_extractor(folder: Path) -> Any:
     if extractor.sampling_rate != SAMPLE_RATE_HZ:
         raise InputError(f"{path}: expects {extractor.sampling_rate} Hz, but the pipeline decodes to {SAMPLE_RATE_HZ} Hz.")
     return extractor
-
-
-def reason(error: Exception) -> str:
-    """Returns the beginning of an exception's text in one line."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= _REASON_LENGTH else text[: _REASON_LENGTH - 1] + "…"
 
 
 def _open(kind: str, folder: Path, **options: Any) -> Any:

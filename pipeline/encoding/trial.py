@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data.errors import InputError
-from pipeline.encoding.pretrained import reason
+from data.errors import InputError, reason
 
 if TYPE_CHECKING:
     import torch

@@ -2,7 +2,7 @@
 
     clean       refused with one line (InputError, or an OSError, which every command prints as one line)
     read        read, with the result of the valid file or another one
-    lines       refused, but with several lines
+    lines       refused, but not with one line of at most 1,000 printable characters
     traceback   another exception, which a command would show with a traceback
     crash       the process was killed by a signal, such as a segmentation fault
     hang        more than 10 s of processor time, or 100 s on the clock
@@ -38,6 +38,7 @@ from data.errors import InputError
 
 PROCESSOR_S = 10.0
 CLOCK_S = 100.0
+LINE_CHARACTERS = 1000
 MEMORY_BYTES = 1 << 30
 _CEILING_BYTES = 3 << 30
 """What a worker may allocate above its start before it gets a MemoryError."""
@@ -199,7 +200,7 @@ def _outcome(valid: Input, made: Case) -> tuple[str, str]:
         kind, message = ("silent", "another result") if is_silent else ("read", "" if found == valid.expected else "another result")
     except (InputError, OSError) as error:
         message = str(error)
-        kind = "lines" if "\n" in message or "\r" in message else "clean"
+        kind = "clean" if message.isprintable() and len(message) <= LINE_CHARACTERS else "lines"
     except MemoryError as error:
         kind, message = "memory", f"MemoryError: {error}"
     except BaseException as error:

@@ -19,6 +19,7 @@ from fuzz.harness import Reader, cleared
 from fuzz.mutations import BYTES, TEXT, Mutation
 from luigi.cmdline_parser import CmdlineParser
 from luigi.configuration import LuigiConfigParser
+from tiny_checkpoints import write_audio_checkpoint, write_text_checkpoint
 from tones import encode, tone, write_wav
 
 from data.cache import open_corpus, read_cache
@@ -40,12 +41,17 @@ from heads.runs.folder import RunFolder
 from heads.sweeps.grid import read_grid
 from heads.sweeps.results.report import write_report
 from heads.sweeps.results.trials import collect
+from heads.sweeps.search import STUDY, Search
 from pipeline import tasks  # noqa: F401  # Luigi registers a task when its class is made
-from pipeline.config import read_settings
-from pipeline.settings import SAMPLE
+from pipeline.config import expect_usable_files, read_settings
+from pipeline.config_file import expect_readable_files
+from pipeline.encoding import encoders
+from pipeline.encoding.checkpoints import expect_whole, files, locate
+from pipeline.settings import SAMPLE, EncoderSettings
 
 CORPUS = "mosi"
 ALL = frozenset(BYTES)
+_SPEECH = tone(SAMPLE_RATE_HZ, 0.5)
 
 
 def _pickle_opcodes(rng: random.Random, content: bytes) -> bytes:
@@ -123,6 +129,24 @@ def _sample(name: str, damaged: str, without: str = "") -> Callable[[Path], list
     return prepare
 
 
+def _transcripts(folder: Path) -> list[Path]:
+    """Write MOSI as CMU releases it, with splits."""
+    entries = []
+    for number, video in enumerate(("v0", "v1", "v2")):
+        path = folder / "Raw" / "Transcript" / "Segmented" / f"{video}.annotprocessed"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(f"{line}_DELIM_IT RUNS {line} HOURS\n" for line in range(1, 5)))
+        times = np.array([[2.0 * k, 2 * k + 1.5] for k in range(4)])
+        entries.append((video, Entry(np.linspace(-3, number, 4, dtype=np.float32)[:, None], times)))
+    write_csd(folder / "CMU_MOSI_Opinion_Labels.csd", "Opinion Segment Labels", entries)
+    (folder / "splits.csv").write_text("video_id,split\nv0,train\nv1,valid\nv2,test\n")
+    return [*folder.rglob("*.annotprocessed"), folder / "splits.csv"]
+
+
+def _mosi(folder: Path) -> list[Any]:
+    return _of(read_corpus("mosi", folder, CORPUS))
+
+
 def _corpus(folder: Path) -> list[Any]:
     return _of(read_corpus(recognise(folder), folder, CORPUS))
 
@@ -181,7 +205,7 @@ def _cache(*names: str) -> Callable[[Path], list[Path]]:
 def _features(folder: Path) -> list[Any]:
     with FeatureStore.open(folder / "features" / f"{CORPUS}-text.h5") as store:
         facts = {name: value for name, value in store.attrs.items() if name != "when"}
-        return [facts, store.ids, store.sources, store.offsets, [store.checked(name) for name in store.ids]]
+        return [facts, store.ids, store.sources, store.offsets, [store[name] for name in store.ids]]
 
 
 def _trained_on(folder: Path) -> list[np.ndarray]:
@@ -228,14 +252,38 @@ def _luigi_cfg(folder: Path) -> list[Path]:
 
 
 def _settings(folder: Path) -> str:
+    """Read the settings as the command `luigi` does: the files as text first, then Luigi's parser, then the values."""
     before = Path.cwd()
     os.chdir(folder)
     try:
+        expect_readable_files()
         LuigiConfigParser._instance = None
+        expect_usable_files()
         with CmdlineParser.global_instance(["BuildFeatures"]):
             return str(read_settings())
     finally:
         os.chdir(before)
+
+
+def _checkpoint_of(write: Callable[[Path, str], Any], architecture: str) -> Callable[[Path], list[Path]]:
+    def prepare(folder: Path) -> list[Path]:
+        write(folder / "model", architecture)
+        return [file for file in (folder / "model").iterdir() if file.is_file()]
+
+    return prepare
+
+
+def _encoded(modality: str, utterance: Any) -> Callable[[Path], list[np.ndarray]]:
+    """Return a reader that checks a checkpoint as a plan does, and encodes one utterance."""
+
+    def read(folder: Path) -> list[np.ndarray]:
+        settings = EncoderSettings(str(folder / "model"))
+        source = locate(modality, settings)
+        expect_whole(files(modality, source))
+        encoder = encoders.make(modality, source, settings)
+        return encoder.encode([encoder.prepare(utterance)])
+
+    return read
 
 
 def _grid(folder: Path) -> list[Path]:
@@ -270,7 +318,35 @@ def _run(folder: Path) -> list[Path]:
     failed = RunFolder(shutil.copytree(made.path, made.path.with_name(made.path.name[:-1] + "2")))
     (failed.path / "metrics.json").unlink()
     failed.write_failure("Epoch 1: the validation loss is not finite.")
-    return sorted(file for file in folder.rglob("*") if file.suffix in (".json", ".csv", ".safetensors"))
+    return sorted(file for file in folder.rglob("*") if file.suffix in (".json", ".csv", ".parquet", ".safetensors"))
+
+
+def _checkpoint(folder: Path) -> list[Path]:
+    """Write what a run has on disk before it is finished: the parameters of an epoch, and the state."""
+    tensors = {"weight": torch.arange(600.0).reshape(20, 30), "bias": torch.ones(20, dtype=torch.bfloat16)}
+    run = RunFolder(folder)
+    run.save_checkpoint("checkpoint.safetensors", tensors)
+    run.save_state(tensors, {"history": [{"epoch": 1}], "selection": {"best": 0.5}})
+    return sorted(folder.glob("*.safetensors"))
+
+
+def _read_checkpoint(folder: Path) -> list[Any]:
+    run = RunFolder(folder)
+    state = run.load_state()
+    found = [run.load_checkpoint("checkpoint.safetensors"), *(state or ())]
+    return [run.saved_epochs, str(state and state[1]), [_bytes_of(tensors) for tensors in found[:2]]]
+
+
+def _bytes_of(tensors: Mapping[str, Any]) -> dict[str, tuple[str, bytes]]:
+    return {name: (str(tensors[name].dtype), tensors[name].view(torch.uint8).numpy().tobytes()) for name in sorted(tensors)}
+
+
+def _run_predictions(folder: Path) -> list[Path]:
+    manifest = read_manifest(open_corpus(make_cache(folder.parent / "cache", utterances=12), CORPUS).manifest)
+    table = predictions.made_up(manifest).rename(columns={"id": "utterance_id"})
+    truth = {f"{name}_true": table[name] for name in table.columns if name != "utterance_id"}
+    RunFolder(folder).write_predictions("predictions.parquet", table.assign(**truth), {"split": "valid"})
+    return [folder / "predictions.parquet"]
 
 
 def _of_run(folder: Path) -> list[Any]:
@@ -283,8 +359,39 @@ def _of_run(folder: Path) -> list[Any]:
     return read
 
 
+def _swept(folder: Path) -> list[Path]:
+    return [*_run(folder), *_grid(folder)]
+
+
 def _sweep_report(folder: Path) -> str:
     return write_report(folder).read_text(encoding="utf-8")
+
+
+def _study(folder: Path) -> list[Path]:
+    """Begin a search: trials that have ended, with values after each epoch, and one that is in progress."""
+    (folder / "short.yaml").write_text("seed: 3\n")
+    space = "{train.lr: {log_uniform: [1.0e-5, 1.0e-1]}, train.batch_size: {choice: [4, 8]}, count: 8, seed: 5}"
+    (folder / "grid.yaml").write_text(f"head: ridge\ncorpus: mosi\npreset: {folder / 'short.yaml'}\nrandom: {space}\n")
+    with _search(folder) as search:
+        for number, _ in search.ask(4):
+            for epoch in range(1, 4):
+                search.report(number, epoch, 1 / (number + epoch))
+            if number < 3:
+                search.tell(number, float(number), "complete")
+    return [folder / "sweep" / STUDY]
+
+
+def _search(folder: Path) -> Search:
+    return Search(folder / "sweep", read_grid(folder / "grid.yaml", None), "mae", search="optuna", prune="asha")
+
+
+def _go_on(folder: Path) -> list[Any]:
+    done = []
+    with _search(folder) as search:
+        for number, config in search.ask(3):
+            done.append([number, config.key(), search.report(number, 4, 0.5)])
+            search.tell(number, 0.5, "complete")
+    return done
 
 
 def _predictions(folder: Path) -> list[Path]:
@@ -308,13 +415,14 @@ def _table(*readers: Reader) -> Mapping[str, Reader]:
 
 READERS: Mapping[str, Reader] = _table(
     Reader("wav", _wav, _decode, guarded=frozenset({"cut"})),
-    Reader("flac", _media("flac", "clip.flac"), _decode),
+    Reader("flac", _media("flac", "clip.flac"), _decode, guarded=ALL),
     Reader("mp3", _media("mp3", "clip.mp3"), _decode),
-    Reader("ogg", _media("libopus", "clip.ogg", 48_000), _decode),
+    Reader("ogg", _media("libopus", "clip.ogg", 48_000), _decode, guarded=ALL),
     Reader("mp4", _media("aac", "clip.mp4"), _decode),
     Reader("webm", _media("libopus", "clip.webm", 48_000), _decode),
     Reader("label.csv", _clips, _folder_corpus, TEXT),
     Reader("MOSI table", _sample("mosi", "label.csv"), _corpus, TEXT),
+    Reader("MOSI transcripts", _transcripts, _mosi, TEXT),
     Reader("MOSEI table", _sample("mosei", "label.csv"), _corpus, TEXT),
     Reader("MOSEI transcripts", _sample("mosei", "Raw/Transcript/**/*.txt", "label.csv"), _corpus, TEXT),
     Reader("MOSEI labels", _sample("mosei", "*.csd", "label.csv"), _corpus),
@@ -325,15 +433,20 @@ READERS: Mapping[str, Reader] = _table(
     Reader("MERBench", _exported("merbench"), _imported("merbench"), _FOLDER),
     Reader("feature file", _cache(f"features/{CORPUS}-text.h5"), _features, guarded=ALL),
     Reader("training", _cache(f"features/{CORPUS}-text.h5", f"features/{CORPUS}-audio.h5"), _trained_on, guarded=ALL),
-    Reader("manifest", _cache(f"manifests/{CORPUS}.parquet"), _manifest),
-    Reader("ledger", _cache(f"pseudo_labels/{CORPUS}.parquet"), _ledger),
+    Reader("manifest", _cache(f"manifests/{CORPUS}.parquet"), _manifest, guarded=ALL),
+    Reader("ledger", _cache(f"pseudo_labels/{CORPUS}.parquet"), _ledger, guarded=ALL),
     Reader("index.json", _cache("index.json"), _index, TEXT),
     Reader("fingerprints.json", _memo, _digests, TEXT, frozenset(TEXT)),
     Reader("luigi.cfg", _luigi_cfg, _settings, TEXT),
+    Reader("text encoder", _checkpoint_of(write_text_checkpoint, "bert"), _encoded("text", "word1 word7"), _FOLDER, share=0.5),
+    Reader("speech encoder", _checkpoint_of(write_audio_checkpoint, "hubert"), _encoded("audio", _SPEECH), _FOLDER, share=0.5),
     Reader("grid", _grid, _read_grid, TEXT),
     Reader("preset", _preset, _read_preset, TEXT),
     Reader("run folder", _run, _of_run, _FOLDER),
-    Reader("sweep report", _run, _sweep_report, _FOLDER, share=0.1),
+    Reader("sweep report", _swept, _sweep_report, _FOLDER, share=0.1),
+    Reader("study", _study, _go_on, TEXT),
+    Reader("checkpoint", _checkpoint, _read_checkpoint, guarded=ALL),
+    Reader("run predictions", _run_predictions, lambda folder: RunFolder(folder).predictions(), guarded=ALL),
     Reader("predictions", _predictions, _read_predictions, TEXT),
 )
 """Name → reader."""

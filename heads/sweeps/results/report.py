@@ -302,7 +302,7 @@ def _grid(sweep: Path) -> list[Section]:
     path = sweep / "grid.yaml"
     if not path.is_file():
         return []
-    return [Section("grid", "Requested grid", page.listing(path.read_text(encoding="utf-8"), "grid.yaml"))]
+    return [Section("grid", "Requested grid", page.listing(path.read_text(encoding="utf-8", errors="backslashreplace"), "grid.yaml"))]
 
 
 def _write_tables(sweep: Path, table: pd.DataFrame, corpora: list[Corpus]) -> None:
