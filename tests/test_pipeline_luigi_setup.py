@@ -78,7 +78,8 @@ def test_the_luigi_command_gets_all_that_a_build_needs(tmp_path, monkeypatch):
         "missing_data": "20", "not_run": "25", "task_failed": "30", "scheduling_error": "35", "unhandled_exception": "40",
     }  # fmt: skip
     assert found["config"]["core"] == {"log_level": "WARNING", "no_lock": "true", "local_scheduler": "true"}
-    assert found["config"]["worker"] == {"check_complete_on_run": "true"}
+    context = "pipeline.interruption.QuietEnd"
+    assert found["config"]["worker"] == {"check_complete_on_run": "true", "task_process_context": context}
     assert "resources" not in found["config"]
     assert found["worker"] == "PatientWorker"
     assert found["filters"]["luigi-interface"] == ["OneLineErrors"]
@@ -92,7 +93,7 @@ def test_what_the_user_has_set_stays(tmp_path, monkeypatch):
     found = prepared(tmp_path, monkeypatch)
     assert found["config"]["core"] == {"log-level": "INFO", "no_lock": "true", "local_scheduler": "true"}
     assert (found["config"]["retcode"]["task_failed"], found["config"]["retcode"]["not_run"]) == ("3", "25")
-    assert found["config"]["worker"] == {"check_complete_on_run": "false"}
+    assert found["config"]["worker"]["check_complete_on_run"] == "false"
 
 
 @pytest.mark.parametrize("key", ["default-scheduler-host", "default_scheduler_url", "scheduler_host"])
