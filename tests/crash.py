@@ -36,7 +36,7 @@ from sweeps import write_grid
 from data.feature_store import FeatureStore
 from data.manifest import read_table
 
-NAMES_ONLY = re.compile(r"report.*\.html|fingerprints\.json|trials\.parquet")
+NAMES_ONLY = re.compile(r"report.*\.html|fingerprints\.json|trials\.parquet|(ranked|trials)\.(csv|md|tex)")
 """Files that contain times, of which only the names are compared."""
 
 
