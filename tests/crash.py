@@ -3,6 +3,9 @@
 A build or a sweep is started and killed with SIGKILL, with all its processes, again and again, until it ends by itself. Then its
 files must be those of one that nothing disturbed, byte for byte except for times, and no temporary file may be left. The exit status
 is 1 if this is not so.
+
+Each of them is a fork of this process, which has imported torch and transformers: otherwise most kills would hit the imports, and most
+of the time would be spent there. What it imports itself (Luigi, `pipeline.tasks`, `heads`), it imports anew.
 """
 
 import os
@@ -10,15 +13,15 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import argparse
-import contextlib
 import hashlib
+import json
 import random
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,14 +29,14 @@ from tempfile import TemporaryDirectory
 
 import pandas as pd
 from caches import make_cache
-from projects import Project, python, write_project
+from projects import write_project
 from small_runs import SMALL
 from sweeps import write_grid
 
 from data.feature_store import FeatureStore
 from data.manifest import read_table
 
-NAMES_ONLY = re.compile(r"report.*\.html|fingerprints\.json|trials\.parquet")
+NAMES_ONLY = re.compile(r"report.*\.html|fingerprints\.json|trials\.parquet|(ranked|trials)\.(csv|md|tex)")
 """Files that contain times, of which only the names are compared."""
 
 
@@ -42,7 +45,8 @@ class Work:
     """Something that can be killed and goes on."""
 
     name: str
-    start: Callable[[], subprocess.Popen[str]]
+    run: Callable[[], int | None]  # the command, in the forked process; returns its exit status
+    place: Path  # its working directory
     folder: Path  # its results, removed after each comparison
     share: float  # of all kills
 
@@ -59,6 +63,7 @@ class Count:
 def main() -> int:
     args = _parser().parse_args()
     rng, began = random.Random(args.seed), time.monotonic()
+    _import_what_takes_long()
     with TemporaryDirectory(prefix="crash-") as folder:
         works = [work for work in (*_builds(Path(folder)), *_sweeps(Path(folder))) if work.name.startswith(args.only)]
         counts = {}
@@ -80,7 +85,7 @@ def _disturb(work: Work, kills: int, seconds: float, rng: random.Random) -> Coun
     expected = content(work.folder)
     shutil.rmtree(work.folder)
     while count.kills < kills and time.monotonic() < until:
-        if _killed(work.start(), rng.uniform(0, duration)):
+        if _killed(_start(work), rng.uniform(0, duration)):
             count.kills += 1
         else:
             _compare(work, expected, count)
@@ -89,22 +94,53 @@ def _disturb(work: Work, kills: int, seconds: float, rng: random.Random) -> Coun
     return count
 
 
-def _killed(process: subprocess.Popen[str], after_s: float) -> bool:
+def _start(work: Work) -> int:
+    """Start a work in a process group of its own, and return the number of its process. What it prints goes into a file."""
+    sys.stdout.flush()
+    if child := os.fork():
+        os.setpgid(child, child)
+        return child
+    status = 70
+    try:
+        os.setpgid(0, 0)
+        os.chdir(work.place)
+        log = os.open(_log(work), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        for stream in (1, 2):
+            os.dup2(log, stream)
+        status = work.run() or 0
+    except SystemExit as end:
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+        status = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def _log(work: Work) -> Path:
+    return work.folder.with_name(f"{work.folder.name}.log")
+
+
+def _killed(process: int, after_s: float) -> bool:
     """Kill a process and its children after a time; return False if it has ended before."""
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.communicate(timeout=after_s)
-        return False
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    until = time.monotonic() + after_s
+    while time.monotonic() < until:
+        if os.waitpid(process, os.WNOHANG)[0]:
+            return False
+        time.sleep(0.01)
+    os.killpg(process, signal.SIGKILL)
+    os.waitpid(process, 0)
     return True
 
 
 def _finish(work: Work) -> None:
-    process = work.start()
-    out, err = process.communicate()
-    if process.returncode:
-        last = "\n".join(f"{out}{err or ''}".splitlines()[-10:])
-        raise SystemExit(f"{work.name} ended with status {process.returncode}, although nothing was killed here:\n{last}")
+    status = os.waitstatus_to_exitcode(os.waitpid(_start(work), 0)[1])
+    if status:
+        last = "\n".join(_log(work).read_text(encoding="utf-8").splitlines()[-10:])
+        raise SystemExit(f"{work.name} ended with status {status}, although nothing was killed here:\n{last}")
 
 
 def _compare(work: Work, expected: dict[str, str], count: Count) -> None:
@@ -137,6 +173,9 @@ def _parts(path: Path) -> Iterator[bytes]:
             yield store.read_all().tobytes()
     elif path.suffix == ".parquet":
         yield read_table(path).to_csv().encode()
+    elif path.name == "index.json":
+        index = json.loads(path.read_text(encoding="utf-8"))
+        yield json.dumps(index | {"corpora": {name: one | {"when": ""} for name, one in index["corpora"].items()}}).encode()
     elif path.name == "history.csv":
         yield pd.read_csv(path).drop(columns="seconds").to_csv().encode()
     else:
@@ -146,11 +185,17 @@ def _parts(path: Path) -> Iterator[bytes]:
 def _builds(folder: Path) -> Iterator[Work]:
     project = write_project(folder / "project", Path("minilm"))
     for workers in (1, 2):
-        yield Work(f"build, {workers} workers", _build(project, workers), project.cache, 0.36)
+        yield Work(f"build, {workers} workers", _build(workers), project.root, project.cache, 0.36)
 
 
-def _build(project: Project, workers: int) -> Callable[[], subprocess.Popen[str]]:
-    return lambda: project.start("--workers", str(workers), stderr=subprocess.STDOUT)
+def _build(workers: int) -> Callable[[], int | None]:
+    def run() -> int | None:
+        from pipeline.luigi_command import main
+
+        sys.argv = ["luigi", "--module", "pipeline", "BuildFeatures", "--workers", str(workers)]
+        return main()
+
+    return run
 
 
 def _sweeps(folder: Path) -> Iterator[Work]:
@@ -159,12 +204,24 @@ def _sweeps(folder: Path) -> Iterator[Work]:
     grid = write_grid(folder / "grid.yaml", short, grid={"train.lr": [0.001, 0.003, 0.01]}, seeds=[1, 2])
     for devices in (1, 2):
         out = folder / f"sweep{devices}"
-        command = ["-m", "heads", "sweep", str(grid), "--cache", str(cache), "--out", str(out), "--pack-size", "2", "--devices"]
-        yield Work(f"sweep, {devices} devices", _command([*command, ",".join(["cpu"] * devices)], folder), out, 0.14)
+        where = ["--cache", str(cache), "--out", str(out), "--pack-size", "2", "--devices", ",".join(["cpu"] * devices)]
+        yield Work(f"sweep, {devices} devices", _sweep(["sweep", str(grid), *where]), folder, out, 0.14)
 
 
-def _command(command: list[str], folder: Path) -> Callable[[], subprocess.Popen[str]]:
-    return lambda: python(*command, cwd=folder, stderr=subprocess.STDOUT)
+def _sweep(command: list[str]) -> Callable[[], int | None]:
+    def run() -> int | None:
+        from heads.__main__ import main
+
+        return main(command)
+
+    return run
+
+
+def _import_what_takes_long() -> None:
+    """Import what a build and a sweep need of other packages, without a thread that a fork would lose."""
+    import torch  # noqa: F401
+    import transformers  # noqa: F401
+    from transformers import AutoFeatureExtractor, AutoModel, AutoTokenizer, BertModel, Data2VecAudioModel  # noqa: F401
 
 
 def _line(work: Work, count: Count) -> str:

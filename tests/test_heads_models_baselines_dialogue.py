@@ -136,6 +136,7 @@ def test_the_encoder_equals_torchs_layers():
     torch.manual_seed(0)
     inputs, mask = torch.randn(2, 4, 14, dtype=torch.float64), torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]]).bool()
     ours = UtteranceEncoder(14, 2, None, 16, 0.5).double().eval()
+    assert {norm.eps for norm in ours.modules() if isinstance(norm, nn.LayerNorm)} == {1e-5}
     expected = inputs
     for layer in ours.layers:
         theirs = nn.TransformerEncoderLayer(14, 7, 16, 0.5, batch_first=True, dtype=torch.float64).eval()

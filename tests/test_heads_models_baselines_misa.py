@@ -29,6 +29,11 @@ def codes(seed: int) -> Tensor:
     return torch.rand(7, 3, generator=torch.Generator().manual_seed(seed))
 
 
+def test_layer_norms_of_the_fusion_have_the_epsilon_of_torchs_encoder_layer():
+    fusion = make().fusion
+    assert fusion.after_attend.norm.eps == fusion.after_feed_forward.norm.eps == 1e-5
+
+
 @pytest.mark.parametrize(
     ("first", "second", "expected"),
     [
