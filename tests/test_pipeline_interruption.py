@@ -11,6 +11,14 @@ from projects import Project, features, finish
 LIMIT_S = 60
 
 
+@pytest.fixture(autouse=True)
+def heard():
+    """Lets processes hear SIGINT, which they ignore if the tests run in the background of a shell."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def interrupted(project: Project, number: int, *arguments: str) -> CompletedProcess[str]:
     """A build that gets the signal while its first shards are being made."""
     process = project.start("--log-level", "WARNING", *arguments)
