@@ -1,6 +1,7 @@
 """Feature files: the (T, D) features of every utterance of a corpus for one modality and encoder setting, in one HDF5 file.
 
-`pipeline` computes features; `data.tensors` makes padded tensors of them; `data.feature_index` handles everything but the values.
+`pipeline` computes features; `data.tensors` makes padded tensors of them; `data.feature_index` handles everything but the values. The
+columns may be those of several layers of the encoder side by side; `data.layers` reads from the facts which.
 
 Format "mmolre-features", version 1. Everything is in the root group. N utterances, T rows in the i-th, D columns:
 
@@ -46,7 +47,7 @@ from data.hdf5 import new_hdf5
 
 PROVENANCE = ("corpus", "modality", "encoder", "identity", "packages", "device", "when")
 """Attributes of every feature file of the pipeline. `identity` holds everything but the utterances that determined the bytes (weights,
-text normalisation or decoder, truncation, layer, dtype, padding). The last three tell what made the file, and when."""
+text normalisation or decoder, truncation, layers, dtype, padding). The last three tell what made the file, and when."""
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _BLOCK_BYTES = 4 << 20

@@ -25,6 +25,7 @@ from data.batching import DialogueRows
 from data.cache import CachedCorpus
 from data.errors import InputError, shown
 from data.feature_store import FeatureStore
+from data.layers import described, positions, stored_layers
 from data.lookup import lookup
 from data.schema import MODALITIES
 from data.targets import Targets
@@ -74,9 +75,16 @@ class _Features:
     store: FeatureStore
     places: np.ndarray  # (N,) int64, position of each utterance in the file
     lengths: np.ndarray  # (N,) int64, number of rows used of each, from the first
+    layers: tuple[int, ...]  # numbers of the layers that are used; empty if there is one, of unknown number
+    columns: np.ndarray | None  # of these layers, int64; None: all
 
     @classmethod
-    def open(cls, path: Path, manifest: Path, ids: Sequence[str], limit: int | None) -> Self:
+    def open(cls, path: Path, manifest: Path, ids: Sequence[str], limit: int | None, picked: Sequence[int] | None, name: str) -> Self:
+        """Open the features of `ids`: at most `limit` rows of each, and of several layers those that the option `name` picks.
+
+        Raises:
+            InputError: The file cannot be used, lacks an utterance, or lacks a layer.
+        """
         store = FeatureStore.open(path)
         place_of = {utterance_id: place for place, utterance_id in enumerate(store.ids)}
         if missing := [utterance_id for utterance_id in ids if utterance_id not in place_of]:
@@ -85,22 +93,45 @@ class _Features:
                 " Run BuildFeatures again."
             )
         places = np.array([place_of[utterance_id] for utterance_id in ids], dtype=np.int64)
-        lengths = store.lengths[places]
-        return cls(store, places, lengths if limit is None else np.minimum(lengths, limit))
+        identity, lengths = store.attrs.get("identity"), store.lengths[places]
+        layers, columns = stored_layers(identity), None
+        if store.dim % max(1, len(layers)):
+            raise InputError(f"{path}: {store.dim} columns are not {len(layers)} layers of one width. Run BuildFeatures again.")
+        if picked is not None:
+            chosen = positions(layers, picked, name, str(path), described(identity))
+            columns = np.arange(store.dim).reshape(len(layers), -1)[list(chosen)].ravel()
+            layers = tuple(picked)
+        if limit is not None:
+            lengths = np.minimum(lengths, -(-limit // frames_averaged(store)))
+        return cls(store, places, lengths, layers, columns)
+
+    @property
+    def dim(self) -> int:
+        return self.store.dim if self.columns is None else len(self.columns)
 
     def size_bytes(self) -> int:
-        return (int(self.lengths.sum()) + 1) * self.store.dim * self.store.dtype.itemsize
+        return (int(self.lengths.sum()) + 1) * self.dim * self.store.dtype.itemsize
 
     def pack(self, rows: np.ndarray, **where: Any) -> _Packed:
         """Read utterances into a new tensor, which is created with the options `where` (device, pin_memory)."""
         lengths = self.lengths[rows]
         starts = np.cumsum(lengths) - lengths
         dtype = getattr(torch, self.store.dtype.name)
-        values = torch.empty((int(lengths.sum()) + 1, self.store.dim), dtype=dtype, **where)
+        values = torch.empty((int(lengths.sum()) + 1, self.dim), dtype=dtype, **where)
         values[-1] = 0
         for place, start, length in zip(self.places[rows].tolist(), starts.tolist(), lengths.tolist(), strict=True):
-            values[start : start + length] = torch.from_numpy(self.store.read(place, place + 1)[:length])
+            read = self.store.read(place, place + 1)[:length]
+            values[start : start + length] = torch.from_numpy(read if self.columns is None else read[:, self.columns])
         return _Packed(values, starts, lengths)
+
+
+def frames_averaged(store: FeatureStore) -> int:
+    """Return how many frames of the encoder a row of a feature file is the mean of; 1 if none were averaged."""
+    identity = store.attrs.get("identity")
+    count = identity.get("frames_averaged", 1) if isinstance(identity, Mapping) else 1
+    if type(count) is not int or count < 1:
+        raise InputError(f"{store.path}: frames_averaged is {shown(count)}, expected 1 or more. Run BuildFeatures again.")
+    return count
 
 
 class _Resident:
@@ -129,7 +160,9 @@ class CorpusTensors:
 
     Attributes:
         targets: The labels. All rows here are numbered as their N rows.
-        dims: Modality → D.
+        dims: Modality → D, of all used layers together.
+        layers: Modality → numbers of the used layers, which lie side by side; empty if there is one, of unknown number.
+        averaged: Modality → how many frames of the encoder a row is the mean of, 1 if none were averaged.
         lengths: Modality → number of rows of each utterance after limits, (N,) int64, on the host.
         sentiment: (N,) float32 on the device, NaN where unlabelled.
         emotions: (N, 6) float32 on the device, as in `Batch`.
@@ -142,7 +175,9 @@ class CorpusTensors:
     ) -> None:
         """Create the tensors. Call `load` instead."""
         self.device, self.is_streamed = device, is_streamed
-        self.dims = {modality: one.store.dim for modality, one in features.items()}
+        self.dims = {modality: one.dim for modality, one in features.items()}
+        self.layers = {modality: one.layers for modality, one in features.items()}
+        self.averaged = {modality: frames_averaged(one.store) for modality, one in features.items()}
         self.lengths = {modality: one.lengths for modality, one in features.items()}
         self._dtype = dtype
         self._sources = {m: (_Streamed if is_streamed else _Resident)(one, device) for m, one in features.items()}
@@ -170,6 +205,7 @@ class CorpusTensors:
         device: torch.device | str,
         dtype: torch.dtype = torch.float32,
         limits: Mapping[str, int] | None = None,
+        layers: Mapping[str, Sequence[int]] | None = None,
         memory_bytes: int | None = None,
     ) -> Self:
         """Open the feature files of a corpus and load their features onto the device if they fit.
@@ -180,19 +216,26 @@ class CorpusTensors:
             modalities: The modalities to load.
             device: The device of the batches.
             dtype: Type of the features in a batch. On the device, they are stored in the type of their file.
-            limits: Modality → number of rows to use of each utterance, from the first. Other modalities have no limit.
+            limits: Modality → number of rows to use of each utterance, from the first. Other modalities have no limit. Where rows are
+                means of frames, the frames count: of 299 frames, 75 means of four.
+            layers: Modality → numbers of the layers to use, in this order. Of other modalities all are used.
             memory_bytes: Largest size of the features of all modalities on the device; larger ones are streamed. The default is
                 80 % of the device's free memory.
 
         Raises:
-            InputError: The corpus has no such modality, a limit is below 1, or a feature file cannot be used or lacks an utterance.
+            InputError: The corpus has no such modality, a limit is below 1, or a feature file cannot be used or lacks an utterance or
+                a layer.
         """
         device, limits = torch.device(device), limits or {}
         for modality, limit in limits.items():
             if limit < 1:
                 raise InputError(f"The limit of {modality} is {limit} rows, expected 1 or more.")
         paths = {modality: lookup(corpus.features, modality, f"modality of {corpus.name}") for modality in modalities}
-        features = {m: _Features.open(path, corpus.manifest, targets.ids, limits.get(m)) for m, path in paths.items()}
+        picked = layers or {}
+        features = {
+            m: _Features.open(path, corpus.manifest, targets.ids, limits.get(m), picked.get(m), f"data.layers.{m}")
+            for m, path in paths.items()
+        }
         available = _SHARE * _free_bytes(device) if memory_bytes is None else memory_bytes
         is_streamed = sum(one.size_bytes() for one in features.values()) > available
         return cls(targets, features, device, dtype, is_streamed)

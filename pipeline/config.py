@@ -11,6 +11,7 @@ import contextlib
 import difflib
 import json
 import os
+import sys
 import unicodedata
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -109,6 +110,9 @@ def _json(text: str) -> Any:
         raise ValueError(f"not JSON ({error.msg} at character {error.pos + 1}); names stand in double quotes") from None
 
 
+_LAYERS = "-1 (last hidden state), a number (0: embeddings; n: after block n), a list 6,9,12, all, or mean(-4..-1)."
+
+
 class corpora(luigi.Config):
     """The folders of the corpora. A corpus without a root is not used; without any root, the bundled sample is built."""
 
@@ -143,7 +147,7 @@ class text(luigi.Config):
 
     model: TextParameter = TextParameter(default="minilm", description="minilm, roberta-base, roberta-large, owner/name or a folder.")
     revision: TextParameter = TextParameter(default="", description="Branch, tag or commit of a hub model; empty: its main branch.")
-    layer: WholeParameter = WholeParameter(default=-1, description="-1: the last hidden state; 0: the embeddings; n: after block n.")
+    layers: TextParameter = TextParameter(default="-1", description=_LAYERS)
     case: TextParameter = TextParameter(default="sentence", description="sentence (first character unchanged), lower or keep.")
     max_tokens: WholeParameter = WholeParameter(default=0, description="Longest text in tokens; 0: as many as the model takes.")
     context: WholeParameter = WholeParameter(
@@ -159,7 +163,10 @@ class audio(luigi.Config):
         description="tiny-data2vec (untrained), data2vec-audio-base, data2vec-audio-large, owner/name or a folder.",
     )
     revision: TextParameter = TextParameter(default="", description="Branch, tag or commit of a hub model; empty: its main branch.")
-    layer: WholeParameter = WholeParameter(default=-1, description="-1: the last hidden state; 0: the embeddings; n: after block n.")
+    layers: TextParameter = TextParameter(default="-1", description=_LAYERS)
+    frame_rate_hz: luigi.FloatParameter = luigi.FloatParameter(
+        default=0.0, description="Frames a second that are stored, each the mean of several of the encoder's; 0: all of them."
+    )
     context_s: luigi.FloatParameter = luigi.FloatParameter(
         default=0.0, description="Seconds of the video's speech that are read before each clip; only its own frames are stored."
     )
@@ -263,6 +270,7 @@ def expect_usable_files() -> None:
         for section in config.sections():
             for key in config[section]:
                 _expect_value(section, key)
+        _rename_layer()
         _refuse_misspelt()
         for family, _, name, parameter in Register.get_all_params():
             if family not in SECTIONS and config.has_section(family):
@@ -272,6 +280,20 @@ def expect_usable_files() -> None:
             raise InputError(
                 f"luigi.cfg, section [resources]: {key} is {shown(config.get('resources', key))}, expected a whole number."
             )
+
+
+def _rename_layer() -> None:
+    """Reads the setting `layer` of older files as `layers`, and says so."""
+    config = get_config()
+    for section in ("text", "audio"):
+        values = dict(config.items(section, raw=True)) if config.has_section(section) else {}
+        if "layer" not in values or "layer" in config.defaults():
+            continue
+        if "layers" in values:
+            raise InputError(f"luigi.cfg, section [{section}]: layers and its old name layer are both set. Keep layers.")
+        config.remove_option(section, "layer")
+        config.set(section, "layers", value := values["layer"])
+        print(f"luigi.cfg, section [{section}]: layer = {value} is read as layers = {value}; rename it.", file=sys.stderr)
 
 
 def _expect_value(section: str, key: str) -> None:

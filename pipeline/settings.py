@@ -3,12 +3,14 @@
 `pipeline.config` fills them from luigi.cfg. The rule of pseudo-labels has its own settings, in `pipeline.pseudo_labels.rule`.
 """
 
+import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from data.corpora import CORPORA
 from data.errors import InputError
+from data.layers import LayerChoice
 from data.lookup import expect, lookup
 from pipeline.pseudo_labels import Rule
 
@@ -57,16 +59,20 @@ class EncoderSettings:
 
     model: str
     revision: str = ""
-    layer: int = -1  # -1: the last hidden state; 0: the embeddings; n: after block n
+    layers: str = "-1"  # text and audio only; as `data.layers.LayerChoice` reads them
     case: str = "sentence"  # text and sentence only
     max_tokens: int = 0  # text and sentence only; 0: as many as the model takes
     pooling: str = "auto"  # sentence only
     context: int = 0  # text only; previous utterances that are read before each text
     context_s: float = 0.0  # audio only; seconds of speech that are read before each clip
+    frame_rate_hz: float = 0.0  # audio only; 0: the encoder's own
 
     def __post_init__(self) -> None:
         lookup(CASES, self.case, "text case")
         lookup(POOLINGS, self.pooling, "pooling")
+        LayerChoice.parse(self.layers)
+        if not 0 <= self.frame_rate_hz < math.inf:
+            raise InputError(f"frame_rate_hz is {self.frame_rate_hz}, expected frames a second, or 0 for as many as the encoder makes.")
         if self.max_tokens < 0 or self.max_tokens in (1, 2):
             raise InputError(f"max_tokens is {self.max_tokens}, expected 0 (as many as the model takes) or at least 3.")
         if self.context < 0:

@@ -91,7 +91,7 @@ def make_shard(plan: Plan, features: FeaturePlan, shard: ShardPlan, device: str,
     context_cut = None
     if isinstance(encoder, encoders.AudioEncoder):
         prepared, truncated = items, []
-        lengths = [encoder.frames(round(seconds * SAMPLE_RATE_HZ)) for seconds in table["duration_s"]]
+        lengths = [encoder.rows(round(seconds * SAMPLE_RATE_HZ)) for seconds in table["duration_s"]]
     else:
         texts = list(items())
         prepared, truncated = texts.copy, [ids[index] for index, item in texts if item.truncated]

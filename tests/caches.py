@@ -4,7 +4,9 @@ The videos have 3, 5 or 4 clips in turn, and their splits are train, valid, test
 audio 3 to 30. Features are noise plus the labels, along the same directions in every cache, so that a head can learn them.
 """
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -33,6 +35,8 @@ def make_cache(
     emotions: bool = True,
     ledger: bool = False,
     labelled: bool = True,
+    layers: Mapping[str, Sequence[int]] = MappingProxyType({}),
+    averaged: int = 1,
 ) -> Path:
     """Write a corpus into a cache, beside other corpora in it, and return the folder.
 
@@ -46,13 +50,17 @@ def make_cache(
         emotions: True if the manifest has emotions.
         ledger: True if there are pseudo-labels, with similarities from -1 to 1.
         labelled: True if there are any labels.
+        layers: Modality → numbers of the layers that lie side by side in its file; the one in the middle is the most like the labels.
+        averaged: Frames of the encoder of which an audio row is the mean.
     """
     rng = np.random.default_rng(seed)
     table, signal = _utterances(corpus, utterances, rng)
     features = {}
     for modality, dim in {"text": text_dim, "audio": audio_dim}.items():
         features[modality] = folder / "features" / f"{corpus}-{modality}.h5"
-        _write_features(features[modality], corpus, modality, dim, list(table["utterance_id"]), signal, rng)
+        identity = {"frames_averaged": averaged} if modality == "audio" and averaged > 1 else {}
+        identity |= {"layers": list(layers[modality])} if modality in layers else {}
+        _write_features(features[modality], corpus, modality, dim, list(table["utterance_id"]), signal, rng, identity)
     made = CachedCorpus(
         corpus,
         folder / "manifests" / f"{corpus}.parquet",
@@ -91,15 +99,18 @@ def _utterances(corpus: str, count: int, rng: np.random.Generator) -> tuple[pd.D
 
 
 def _write_features(
-    path: Path, corpus: str, modality: str, dim: int, ids: list[str], signal: np.ndarray, rng: np.random.Generator
+    path: Path, corpus: str, modality: str, dim: int, ids: list[str], signal: np.ndarray, rng: np.random.Generator, identity: dict
 ) -> None:
     low, high = ROWS[modality]
     lengths = rng.integers(low, high + 1, len(ids)).tolist()
     directions = np.random.default_rng(len(modality)).standard_normal((signal.shape[1], dim)) / 2
-    facts = {"corpus": corpus, "modality": modality, "encoder": "made up", "identity": {}, "truncated": []}
-    with FeatureWriter(path, ids, lengths, dim, "float16", facts, [""] * len(ids)) as writer:
+    facts = {"corpus": corpus, "modality": modality, "encoder": "made up", "identity": identity, "truncated": []}
+    count = len(identity.get("layers", [0]))
+    strengths = [1.0 if layer == count // 2 else 0.1 for layer in range(count)]
+    with FeatureWriter(path, ids, lengths, count * dim, "float16", facts, [""] * len(ids)) as writer:
         for index, length in enumerate(lengths):
-            writer.write(index, signal[index] @ directions + rng.standard_normal((length, dim)))
+            parts = [strength * (signal[index] @ directions) + rng.standard_normal((length, dim)) for strength in strengths]
+            writer.write(index, np.concatenate(parts, axis=1))
 
 
 def _ledger(table: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:

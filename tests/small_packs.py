@@ -1,7 +1,8 @@
 """Small runs that can be trained in one pack and differ in everything that may differ there."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import small_runs
 import torch
@@ -70,10 +71,10 @@ Changes = Mapping[str, object]
 """Dotted name → value."""
 
 
-def make_cache_for_packs(folder: Path) -> LoadedCache:
-    """Make and open a cache of two corpora with emotions and a ledger."""
+def make_cache_for_packs(folder: Path, layers: Mapping[str, Sequence[int]] = MappingProxyType({})) -> LoadedCache:
+    """Make and open a cache of two corpora with emotions and a ledger, and several layers of some modalities."""
     for corpus in ("mosi", "mosei"):
-        make_cache(folder, corpus=corpus, utterances=30, ledger=True)
+        make_cache(folder, corpus=corpus, utterances=30, ledger=True, layers=layers)
     return LoadedCache(folder, torch.device("cpu"))
 
 

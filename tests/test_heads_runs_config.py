@@ -65,6 +65,8 @@ NAMED = {
     "preset": "paper-mosi",
     "data.emotions": "pseudo",
     "data.modalities": ("text",),
+    "data.layers.text": (8,),
+    "data.layers.audio": (3, 6),
     "loss.sentiment": "mse",
     "loss.emotion": "literal",
     "loss.emotion_reduction": "sum",
@@ -95,6 +97,26 @@ def test_the_key_names_everything_but_the_seed():
     assert len(keys - {made.key()}) == len(others) > 25
     assert change(made, {"seed": 7}, "test").key() == made.key()
     assert make_config("post-fusion", "mosi").key() not in {made.key(), *keys}
+
+
+def test_runs_of_before_there_were_layers_keep_their_keys():
+    """Keys of version 1 of the program. Options that are declared as omitted are in the key and in config.json only if they are set."""
+    known = {
+        "mmolre": "4adbda28",
+        "mult": "4e75d288",
+        "tbje": "c29ccc25",
+        "mmim": "fd6fcb0f",
+        "ridge": "28ed3984",
+        "median": "32c9fe58",
+    }
+    assert {head: make_config(head, "mosi").key() for head in known} == known
+    plain, picked = make_config("mult", "mosi").as_dict(), make_config("mult", "mosi", changes={"data": {"layers": {"text": [8]}}})
+    assert "layers" not in plain["data"]
+    assert "adapter" not in plain["model"]
+    assert picked.as_dict()["data"]["layers"] == {"text": (8,)}
+    assert from_mapping(picked.as_dict(), "test") == picked
+    assert make_config("mult", "mosi", changes={"model": {"adapter": "mix"}}).as_dict()["model"]["adapter"] == "mix"
+    assert make_config("median", "mosi").as_dict()["model"] == {}
 
 
 def test_the_key_is_the_same_in_every_process():

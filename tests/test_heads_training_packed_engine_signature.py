@@ -49,6 +49,8 @@ OTHER = {
     "data.text_limit": (4, False),
     "data.audio_limit": (None, False),
     "data.like_lengths": (False, False),
+    "data.layers.text": ([12], False),
+    "data.layers.audio": ([6, 3], False),
     "loss.sentiment": ("mse", False),
     "loss.emotion": ("literal", False),
     "loss.emotion_reduction": ("sum", False),
@@ -86,7 +88,7 @@ ON = {name: 0.1 for name in OTHER if name.endswith("dropout")}
 
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory):
-    return make_cache_for_packs(tmp_path_factory.mktemp("cache"))
+    return make_cache_for_packs(tmp_path_factory.mktemp("cache"), layers={"text": (8, 12), "audio": (3, 6)})
 
 
 @pytest.mark.parametrize("name", [name for name, _ in options.flat(make_config("mmolre", "mosi")) if name != "head"])

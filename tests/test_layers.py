@@ -29,6 +29,7 @@ ONLY_IN = {
     "jinja2": {"data/reporting/page.py"},
     "matplotlib": {
         "data/reporting/charts.py",
+        "heads/evaluation/layer_chart.py",
         "heads/evaluation/routing_chart.py",
         "heads/sweeps/results/plots.py",
         "heads/tables/plots.py",

@@ -85,7 +85,8 @@ def test_luigi_cfg_and_the_command_line_arrive_as_they_were_written(tmp_path):
     (tmp_path / "luigi.cfg").write_text(
         "[corpora]\nmosi = here/mosi\nmeld = here/meld\nfolders = {'mine': 'clips'}\nfeatures = ['mine']\nmodalities = ['audio']\n"
         "[build]\ncache = made\nshard_clips = 7\non_bad_media = exclude\n"
-        "[audio]\nlayer = 1\ncontext-s = 1.5\n[text]\nmodel = roberta-base\nmax-tokens = 50\ncase = keep\ncontext = 2\n"
+        "[audio]\nlayers = 1\nframe_rate_hz = 12.5\ncontext-s = 1.5\n[text]\nlayers = mean(-4..-1)\nmodel = roberta-base\n"
+        "max-tokens = 50\ncase = keep\ncontext = 2\n"
         "[pseudo_labels]\nneighbours = 5\nminimum_similarity = 0.25\ndonor_splits = ['train', 'valid']\ncategories = {'fru': 'anger'}\n"
         .replace("'", '"')
     )  # fmt: skip
@@ -95,12 +96,28 @@ def test_luigi_cfg_and_the_command_line_arrive_as_they_were_written(tmp_path):
     assert (found["features"], found["modalities"]) == (["mine"], ["audio"])
     assert (found["cache"], found["shard_clips"], found["on_bad_media"]) == (str(tmp_path / "made"), 7, "exclude")
     assert found["dtype"] == "float32"
-    assert (found["audio"]["layer"], found["audio"]["context_s"]) == (1, 1.5)
+    assert (found["audio"]["layers"], found["audio"]["frame_rate_hz"], found["audio"]["context_s"]) == ("1", 12.5, 1.5)
+    assert found["text"]["layers"] == "mean(-4..-1)"
     assert (found["text"]["model"], found["text"]["max_tokens"], found["text"]["case"]) == ("roberta-base", 50, "keep")
     assert (found["text"]["context"], found["sentence"]["context"]) == (2, 0)
     assert (found["targets"], found["donors"]) == (["mosi"], ["meld"])
     rule = Rule(5, 0.25, ("train", "valid"), categories={"fru": "anger"})
     assert found["rule"] | {"donor_splits": sorted(found["rule"]["donor_splits"])} == json.loads(json.dumps(rule.to_dict()))
+
+
+def test_the_old_name_of_layers_is_read_with_one_line(tmp_path):
+    (tmp_path / "luigi.cfg").write_text("[text]\nlayer = 4\n[audio]\nlayer = -1\n")
+    result = start(tmp_path)
+    assert (result.returncode, result.stderr.splitlines()) == (
+        0,
+        [
+            "luigi.cfg, section [text]: layer = 4 is read as layers = 4; rename it.",
+            "luigi.cfg, section [audio]: layer = -1 is read as layers = -1; rename it.",
+        ],
+    )
+    found = json.loads(result.stdout)
+    assert (found["text"]["layers"], found["audio"]["layers"]) == ("4", "-1")
+    assert read(tmp_path / "..", "--text-layer", "3")["text"]["layers"] == "3"
 
 
 def test_the_shipped_luigi_cfg_changes_no_setting_and_explains_every_key(tmp_path):
@@ -187,7 +204,13 @@ def outcome(tmp_path, monkeypatch):
         ("[text]\ncase = Keep\n", "[text]: Unknown text case 'Keep'. Did you mean 'keep'?"),
         ("[corpora]\nmosi = ~nosuchuser/x\n", "[corpora]: mosi is '~nosuchuser/x': there is no user of this name here."),
         ("[corpora]\nmosi = a\n  meld = b\n", "[corpora]: mosi is 'a\\nmeld = b': expected one line"),
-        ("[audio]\nlayer = 99999999999\n", "[audio]: layer is '99999999999': expected a whole number of at most 2,147,483,647."),
+        ("[audio]\nlayers = 99999999999\n", "[audio]: layers is '99999999999', expected a layer such as -1 or 8, several such as"),
+        (
+            "[text]\nlayers = 6;9\n",
+            "[text]: layers is '6;9', expected a layer such as -1 or 8, several such as 6,9,12 or 6..12, all, or",
+        ),
+        ("[text]\nlayers = 6\nlayer = 9\n", "[text]: layers and its old name layer are both set. Keep layers."),
+        ("[audio]\nframe_rate_hz = nan\n", "[audio]: frame_rate_hz is nan, expected frames a second, or 0 for as many as the"),
         ("[worker]\nwait_interval = soon\n", "[worker]: wait_interval is 'soon': could not convert string to float"),
         ("[resources]\ngpu = one\n", "[resources]: gpu is 'one', expected a whole number."),
         ("[wroker]\nwait_interval = 1\n", "unknown section [wroker]. Did you mean [worker]?"),

@@ -141,13 +141,13 @@ def request_checkpoint(bert: Source, roberta: Source) -> dict[str, tuple[TextEnc
 
 
 def test_layer_setting_gives_that_hidden_state(bert):
-    encoder = TextEncoder(bert, EncoderSettings("x", layer=1), "cpu", "float32")
+    encoder = TextEncoder(bert, EncoderSettings("x", layers="1"), "cpu", "float32")
     item = encoder.prepare("the quick fox")
     with torch.no_grad():
         states = _reference(bert)(torch.from_numpy(item.values)[None], output_hidden_states=True).hidden_states
     np.testing.assert_allclose(encoder.encode([item])[0], states[1][0].numpy(), atol=1e-5)
-    with pytest.raises(InputError, match=r"layer is 3, expected 0 \(embeddings\) to 2 for bert\d+, or -1 for the last"):
-        TextEncoder(bert, EncoderSettings("x", layer=3), "cpu", "float32")
+    with pytest.raises(InputError, match=r"layers is '3', expected 0 \(embeddings\) to 2 for bert\d+, or -1 \(the last\) to -3"):
+        TextEncoder(bert, EncoderSettings("x", layers="3"), "cpu", "float32")
 
 
 def test_text_is_cased_as_asked_before_it_is_tokenised(bert):

@@ -141,7 +141,7 @@ def test_a_hidden_layer_that_is_shorter_than_the_clip_is_refused(tmp_path):
     """SEW's blocks run at half the frame rate; only its last hidden state has a row for each frame."""
     source = write_audio_checkpoint(tmp_path, "sew")
     with pytest.raises(InputError, match=r"this sew model gives features of shape \(1, 12, 32\) where 24 rows are expected"):
-        encoders.make("audio", source, EncoderSettings("x", layer=1))
+        encoders.make("audio", source, EncoderSettings("x", layers="1"))
 
 
 def test_a_model_without_a_pooler_is_refused_for_that_pooling_only(tmp_path):

@@ -87,8 +87,8 @@ def test_planning_refuses_what_cannot_be_encoded(project, tiny_bert, tmp_path):
         project.plan(audio=EncoderSettings(str(speech)))
     with pytest.raises(InputError, match=r"a hubert model reads input_values; expected is an encoder of texts"):
         project.plan(text=EncoderSettings(str(speech)))
-    with pytest.raises(InputError, match=r"layer is 7, expected 0 \(embeddings\) to 1 for tiny-bert"):
-        project.plan(text=EncoderSettings(str(tiny_bert), layer=7))
+    with pytest.raises(InputError, match=r"layers is '7', expected 0 \(embeddings\) to 1 for tiny-bert"):
+        project.plan(text=EncoderSettings(str(tiny_bert), layers="7"))
     pointer = shutil.copytree(tiny_bert, tmp_path / "pointer") / "model.safetensors"
     pointer.write_text("version https://git-lfs.github.com/spec/v1\n")
     with pytest.raises(InputError, match=r"model.safetensors: a git-lfs pointer"):

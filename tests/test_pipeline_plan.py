@@ -206,8 +206,26 @@ def test_the_case_of_texts_renames_text_and_not_audio(before, unbuilt):
 
 
 def test_the_layer_of_audio_renames_audio_and_not_text(before, unbuilt):
-    encoder = EncoderSettings("tiny-data2vec", layer=1)
+    encoder = EncoderSettings("tiny-data2vec", layers="1")
     assert set(renamed(before, unbuilt.plan(audio=encoder))) == {"features clips audio", "shards clips audio", "report"}
+
+
+def test_layers_rename_the_features_by_what_they_are_and_not_by_how_they_are_written(before, unbuilt):
+    texts = {
+        layers: unbuilt.plan(text=dataclasses.replace(before.settings.text, layers=layers)).features["clips", "text"].path.name
+        for layers in ("-1", "1", "-2", "0,1", "all", "0..-1", "mean(all)", "mean(0..1)")
+    }
+    assert texts["-1"] == before.features["clips", "text"].path.name
+    assert len(set(texts.values())) == 5
+    assert texts["-2"] not in (texts["1"], texts["-1"])
+    assert texts["0,1"] == texts["all"] == texts["0..-1"]
+    assert texts["mean(all)"] == texts["mean(0..1)"]
+
+
+def test_the_frame_rate_renames_audio_and_the_encoders_own_rate_does_not(before, unbuilt):
+    encoder = EncoderSettings("tiny-data2vec", frame_rate_hz=12.5)
+    assert set(renamed(before, unbuilt.plan(audio=encoder))) == {"features clips audio", "shards clips audio", "report"}
+    assert renamed(before, unbuilt.plan(audio=dataclasses.replace(encoder, frame_rate_hz=50.0))) == {}
 
 
 def test_other_weights_under_the_same_name_rename_the_features(before, unbuilt, tmp_path):

@@ -16,6 +16,13 @@ def test_lengths_have_a_chart_for_words_seconds_and_each_feature_file():
     assert charts.length_charts("mosi", manifest("mosi")[:0], []) == []
 
 
+def test_rows_that_are_means_of_frames_are_called_so():
+    made = features("mosi", "audio", list(range(3, 15)), provenance={"identity": {"frames_averaged": 4, "layers": [6, 9]}})
+    assert charts.length_charts("mosi", manifest("mosi"), [made])[-1]["title"] == "Means of 4 frames per utterance"
+    assert (made.rows, made.columns) == ("means of 4 frames", "2 layers × 4")
+    assert (features("mosi", "text", [1]).rows, features("mosi", "text", [1]).columns) == ("tokens", "8")
+
+
 def test_sentiment_charts_of_all_splits_share_a_scale_and_differ_in_colour():
     table = manifest("mosi", sentiment=[1.0] * 6 + [-1.0, 0.0, 1.0] * 2)
     train, valid, _ = charts.sentiment_charts("mosi", counts.splits(table))

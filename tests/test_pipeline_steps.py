@@ -17,9 +17,12 @@ from tones import write_floats
 
 from data.errors import InputError
 from data.feature_store import PROVENANCE, FeatureStore
+from data.layers import stored_layers
 from data.manifest import read_attributes, read_manifest
 from data.media import decode
 from pipeline import steps
+from pipeline.encoding import encoders, extract
+from pipeline.encoding.checkpoints import locate
 from pipeline.plan import Plan
 from pipeline.settings import EncoderSettings
 
@@ -53,6 +56,29 @@ def test_a_manifest_has_measured_durations_and_the_parts_of_its_key(project):
     attributes = read_attributes(corpus.manifest)
     assert attributes["parts"] == corpus.parts
     assert (attributes["corpus"], attributes["layout"], attributes["key"]) == ("clips", corpus.corpus.layout, corpus.key)
+
+
+def test_layers_and_means_of_frames_are_built_and_stated(project, tiny_bert):
+    """The file of the whole build is the encoder's output, and its lengths are those of the durations."""
+    audio = EncoderSettings("tiny-data2vec", layers="1,2", frame_rate_hz=12.5)
+    plan = project.plan(text=EncoderSettings(str(tiny_bert), layers="all"), audio=audio, targets=(), donors=())
+    steps.make_manifest(plan.corpora["clips"], "stop", 1, lambda count: None)
+    for modality in ("text", "audio"):
+        make_shards(plan, modality)
+        steps.merge_shards(plan, plan.features["clips", modality])
+    manifest = read_manifest(plan.corpora["clips"].manifest)
+    encoder = encoders.make("audio", locate("audio", audio), audio)
+    with FeatureStore.open(plan.features["clips", "audio"].path) as store:
+        assert {name: store.attrs["identity"][name] for name in ("layers", "frames_averaged", "frame_rate_hz")} == {
+            "layers": [1, 2], "frames_averaged": 4, "frame_rate_hz": 12.5
+        }  # fmt: skip
+        assert (store.dim, stored_layers(store.attrs["identity"])) == (128, (1, 2))
+        for row, (_, samples) in zip(manifest.itertuples(), extract.waveforms(project.clips, manifest), strict=True):
+            expected = encoder.encode([encoder.prepare(samples)])[0]
+            np.testing.assert_allclose(store[row.utterance_id], expected, atol=1e-5)
+            assert len(expected) == -(-encoder.frames(round(row.duration_s * 16_000)) // 4)
+    with FeatureStore.open(plan.features["clips", "text"].path) as store:
+        assert (store.dim, stored_layers(store.attrs["identity"])) == (64, (0, 1))
 
 
 def test_a_manifest_keeps_notes_about_media(project):

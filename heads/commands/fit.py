@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     """
     config = make_config(args.head, args.corpus, args.preset, changes(args))  # refuses a mistyped name before torch is imported
 
-    from heads.evaluation.console import results
+    from heads.evaluation.console import layer_notes, results
     from heads.runs.folder import run_folder
     from heads.runs.run_data import choose_device, memory_bytes, open_run_data
     from heads.training.fit import with_seed
@@ -65,6 +65,8 @@ def run(args: argparse.Namespace) -> int:
         folder = run_folder(seeded.config, args.out)
         found[folder.path.name] = _train(seeded, folder)
     print(results(found, "valid"))
+    if notes := layer_notes(found):
+        print(f"\n{notes}")
     return 0
 
 

@@ -84,6 +84,29 @@ def results(runs: Mapping[str, Mapping[str, Any]], split: str, has_all_intervals
     return "\n\n".join(parts)
 
 
+def layer_notes(runs: Mapping[str, Mapping[str, Any]]) -> str:
+    """Writes the weights of mixed layers, or the layers that a simple baseline chose; "" for runs of one layer.
+
+    Args:
+        runs: Name → content of metrics.json.
+    """
+    parts = []
+    for name, run in runs.items():
+        for modality, weights in run.get("layer_weights", {}).items():
+            parts.append(aligned([["weight", *map(_cell, weights.values())]], [f"{modality} layers mixed: {name}", *weights]))
+        picked = {target: _layers_in(setting) for target, setting in run.get("chosen", {}).items() if _layers_in(setting)}
+        if picked:
+            names = [key.replace("_", " ") for key in next(iter(picked.values()))]
+            rows = [[target, *(f"{number:g}" for number in layers.values())] for target, layers in picked.items()]
+            parts.append(aligned(rows, [f"chosen on valid: {name}", *names]))
+    return "\n\n".join(parts)
+
+
+def _layers_in(setting: Mapping[str, float]) -> dict[str, float]:
+    """Picks the layers of modalities from the settings of a simple baseline."""
+    return {name: number for name, number in setting.items() if name.endswith("_layer")}
+
+
 def _with(runs: Mapping[str, Mapping[str, Any]], split: str, metric: str) -> dict[str, Mapping[str, Any]]:
     """Returns the runs that learned the task of a metric."""
     return {name: run for name, run in runs.items() if metric in run[split]}

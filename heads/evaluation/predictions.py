@@ -99,6 +99,17 @@ def pooled(tensors: CorpusTensors, rows: np.ndarray) -> np.ndarray:
     return result
 
 
+def layer_columns(tensors: CorpusTensors) -> dict[str, dict[int, slice]]:
+    """Returns modality → number of a layer → its columns in what `pooled` returns, for modalities with several layers."""
+    columns, start = {}, 0
+    for modality, dim in tensors.dims.items():
+        if len(numbers := tensors.layers[modality]) > 1:
+            width = dim // len(numbers)
+            columns[modality] = {number: slice(start + i * width, start + (i + 1) * width) for i, number in enumerate(numbers)}
+        start += dim
+    return columns
+
+
 def predict_simple(
     name: str, task: str, known: CorpusTensors, rows: np.ndarray, tensors: CorpusTensors
 ) -> tuple[Predictions, dict[str, dict[str, float]]]:
@@ -112,7 +123,7 @@ def predict_simple(
         tensors: The corpus that is predicted.
 
     Returns:
-        Predictions, and the chosen settings.
+        Predictions, and the chosen settings and layers.
     """
     from heads.models.simple import fit_simple
 
@@ -122,7 +133,7 @@ def predict_simple(
     unlabelled = np.full((len(rows), 1 + len(EMOTIONS)), np.nan)
     labels = np.concatenate([np.column_stack([targets.sentiment, targets.emotions])[fitted], unlabelled])
     train, valid = (np.append(targets.split[fitted] == split, np.zeros(len(rows), bool)) for split in ("train", "valid"))
-    simple = fit_simple(name, features, labels[:, 0], labels[:, 1:], train, valid)
+    simple = fit_simple(name, features, labels[:, 0], labels[:, 1:], train, valid, layer_columns(known))
     sentiment, probability = simple.sentiment[len(fitted) :], simple.emotion_probability[len(fitted) :]
     logits = logit(probability) if "mer" in tasks else None
     return Predictions(rows, sentiment if "msa" in tasks else None, logits, {}), simple.chosen

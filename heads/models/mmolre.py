@@ -19,6 +19,7 @@ from data.errors import InputError
 from data.lookup import expect
 from data.tensors import Batch
 from heads.models.base import Aux, Head, HeadOutput, predictions
+from heads.models.inputs import MIX
 from heads.models.mixtures.base import Mixture, NoMixture
 from heads.models.mixtures.unitse import UniTSE, UniTSEOptions
 from heads.models.options import dropout_rate
@@ -27,7 +28,7 @@ from heads.models.parts.layers import OutputLayers, masked_mean, pool_steps, pro
 from heads.models.parts.randomness import Dropout
 from heads.models.tasks import WIDTHS
 
-ADAPTERS = ("none", "norm", "linear")
+ADAPTERS = ("none", "norm", "linear", MIX)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +36,8 @@ class FamilyOptions:
     """Options of every head of the family."""
 
     dim: int | None = None  # width of the model; the widest modality's if None
-    audio_pool: int = 1  # audio frames averaged into one
-    adapter: str = "none"  # of the features: none, norm (LayerNorm), linear (Linear, LayerNorm; shared by the tasks)
+    audio_pool: int = 1  # frames of the audio encoder averaged into one
+    adapter: str = "none"  # none, norm (LayerNorm), linear (Linear, LayerNorm; shared by the tasks), mix (of layers, then norm)
     input_dropout: float = dropout_rate(0.0)  # of the adapted features
     share_modalities: bool = False  # one mixture for all modalities
     output: tuple[int, ...] = (768, 512)  # hidden widths of the output layers
@@ -137,6 +138,7 @@ def _per_utterance(gates: Tensor, mask: Tensor) -> Tensor:
 
 def adapter(kind: str, width: int, dim: int) -> nn.Module:
     """Makes the layers that project features (B, T, width) to the model's width; kind "none" projects only if the widths differ.
+    "mix" is "norm": `heads.models.inputs.MixedLayers` has mixed the layers before.
 
     Raises:
         InputError: The kind is not one of `ADAPTERS`.
@@ -144,4 +146,4 @@ def adapter(kind: str, width: int, dim: int) -> nn.Module:
     expect(ADAPTERS, kind, "adapter")
     if kind == "linear":
         return nn.Sequential(nn.Linear(width, dim), nn.LayerNorm(dim))
-    return nn.Sequential(nn.LayerNorm(width), projection(width, dim)) if kind == "norm" else projection(width, dim)
+    return nn.Sequential(nn.LayerNorm(width), projection(width, dim)) if kind in ("norm", MIX) else projection(width, dim)

@@ -38,6 +38,7 @@ class Declared:
     choices: tuple[str, ...] | None = None
     kind: str | None = None
     in_pack: str = SAME
+    omitted: bool = False
 
     @property
     def range(self) -> str:
@@ -81,6 +82,7 @@ def option(
     choices: Iterable[str] | None = None,
     kind: str | None = None,
     in_pack: str = SAME,
+    omitted: bool = False,
 ) -> Any:
     """Makes a dataclass field that declares its range.
 
@@ -96,8 +98,9 @@ def option(
         choices: The allowed texts.
         kind: Names the choice in messages; the field's name if not given.
         in_pack: `SAME`, `FREE` or `ZERO_OR_NOT`.
+        omitted: At its default, the option is not in `as_dict`: runs from before it existed keep their keys.
     """
-    declared = Declared(least, above, most, below, None if choices is None else tuple(choices), kind, in_pack)
+    declared = Declared(least, above, most, below, None if choices is None else tuple(choices), kind, in_pack, omitted)
     return dataclasses.field(default=default, metadata={"declared": declared})
 
 
@@ -194,6 +197,19 @@ def walk(options: Any, prefix: str = "") -> Iterator[Field]:
             yield from walk(value, f"{prefix}{field.name}.")
         else:
             yield Field(f"{prefix}{field.name}", value, field.metadata.get("declared", _NOTHING))
+
+
+def as_dict(options: Any) -> dict[str, Any]:
+    """Returns a nested mapping of all options, without those that are declared `omitted` and have their default."""
+    found: dict[str, Any] = {}
+    for field in dataclasses.fields(options):
+        value, declared = getattr(options, field.name), field.metadata.get("declared", _NOTHING)
+        if dataclasses.is_dataclass(value):
+            if (inner := as_dict(value)) or not dataclasses.fields(value):
+                found[field.name] = inner
+        elif not (declared.omitted and value == field.default):
+            found[field.name] = value
+    return found
 
 
 def check(options: Any, where: str) -> None:

@@ -5,6 +5,7 @@ heads, are in `heads.evaluation.metrics`.
 """
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +19,9 @@ from data.lookup import lookup
 
 Predict = Callable[[np.ndarray], np.ndarray]
 """Features (M, D) → predictions (M,)."""
+
+Columns = Mapping[str, Mapping[int, slice]]
+"""Modality → number of a layer → its columns in (N, ΣD) features, for modalities with several layers."""
 
 Fit = Callable[..., Predict]
 """Features (N, D), targets (N,) and one setting of the grid → the fitted `Predict`."""
@@ -36,7 +40,7 @@ class SimplePredictions(NamedTuple):
 
     sentiment: np.ndarray  # (N,) float64; NaN if no row of train has a sentiment
     emotion_probability: np.ndarray  # (N, 6) float64; NaN for an emotion of which no row of train has a label
-    chosen: dict[str, dict[str, float]]  # "sentiment", "happiness", … → the setting; empty if there was no choice
+    chosen: dict[str, dict[str, float]]  # "sentiment", "happiness", … → setting and, of several, "text_layer"; empty without a choice
 
 
 def _median(features: np.ndarray, targets: np.ndarray) -> Predict:
@@ -83,7 +87,13 @@ hour for CMU-MOSEI."""
 
 
 def fit_simple(
-    name: str, features: np.ndarray, sentiment: np.ndarray, emotions: np.ndarray, train: np.ndarray, valid: np.ndarray
+    name: str,
+    features: np.ndarray,
+    sentiment: np.ndarray,
+    emotions: np.ndarray,
+    train: np.ndarray,
+    valid: np.ndarray,
+    layers: Columns = MappingProxyType({}),
 ) -> SimplePredictions:
     """Fits a simple baseline on the train rows and predicts all rows, with features standardised by mean and deviation of the
     train rows.
@@ -91,6 +101,7 @@ def fit_simple(
     Each target has its own model, and its own setting out of the grid: that with the smallest error on the labelled validation rows,
     the mean absolute error for sentiment and the Brier score (mean squared error of the probability) for an emotion. Rows without a
     label are left out, target by target. A target that has one value in all of train (an emotion that is nowhere) is predicted as that.
+    Of several layers of a modality, a target gets the one that has the smallest such error when the model reads it alone.
 
     Args:
         name: A key of `SIMPLE_BASELINES`.
@@ -99,6 +110,7 @@ def fit_simple(
         emotions: (N, 6) present where above 0, NaN if unlabelled.
         train: (N,) bool.
         valid: (N,) bool.
+        layers: Columns of the layers, of modalities that have several.
 
     Raises:
         InputError: There is no such simple baseline; train is empty; a target is labelled in train and nowhere in valid.
@@ -111,15 +123,21 @@ def fit_simple(
     targets = {"sentiment": sentiment, **dict(zip(EMOTIONS, present.T, strict=True))}
     predictions, chosen = {}, {}
     for target, labels in targets.items():
-        predictions[target], chosen[target] = _fit_target(simple, target, features, labels, train, valid)
+        predictions[target], chosen[target] = _fit_target(simple, target, features, labels, train, valid, layers)
     probability = np.stack([predictions[emotion] for emotion in EMOTIONS], axis=1)
     return SimplePredictions(predictions["sentiment"], np.clip(probability, 0, 1), chosen)
 
 
 def _fit_target(
-    simple: SimpleBaseline, target: str, features: np.ndarray, labels: np.ndarray, train: np.ndarray, valid: np.ndarray
+    simple: SimpleBaseline,
+    target: str,
+    features: np.ndarray,
+    labels: np.ndarray,
+    train: np.ndarray,
+    valid: np.ndarray,
+    layers: Columns,
 ) -> tuple[np.ndarray, dict[str, float]]:
-    """Predicts (N,) values of one target and returns them with the setting chosen for it."""
+    """Predicts (N,) values of one target and returns them with the setting and the layers chosen for it."""
     train, valid = train & ~np.isnan(labels), valid & ~np.isnan(labels)
     values = np.unique(labels[train])
     if len(values) < 2:
@@ -128,11 +146,35 @@ def _fit_target(
         raise InputError(
             f"simple baselines: {target} is labelled in split train and nowhere in split valid, where its settings are chosen."
         )
+    numbers = {}
+    for modality, columns in layers.items():
+        errors = {number: _best(simple, target, features[:, own], labels, train, valid).error for number, own in columns.items()}
+        numbers[modality] = min(errors, key=lambda number: errors[number])
+    if layers:
+        unread = [own for modality, columns in layers.items() for number, own in columns.items() if number != numbers[modality]]
+        is_read = np.ones(features.shape[1], bool)
+        for own in unread:
+            is_read[own] = False
+        features = features[:, is_read]
+    best = _best(simple, target, features, labels, train, valid)
+    return best.predict(features), {**best.setting, **{f"{modality}_layer": number for modality, number in numbers.items()}}
+
+
+class _Fitted(NamedTuple):
+    predict: Predict
+    setting: Mapping[str, float]
+    error: float  # on the validation rows
+
+
+def _best(
+    simple: SimpleBaseline, target: str, features: np.ndarray, labels: np.ndarray, train: np.ndarray, valid: np.ndarray
+) -> _Fitted:
+    """Fits every setting of the grid and returns the first of those with the smallest error on the validation rows."""
     fit = simple.sentiment if target == "sentiment" else simple.emotion
     candidates = [fit(features[train], labels[train], **setting) for setting in simple.grid]
     errors = [_error(target, predict(features[valid]), labels[valid]) for predict in candidates]
     best = int(np.argmin(errors))
-    return candidates[best](features), dict(simple.grid[best])
+    return _Fitted(candidates[best], simple.grid[best], errors[best])
 
 
 def _error(target: str, prediction: np.ndarray, labels: np.ndarray) -> float:

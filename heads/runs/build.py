@@ -6,6 +6,7 @@ import torch
 
 from data.tensors import CorpusTensors
 from heads.models.base import Head
+from heads.models.inputs import MIX, Inputs, MixedLayers, fitted
 from heads.models.registry import HEADS
 from heads.runs.config import RunConfig
 from heads.runs.seeds import stream
@@ -17,8 +18,22 @@ def build_head(config: RunConfig, tensors: CorpusTensors) -> Head:
     Raises:
         InputError: An option is out of its range.
     """
-    kind: Any = HEADS[config.head].head  # a subclass of Head, which takes its options too
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(stream(config.seed, "weights")[0] >> 1))
-        head = kind(config.model, tensors.dims, config.task)
+        head = make_head(config.head, config.model, Inputs.of(tensors), config.task)
     return head.to(tensors.device)
+
+
+def make_head(name: str, options: Any, inputs: Inputs, task: str) -> Head:
+    """Makes the head of this name for its inputs; several layers are mixed before it if its option `adapter` says so.
+
+    Raises:
+        InputError: An option is out of its range.
+    """
+    kind: Any = HEADS[name].head  # a subclass of Head, which takes its options too
+    dims, options = dict(inputs.dims), fitted(options, inputs)
+    layers = inputs.several if getattr(options, "adapter", None) == MIX else {}
+    if not layers:
+        return kind(options, dims, task)
+    of_one_layer = {modality: dim // len(layers.get(modality, (0,))) for modality, dim in dims.items()}
+    return MixedLayers(kind(options, of_one_layer, task), layers, dims)

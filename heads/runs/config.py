@@ -37,6 +37,18 @@ LARGEST_SEED = 2**32 - 1
 
 
 @dataclass(frozen=True, kw_only=True)
+class LayerOptions:
+    """Numbers of the cached layers that a run reads, in this order; None: all that are cached."""
+
+    text: tuple[int, ...] | None = option(None, least=-1, omitted=True)
+    audio: tuple[int, ...] | None = option(None, least=-1, omitted=True)
+
+    def picked(self) -> dict[str, tuple[int, ...]]:
+        """Returns modality → picked layers, for modalities of which some are picked."""
+        return {modality: numbers for modality in ("text", "audio") if (numbers := getattr(self, modality)) is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataOptions:
     """The part of the cache that a run reads.
 
@@ -48,8 +60,9 @@ class DataOptions:
     emotions: str = option("auto", choices=EMOTION_CHOICES, kind="source of emotions", in_pack=FREE)
     minimum_similarity: float = option(0.0, in_pack=FREE)
     text_limit: int | None = 96  # tokens; MMML's
-    audio_limit: int | None = 299  # frames: 6 s, MMML's
+    audio_limit: int | None = 299  # frames of the encoder: 6 s, MMML's
     like_lengths: bool = True  # batches of clips of like length: less padding, same clips in an epoch
+    layers: LayerOptions = field(default_factory=LayerOptions)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +125,7 @@ class RunConfig:
 
     def as_dict(self) -> dict[str, Any]:
         """Returns a nested mapping that JSON can hold."""
-        return dataclasses.asdict(self)
+        return options.as_dict(self)
 
     def key(self) -> str:
         """Returns a short hash of everything but the seed."""

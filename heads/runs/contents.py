@@ -20,7 +20,16 @@ CONFIG = {
 }
 ENCODER = {"encoder": object, "identity": object, "dim": int}
 METRICS = {"valid": dict, "valid_interval": dict}
-FURTHER_METRICS = {"parameters": int, "epochs": int, "pruned": bool, "selected": dict, "test": dict, "test_interval": dict}
+FURTHER_METRICS = {
+    "parameters": int,
+    "epochs": int,
+    "pruned": bool,
+    "selected": dict,
+    "test": dict,
+    "test_interval": dict,
+    "layer_weights": dict,
+    "chosen": dict,
+}
 """What metrics.json may have besides."""
 HISTORY = ("epoch", "train_loss", "seconds", "valid_loss")
 """Columns that history.csv has without gaps; values of metrics may be missing."""
@@ -82,6 +91,10 @@ def fault_of_metrics(content: Any) -> str | None:
     for criterion, chosen in content.get("selected", {}).items():
         if fault := fault_of(chosen, {"epoch": int, "value": object}, f"selected.{criterion}."):
             return fault
+    for part in ("layer_weights", "chosen"):
+        for name, numbers in content.get(part, {}).items():
+            if not isinstance(numbers, dict) or not all(map(_is_number, numbers.values())):
+                return f"{part}.{name} is not names with numbers"
     for split in ("valid", "test"):
         for name, value in content.get(split, {}).items():
             if not _is_number(value):

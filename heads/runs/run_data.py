@@ -19,6 +19,7 @@ from data.lookup import expect
 from data.schema import MODALITIES
 from data.targets import Targets, load_targets
 from data.tensors import CorpusTensors
+from heads.models.inputs import MIX
 from heads.models.tasks import TASKS
 from heads.runs.config import RunConfig
 
@@ -60,10 +61,13 @@ class LoadedCache:
         data = dataclasses.replace(config.data, modalities=modalities, emotions=self._source(config, corpus))
         targets = self._labels(corpus, data.emotions, data.minimum_similarity if data.emotions == "pseudo" else 0.0)
         limits = {name: limit for name, limit in (("text", data.text_limit), ("audio", data.audio_limit)) if limit is not None}
-        key = (corpus.name, data.modalities, tuple(limits.items()))
+        picked = {name: numbers for name, numbers in data.layers.picked().items() if name in data.modalities}
+        key = (corpus.name, data.modalities, tuple(limits.items()), tuple(picked.items()))
         if key not in self._tensors:
             options = {"modalities": data.modalities, "device": self.device, "limits": limits, "memory_bytes": self.memory_bytes}
+            options["layers"] = picked
             self._tensors[key] = CorpusTensors.load(corpus, targets, **options)
+        _expect_layers(config, self._tensors[key], bool(picked))
         return RunData(dataclasses.replace(config, data=data), corpus, self._tensors[key].relabelled(targets))
 
     def _source(self, config: RunConfig, corpus: CachedCorpus) -> str:
@@ -99,6 +103,16 @@ def _expect_modalities(corpus: CachedCorpus, asked: Sequence[str]) -> None:
         f" {', '.join(corpus.features) or 'none'}). A run that was trained with them needs them: add them to the build of this corpus"
         f" and run BuildFeatures again, or give another --cache.{hint}"
     )
+
+
+def _expect_layers(config: RunConfig, tensors: CorpusTensors, is_picked: bool) -> None:
+    """Raises InputError if layers are to be mixed and each feature file holds one; of several, a run may pick one."""
+    several = any(len(numbers) > 1 for numbers in tensors.layers.values())
+    if getattr(config.model, "adapter", None) == MIX and not several and not is_picked:
+        raise InputError(
+            f"model.adapter is {shown(MIX)}, but the features of {config.corpus} hold one layer of each modality. Set layers in"
+            " luigi.cfg (such as all) and run BuildFeatures again, or choose another adapter."
+        )
 
 
 def open_run_data(config: RunConfig, cache: Path, device: torch.device, memory_bytes: int | None = None) -> RunData:

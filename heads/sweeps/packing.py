@@ -6,7 +6,7 @@ Signatures are in `heads.training.packed_engine`; packs are trained in `heads.sw
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -14,9 +14,11 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from data.tensors import Batch, CorpusTensors
 from heads.models.base import Head
+from heads.models.inputs import Inputs
 from heads.models.losses import total_loss
 from heads.models.parts.randomness import drawing_from
 from heads.models.registry import HEADS
+from heads.runs.build import make_head
 from heads.runs.config import RunConfig
 from heads.runs.rows import labelled_rows
 from heads.sweeps.sweep import Trial
@@ -92,9 +94,8 @@ def trial_bytes(config: RunConfig, tensors: CorpusTensors) -> int:
         config: Configuration of the trial.
         tensors: The corpus that it reads. Its features are not looked at.
     """
-    kind: Any = HEADS[config.head].head  # a subclass of Head, which takes its options too
     with torch.device("meta"):
-        head = kind(config.model, tensors.dims, config.task)
+        head = make_head(config.head, config.model, Inputs.of(tensors), config.task)
     parameters = sum(parameter.numel() * parameter.element_size() for parameter in head.parameters())
     return int(_COPIES * parameters + _SLACK * _activations(head.train(), config, tensors))
 

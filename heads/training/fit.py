@@ -17,6 +17,7 @@ from data.tensors import CorpusTensors
 from heads.evaluation import predictions
 from heads.evaluation.predictions import Predictions
 from heads.models.base import TASKS
+from heads.models.inputs import MIX, MixedLayers
 from heads.models.registry import HEADS
 from heads.runs import config as configs
 from heads.runs.build import build_head
@@ -42,8 +43,25 @@ def facts(run_data: RunData) -> str:
     counts = " + ".join(f"{len(labelled_rows(config, tensors, split)):,} {split}" for split in ("train", "valid"))
     emotions = f", {config.data.emotions} emotions" if "mer" in TASKS[config.task] else ""
     where = "streamed from disk" if tensors.is_streamed else f"on {tensors.device}"
-    features = f"{' + '.join(config.data.modalities)} features {where}" if config.data.modalities else "no features"
+    read = " + ".join(_described(run_data, modality) for modality in config.data.modalities)
+    features = f"{read} features {where}" if config.data.modalities else "no features"
     return f"{counts} utterances{emotions}, {features}"
+
+
+def _described(run_data: RunData, modality: str) -> str:
+    """Describe the features of a modality in a word; in more where they are several layers or means of frames."""
+    tensors, model = run_data.tensors, run_data.config.model
+    numbers, averaged = tensors.layers[modality], tensors.averaged[modality]
+    notes: list[str] = []
+    if len(numbers) > 1:
+        baseline, is_mixed = HEADS[run_data.config.head].simple, getattr(model, "adapter", None) == MIX
+        how = "one of them chosen on valid" if baseline else "mixed" if is_mixed else "side by side"
+        notes.append(f"layers {', '.join(map(str, numbers))}: {how}")
+    elif numbers and modality in run_data.config.data.layers.picked():
+        notes.append(f"layer {numbers[0]}")
+    if averaged > 1:
+        notes.append(f"means of {averaged} frames")
+    return f"{modality} ({'; '.join(notes)})" if notes else modality
 
 
 def steps(run_data: RunData) -> int:
@@ -108,6 +126,7 @@ def finish(run: Run, error: InputError | None = None) -> None:
             "epochs": run.epoch,
             **({} if run.is_over else {"pruned": True}),
             "selected": {name: {"epoch": epoch, "value": value} for name, (epoch, value) in best.items()},
+            **({"layer_weights": head.layer_weights()} if isinstance(head, MixedLayers) else {}),
         },
     )
 

@@ -20,10 +20,11 @@ from data.tensors import Batch, CorpusTensors
 from heads.evaluation.predictions import Predictions, autocast, evaluation_plan, gathered
 from heads.models import options
 from heads.models.base import Aux, HeadOutput
+from heads.models.inputs import Inputs
 from heads.models.losses import total_loss
 from heads.models.parts.randomness import drawing_from
 from heads.models.registry import HEADS
-from heads.runs.build import build_head
+from heads.runs.build import build_head, make_head
 from heads.runs.config import RunConfig
 from heads.runs.devices import watched
 from heads.runs.rows import labelled_rows
@@ -47,7 +48,7 @@ def signature(config: RunConfig, tensors: CorpusTensors) -> tuple[Any, ...] | No
             on.
     """
     rows, valid_rows = (labelled_rows(config, tensors, split) for split in ("train", "valid"))
-    shapes = _shapes(config.head, config.model, tuple(tensors.dims.items()), config.task)
+    shapes = _shapes(config.head, config.model, Inputs.of(tensors), config.task)
     if not HEADS[config.head].packs:
         return None
     same = tuple((field.name, _kept(field)) for field in options.walk(config) if field.declared.in_pack != options.FREE)
@@ -60,11 +61,10 @@ def _kept(field: options.Field) -> Any:
 
 
 @cache
-def _shapes(head: str, model: Any, dims: tuple[tuple[str, int], ...], task: str) -> tuple[torch.Size, ...]:
+def _shapes(head: str, model: Any, inputs: Inputs, task: str) -> tuple[torch.Size, ...]:
     """List the shapes of all parameters. They are needed because `top_k` sets the width of the experts in some heads."""
-    kind: Any = HEADS[head].head  # a subclass of Head, which takes its options too
     with torch.device("meta") as meta, watched(meta):  # refuses sizes that no number of bytes can be of
-        return tuple(parameter.shape for parameter in kind(model, dict(dims), task).parameters())
+        return tuple(parameter.shape for parameter in make_head(head, model, inputs, task).parameters())
 
 
 class PackedEngine:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +18,16 @@ from safetensors import SafetensorError, safe_open
 
 from data.errors import InputError, reason
 from data.files import read_head
+from data.layers import LayerChoice
 from data.lookup import lookup
-from data.media import DECODER
+from data.media import DECODER, SAMPLE_RATE_HZ
 from pipeline.settings import CHECKOUT, EncoderSettings
 
 MODALITIES = ("text", "audio", "sentence")
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 """In the order in which transformers prefers them."""
+_BLOCKS = ("num_hidden_layers", "n_layers", "n_layer", "num_layers")
+"""Names under which architectures have their number of blocks in config.json."""
 _TOKENIZER = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt", "vocab.json",
     "merges.txt", "sentencepiece.bpe.model", "spiece.model", "spm.model", "tokenizer.model", "bpe.codes",
@@ -256,18 +260,68 @@ def identity(
     parts: dict[str, Any] = {
         "modality": modality,
         "files": dict(digests),
-        "layer": settings.layer,
+        **_layer_facts(settings, source),
         "dtype": dtype,
         "precision": precision,
         "padding": "none: as the utterance alone",
     }
     if modality == "audio":
         parts |= {"context_s": float(settings.context_s)} if settings.context_s else {}
-        return parts | {"decoder": DECODER, "truncation": "none"}
+        return parts | _rate_facts(settings, source) | {"decoder": DECODER, "truncation": "none"}
     parts |= {"case": settings.case, "max_tokens": settings.max_tokens}
     if modality == "text" and settings.context:
         parts["context"] = settings.context
     return parts | ({"pooling": pooling(settings, source)} if modality == "sentence" else {})
+
+
+def _layer_facts(settings: EncoderSettings, source: Source) -> dict[str, Any]:
+    choice = LayerChoice.parse(settings.layers)
+    blocks = None if choice.is_last else _blocks(source)
+    if blocks is not None:
+        return choice.facts(choice.numbers(blocks, source.name))
+    if choice.needs_blocks:
+        names = ", ".join(_BLOCKS)
+        raise InputError(f"{source.folder / 'config.json'}: says no number of blocks ({names}); write layers with numbers from 0 on.")
+    return choice.facts([number for first, last in choice.spans for number in range(first, last + 1)])
+
+
+def _blocks(source: Source) -> int | None:
+    """Returns the number of blocks of an encoder, if config.json says it."""
+    config = _read_json(source.folder / "config.json")
+    return next((config[name] for name in _BLOCKS if type(config.get(name)) is int), None)
+
+
+def _rate_facts(settings: EncoderSettings, source: Source) -> dict[str, Any]:
+    strides = _read_json(source.folder / "config.json").get("conv_stride")
+    if not settings.frame_rate_hz:
+        return {}
+    if not isinstance(strides, list) or not all(type(stride) is int and stride > 0 for stride in strides):
+        raise InputError(f"{source.folder / 'config.json'}: says no conv_stride, so its frame rate is unknown; set frame_rate_hz = 0.")
+    size = frames_averaged(settings, strides)
+    rate = round(SAMPLE_RATE_HZ / math.prod(strides) / size, 3)  # not as it was written: 16.667 and 16.6667 are one rate
+    return {"frame_rate_hz": rate, "frames_averaged": size} if size > 1 else {}
+
+
+def frames_averaged(settings: EncoderSettings, strides: Sequence[int]) -> int:
+    """Returns how many frames of the encoder are averaged into one that is stored.
+
+    Args:
+        settings: Settings of an audio encoder.
+        strides: Of the convolutions of its front end.
+
+    Raises:
+        InputError: The frame rate is not that of the encoder divided by a whole number.
+    """
+    own = SAMPLE_RATE_HZ / math.prod(strides)
+    size = round(own / settings.frame_rate_hz) if settings.frame_rate_hz else 1
+    if settings.frame_rate_hz and not (size >= 1 and math.isclose(own / size, settings.frame_rate_hz, rel_tol=1e-3)):
+        near = [max(1, round(own / settings.frame_rate_hz) + step) for step in (0, 1)]
+        words = " or ".join(f"{own / number:.6g}" for number in dict.fromkeys(near))
+        raise InputError(
+            f"frame_rate_hz is {settings.frame_rate_hz:g}, but {settings.model} makes {own:g} frames a second, of which a whole number"
+            f" is averaged into one: choose {words}, for example, or 0 for all frames."
+        )
+    return size
 
 
 def pooling(settings: EncoderSettings, source: Source) -> str:

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from data.errors import InputError
+from data.layers import LayerChoice
 from data.media import SAMPLE_RATE_HZ
 from pipeline.encoding import pretrained, trial
-from pipeline.encoding.checkpoints import Source, locate, pooling
+from pipeline.encoding.checkpoints import Source, frames_averaged, locate, pooling
 from pipeline.encoding.context import audio_inputs, pair_layout, text_inputs
 from pipeline.settings import EncoderSettings
 
@@ -45,15 +46,15 @@ class Prepared:
 
     values: np.ndarray  # (S,) float32 samples, normalised; or (T,) int64 token ids; those of its context included
     length: int  # rows of its features
-    cost: int  # frames or tokens that it adds to a batch, those of its context included
+    cost: int  # frames or tokens that it adds to a batch, those of its context included; for audio before any are averaged
     truncated: bool = False
-    own: np.ndarray | None = None  # (length,) places of its own rows among those of its input, which begins with a context; None: all
+    own: np.ndarray | None = None  # places of its own rows among those of its input, which begins with a context; None: all
     types: np.ndarray | None = None  # (T,) int64 token types, where the model gets them
     context_cut: bool = False  # its context was longer than the room that its text left
 
     def own_rows(self, hidden: np.ndarray) -> np.ndarray:
-        """Copies the rows of this utterance from (T', D) hidden states, which end with those of the padding."""
-        return hidden[: self.length].copy() if self.own is None else hidden[self.own]
+        """Copies the rows of this utterance, not averaged yet, from (T', D) hidden states, which end with those of the padding."""
+        return hidden[: self.cost].copy() if self.own is None else hidden[self.own]
 
 
 class _Encoder:
@@ -71,12 +72,12 @@ class _Encoder:
 
         torch.set_float32_matmul_precision("highest")
         torch.backends.cudnn.allow_tf32 = False
-        self.source, self.precision, self.layer = source, precision, settings.layer
+        self.source, self.precision, self.settings = source, precision, settings
         self.device, self.dtype = "cpu", torch.float32  # where the model is while it is tried
         self.model = self._load()
         self.config = self.model.config
         with trial.refusing(source.folder, self.model):
-            self._expect_layer()
+            self._choose_layers()
             self._prepare_inputs()
             self._try()
         self.products = f"torch {precision} on {device}"
@@ -100,10 +101,10 @@ class _Encoder:
         trial.erase(model, self._erased)
         return model
 
-    def _expect_layer(self) -> None:
-        blocks = self.config.num_hidden_layers
-        if not -1 <= self.layer <= blocks:
-            raise InputError(f"layer is {self.layer}, expected 0 (embeddings) to {blocks} for {self.source.name}, or -1 for the last.")
+    def _choose_layers(self) -> None:
+        choice = LayerChoice.parse(self.settings.layers)
+        self._is_mean = choice.is_mean
+        self.layers = () if choice.is_last else choice.numbers(self.config.num_hidden_layers, self.source.name)  # (): the last
 
     def _prepare_inputs(self) -> None:
         """Opens what turns an utterance into the input of the model."""
@@ -114,9 +115,27 @@ class _Encoder:
         raise NotImplementedError
 
     def _hidden(self, model: Any, **inputs: torch.Tensor) -> Any:
-        output = model(**inputs, output_hidden_states=self.layer >= 0)
-        hidden = output.last_hidden_state if self.layer < 0 else output.hidden_states[self.layer]
-        return hidden, output
+        """Runs the model once; returns the chosen layers side by side, (B, T, L · D), or their mean, and all of the output."""
+        output = model(**inputs, output_hidden_states=bool(self.layers))
+        if not self.layers:
+            return output.last_hidden_state, output
+        chosen = [output.hidden_states[number] for number in self.layers]
+        if len(chosen) == 1:
+            return chosen[0], output
+        return _mean(chosen) if self._is_mean else _side_by_side(chosen), output
+
+
+def _mean(layers: Sequence[torch.Tensor]) -> torch.Tensor:
+    import torch
+
+    precise = [layer if layer.dtype == torch.float64 else layer.float() for layer in layers]
+    return torch.stack(precise).mean(0)
+
+
+def _side_by_side(layers: Sequence[torch.Tensor]) -> torch.Tensor:
+    import torch
+
+    return torch.cat(list(layers), dim=-1)
 
 
 class TextEncoder(_Encoder):
@@ -280,7 +299,7 @@ class SentenceEncoder(TextEncoder):
 
 
 class AudioEncoder(_Encoder):
-    """Frame features (T, D) of 16 kHz speech, 50 frames a second for Data2Vec."""
+    """Frame features (T, D) of 16 kHz speech: 50 frames a second for Data2Vec, or means of several frames."""
 
     reads, expects = "input_values", "an encoder of waveforms, like Data2Vec or wav2vec 2.0"
 
@@ -296,6 +315,7 @@ class AudioEncoder(_Encoder):
         if not getattr(self.config, "conv_kernel", None) or not getattr(self.config, "conv_stride", None):
             raise InputError(f"{self.source.folder}: {self.config.model_type} models have no known number of frames.")
         self.extractor = pretrained.load_extractor(self.source.folder)
+        self.averaged = frames_averaged(self.settings, self.config.conv_stride)
         self._padding: torch.Tensor | None = None
 
     def _try(self) -> None:
@@ -319,6 +339,10 @@ class AudioEncoder(_Encoder):
             num_samples = (num_samples - kernel) // stride + 1
         return num_samples
 
+    def rows(self, num_samples: int) -> int:
+        """Returns the rows of the features of `num_samples`: as many as frames, or as means of frames, the last perhaps of fewer."""
+        return -(-self.frames(num_samples) // self.averaged)
+
     def prepare(self, waveform: np.ndarray, before: np.ndarray | None = None) -> Prepared:
         """Normalises a waveform (S,), with the speech (C,) before it if there is any, as the model's own feature extractor does.
 
@@ -330,7 +354,8 @@ class AudioEncoder(_Encoder):
             raise InputError(f"{len(waveform)} samples at {SAMPLE_RATE_HZ} Hz are too short for one frame of {self.config.model_type}")
         made = audio_inputs(waveform, waveform[:0] if before is None else before, self.frames, math.prod(self.config.conv_stride))
         values = self.extractor(made.samples, sampling_rate=SAMPLE_RATE_HZ, return_tensors="np")["input_values"][0]
-        return Prepared(np.asarray(values, dtype=np.float32), frames, self.frames(len(made.samples)), own=made.own)
+        rows, frames = self.rows(len(waveform)), self.frames(len(made.samples))
+        return Prepared(np.asarray(values, dtype=np.float32), rows, frames, own=made.own)
 
     def encode(self, batch: Sequence[Prepared]) -> list[np.ndarray]:
         """Computes the features of each utterance, (T, D) float32; clips of one to three frames in float64, see `_FEW_FRAMES`."""
@@ -341,7 +366,8 @@ class AudioEncoder(_Encoder):
         groups = [usual] if self.batched and usual else [[item] for item in usual]
         with torch.inference_mode():
             features = iter([rows for group in groups for rows in self._run(group)])
-            return [self._run_exactly(item) if is_exact else next(features) for item, is_exact in zip(batch, exact, strict=True)]
+            found = [self._run_exactly(item) if is_exact else next(features) for item, is_exact in zip(batch, exact, strict=True)]
+        return [_window_means(frames, self.averaged) for frames in found]
 
     @cached_property
     def _exact_model(self) -> Any:
@@ -374,6 +400,23 @@ class AudioEncoder(_Encoder):
             self._padding = None
         hidden = hidden.float().cpu().numpy()
         return [item.own_rows(rows) for item, rows in zip(batch, hidden, strict=True)]
+
+
+def _window_means(frames: np.ndarray, size: int) -> np.ndarray:
+    """Averages every `size` frames of (T, D), the last window perhaps of fewer: (⌈T / size⌉, D).
+
+    The same sums in the same order as `heads.models.parts.layers.pool_steps`, so that stored means equal those that a head takes.
+    """
+    import torch
+    from torch.nn import functional
+
+    if size == 1:
+        return frames
+    missing = -len(frames) % size
+    sums = functional.pad(torch.from_numpy(frames), (0, 0, 0, missing)).unflatten(0, (-1, size)).sum(1)
+    counts = torch.full((len(sums), 1), float(size))
+    counts[-1] = size - missing
+    return (sums / counts).numpy()
 
 
 _CLASSES = {"text": TextEncoder, "audio": AudioEncoder, "sentence": SentenceEncoder}

@@ -55,7 +55,7 @@ def _expect_sizes(folder: Path, model: Any, left: Iterable[str]) -> None:
         if own & {_without_numbers(name), _without_numbers(name.partition(".")[2])}:
             raise InputError(
                 f"{folder}: the checkpoint holds {name}, which a model of this config.json does not have: it has more blocks. Give the "
-                "config.json of these weights; to use fewer blocks, set layer in luigi.cfg."
+                "config.json of these weights; to use fewer blocks, set layers in luigi.cfg."
             )
 
 

@@ -12,7 +12,6 @@ import pandas as pd
 from data.labels import SENTIMENT_RANGE
 from data.reporting.charts import bar_groups_svg, histogram, histogram_svg
 from pipeline.report import counts as count
-from pipeline.report.counts import ROWS
 
 if TYPE_CHECKING:
     from pipeline.report.page import FeatureSummary
@@ -33,7 +32,7 @@ def length_charts(name: str, good: pd.DataFrame, features: "Sequence[FeatureSumm
     charts = [
         _length_chart(name, "Words", words, whole=True),
         _length_chart(name, "Seconds", good["duration_s"].dropna().to_numpy(), whole=False),
-        *(_length_chart(name, ROWS[f.modality].capitalize(), np.asarray(f.lengths), whole=True, made_by=f) for f in features),
+        *(_length_chart(name, f.rows.capitalize(), np.asarray(f.lengths), whole=True, made_by=f) for f in features),
     ]
     return [chart for chart in charts if chart]
 

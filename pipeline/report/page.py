@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
+from data.layers import stored_layers
 from data.reporting.numbers import duration, size
 from data.reporting.tables import Cell
 from pipeline.report import counts as count
@@ -42,6 +43,22 @@ class FeatureSummary:
     context_cut: Sequence[str] = ()  # ids of utterances whose context was longer than the room that they left
     provenance: Mapping[str, Any] = field(default_factory=dict)  # weights, revision, layer, precision, versions, device, when …
     precision_error: Mapping[str, Any] | None = None  # measured against float32, where the arithmetic was bfloat16
+
+    @property
+    def rows(self) -> str:
+        """The rows of the file in words."""
+        averaged = self._identity.get("frames_averaged", 1)
+        return ROWS[self.modality] if averaged == 1 else f"means of {averaged} frames"
+
+    @property
+    def columns(self) -> str:
+        """The width of the file, as layers × width where it holds several."""
+        layers = len(stored_layers(self._identity))
+        return f"{self.dim}" if layers < 2 else f"{layers} layers × {self.dim // layers}"
+
+    @property
+    def _identity(self) -> Mapping[str, Any]:
+        return self.provenance.get("identity", {})
 
 
 @dataclass(frozen=True)
@@ -296,7 +313,7 @@ def _snippet(report: BuildReport) -> str:
             lines += [
                 "",
                 f"{name} = FeatureStore.open(cache / {feature.path!r})  # {feature.encoder}{untrained}",
-                f"features = {name}[{name}.ids[0]]  # ({ROWS[name]}, {feature.dim}) {feature.dtype}",
+                f"features = {name}[{name}.ids[0]]  # ({feature.rows}, {feature.columns}) {feature.dtype}",
                 f"everything = {name}.read_all()  # all utterances one after the other; {name}.offsets says where each begins",
             ]
     lines += [

@@ -30,12 +30,13 @@ from heads.models.baselines._dialogue import (
     utterances,
 )
 from heads.models.baselines._encoder import LinearOutputs
+from heads.models.inputs import InputOptions
 from heads.models.options import dropout_rate, option
 from heads.models.parts.randomness import Dropout
 
 
 @dataclass(frozen=True, kw_only=True)
-class COGMENOptions:
+class COGMENOptions(InputOptions):
     """Options of COGMEN. The defaults are the original's."""
 
     dim: int = 100  # width of the graph's nodes

@@ -32,6 +32,7 @@ from heads.models.baselines._dialogue import (
     real,
     utterances,
 )
+from heads.models.inputs import InputOptions
 from heads.models.options import dropout_rate, option
 from heads.models.parts.randomness import Dropout
 from heads.models.tasks import WIDTHS
@@ -40,7 +41,7 @@ DIRECTIONS = ("code", "paper")
 
 
 @dataclass(frozen=True, kw_only=True)
-class CORECTOptions:
+class CORECTOptions(InputOptions):
     """Options of CORECT. The defaults are those of the authors' script for IEMOCAP; those for MOSEI were not published."""
 
     width: int = 100  # of an utterance in each modality, and of the classifier

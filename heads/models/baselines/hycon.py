@@ -23,6 +23,7 @@ from torch.nn import functional
 from data.tensors import Batch
 from heads.models.base import Aux, Head, HeadOutput, predictions, require_modalities
 from heads.models.baselines._encoder import EncoderLayer, LinearOutputs
+from heads.models.inputs import InputOptions
 from heads.models.losses import labelled_mean
 from heads.models.options import dropout_rate
 from heads.models.parts.layers import last_step, stacked, zero_padding
@@ -33,7 +34,7 @@ EPSILON = 1e-8
 
 
 @dataclass(frozen=True, kw_only=True)
-class HyConOptions:
+class HyConOptions(InputOptions):
     """Options of HyCon."""
 
     dim: int = 128  # width of encoders and embeddings

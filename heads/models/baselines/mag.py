@@ -19,13 +19,14 @@ from torch import Tensor, nn
 from data.tensors import Batch
 from heads.models.base import Head, HeadOutput, predictions, require_modalities
 from heads.models.baselines._encoder import EncoderLayer, LinearOutputs
+from heads.models.inputs import InputOptions
 from heads.models.options import dropout_rate
 from heads.models.parts.layers import projection, stacked, zero_padding
 from heads.models.parts.randomness import Dropout
 
 
 @dataclass(frozen=True, kw_only=True)
-class MAGHeadOptions:
+class MAGHeadOptions(InputOptions):
     """Options of the MAG head. The gate's defaults are the original's, the encoder's are BERT's."""
 
     dim: int | None = None  # width of the model; that of text if None

@@ -19,13 +19,14 @@ from torch import Tensor, nn
 from data.tensors import Batch
 from heads.models.base import Aux, Head, HeadOutput, predictions, require_modalities
 from heads.models.baselines._encoder import TORCH_EPSILON, EncoderLayer, LinearOutputs, SequenceLSTM
+from heads.models.inputs import InputOptions
 from heads.models.options import dropout_rate
 from heads.models.parts.layers import masked_mean, zero_padding
 from heads.models.parts.randomness import Dropout
 
 
 @dataclass(frozen=True, kw_only=True)
-class MISAOptions:
+class MISAOptions(InputOptions):
     """Options of MISA. The defaults are the original's."""
 
     dim: int = 128  # width of the subspaces

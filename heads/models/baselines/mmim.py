@@ -27,6 +27,7 @@ from data.lookup import lookup
 from data.tensors import Batch
 from heads.models.base import Aux, Head, HeadOutput, predictions, require_modalities
 from heads.models.baselines._encoder import TEXT_POOLS, LastState, LinearOutputs, signed_labels
+from heads.models.inputs import InputOptions
 from heads.models.losses import labelled_mean
 from heads.models.options import dropout_rate, option
 from heads.models.parts.randomness import Dropout
@@ -39,7 +40,7 @@ SINGULAR = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
-class MMIMOptions:
+class MMIMOptions(InputOptions):
     """Options of MMIM. The defaults are the authors'."""
 
     text_pool: str = "cls"  # what of the text is read: cls (the first token) or mean

@@ -21,6 +21,7 @@ from data.lookup import expect
 from data.tensors import Batch
 from heads.models.base import Aux, Head, HeadOutput, predictions, require_modalities
 from heads.models.baselines._crossmodal import CrossModalStack, StackOptions, TemporalConvolution
+from heads.models.inputs import InputOptions
 from heads.models.options import dropout_rate
 from heads.models.parts.layers import last_step
 from heads.models.parts.randomness import Dropout
@@ -37,7 +38,7 @@ Direction = tuple[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
-class MROptions:
+class MROptions(InputOptions):
     """Options of Multimodal Routing. The defaults are those of the authors' code, which has no dropout in its transformers."""
 
     width: int = 200  # of every modality in the stacks

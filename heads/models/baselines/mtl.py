@@ -24,6 +24,7 @@ from data.lookup import lookup
 from data.tensors import Batch
 from heads.models.base import Aux, Head, HeadOutput, predictions, require_modalities
 from heads.models.baselines._dialogue import GRUCell, by_utterance, dialogue_of, inter_modal_attention, real, reverse, utterances
+from heads.models.inputs import InputOptions
 from heads.models.losses import labelled_mean
 from heads.models.options import dropout_rate
 from heads.models.parts.randomness import Dropout
@@ -34,7 +35,7 @@ SENTIMENT_OUTPUTS = {"polarity": 2, "regression": 1}
 
 
 @dataclass(frozen=True, kw_only=True)
-class MTLOptions:
+class MTLOptions(InputOptions):
     """Options of MTL. The defaults are the original's."""
 
     gru: int = 200  # width of the GRU in each direction

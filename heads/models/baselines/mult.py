@@ -17,6 +17,7 @@ from torch import nn
 from data.tensors import Batch
 from heads.models.base import Head, HeadOutput, predictions, require_modalities
 from heads.models.baselines._crossmodal import PairwiseEncoder, StackOptions, TemporalConvolution
+from heads.models.inputs import InputOptions
 from heads.models.options import dropout_rate
 from heads.models.parts.layers import last_step
 from heads.models.parts.randomness import Dropout
@@ -27,7 +28,7 @@ LEAST_MEMORY_LAYERS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class MulTOptions:
+class MulTOptions(InputOptions):
     """Options of MulT. The defaults are those of the authors' code."""
 
     width: int = 30  # of every modality after its convolution; MMSA on MOSI: 50

@@ -23,13 +23,14 @@ from data.labels import SENTIMENT_RANGE
 from data.tensors import Batch
 from heads.models.base import Head, HeadOutput, predictions, require_modalities
 from heads.models.baselines._dialogue import GRUCell, by_utterance, dialogue_of, inter_modal_attention, real, reverse, utterances
+from heads.models.inputs import InputOptions
 from heads.models.options import dropout_rate
 from heads.models.parts.randomness import Dropout
 from heads.models.tasks import WIDTHS
 
 
 @dataclass(frozen=True, kw_only=True)
-class MultilogueOptions:
+class MultilogueOptions(InputOptions):
     """Options of Multilogue-Net. The defaults are the original's."""
 
     state: int = 150  # width of the global and of the party state

@@ -25,6 +25,7 @@ from data.lookup import lookup
 from data.tensors import Batch
 from heads.models.base import Aux, Head, HeadOutput, predictions, require_modalities
 from heads.models.baselines._encoder import TEXT_POOLS, LastState, LinearOutputs, signed_labels
+from heads.models.inputs import InputOptions
 from heads.models.losses import labelled_mean
 from heads.models.options import dropout_rate, option
 from heads.models.parts.randomness import Dropout
@@ -38,7 +39,7 @@ EPSILON = 1e-8
 
 
 @dataclass(frozen=True, kw_only=True)
-class SelfMMOptions:
+class SelfMMOptions(InputOptions):
     """Options of Self-MM. The defaults are the authors' for CMU-MOSI."""
 
     text_pool: str = "cls"  # what of the text is read: cls (the first token) or mean

@@ -20,12 +20,13 @@ from data.schema import MODALITIES
 from data.tensors import Batch
 from heads.models.base import Head, HeadOutput, predictions, require_modalities
 from heads.models.baselines._encoder import EncoderLayer, LinearOutputs
+from heads.models.inputs import InputOptions
 from heads.models.options import dropout_rate
 from heads.models.parts.layers import projection, stacked, zero_padding
 
 
 @dataclass(frozen=True, kw_only=True)
-class SPECTRAOptions:
+class SPECTRAOptions(InputOptions):
     """Options of SPECTRA. The defaults are the original's."""
 
     dim: int | None = None  # width of the model; that of text if None

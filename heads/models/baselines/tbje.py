@@ -21,13 +21,14 @@ from data.errors import InputError
 from data.tensors import Batch
 from heads.models.base import Head, HeadOutput, predictions, require_modalities
 from heads.models.baselines._encoder import LinearOutputs, SequenceLSTM
+from heads.models.inputs import InputOptions
 from heads.models.options import dropout_rate
 from heads.models.parts.layers import Attention, pool_steps, stacked, zero_padding
 from heads.models.parts.randomness import Dropout
 
 
 @dataclass(frozen=True, kw_only=True)
-class TBJEOptions:
+class TBJEOptions(InputOptions):
     """Options of TBJE. The defaults are those of the original's published commands."""
 
     dim: int = 512
@@ -35,7 +36,7 @@ class TBJEOptions:
     ffn: int = 1024  # inner width of the feed-forward networks and of those that place the glimpses
     blocks: int = 4
     steps: int = 60  # text tokens, and audio frames after averaging: sequences are padded or cut to it; also the number of glimpses
-    audio_pool: int = 5  # audio frames averaged into one: 6 s, 299 frames, make 60
+    audio_pool: int = 5  # frames of the audio encoder averaged into one: 6 s, 299 frames, make 60
     output_dim: int = 1024  # of the vector that is read in the end
     dropout: float = dropout_rate(0.1)
 

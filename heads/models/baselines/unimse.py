@@ -22,13 +22,14 @@ from data.errors import InputError
 from data.tensors import Batch
 from heads.models.base import Aux, Head, HeadOutput, predictions, require_modalities
 from heads.models.baselines._encoder import EncoderLayer, LinearOutputs, SequenceLSTM
+from heads.models.inputs import InputOptions
 from heads.models.options import dropout_rate, option
 from heads.models.parts.layers import masked_mean, projection, stacked, zero_padding
 from heads.models.parts.randomness import Dropout
 
 
 @dataclass(frozen=True, kw_only=True)
-class UniMSEHeadOptions:
+class UniMSEHeadOptions(InputOptions):
     """Options of the UniMSE head. The defaults are the original's, where it has the option."""
 
     dim: int | None = None  # width of the model; that of text if None

@@ -1,0 +1,124 @@
+"""What enters a head: features of one layer or of several, of all frames of an encoder or of means of them.
+
+A head is written for features (B, T, D) of one layer. Several layers lie side by side in (B, T, L · D); `MixedLayers` stands before any
+head and gives it their weighted sum. What a feature file holds is in `data.layers`; heads are built in `heads.runs.build`.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from data.errors import InputError
+from data.tensors import Batch, CorpusTensors
+from heads.models.base import Head, HeadOutput
+from heads.models.options import option
+from heads.models.parts.layers import zero_padding
+
+MIX = "mix"
+"""The value of the option `adapter` that mixes layers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputOptions:
+    """Options of every head that has no other adapter: none (several layers side by side), mix (their weighted sum)."""
+
+    adapter: str = option("none", choices=("none", MIX), omitted=True)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The features that a head reads: modality → D of all layers together, numbers of the layers, and frames averaged in a row."""
+
+    dims: tuple[tuple[str, int], ...]
+    layers: tuple[tuple[str, tuple[int, ...]], ...]
+    averaged: tuple[tuple[str, int], ...]
+
+    @classmethod
+    def of(cls, tensors: CorpusTensors) -> Self:
+        return cls(tuple(tensors.dims.items()), tuple(tensors.layers.items()), tuple(tensors.averaged.items()))
+
+    @property
+    def several(self) -> dict[str, tuple[int, ...]]:
+        """Modality → numbers of its layers, for modalities with several."""
+        return {modality: numbers for modality, numbers in self.layers if len(numbers) > 1}
+
+
+def fitted(options: Any, inputs: Inputs) -> Any:
+    """Returns options of a head whose `audio_pool` counts rows of the features, where it counted frames of the encoder.
+
+    Raises:
+        InputError: The features are means of so many frames that no number of them makes `audio_pool`.
+    """
+    averaged, pool = dict(inputs.averaged).get("audio", 1), getattr(options, "audio_pool", 1)
+    if averaged == 1 or pool <= 1:
+        return options
+    if pool % averaged:
+        raise InputError(
+            f"model.audio_pool is {pool} frames, but the audio features are means of {averaged} frames each: expected a multiple of"
+            f" {averaged}, or 1 for the features as they are."
+        )
+    return dataclasses.replace(options, audio_pool=pool // averaged)
+
+
+class LayerMix(nn.Module):
+    """The weighted sum of layers, (…, L · D) → (…, D): the softmax of L learned numbers, which start equal.
+
+    Source: the featurizer of s3prl, of Yang et al. 2021, SUPERB, https://arxiv.org/abs/2105.01051; as there, layers are not normalised.
+    """
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(torch.zeros(count))
+
+    def weights(self) -> Tensor:
+        """Returns the weights (L,), which sum to 1."""
+        return self.logits.softmax(0)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        layers = inputs.unflatten(-1, (len(self.logits), -1))
+        return torch.einsum("l,...ld->...d", self.weights().to(inputs.dtype), layers)  # matmul's backward pass is 100 times slower here
+
+
+class MixedLayers(Head):
+    """A head behind the weighted sum of the layers of each modality that has several."""
+
+    def __init__(self, head: Head, layers: Mapping[str, Sequence[int]], dims: Mapping[str, int]) -> None:
+        """Args:
+        head: Any head, for features of one layer.
+        layers: Modality → numbers of its layers, for modalities with several.
+        dims: Modality → D of all layers together.
+        """
+        super().__init__(dims, head.task)
+        self.mixes = nn.ModuleDict({modality: LayerMix(len(numbers)) for modality, numbers in layers.items()})
+        self.head, self.layers = head, dict(layers)
+        self.packable, self.context, self.smallest_batch, self.stages = head.packable, head.context, head.smallest_batch, head.stages
+
+    def forward(self, batch: Batch) -> HeadOutput:
+        mixed = {modality: mix(zero_padding(batch.features[modality], batch.masks[modality])) for modality, mix in self.mixes.items()}
+        return self.head(batch._replace(features={**batch.features, **mixed}))
+
+    def layer_weights(self) -> dict[str, dict[str, float]]:
+        """Returns modality → number of the layer → its weight."""
+        weights = {modality: mix.weights().tolist() for modality, mix in self.mixes.items() if isinstance(mix, LayerMix)}
+        return {m: dict(zip(map(str, numbers), weights[m], strict=True)) for m, numbers in self.layers.items()}
+
+    def lr_factor(self, name: str) -> float:
+        return self.head.lr_factor(name.removeprefix("head.")) if name.startswith("head.") else 1.0
+
+    def trains(self, name: str, stage: str) -> bool:
+        if not name.startswith("head."):
+            return stage == self.stages[-1]  # the stages before train what only helps the head to learn
+        return self.head.trains(name.removeprefix("head."), stage)
+
+    def prepare(self, sentiment: Tensor, emotions: Tensor, training: Tensor) -> None:
+        self.head.prepare(sentiment, emotions, training)
+
+    def begin(self, stage: str, epoch: int) -> None:
+        self.head.begin(stage, epoch)
+
+    def remember(self, batch: Batch, output: HeadOutput) -> None:
+        self.head.remember(batch, output)
