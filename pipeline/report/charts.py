@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from data.feature_sets import modality_of
 from data.labels import SENTIMENT_RANGE
 from data.reporting.charts import bar_groups_svg, histogram, histogram_svg
 from pipeline.report import counts as count
@@ -33,7 +34,10 @@ def length_charts(name: str, good: pd.DataFrame, features: "Sequence[FeatureSumm
     charts = [
         _length_chart(name, "Words", words, whole=True),
         _length_chart(name, "Seconds", good["duration_s"].dropna().to_numpy(), whole=False),
-        *(_length_chart(name, ROWS[f.modality].capitalize(), np.asarray(f.lengths), whole=True, made_by=f) for f in features),
+        *(
+            _length_chart(name, ROWS[modality_of(f.modality)].capitalize(), np.asarray(f.lengths), whole=True, made_by=f)
+            for f in features
+        ),
     ]
     return [chart for chart in charts if chart]
 

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
+from data.feature_sets import modality_of
 from data.reporting.numbers import duration, size
 from data.reporting.tables import Cell
 from pipeline.report import counts as count
@@ -28,7 +29,7 @@ class FeatureSummary:
     """One feature file."""
 
     corpus: str
-    modality: str  # a key of ROWS
+    modality: str  # a key of ROWS, or a further set of features of one: "text.roberta"
     encoder: str  # for people
     trained: bool  # False is shown as "untrained" wherever the encoder is named
     path: str  # relative to the cache
@@ -282,13 +283,13 @@ def _snippet(report: BuildReport) -> str:
         if first in (None, corpus.name)
     ][:1]
     for feature in report.features:
-        if feature.corpus == first and feature.modality in ("text", "audio"):
-            name = feature.modality
+        if feature.corpus == first and feature.modality != "sentence":
+            name = feature.modality.replace(".", "_").replace("-", "_")
             untrained = "" if feature.trained else ", untrained"
             lines += [
                 "",
                 f"{name} = FeatureStore.open(cache / {feature.path!r})  # {feature.encoder}{untrained}",
-                f"features = {name}[{name}.ids[0]]  # ({ROWS[name]}, {feature.dim}) {feature.dtype}",
+                f"features = {name}[{name}.ids[0]]  # ({ROWS[modality_of(feature.modality)]}, {feature.dim}) {feature.dtype}",
                 f"everything = {name}.read_all()  # all utterances one after the other; {name}.offsets says where each begins",
             ]
     lines += [
