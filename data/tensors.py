@@ -69,38 +69,58 @@ class _Prepared(NamedTuple):
 
 @dataclass(frozen=True)
 class _Features:
-    """The features of the N target utterances for one modality, in their file."""
+    """The features of the N target utterances for one modality, in their file, or in several files that are joined by width."""
 
-    store: FeatureStore
-    places: np.ndarray  # (N,) int64, position of each utterance in the file
+    stores: tuple[FeatureStore, ...]
+    places: tuple[np.ndarray, ...]  # for each file (N,) int64, position of each utterance in it
     lengths: np.ndarray  # (N,) int64, number of rows used of each, from the first
 
     @classmethod
-    def open(cls, path: Path, manifest: Path, ids: Sequence[str], limit: int | None) -> Self:
-        store = FeatureStore.open(path)
-        place_of = {utterance_id: place for place, utterance_id in enumerate(store.ids)}
-        if missing := [utterance_id for utterance_id in ids if utterance_id not in place_of]:
-            raise InputError(
-                f"{path}: {len(missing):,} of {len(ids):,} utterances of {manifest} are not in it, first {missing[0]!r}."
-                " Run BuildFeatures again."
-            )
-        places = np.array([place_of[utterance_id] for utterance_id in ids], dtype=np.int64)
-        lengths = store.lengths[places]
-        return cls(store, places, lengths if limit is None else np.minimum(lengths, limit))
+    def open(cls, paths: Sequence[Path], manifest: Path, ids: Sequence[str], limit: int | None) -> Self:
+        stores = tuple(FeatureStore.open(path) for path in paths)
+        places = tuple(_places(store, manifest, ids) for store in stores)
+        lengths, *others = (store.lengths[place] for store, place in zip(stores, places, strict=True))
+        for path, other in zip(paths[1:], others, strict=True):
+            if (unlike := other != lengths).any():
+                raise InputError(f"{path}: {ids[int(unlike.argmax())]!r} has another number of rows than in {paths[0]}.")
+        return cls(stores, places, lengths if limit is None else np.minimum(lengths, limit))
+
+    @property
+    def dim(self) -> int:
+        return sum(store.dim for store in self.stores)
+
+    @property
+    def dtype(self) -> np.dtype:
+        return np.result_type(*(store.dtype for store in self.stores))
 
     def size_bytes(self) -> int:
-        return (int(self.lengths.sum()) + 1) * self.store.dim * self.store.dtype.itemsize
+        return (int(self.lengths.sum()) + 1) * self.dim * self.dtype.itemsize
 
     def pack(self, rows: np.ndarray, **where: Any) -> _Packed:
         """Read utterances into a new tensor, which is created with the options `where` (device, pin_memory)."""
         lengths = self.lengths[rows]
         starts = np.cumsum(lengths) - lengths
-        dtype = getattr(torch, self.store.dtype.name)
-        values = torch.empty((int(lengths.sum()) + 1, self.store.dim), dtype=dtype, **where)
+        dtype = getattr(torch, self.dtype.name)
+        values = torch.empty((int(lengths.sum()) + 1, self.dim), dtype=dtype, **where)
         values[-1] = 0
-        for place, start, length in zip(self.places[rows].tolist(), starts.tolist(), lengths.tolist(), strict=True):
-            values[start : start + length] = torch.from_numpy(self.store.read(place, place + 1)[:length])
+        column = 0
+        for store, places in zip(self.stores, self.places, strict=True):
+            part = values[:, column : column + store.dim]
+            for place, start, length in zip(places[rows].tolist(), starts.tolist(), lengths.tolist(), strict=True):
+                part[start : start + length] = torch.from_numpy(store.read(place, place + 1)[:length])
+            column += store.dim
         return _Packed(values, starts, lengths)
+
+
+def _places(store: FeatureStore, manifest: Path, ids: Sequence[str]) -> np.ndarray:
+    place_of = {utterance_id: place for place, utterance_id in enumerate(store.ids)}
+    if missing := [utterance_id for utterance_id in ids if utterance_id not in place_of]:
+        is_joined = "missing" in store.attrs  # see `data.interchange.joined`
+        raise InputError(
+            f"{store.path}: {len(missing):,} of {len(ids):,} utterances of {manifest} are not in it, first {missing[0]!r}."
+            + (" Forget these features and import them again." if is_joined else " Run BuildFeatures again.")
+        )
+    return np.array([place_of[utterance_id] for utterance_id in ids], dtype=np.int64)
 
 
 class _Resident:
@@ -108,7 +128,8 @@ class _Resident:
 
     def __init__(self, features: _Features, device: torch.device) -> None:
         self._all = features.pack(np.arange(len(features.lengths)), device=device)
-        features.store.close()
+        for store in features.stores:
+            store.close()
 
     def gather(self, rows: np.ndarray) -> _Packed:
         return _Packed(self._all.values, self._all.starts[rows], self._all.lengths[rows])
@@ -142,7 +163,7 @@ class CorpusTensors:
     ) -> None:
         """Create the tensors. Call `load` instead."""
         self.device, self.is_streamed = device, is_streamed
-        self.dims = {modality: one.store.dim for modality, one in features.items()}
+        self.dims = {modality: one.dim for modality, one in features.items()}
         self.lengths = {modality: one.lengths for modality, one in features.items()}
         self._dtype = dtype
         self._sources = {m: (_Streamed if is_streamed else _Resident)(one, device) for m, one in features.items()}
@@ -166,7 +187,7 @@ class CorpusTensors:
         corpus: CachedCorpus,
         targets: Targets,
         *,
-        modalities: Sequence[str] = MODALITIES,
+        modalities: Sequence[str] | Mapping[str, Sequence[str]] = MODALITIES,
         device: torch.device | str,
         dtype: torch.dtype = torch.float32,
         limits: Mapping[str, int] | None = None,
@@ -177,7 +198,8 @@ class CorpusTensors:
         Args:
             corpus: A corpus of a cache.
             targets: The labels of the corpus. Only their utterances are read.
-            modalities: The modalities to load.
+            modalities: The modalities to load. As a mapping: modality, or any other name → the feature sets of the corpus that are
+                joined by width under it; their rows have to be the same tokens or frames (`data.alignment`).
             device: The device of the batches.
             dtype: Type of the features in a batch. On the device, they are stored in the type of their file.
             limits: Modality → number of rows to use of each utterance, from the first. Other modalities have no limit.
@@ -191,7 +213,8 @@ class CorpusTensors:
         for modality, limit in limits.items():
             if limit < 1:
                 raise InputError(f"The limit of {modality} is {limit} rows, expected 1 or more.")
-        paths = {modality: lookup(corpus.features, modality, f"modality of {corpus.name}") for modality in modalities}
+        sets = modalities if isinstance(modalities, Mapping) else {modality: (modality,) for modality in modalities}
+        paths = {m: [lookup(corpus.features, name, f"modality of {corpus.name}") for name in names] for m, names in sets.items()}
         features = {m: _Features.open(path, corpus.manifest, targets.ids, limits.get(m)) for m, path in paths.items()}
         available = _SHARE * _free_bytes(device) if memory_bytes is None else memory_bytes
         is_streamed = sum(one.size_bytes() for one in features.values()) > available

@@ -65,6 +65,8 @@ NAMED = {
     "preset": "paper-mosi",
     "data.emotions": "pseudo",
     "data.modalities": ("text",),
+    "data.text": "roberta",
+    "data.audio": ("default", "hubert"),
     "loss.sentiment": "mse",
     "loss.emotion": "literal",
     "loss.emotion_reduction": "sum",
@@ -95,6 +97,39 @@ def test_the_key_names_everything_but_the_seed():
     assert len(keys - {made.key()}) == len(others) > 25
     assert change(made, {"seed": 7}, "test").key() == made.key()
     assert make_config("post-fusion", "mosi").key() not in {made.key(), *keys}
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [("default", None), (["default"], None), (["roberta"], "roberta"), (["roberta", "default"], ("roberta", "default"))],
+)
+def test_a_choice_of_feature_sets_has_one_form_and_the_usual_set_changes_no_key(given, kept):
+    usual = make_config("pre-fusion", "mosi")
+    made = make_config("pre-fusion", "mosi", changes={"data": {"text": given}})
+    assert made.data.text == kept
+    assert (made.key() == usual.key()) is (kept is None)
+    assert usual.as_dict()["data"].keys() & {"text", "audio"} == set()
+    again = from_mapping(json.loads(json.dumps(made.as_dict())), "config.json")
+    assert (again.data.text, again.key()) == (kept, made.key())
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"text": []}, r"^--set: data\.text is empty, expected names of feature sets, or nothing \(null\) for the usual one\.$"),
+        ({"text": ["a", "a"]}, r"^--set: data\.text names one twice: a, a\.$"),
+        ({"text": "a.b"}, r"^--set: data\.text: 'a\.b' cannot name a set of features: expected letters, digits and '-'\.$"),
+        ({"audio": "a", "modalities": ["text"]}, r"^--set: data\.audio is 'a', but data\.modalities has no audio\.$"),
+        ({"text": 3}, r"^--set: data\.text is 3, expected a list of texts or text or nothing \(null\)\.$"),
+        (
+            {"modalities": ["text.a", "audio"]},
+            r"^--set: data\.modalities has 'text\.a', a set of text\. Name text there: data\.text=a\.$",
+        ),
+    ],
+)
+def test_a_choice_of_feature_sets_that_cannot_be_is_refused(data, message):
+    with pytest.raises(InputError, match=message):
+        make_config("pre-fusion", "mosi", changes={"data": data})
 
 
 def test_the_key_is_the_same_in_every_process():

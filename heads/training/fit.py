@@ -42,8 +42,10 @@ def facts(run_data: RunData) -> str:
     counts = " + ".join(f"{len(labelled_rows(config, tensors, split)):,} {split}" for split in ("train", "valid"))
     emotions = f", {config.data.emotions} emotions" if "mer" in TASKS[config.task] else ""
     where = "streamed from disk" if tensors.is_streamed else f"on {tensors.device}"
-    features = f"{' + '.join(config.data.modalities)} features {where}" if config.data.modalities else "no features"
-    return f"{counts} utterances{emotions}, {features}"
+    streams = [" & ".join(names) for names in run_data.streams.values()]  # sets that are joined by width
+    features = f"{' + '.join(streams)} features {where}" if streams else "no features"
+    left_out = f" ({run_data.left_out:,} others lack some of these features)" if run_data.left_out else ""
+    return f"{counts} utterances{emotions}, {features}{left_out}"
 
 
 def steps(run_data: RunData) -> int:
@@ -130,7 +132,7 @@ def _write_results(config: RunConfig, tensors: CorpusTensors, folder: RunFolder,
 def describe(run_data: RunData) -> dict[str, Any]:
     """Return the content of config.json. Its part "made" is for the reader; the rest identifies the run."""
     config, corpus = run_data.config, run_data.corpus
-    files = {modality: corpus.features[modality].name for modality in config.data.modalities}
+    files = {name: corpus.features[name].name for name in run_data.sets}
     ledger = corpus.pseudo_labels.name if config.data.emotions == "pseudo" and corpus.pseudo_labels else None
     return {
         "version": VERSION,
@@ -138,7 +140,7 @@ def describe(run_data: RunData) -> dict[str, Any]:
         "manifest": corpus.manifest.name,
         "features": files,
         "pseudo_labels": ledger,
-        "encoders": encoders(corpus, config.data.modalities),
+        "encoders": encoders(corpus, run_data.sets),
         "made": {
             "cache": str(corpus.manifest.parent.parent.resolve()),
             "device": str(run_data.tensors.device),
