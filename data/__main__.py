@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from data import doctor
-from data.cache import forget_corpus
+from data.cache import forget_corpus, forget_features
 from data.errors import InputError, UnreadableError
 from data.feature_store import PROVENANCE, DamagedFileError, FeatureStore
 from data.files import read_head
@@ -30,6 +30,8 @@ _EXAMPLES = """examples:
                                             write the features and labels of a corpus as a file for MMSA
   python -m data import mosi.pkl --format mmsa --cache cache-mmsa --corpus mosi-mmsa
                                             read such a file into a cache, so that heads can train on it
+  python -m data import openface --format npy --modality vision --cache cache --corpus mosi
+                                            add one (T, D) array an utterance to a corpus of a cache
 
 exit status: 0 no problem, 1 something is damaged or cannot be used, 2 the command failed, 130 interrupted
 """
@@ -84,10 +86,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     verify.set_defaults(run=_verify)
 
-    words = "Remove a corpus from the index of a cache, so that no command knows it any more. Its files stay; they are listed."
-    forget = commands.add_parser("forget", help="remove a corpus from the index of a cache", description=words)
+    words = (
+        "Remove a corpus, or features that were imported for it, from the index of a cache, so that no command knows them any more."
+        " Their files stay; they are listed."
+    )
+    forget = commands.add_parser("forget", help="remove a corpus or imported features from the index of a cache", description=words)
     forget.add_argument("cache", type=Path, metavar="CACHE", help="the folder that a build or an import wrote to")
     forget.add_argument("corpus", metavar="CORPUS", help="name of the corpus in this cache")
+    forget.add_argument("--modality", metavar="MODALITY", help="remove only these features, which were imported with --modality")
     forget.set_defaults(run=_forget)
 
     words = "Read a corpus and decode its media as a build would, without running an encoder, and print its contents and its problems."
@@ -152,6 +158,10 @@ def _text(value: Any) -> str:
 
 
 def _forget(args: argparse.Namespace) -> int:
+    if args.modality is not None:
+        path = forget_features(args.cache, args.corpus, args.modality)
+        print(f"{args.cache}: the {args.modality} features of {args.corpus} are no longer in the index. Their file stays: {path}")
+        return 0
     corpus = forget_corpus(args.cache, args.corpus)
     print(f"{args.cache}: {corpus.name} is no longer in the index. Its files stay and may be deleted:")
     for kind, path in corpus.files():

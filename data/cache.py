@@ -3,12 +3,15 @@
 The index is a JSON file. Its paths are relative to the cache, so that a cache can be moved or copied:
 
     {"version": 1,
-     "corpora": {"mosi": {"manifest": "…", "features": {"text": "…", "audio": "…"}, "pseudo_labels": "…" (if there are any),
+     "corpora": {"mosi": {"manifest": "…", "features": {"text": "…", "text.roberta": "…", "audio": "…", "vision": "…"},
+                          "joined": ["vision"] (if there are any), "pseudo_labels": "…" (if there are any),
                           "origin": "build" or "import", "when": "…" (ISO 8601, UTC)}},
      "report": "…" (of the last build, if there was one)}
 
 It knows every corpus of the cache, whoever added it. A build adds and replaces the corpora that it builds, an import adds one, and a
-corpus leaves by `forget_corpus` only. All of them change the index under one lock, so several processes may do so at the same time.
+corpus leaves by `forget_corpus` only. Features of other tools that were joined to a corpus (`joined`) stay when a build replaces it,
+and leave by `forget_features`. All of them change the index under one lock, so several processes may do so at the same time. The names
+of features are those of sets, see `data.feature_sets`.
 
 The files themselves are read by `data.manifest`, `data.feature_store` and `data.targets`.
 """
@@ -43,10 +46,11 @@ class CachedCorpus:
 
     name: str
     manifest: Path
-    features: Mapping[str, Path]  # modality → feature file
+    features: Mapping[str, Path]  # modality, or a further feature set of one → feature file
     pseudo_labels: Path | None  # the ledger: a table of pseudo-labels with their donors; None if the corpus has none
     origin: str = field(default="", compare=False)  # "build" or "import"; "" if the index is older than this entry
     when: str = field(default="", compare=False)  # ISO 8601, UTC
+    joined: tuple[str, ...] = ()  # those of `features` that an import joined to the corpus
 
     def files(self) -> Iterator[tuple[str, Path]]:
         """Yield a description and the path of each file."""
@@ -94,12 +98,14 @@ def merge_corpora(folder: Path, corpora: Iterable[CachedCorpus], report: Path) -
     damaged index is kept as `index.damaged.json` and begun again.
 
     Raises:
-        InputError: The index is of a newer version, or a corpus was imported under the name of a built one.
+        InputError: The index is of a newer version, or a corpus was imported under the name of a built one, or features under that of
+            built ones.
     """
     corpora = list(corpora)
     with _changed(folder, keep_damaged=True) as index:
         for corpus in corpora:
             _expect_not_imported(folder, index, corpus.name)
+            _expect_not_joined(folder, index, corpus.name, corpus.features)
             index["corpora"][corpus.name] = _merged(index, folder, corpus) | {"origin": "build", "when": _now()}
         index["report"] = report.relative_to(folder).as_posix()
 
@@ -121,6 +127,15 @@ def expect_not_imported(folder: Path, names: Iterable[str]) -> None:
             index = _read(folder)
             for name in names:
                 _expect_not_imported(folder, index, name)
+
+
+def expect_not_joined(folder: Path, corpora: Iterable[CachedCorpus]) -> None:
+    """Raise InputError if the cache has joined features under the name of features of a build, which must not replace them."""
+    if (folder / INDEX).is_file():
+        with contextlib.suppress(DamagedIndexError):
+            index = _read(folder)
+            for corpus in corpora:
+                _expect_not_joined(folder, index, corpus.name, corpus.features)
 
 
 def add_corpus(folder: Path, corpus: CachedCorpus, staging: Path | None = None) -> None:
@@ -156,6 +171,56 @@ def forget_corpus(folder: Path, name: str) -> CachedCorpus:
         corpus = _known(known, name)
         index["corpora"].pop(name, None)
     return corpus
+
+
+def add_features(folder: Path, name: str, feature_set: str, path: Path, staging: Path) -> None:
+    """Join features that were not made here to a corpus of a cache. Several processes may do so at the same time.
+
+    Args:
+        folder: The cache.
+        name: Name of the corpus.
+        feature_set: Name of the features in the index.
+        path: Their file below `folder`.
+        staging: A folder of the same file system that holds the file until now, at the same relative path.
+
+    Raises:
+        InputError: The index is damaged, it has no such corpus, or the corpus has features of this name.
+    """
+    with _changed(folder) as index:
+        corpus = _known(read_cache(folder), name)
+        expect_no_features(folder, corpus, feature_set)
+        entry = index["corpora"][name]
+        entry["features"][feature_set] = path.relative_to(folder).as_posix()
+        entry["joined"] = [*entry.get("joined", []), feature_set]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(staging / path.relative_to(folder), path)
+
+
+def expect_no_features(folder: Path, corpus: CachedCorpus, feature_set: str) -> None:
+    """Raise InputError if a corpus of the cache `folder` has features of this name."""
+    if feature_set in corpus.features:
+        way = f"run: python -m data forget {folder} {corpus.name} --modality {feature_set}"
+        hint = f", or {way}" if feature_set in corpus.joined else ""
+        raise InputError(f"{folder}: {corpus.name} already has {feature_set} features. Choose another name{hint}.")
+
+
+def forget_features(folder: Path, name: str, feature_set: str) -> Path:
+    """Remove joined features of a corpus from the index of a cache and return their file, which stays.
+
+    Raises:
+        InputError: The index cannot be read, it has no such corpus, or no such features were joined to it.
+    """
+    with _changed(folder) as index:
+        corpus = _known(read_cache(folder), name)
+        if feature_set not in corpus.joined:
+            there = ", ".join(corpus.joined) or "none"
+            raise InputError(f"{folder}: no {shown(feature_set)} features were joined to {name} (joined: {there}).")
+        entry = index["corpora"][name]
+        entry["joined"].remove(feature_set)
+        if not entry["joined"]:
+            del entry["joined"]
+        del entry["features"][feature_set]
+    return corpus.features[feature_set]
 
 
 def expect_no_corpus(folder: Path, name: str) -> None:
@@ -246,9 +311,22 @@ def _expect_not_imported(folder: Path, index: Mapping[str, Any], name: str) -> N
         )
 
 
+def _expect_not_joined(folder: Path, index: Mapping[str, Any], name: str, features: Iterable[str]) -> None:
+    joined = index["corpora"].get(name, {}).get("joined", [])
+    if taken := [feature_set for feature_set in features if feature_set in joined]:
+        raise InputError(
+            f"{folder}: {name} has imported {taken[0]} features, which a build does not replace. Choose another name or cache, or run:"
+            f" python -m data forget {folder} {name} --modality {taken[0]}"
+        )
+
+
 def _merged(index: Mapping[str, Any], folder: Path, corpus: CachedCorpus) -> dict[str, Any]:
-    """Return the entry of a built corpus, with what the index has of it beyond sentence embeddings if those are all that was made."""
+    """Return the entry of a built corpus, with joined features that the index has of it, and with what else it has beyond sentence
+    embeddings if those are all that was made."""
     entry, known = _entry(folder, corpus), index["corpora"].get(corpus.name)
+    if known is not None and (joined := known.get("joined")):
+        entry["features"] |= {name: known["features"][name] for name in joined}
+        entry["joined"] = list(joined)
     if known is None or set(corpus.features) - {"sentence"} or known["manifest"] != entry["manifest"]:
         return entry
     return _without_origin(known) | entry | {"features": known["features"] | entry["features"]}
@@ -270,6 +348,7 @@ def _entry(folder: Path, corpus: CachedCorpus) -> dict[str, Any]:
 
     features = {modality: relative(path) for modality, path in corpus.features.items()}
     entry: dict[str, Any] = {"manifest": relative(corpus.manifest), "features": features}
+    entry |= {"joined": list(corpus.joined)} if corpus.joined else {}
     return entry if corpus.pseudo_labels is None else entry | {"pseudo_labels": relative(corpus.pseudo_labels)}
 
 
@@ -287,7 +366,10 @@ def _corpus(folder: Path, name: str, entry: Mapping[str, Any]) -> CachedCorpus:
 
     features = {modality: below(path) for modality, path in entry["features"].items()}
     ledger = below(entry["pseudo_labels"]) if "pseudo_labels" in entry else None
-    return CachedCorpus(name, below(entry["manifest"]), features, ledger, str(entry.get("origin", "")), str(entry.get("when", ""))[:40])
+    origin, when, joined = str(entry.get("origin", "")), str(entry.get("when", ""))[:40], tuple(entry.get("joined", ()))
+    if unknown := [one for one in joined if one not in features]:
+        raise KeyError(f"joined features {shown(unknown[0])}")
+    return CachedCorpus(name, below(entry["manifest"]), features, ledger, origin, when, joined)
 
 
 def _now() -> str:

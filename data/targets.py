@@ -4,7 +4,7 @@ Emotions come either from the manifest (`annotated`) or from the ledger, the tab
 never from both. `data.tensors` loads the features of the same utterances; `pipeline.pseudo_labels.rule` makes pseudo-labels.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -52,6 +52,15 @@ class Targets:
         kept = self.split != split
         emotions = np.where(kept[:, None], self.emotions, np.float32(np.nan))
         return replace(self, sentiment=np.where(kept, self.sentiment, np.float32(np.nan)), emotions=emotions)
+
+    def without(self, ids: Collection[str]) -> Self:
+        """Return the targets without the utterances of these ids, or themselves if none of them is among them."""
+        kept = np.array([name not in ids for name in self.ids], bool)
+        if kept.all():
+            return self
+        arrays = {name: getattr(self, name)[kept] for name in ("split", "video", "position", "sentiment", "emotions")}
+        texts = {name: tuple(np.array(getattr(self, name), object)[kept]) for name in ("ids", "text")}
+        return replace(self, **arrays, **texts)
 
     @cached_property
     def dialogue(self) -> np.ndarray:

@@ -69,31 +69,23 @@ class _Prepared(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _Features:
-    """The features of the N target utterances for one modality, in their file."""
+class _File:
+    """A feature file, as the N target utterances see it."""
 
     store: FeatureStore
     places: np.ndarray  # (N,) int64, position of each utterance in the file
-    lengths: np.ndarray  # (N,) int64, number of rows used of each, from the first
     layers: tuple[int, ...]  # numbers of the layers that are used; empty if there is one, of unknown number
     columns: np.ndarray | None  # of these layers, int64; None: all
 
     @classmethod
-    def open(cls, path: Path, manifest: Path, ids: Sequence[str], limit: int | None, picked: Sequence[int] | None, name: str) -> Self:
-        """Open the features of `ids`: at most `limit` rows of each, and of several layers those that the option `name` picks.
+    def open(cls, path: Path, manifest: Path, ids: Sequence[str], picked: Sequence[int] | None, name: str) -> Self:
+        """Open the features of `ids`, and of several layers those that the option `name` picks.
 
         Raises:
             InputError: The file cannot be used, lacks an utterance, or lacks a layer.
         """
         store = FeatureStore.open(path)
-        place_of = {utterance_id: place for place, utterance_id in enumerate(store.ids)}
-        if missing := [utterance_id for utterance_id in ids if utterance_id not in place_of]:
-            raise InputError(
-                f"{path}: {len(missing):,} of {len(ids):,} utterances of {manifest} are not in it, first {shown(missing[0])}."
-                " Run BuildFeatures again."
-            )
-        places = np.array([place_of[utterance_id] for utterance_id in ids], dtype=np.int64)
-        identity, lengths = store.attrs.get("identity"), store.lengths[places]
+        identity = store.attrs.get("identity")
         layers, columns = stored_layers(identity), None
         if store.dim % max(1, len(layers)):
             raise InputError(f"{path}: {store.dim} columns are not {len(layers)} layers of one width. Run BuildFeatures again.")
@@ -101,37 +93,94 @@ class _Features:
             chosen = positions(layers, picked, name, str(path), described(identity))
             columns = np.arange(store.dim).reshape(len(layers), -1)[list(chosen)].ravel()
             layers = tuple(picked)
-        if limit is not None:
-            lengths = np.minimum(lengths, -(-limit // frames_averaged(store)))
-        return cls(store, places, lengths, layers, columns)
+        return cls(store, _places(store, manifest, ids), layers, columns)
 
     @property
     def dim(self) -> int:
         return self.store.dim if self.columns is None else len(self.columns)
 
+    @property
+    def averaged(self) -> int:
+        """How many frames of the encoder a row is the mean of; 1 if none were averaged."""
+        identity = self.store.attrs.get("identity")
+        count = identity.get("frames_averaged", 1) if isinstance(identity, Mapping) else 1
+        if type(count) is not int or count < 1:
+            raise InputError(f"{self.store.path}: frames_averaged is {shown(count)}, expected 1 or more. Run BuildFeatures again.")
+        return count
+
+    def read(self, place: int, length: int) -> np.ndarray:
+        rows = self.store.read(place, place + 1)[:length]
+        return rows if self.columns is None else rows[:, self.columns]
+
+
+def _places(store: FeatureStore, manifest: Path, ids: Sequence[str]) -> np.ndarray:
+    place_of = {utterance_id: place for place, utterance_id in enumerate(store.ids)}
+    if missing := [utterance_id for utterance_id in ids if utterance_id not in place_of]:
+        is_joined = "missing" in store.attrs  # see `data.interchange.joined`
+        raise InputError(
+            f"{store.path}: {len(missing):,} of {len(ids):,} utterances of {manifest} are not in it, first {shown(missing[0])}."
+            + (" Forget these features and import them again." if is_joined else " Run BuildFeatures again.")
+        )
+    return np.array([place_of[utterance_id] for utterance_id in ids], dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class _Features:
+    """The features of the N target utterances for one modality, in their file, or in several files that are joined by width."""
+
+    files: tuple[_File, ...]
+    lengths: np.ndarray  # (N,) int64, number of rows used of each, from the first
+
+    @classmethod
+    def open(cls, files: Sequence[_File], ids: Sequence[str], limit: int | None) -> Self:
+        """Join files by width, with at most `limit` frames of each utterance.
+
+        Raises:
+            InputError: An utterance has another number of rows in another file.
+        """
+        first, *others = files
+        lengths = first.store.lengths[first.places]
+        for other in others:
+            if (unlike := other.store.lengths[other.places] != lengths).any():
+                raise InputError(
+                    f"{other.store.path}: {shown(ids[int(unlike.argmax())])} has another number of rows than in {first.store.path}."
+                )
+        return cls(tuple(files), lengths if limit is None else np.minimum(lengths, -(-limit // first.averaged)))
+
+    @property
+    def dim(self) -> int:
+        return sum(file.dim for file in self.files)
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Numbers of the layers that lie side by side; empty if files are joined, because their layers do not belong together."""
+        return self.files[0].layers if len(self.files) == 1 else ()
+
+    @property
+    def averaged(self) -> int:
+        return self.files[0].averaged
+
+    @property
+    def dtype(self) -> np.dtype:
+        return np.result_type(*(file.store.dtype for file in self.files))
+
     def size_bytes(self) -> int:
-        return (int(self.lengths.sum()) + 1) * self.dim * self.store.dtype.itemsize
+        return (int(self.lengths.sum()) + 1) * self.dim * self.dtype.itemsize
 
     def pack(self, rows: np.ndarray, **where: Any) -> _Packed:
         """Read utterances into a new tensor, which is created with the options `where` (device, pin_memory)."""
         lengths = self.lengths[rows]
         starts = np.cumsum(lengths) - lengths
-        dtype = getattr(torch, self.store.dtype.name)
+        dtype = getattr(torch, self.dtype.name)
         values = torch.empty((int(lengths.sum()) + 1, self.dim), dtype=dtype, **where)
         values[-1] = 0
-        for place, start, length in zip(self.places[rows].tolist(), starts.tolist(), lengths.tolist(), strict=True):
-            read = self.store.read(place, place + 1)[:length]
-            values[start : start + length] = torch.from_numpy(read if self.columns is None else read[:, self.columns])
+        column = 0
+        for file in self.files:
+            part = values[:, column : column + file.dim]
+            for place, start, length in zip(file.places[rows].tolist(), starts.tolist(), lengths.tolist(), strict=True):
+                part[start : start + length] = torch.from_numpy(file.read(place, length))
+            column += file.dim
         return _Packed(values, starts, lengths)
-
-
-def frames_averaged(store: FeatureStore) -> int:
-    """Return how many frames of the encoder a row of a feature file is the mean of; 1 if none were averaged."""
-    identity = store.attrs.get("identity")
-    count = identity.get("frames_averaged", 1) if isinstance(identity, Mapping) else 1
-    if type(count) is not int or count < 1:
-        raise InputError(f"{store.path}: frames_averaged is {shown(count)}, expected 1 or more. Run BuildFeatures again.")
-    return count
 
 
 class _Resident:
@@ -139,7 +188,8 @@ class _Resident:
 
     def __init__(self, features: _Features, device: torch.device) -> None:
         self._all = features.pack(np.arange(len(features.lengths)), device=device)
-        features.store.close()
+        for file in features.files:
+            file.store.close()
 
     def gather(self, rows: np.ndarray) -> _Packed:
         return _Packed(self._all.values, self._all.starts[rows], self._all.lengths[rows])
@@ -161,7 +211,8 @@ class CorpusTensors:
     Attributes:
         targets: The labels. All rows here are numbered as their N rows.
         dims: Modality → D, of all used layers together.
-        layers: Modality → numbers of the used layers, which lie side by side; empty if there is one, of unknown number.
+        layers: Modality → numbers of the used layers, which lie side by side; empty if there is one, of unknown number, or if files
+            are joined by width.
         averaged: Modality → how many frames of the encoder a row is the mean of, 1 if none were averaged.
         lengths: Modality → number of rows of each utterance after limits, (N,) int64, on the host.
         sentiment: (N,) float32 on the device, NaN where unlabelled.
@@ -177,7 +228,7 @@ class CorpusTensors:
         self.device, self.is_streamed = device, is_streamed
         self.dims = {modality: one.dim for modality, one in features.items()}
         self.layers = {modality: one.layers for modality, one in features.items()}
-        self.averaged = {modality: frames_averaged(one.store) for modality, one in features.items()}
+        self.averaged = {modality: one.averaged for modality, one in features.items()}
         self.lengths = {modality: one.lengths for modality, one in features.items()}
         self._dtype = dtype
         self._sources = {m: (_Streamed if is_streamed else _Resident)(one, device) for m, one in features.items()}
@@ -201,7 +252,7 @@ class CorpusTensors:
         corpus: CachedCorpus,
         targets: Targets,
         *,
-        modalities: Sequence[str] = MODALITIES,
+        modalities: Sequence[str] | Mapping[str, Sequence[str]] = MODALITIES,
         device: torch.device | str,
         dtype: torch.dtype = torch.float32,
         limits: Mapping[str, int] | None = None,
@@ -213,7 +264,8 @@ class CorpusTensors:
         Args:
             corpus: A corpus of a cache.
             targets: The labels of the corpus. Only their utterances are read.
-            modalities: The modalities to load.
+            modalities: The modalities to load. As a mapping: modality, or any other name → the feature sets of the corpus that are
+                joined by width under it; their rows have to be the same tokens or frames (`data.alignment`).
             device: The device of the batches.
             dtype: Type of the features in a batch. On the device, they are stored in the type of their file.
             limits: Modality → number of rows to use of each utterance, from the first. Other modalities have no limit. Where rows are
@@ -230,12 +282,13 @@ class CorpusTensors:
         for modality, limit in limits.items():
             if limit < 1:
                 raise InputError(f"The limit of {modality} is {limit} rows, expected 1 or more.")
-        paths = {modality: lookup(corpus.features, modality, f"modality of {corpus.name}") for modality in modalities}
-        picked = layers or {}
-        features = {
-            m: _Features.open(path, corpus.manifest, targets.ids, limits.get(m), picked.get(m), f"data.layers.{m}")
-            for m, path in paths.items()
-        }
+        sets = modalities if isinstance(modalities, Mapping) else {modality: (modality,) for modality in modalities}
+        features = {}
+        for modality, names in sets.items():
+            paths = [lookup(corpus.features, name, f"modality of {corpus.name}") for name in names]
+            picked = (layers or {}).get(modality)
+            files = [_File.open(path, corpus.manifest, targets.ids, picked, f"data.layers.{modality}") for path in paths]
+            features[modality] = _Features.open(files, targets.ids, limits.get(modality))
         available = _SHARE * _free_bytes(device) if memory_bytes is None else memory_bytes
         is_streamed = sum(one.size_bytes() for one in features.values()) > available
         return cls(targets, features, device, dtype, is_streamed)

@@ -10,7 +10,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 
 from data.atomic import remove_strays
-from data.cache import expect_not_imported
+from data.cache import expect_not_imported, expect_not_joined
 from data.errors import InputError, shown
 from pipeline import config, console, outputs
 from pipeline.one_maker import remove_stale
@@ -28,6 +28,7 @@ class Build:
         remove_stale(settings.cache)
         with console.file_bar() as progress:
             self.plan: Plan = make_plan(settings, progress)
+        expect_not_joined(settings.cache, self.plan.cached())
         _make_folder(settings.cache)
         self.bar = console.BuildBar()
 

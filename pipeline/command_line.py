@@ -18,7 +18,7 @@ from luigi.task_register import Register
 
 from data.errors import InputError, shown
 from data.lookup import expect, nearest
-from pipeline.config import SECTIONS
+from pipeline.config import SECTIONS, set_sections
 
 _LUIGI_FLAGS = ("workers", "local_scheduler", "scheduler_host", "scheduler_port", "log_level", "module", "help", "help_all")
 """Settings of Luigi's section [core] that --help shows."""
@@ -46,6 +46,11 @@ def build_parser(root_task: str | None = None, help_all: bool = False) -> argpar
         group.add_argument(flag, help=_help(family, parameter) if is_shown else argparse.SUPPRESS, **_options(parameter, name, family))
         if family == root_task:
             group.add_argument("--" + name.replace("_", "-"), help=_help(family, parameter), **_options(parameter, name))
+    for section, keys in set_sections().items():
+        group = parser.add_argument_group(f"[{section}]", "A further encoder, of this section of luigi.cfg.")
+        for name, parameter in keys.get_params():
+            words = _help(keys.__name__, parameter)
+            group.add_argument(f"--{section}-{name}".replace("_", "-"), help=words, **_options(parameter, name, section))
     return parser
 
 

@@ -26,6 +26,7 @@ from luigi.task_register import Register
 
 from data.corpora import CORPORA
 from data.errors import InputError, shown
+from data.feature_sets import expect_own_name, modality_of
 from data.lookup import lookup
 from pipeline import config_file
 from pipeline.pseudo_labels import Rule
@@ -213,6 +214,14 @@ SECTIONS: Mapping[str, type[luigi.Config]] = {
     section.__name__: section for section in (corpora, build, text, audio, sentence, pseudo_labels)
 }
 
+_WITH_SETS: Mapping[str, type[luigi.Config]] = {"text": text, "audio": audio}
+"""Sections beside which luigi.cfg may have others with the same keys, one for each further set: [text.roberta]."""
+
+
+def set_sections() -> dict[str, type[luigi.Config]]:
+    """Returns the sections of luigi.cfg that are further sets of features, such as "text.roberta", with the class of their keys."""
+    return {name: _WITH_SETS[modality_of(name)] for name in get_config().sections() if "." in name and modality_of(name) in _WITH_SETS}
+
 
 _LUIGI_SECTIONS = ("core", "worker", "retcode", "resources", "scheduler", "logging", "email", "execution_summary", "task_history")
 
@@ -225,7 +234,8 @@ def read_settings() -> Settings:
     """
     expect_usable_files()
     where, how, rule = _read(corpora), _read(build), _read(pseudo_labels)
-    encoders = {section.__name__: _read_encoder(section) for section in (text, audio, sentence)}
+    encoders = {section.__name__: _read_encoder(section.__name__, section) for section in (text, audio, sentence)}
+    sets = {name: _read_encoder(name, section) for name, section in set_sections().items()}
     roots = {name: root for name in CORPORA if (root := getattr(where, name, None))}
     folders = dict(where.folders)
     if not roots and not folders:
@@ -237,6 +247,7 @@ def read_settings() -> Settings:
     return Settings(
         cache=_path("build", "cache", how.cache).absolute(),
         corpora=tuple(chosen),
+        sets=sets,
         features=tuple(where.features),
         modalities=tuple(where.modalities),
         dtype=how.dtype,
@@ -321,14 +332,18 @@ def _path(section: str, key: str, root: str) -> Path:
     raise InputError(f"luigi.cfg, section [{section}]: {key} is {shown(root)}: {reason}.")
 
 
-def _read_encoder(section: type[luigi.Config]) -> EncoderSettings:
-    values: dict[str, Any] = _read(section).param_kwargs
+def _read_encoder(name: str, section: type[luigi.Config]) -> EncoderSettings:
+    """Reads the section `name`, which has the keys of the class `section`; a key that is not given has the default of the class."""
+    with _without_warnings():
+        for setting, parameter in section.get_params():
+            _expect_type(name, setting, parameter)
+        values: dict[str, Any] = {setting: parameter.task_value(name, setting) for setting, parameter in section.get_params()}
     try:
         if not values["model"].strip():
             raise InputError("model is empty, expected a name or a folder.")
         return EncoderSettings(**values)
     except InputError as error:
-        raise InputError(f"luigi.cfg, section [{section.__name__}]: {error}") from None
+        raise InputError(f"luigi.cfg, section [{name}]: {error}") from None
 
 
 def _read(section: type[Section]) -> Section:
@@ -366,14 +381,28 @@ def _expect_type(section: str, setting: str, parameter: luigi.Parameter[Any]) ->
 def _refuse_misspelt() -> None:
     config = get_config()
     _refuse_other_section("DEFAULT", list(config.defaults()))  # Luigi would not read it for a section that is not in the file
-    known = {*SECTIONS, *_LUIGI_SECTIONS}
+    known, sets = {*SECTIONS, *_LUIGI_SECTIONS}, set_sections()
     for name in config.sections():
-        if name in SECTIONS:
+        if (section := SECTIONS.get(name) or sets.get(name)) is not None:
             for setting in config[name]:
                 if setting not in config.defaults():
-                    lookup(dict(SECTIONS[name].get_params()), setting.replace("-", "_"), f"setting in section [{name}] of luigi.cfg:")
-        elif name not in known:
+                    lookup(dict(section.get_params()), setting.replace("-", "_"), f"setting in section [{name}] of luigi.cfg:")
+        _refuse_misspelt_set(name)
+        if name not in {*known, *sets}:
             _refuse_other_section(name, [key for key in config[name] if key not in config.defaults()])
+
+
+def _refuse_misspelt_set(section: str) -> None:
+    """Raises InputError for a section with a dot that is meant for a further set of features, but is none."""
+    family, dot, own_name = section.partition(".")
+    if not dot:
+        return
+    if family in _WITH_SETS:
+        expect_own_name(own_name, f"luigi.cfg, section [{section}]")
+    elif family in SECTIONS:
+        raise InputError(f"luigi.cfg: unknown section [{section}]: only {' and '.join(_WITH_SETS)} have sets with names of their own.")
+    elif near := difflib.get_close_matches(family, _WITH_SETS, n=1, cutoff=0.75):
+        raise InputError(f"luigi.cfg: unknown section [{section}]. Did you mean [{near[0]}.{own_name}]?")
 
 
 def _refuse_other_section(name: str, keys: Sequence[str]) -> None:

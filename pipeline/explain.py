@@ -45,15 +45,16 @@ def _reason(plan: Plan, output: Output) -> str:
     if output.path.is_file():
         return "the file is damaged"
     if output.kind == "features":
-        name, modality = output.name.split()
-        return _features_reason(plan.features[name, modality], output.path)
+        name, feature_set = output.name.split()
+        return _features_reason(plan, plan.features[name, feature_set], output.path)
     if output.parts:
         return _difference(_newest(output.path, f"{output.name}-*{output.path.suffix}", _table_parts), output.parts)
     return "an output that it shows is new"
 
 
-def _features_reason(features: FeaturePlan, path: Path) -> str:
-    old = _newest(path, f"{features.corpus.settings.name}-{features.modality}-*.h5", _feature_parts)
+def _features_reason(plan: Plan, features: FeaturePlan, path: Path) -> str:
+    others = [one.path for one in plan.features.values()]  # of this build, so that they are no older state of these features
+    old = _newest(path, f"{features.corpus.settings.name}-{features.modality}-*.h5", _feature_parts, others)
     if old is None:
         return "never computed"
     changes = []
@@ -116,9 +117,10 @@ def _short(value: Any) -> str:
     return text if len(text) <= 40 else text[:37] + "…"
 
 
-def _newest(path: Path, pattern: str, read: Callable[[Path], Any]) -> Any:
-    """Returns what `read` finds in the newest readable file beside `path`, or None."""
-    candidates = sorted(path.parent.glob(pattern), key=lambda other: other.stat().st_mtime, reverse=True)
+def _newest(path: Path, pattern: str, read: Callable[[Path], Any], others: Sequence[Path] = ()) -> Any:
+    """Returns what `read` finds in the newest readable file beside `path` that is none of `others`, or None."""
+    found = (other for other in path.parent.glob(pattern) if other not in others)
+    candidates = sorted(found, key=lambda other: other.stat().st_mtime, reverse=True)
     for candidate in candidates:
         try:
             return read(candidate)

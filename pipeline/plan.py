@@ -22,9 +22,10 @@ from data.cache import INDEX, CachedCorpus
 from data.corpora import read_corpus
 from data.corpora.base import Corpus
 from data.errors import InputError
+from data.feature_sets import modality_of
 from data.fingerprint import FileDigests, digest
 from data.media import DECODER
-from pipeline.encoding.checkpoints import MODALITIES, Source, expect_whole, files, identity, locate
+from pipeline.encoding.checkpoints import Source, expect_whole, files, identity, locate
 from pipeline.encoding.context import expect_whole_recordings, expect_whole_videos, is_segment, most_clips, preceding
 from pipeline.encoding.inspection import Candidate, inspect
 from pipeline.settings import CorpusSettings, Settings
@@ -78,6 +79,7 @@ class FeaturePlan:
     """One feature file and its shards."""
 
     corpus: CorpusPlan
+    name: str  # of the feature set: "text", "text.roberta"; not part of the key
     modality: str
     encoder: Source
     identity: Mapping[str, Any]
@@ -114,7 +116,7 @@ class Plan:
 
     settings: Settings
     corpora: Mapping[str, CorpusPlan]
-    features: Mapping[tuple[str, str], FeaturePlan]  # (corpus, modality)
+    features: Mapping[tuple[str, str], FeaturePlan]  # (corpus, feature set)
     ledgers: Mapping[str, LedgerPlan]  # by target
     report: Path
 
@@ -131,10 +133,10 @@ class Plan:
         """Yields all outputs in the order in which they are made; shards before their feature file."""
         for name, corpus in self.corpora.items():
             yield Output("manifest", name, corpus.manifest, len(corpus.corpus.utterances), corpus.parts)
-        for (name, modality), one in self.features.items():
+        for (name, feature_set), one in self.features.items():
             for shard in one.shards:
-                yield Output("shard", f"{name} {modality} {shard.name or 'all'}", shard.path, len(shard.rows), part_of=one.path)
-            yield Output("features", f"{name} {modality}", one.path, len(one.rows))
+                yield Output("shard", f"{name} {feature_set} {shard.name or 'all'}", shard.path, len(shard.rows), part_of=one.path)
+            yield Output("features", f"{name} {feature_set}", one.path, len(one.rows))
         for name, ledger in self.ledgers.items():
             yield Output("pseudo labels", name, ledger.path, len(ledger.target.corpus.utterances), ledger.parts)
         yield Output("report", "report", self.report, 0)
@@ -144,7 +146,7 @@ class Plan:
         return [self._cached(name) for name in self.corpora]
 
     def _cached(self, name: str) -> CachedCorpus:
-        features = {modality: one.path for (corpus, modality), one in self.features.items() if corpus == name}
+        features = {feature_set: one.path for (corpus, feature_set), one in self.features.items() if corpus == name}
         ledger = self.ledgers[name].path if name in self.ledgers else None
         return CachedCorpus(name, self.corpora[name].manifest, features, ledger)
 
@@ -162,14 +164,16 @@ def make_plan(settings: Settings, progress: Callable[[str, int, int], None] = la
     digests = FileDigests(settings.cache / "fingerprints.json")
     corpora = {corpus.name: _plan_corpus(settings, corpus, digests, progress) for corpus in settings.corpora}
     _refuse_soundless(settings, corpora.values())
-    encoders = {modality: _plan_encoder(settings, modality, digests) for modality in MODALITIES if _wanted(settings, modality)}
-    candidates = [Candidate(modality, source, settings.encoder(modality), parts) for modality, (source, parts) in encoders.items()]
+    sets = [*settings.feature_sets, *(["sentence"] if settings.targets else [])]
+    encoders = {name: _plan_encoder(settings, name, digests) for name in sets}
+    _refuse_twins(encoders)
+    candidates = [Candidate(modality_of(name), source, settings.encoder(name), parts) for name, (source, parts) in encoders.items()]
     inspect(candidates, settings.cache / "encoders.json")
     features = {
-        (name, modality): _plan_features(settings, corpus, modality, *encoder)
+        (name, feature_set): _plan_features(settings, corpus, feature_set, *encoder)
         for name, corpus in corpora.items()
-        for modality, encoder in encoders.items()
-        if _has(settings, corpus, modality)
+        for feature_set, encoder in encoders.items()
+        if _has(settings, corpus, modality_of(feature_set))
     }
     ledgers = {name: _plan_ledger(settings, corpora, features, name) for name in settings.targets}
     outputs = [corpus.key for corpus in corpora.values()] + [f.key for f in features.values()] + [p.key for p in ledgers.values()]
@@ -204,21 +208,29 @@ def cut_shards(video_ids: Sequence[str], limit: int) -> dict[str, list[int]]:
 def _refuse_soundless(settings: Settings, corpora: Iterable[CorpusPlan]) -> None:
     """Raise InputError for a corpus that should get audio features, but whose media match no utterance or are its only modality."""
     chosen = [one.corpus for one in corpora if not settings.features or one.settings.name in settings.features]
-    if "audio" not in settings.modalities:
+    modalities = {modality_of(name) for name in settings.feature_sets}
+    if "audio" not in modalities:
         return
     for corpus in chosen:
         if corpus.no_match:
             raise InputError(f'{corpus.root}: {corpus.no_match.message}, or set modalities = ["text"] in luigi.cfg, section [corpora].')
     soundless = [corpus for corpus in chosen if not corpus.has_media]
-    if set(settings.modalities) == {"audio"} and (soundless if settings.features else len(soundless) == len(chosen)):
+    if modalities == {"audio"} and (soundless if settings.features else len(soundless) == len(chosen)):
         raise InputError(
             f'{soundless[0].root}: no media file, but modalities = ["audio"] in luigi.cfg, section [corpora]. Add the media of'
             f' {soundless[0].name}, or use modalities = ["text"].'
         )
 
 
-def _wanted(settings: Settings, modality: str) -> bool:
-    return bool(settings.targets) if modality == "sentence" else modality in settings.modalities
+def _refuse_twins(encoders: Mapping[str, tuple[Source, Mapping[str, Any]]]) -> None:
+    """Raise InputError if two sets would have the same features, which would be one file under two names."""
+    names: dict[str, str] = {}
+    for name, (_, parts) in encoders.items():
+        first = names.setdefault(digest(parts), name)
+        if first != name:
+            raise InputError(
+                f"luigi.cfg: sections [{first}] and [{name}] give the same features. Change one of them, or remove [{name}]."
+            )
 
 
 def _has(settings: Settings, corpus: CorpusPlan, modality: str) -> bool:
@@ -258,8 +270,8 @@ def _plan_corpus(
     return CorpusPlan(corpus_settings, corpus, media_digests, parts, path)
 
 
-def _plan_encoder(settings: Settings, modality: str, digests: FileDigests) -> tuple[Source, dict[str, Any]]:
-    encoder = settings.encoder(modality)
+def _plan_encoder(settings: Settings, feature_set: str, digests: FileDigests) -> tuple[Source, dict[str, Any]]:
+    encoder, modality = settings.encoder(feature_set), modality_of(feature_set)
     source = locate(modality, encoder)
     paths = files(modality, source)
     expect_whole(paths)
@@ -268,14 +280,14 @@ def _plan_encoder(settings: Settings, modality: str, digests: FileDigests) -> tu
 
 
 def _plan_features(
-    settings: Settings, corpus: CorpusPlan, modality: str, encoder: Source, encoder_identity: Mapping[str, Any]
+    settings: Settings, corpus: CorpusPlan, feature_set: str, encoder: Source, encoder_identity: Mapping[str, Any]
 ) -> FeaturePlan:
-    table = corpus.corpus.utterances
+    table, modality = corpus.corpus.utterances, modality_of(feature_set)
     name = corpus.settings.name
     rows = _rows(table, modality)
     chosen = table.iloc[list(rows)]
     sources = _sources(chosen, [corpus.media_digests[row] for row in rows], modality)
-    if before := _contexts(settings, name, chosen, modality):
+    if before := _contexts(settings, name, chosen, feature_set):
         sources = _with_context(sources, before)
     ids = table["utterance_id"].to_numpy()
     encoder_key = digest([REVISION, encoder_identity])
@@ -286,7 +298,7 @@ def _plan_features(
         shards.append(ShardPlan(bits, tuple(rows[i] for i in members), folder / f"{bits or 'all'}-{key}.h5", key))
     key = digest([encoder_key, [[ids[row], source] for row, source in zip(rows, sources, strict=True)]])
     path = settings.cache / "features" / f"{name}-{modality}-{_slug(encoder.name)}-{key}.h5"
-    return FeaturePlan(corpus, modality, encoder, encoder_identity, rows, sources, tuple(shards), path, key)
+    return FeaturePlan(corpus, feature_set, modality, encoder, encoder_identity, rows, sources, tuple(shards), path, key)
 
 
 def _slug(name: str) -> str:
@@ -306,13 +318,13 @@ def _sources(table: pd.DataFrame, media_digests: Sequence[str], modality: str) -
     return tuple(digest([medium, None if np.isnan(start) else start, None if np.isnan(end) else end]) for medium, start, end in times)
 
 
-def _contexts(settings: Settings, name: str, table: pd.DataFrame, modality: str) -> list[tuple[int, ...]]:
+def _contexts(settings: Settings, name: str, table: pd.DataFrame, feature_set: str) -> list[tuple[int, ...]]:
     """Returns for each utterance the places of those whose digests identify its context; empty if the encoder reads no context.
 
     How long previous clips are is not known here, so all that the seconds of context may reach into count. Of a segment, the digest of
     its recording and its start say what is before it.
     """
-    encoder = settings.encoder(modality)
+    encoder, modality = settings.encoder(feature_set), modality_of(feature_set)
     if modality == "text" and encoder.context:
         expect_whole_videos(table, name, "context")
         return preceding(table, encoder.context)

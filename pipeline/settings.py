@@ -5,11 +5,13 @@
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from data.corpora import CORPORA
 from data.errors import InputError
+from data.feature_sets import modality_of
 from data.layers import LayerChoice
 from data.lookup import expect, lookup
 from pipeline.pseudo_labels import Rule
@@ -92,8 +94,9 @@ class Settings:
     text: EncoderSettings
     audio: EncoderSettings
     sentence: EncoderSettings
+    sets: Mapping[str, EncoderSettings] = field(default_factory=dict)  # further encoders: "text.roberta", "audio.hubert", …
     features: tuple[str, ...] = ()  # corpora that get token features; empty: all
-    modalities: tuple[str, ...] = ("text", "audio")  # modalities of those token features
+    modalities: tuple[str, ...] = ("text", "audio")  # those token features: modalities with all their sets, or single sets
     dtype: str = "float16"
     precision: str = "float32"
     on_bad_media: str = "stop"
@@ -105,7 +108,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         for modality in self.modalities:
-            expect(("text", "audio"), modality, "modality in [corpora] modalities:")
+            expect(("text", "audio", *self.sets), modality, "modality in [corpora] modalities:")
         lookup(DTYPES, self.dtype, "[build] dtype")
         lookup(PRECISIONS, self.precision, "[build] precision")
         lookup(BAD_MEDIA, self.on_bad_media, "[build] on_bad_media")
@@ -121,6 +124,12 @@ class Settings:
             for name in getattr(self, setting):
                 expect(names, name, f"corpus in [{section}] {setting}:")
 
-    def encoder(self, modality: str) -> EncoderSettings:
-        """Returns the encoder of "text", "audio" or "sentence"."""
-        return {"text": self.text, "audio": self.audio, "sentence": self.sentence}[modality]
+    @property
+    def feature_sets(self) -> tuple[str, ...]:
+        """The sets of token features that `modalities` asks for, text before audio, in each the one without a name first."""
+        known = [name for modality in ("text", "audio") for name in (modality, *self.sets) if modality_of(name) == modality]
+        return tuple(name for name in known if name in self.modalities or modality_of(name) in self.modalities)
+
+    def encoder(self, feature_set: str) -> EncoderSettings:
+        """Returns the encoder of "text", "audio", "sentence" or of one of `sets`."""
+        return {"text": self.text, "audio": self.audio, "sentence": self.sentence, **self.sets}[feature_set]

@@ -80,7 +80,7 @@ def make_shard(plan: Plan, features: FeaturePlan, shard: ShardPlan, device: str,
     import torch
 
     torch.set_num_threads(threads)
-    settings = plan.settings.encoder(features.modality)
+    settings = plan.settings.encoder(features.name)
     encoder = encoders.load(features.modality, settings, device, plan.settings.precision)
     table = _usable(features, shard.rows)
     ids = table["utterance_id"].tolist()

@@ -91,7 +91,7 @@ class FeatureShard(_Task):
     """The features of some videos of a corpus: the unit of work, and the most that a killed process loses."""
 
     corpus: luigi.Parameter[str] = luigi.Parameter()
-    modality: luigi.Parameter[str] = luigi.Parameter()
+    modality: luigi.Parameter[str] = luigi.Parameter()  # or a further set of it, "text.roberta"
     shard: luigi.Parameter[str] = luigi.Parameter()
     key: luigi.Parameter[str] = luigi.Parameter()
 
@@ -108,7 +108,7 @@ class FeatureShard(_Task):
         return {devices.GPU_RESOURCE: 1} if devices.wants_gpu(self.plan.settings.device) else {}
 
     def requires(self) -> Sequence[luigi.Task]:
-        return [Manifest.of(self.features.corpus)] if self.modality == "audio" else []
+        return [Manifest.of(self.features.corpus)] if self.features.modality == "audio" else []
 
     def output(self) -> _File:
         return _File(self.planned.path, outputs.shard_is_sound)
@@ -124,12 +124,12 @@ class Features(_Task):
     """One feature file, merged from its shards. Sentence embeddings are features of one row each."""
 
     corpus: luigi.Parameter[str] = luigi.Parameter()
-    modality: luigi.Parameter[str] = luigi.Parameter()
+    modality: luigi.Parameter[str] = luigi.Parameter()  # or a further set of it, "text.roberta"
     key: luigi.Parameter[str] = luigi.Parameter()
 
     @classmethod
     def of(cls, planned: FeaturePlan) -> Features:
-        return cls(corpus=planned.corpus.settings.name, modality=planned.modality, key=planned.key)
+        return cls(corpus=planned.corpus.settings.name, modality=planned.name, key=planned.key)
 
     @property
     def planned(self) -> FeaturePlan:

@@ -295,13 +295,13 @@ def test_a_clip_without_a_row_is_excluded_by_name(tmp_path):
 def test_what_is_left_is_said(tmp_path):
     notes = imported(tmp_path, {"train": part(vision=np.ones((2, 5, 4)), glove=1, regression_labels=[3.2, 0]), "extra": 1})
     assert "ignored: 'extra', 'glove', which heads do not use" in notes
-    assert "ignored: the vision features; heads use text and audio" in notes
+    assert "ignored: the vision features; import them afterwards with --modality vision" in notes
     assert any("sentiment is 3.2, its scale -3 to 3: taken as 3" in note for note in notes)
 
 
 def test_vision_is_not_read_whatever_it_is(tmp_path):
     notes = imported(tmp_path, {"train": part(vision=[[[1.0]], [[1.0], [2.0]]])})
-    assert "ignored: the vision features; heads use text and audio" in notes
+    assert "ignored: the vision features; import them afterwards with --modality vision" in notes
 
 
 @pytest.mark.parametrize("name", ["dev", "val", "validation"])

@@ -11,6 +11,7 @@ from caches import make_cache
 from feature_files import features as make_features
 from feature_files import flip_bit, position_of_values
 from feature_files import write as write_features
+from feature_sets import add_set
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -285,3 +286,30 @@ def test_resident_features_need_no_file_any_more(own_corpus):
     for path in own_corpus.features.values():
         path.unlink()
     assert_same(loaded.batch(np.arange(24)), expected)
+
+
+@pytest.mark.parametrize("memory", [None, 0])
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_sets_are_joined_by_width_under_any_name(own_corpus, dtype, memory):
+    cache = own_corpus.manifest.parent.parent
+    add_set(cache, "text.wide", dim=3, dtype=dtype, seed=1)
+    corpus = open_corpus(cache, "mosi")
+    chosen = {"text": ("text.wide", "text"), "heard": ("audio",)}
+    loaded = load(corpus, modalities=chosen, limits={"text": 4}, memory_bytes=memory)
+    assert (loaded.dims, loaded.is_streamed) == ({"text": 3 + 8, "heard": 6}, memory == 0)
+    rows = np.array([5, 0, 23])
+    batch = loaded.batch(rows)
+    parts = [padded(corpus, name, rows, 4, torch.float32) for name in chosen["text"]]
+    assert torch.equal(batch.features["text"], torch.cat([values for values, _ in parts], -1))
+    assert torch.equal(batch.masks["text"], parts[0][1])
+    assert torch.equal(batch.features["heard"], padded(corpus, "audio", rows, None, torch.float32)[0])
+
+
+def test_sets_of_other_lengths_are_not_joined(own_corpus):
+    cache = own_corpus.manifest.parent.parent
+    path = add_set(cache, "text.longer", longer=1)
+    corpus = open_corpus(cache, "mosi")
+    with pytest.raises(InputError) as error:
+        load(corpus, modalities={"text": ("text", "text.longer")})
+    last = load_targets(corpus).ids[-1]
+    assert str(error.value) == f"{path}: {last!r} has another number of rows than in {corpus.features['text']}."

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from test_layers import DATA_ROOMS, NEVER, ROOMS
 
+from data.feature_sets import modality_of
 from pipeline.settings import CHECKOUT
 
 PAGES = [
@@ -127,7 +128,7 @@ def test_settings_of_luigi_exist():
             given = configparser.ConfigParser()
             given.read_string(block)
             for section in given.sections():
-                assert set(given[section]) <= settings[section]
+                assert set(given[section]) <= settings[modality_of(section)]
                 found += 1
     assert found
 

@@ -7,17 +7,17 @@ from heads.models.registry import HEADS
 from heads.runs.config import make_config
 
 LISTED = {
-    "pre-fusion": "both both no yes faithful 192,190,471",
-    "baseline-mer": "mer mer no yes faithful 96,096,518",
-    "mult": "msa both no yes faithful 277,867",
-    "self-mm": "msa both no no faithful 275,573",
-    "spectra": "msa both no yes variant 7,685,383",
-    "multilogue-net": "both both yes no faithful 6,288,007",
-    "cogmen": "both both yes no faithful 31,723,931",
-    "ple": "– both no yes faithful 209,068,073",
-    "ridge": "– both no no simple baseline –",
+    "pre-fusion": "both both any no yes faithful 192,190,471",
+    "baseline-mer": "mer mer any no yes faithful 96,096,518",
+    "mult": "msa both text, audio, more no yes faithful 277,867",
+    "self-mm": "msa both text, audio no no faithful 275,573",
+    "spectra": "msa both text, audio no yes variant 7,685,383",
+    "multilogue-net": "both both text, audio, more yes no faithful 6,288,007",
+    "cogmen": "both both any yes no faithful 31,723,931",
+    "ple": "– both any no yes faithful 209,068,073",
+    "ridge": "– both any no no simple baseline –",
 }
-"""published, learns, context, packable, reproduction, parameters; a head that reads whole videos is not packable."""
+"""published, learns, reads, context, packable, reproduction, parameters; a head that reads whole videos is not packable."""
 
 
 def test_list_has_a_line_for_each_head(capsys):
@@ -28,7 +28,7 @@ def test_list_has_a_line_for_each_head(capsys):
     for name, entry in HEADS.items():
         assert (found[name]["paper"], found[name]["what it is"]) == (entry.source, entry.summary)
         assert (found[name]["learns"], found[name]["reproduction"] == "simple baseline") == (entry.task or "both", entry.head is None)
-    columns = ("published", "learns", "context", "packable", "reproduction", "parameters")
+    columns = ("published", "learns", "reads", "context", "packable", "reproduction", "parameters")
     assert {name: " ".join(found[name][column] for column in columns) for name in LISTED} == LISTED
 
 

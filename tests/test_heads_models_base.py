@@ -3,24 +3,44 @@
 import pytest
 
 from data.errors import InputError
-from heads.models.base import require_modalities
+from heads.models.base import Head
+
+
+class TextOnly(Head):
+    needs = ("text",)
+
+
+class More(Head):
+    takes_more = True
 
 
 @pytest.mark.parametrize(
-    ("dims", "needed", "message"),
+    ("head", "dims", "message"),
     [
-        ({"text": 8}, ("text", "audio"), r"^mtl needs text and audio features, got text\.$"),
-        ({"audio": 8, "vision": 2}, ("text",), r"^mtl needs text features, got audio and vision\.$"),
-        ({}, ("audio",), r"^mtl needs audio features, got none\.$"),
+        (Head, {"text": 8}, r"^mtl needs text and audio features, got text\.$"),
+        (Head, {"audio": 8}, r"^mtl needs text and audio features, got audio\.$"),
+        (TextOnly, {"audio": 8, "vision": 2}, r"^mtl needs text features, got audio and vision\.$"),
+        (More, {}, r"^mtl needs text and audio features, got none\.$"),
+        (
+            Head,
+            {"text": 8, "audio": 8, "vision": 2},
+            r"^mtl reads text and audio only, got text and audio and vision\. Use --modalities text audio\.$",
+        ),
+        (TextOnly, {"text": 8, "audio": 8}, r"^mtl reads text only, got text and audio\. Use --modalities text\.$"),
     ],
 )
-def test_a_missing_modality_is_named(dims, needed, message):
+def test_a_modality_that_is_missing_or_not_read_is_named(head, dims, message):
     with pytest.raises(InputError, match=message):
-        require_modalities("mtl", dims, needed)
+        head.expect_modalities("mtl", dims)
 
 
-def test_text_and_audio_are_needed_unless_said_otherwise():
-    require_modalities("mtl", {"text": 8, "audio": 8, "vision": 2})
-    require_modalities("mtl", {"text": 8}, ("text",))
-    with pytest.raises(InputError, match=r"^mtl needs text and audio features, got audio\.$"):
-        require_modalities("mtl", {"audio": 8})
+def test_heads_take_what_they_need_and_more_if_they_say_so():
+    Head.expect_modalities("mtl", {"text": 8, "audio": 8})
+    TextOnly.expect_modalities("mtl", {"text": 8})
+    More.expect_modalities("mtl", {"audio": 8, "vision": 2, "text": 8})
+
+
+@pytest.mark.parametrize("name", ["items", "type", "training", "copy"])
+def test_a_name_that_no_part_of_a_head_can_have_is_refused(name):
+    with pytest.raises(InputError, match=rf"^Heads cannot read features named '{name}'\. Import them under another name"):
+        Head({"text": 8, name: 2}, "msa")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from batches import pad, select
+from batches import pad, random_batch, select
 from caches import make_cache
 from small_heads import (
     CASES,
@@ -189,6 +189,22 @@ def test_a_head_that_needs_both_modalities_says_so_and_any_other_reads_one(name)
         else:
             with pytest.raises(InputError, match=rf"^{name} needs text and audio features, got {modality}\.$"):
                 make(name, every_task(name), {modality: width})
+
+
+@every_head
+def test_a_third_modality_is_read_or_refused(name):
+    dims = {**DIMS, "vision": 3}
+    if not HEADS[name].head.takes_more:
+        with pytest.raises(
+            InputError, match=rf"^{name} reads text and audio only, got text and audio and vision\. Use --modalities text audio"
+        ):
+            make(name, every_task(name), dims)
+        return
+    batch, third = a_batch(name), random_batch({"vision": (2, 4, 1, 3, 2)}, {"vision": 3}, seed=1)
+    seen = third.features["vision"].requires_grad_()
+    batch = batch._replace(features={**batch.features, "vision": seen}, masks={**batch.masks, **third.masks})
+    joined(make(name, every_task(name), dims, calm=True).eval()(batch)).sum().backward()
+    assert (seen.grad[third.masks["vision"]] != 0).any(-1).float().mean() > 0.1, "rows of the third modality that the result depends on"
 
 
 @every_head

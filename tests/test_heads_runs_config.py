@@ -67,6 +67,8 @@ NAMED = {
     "data.modalities": ("text",),
     "data.layers.text": (8,),
     "data.layers.audio": (3, 6),
+    "data.text": "roberta",
+    "data.audio": ("default", "hubert"),
     "loss.sentiment": "mse",
     "loss.emotion": "literal",
     "loss.emotion_reduction": "sum",
@@ -117,6 +119,39 @@ def test_runs_of_before_there_were_layers_keep_their_keys():
     assert from_mapping(picked.as_dict(), "test") == picked
     assert make_config("mult", "mosi", changes={"model": {"adapter": "mix"}}).as_dict()["model"]["adapter"] == "mix"
     assert make_config("median", "mosi").as_dict()["model"] == {}
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [("default", None), (["default"], None), (["roberta"], "roberta"), (["roberta", "default"], ("roberta", "default"))],
+)
+def test_a_choice_of_feature_sets_has_one_form_and_the_usual_set_changes_no_key(given, kept):
+    usual = make_config("pre-fusion", "mosi")
+    made = make_config("pre-fusion", "mosi", changes={"data": {"text": given}})
+    assert made.data.text == kept
+    assert (made.key() == usual.key()) is (kept is None)
+    assert usual.as_dict()["data"].keys() & {"text", "audio"} == set()
+    again = from_mapping(json.loads(json.dumps(made.as_dict())), "config.json")
+    assert (again.data.text, again.key()) == (kept, made.key())
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"text": []}, r"^--set: data\.text is empty, expected names of feature sets, or nothing \(null\) for the usual one\.$"),
+        ({"text": ["a", "a"]}, r"^--set: data\.text names one twice: a, a\.$"),
+        ({"text": "a.b"}, r"^--set: data\.text: 'a\.b' cannot name a set of features: expected letters, digits and '-'\.$"),
+        ({"audio": "a", "modalities": ["text"]}, r"^--set: data\.audio is 'a', but data\.modalities has no audio\.$"),
+        ({"text": 3}, r"^--set: data\.text is 3, expected a list of texts or text or nothing \(null\)\.$"),
+        (
+            {"modalities": ["text.a", "audio"]},
+            r"^--set: data\.modalities has 'text\.a', a set of text\. Name text there: data\.text=a\.$",
+        ),
+    ],
+)
+def test_a_choice_of_feature_sets_that_cannot_be_is_refused(data, message):
+    with pytest.raises(InputError, match=message):
+        make_config("pre-fusion", "mosi", changes={"data": data})
 
 
 def test_the_key_is_the_same_in_every_process():

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from luigi.configuration import LuigiConfigParser
 
 import pipeline.tasks  # noqa: F401  # registers the tasks
 from pipeline.command_line import build_parser
@@ -61,3 +62,17 @@ def test_an_unknown_task_names_the_nearest():
         "error: Unknown task 'BuildFeature'. Did you mean 'BuildFeatures'? Available: BuildFeatures, "
     )
     assert "_Task" not in str(caught.value.code)
+
+
+def test_sections_of_further_encoders_have_flags_of_their_own(tmp_path, monkeypatch, capsys):
+    (tmp_path / "luigi.cfg").write_text("[text.roberta]\nmodel = roberta-base\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("LUIGI_CONFIG_PATH", raising=False)
+    monkeypatch.setattr(LuigiConfigParser, "_instance", None)
+    parser = build_parser("BuildFeatures")
+    assert "[text.roberta]:\n  A further encoder, of this section of luigi.cfg.\n" in parser.format_help()
+    found = parser.parse_args(["BuildFeatures", "--text.roberta-max-tokens", "9"])
+    assert getattr(found, "text.roberta_max_tokens") == "9"
+    with pytest.raises(SystemExit):
+        parser.parse_args(["BuildFeatures", "--text.roberta-modle", "x"])
+    assert "Did you mean '--text.roberta-model'?" in capsys.readouterr().err

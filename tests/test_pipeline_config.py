@@ -21,8 +21,10 @@ import dataclasses, json, sys
 import luigi.cmdline_parser
 import pipeline.tasks
 from data.errors import InputError
+from pipeline import command_line
 from pipeline.config import read_settings
 
+command_line.install()
 with luigi.cmdline_parser.CmdlineParser.global_instance(["BuildFeatures", *sys.argv[1:]]):
     try:
         print(json.dumps(dataclasses.asdict(read_settings()), default=str))
@@ -156,6 +158,18 @@ def test_a_mistake_is_named_with_its_section(tmp_path, text, message):
     assert result.stderr.startswith(message)
 
 
+def test_sections_with_a_name_are_further_encoders_with_the_defaults_of_their_keys(tmp_path):
+    (tmp_path / "luigi.cfg").write_text(
+        "[text]\ncase = keep\n[text.roberta]\nmodel = roberta-base\nmax-tokens = 50\n[audio.8]\nlayer = 8\n"
+    )
+    found = read(tmp_path, "--text.roberta-case", "lower", "--audio.8-model", "data2vec-audio-base")
+    assert list(found["sets"]) == ["text.roberta", "audio.8"]
+    text, audio = found["sets"].values()
+    assert (text["model"], text["max_tokens"], text["case"], text["layer"]) == ("roberta-base", 50, "lower", -1)
+    assert (audio["model"], audio["layer"]) == ("data2vec-audio-base", 8)
+    assert (found["text"]["case"], found["text"]["max_tokens"], found["audio"]["layer"]) == ("keep", 0, -1)
+
+
 def test_sections_of_luigi_and_of_others_are_left_alone(tmp_path):
     (tmp_path / "luigi.cfg").write_text("[core]\nlog_level = INFO\n[somebody]\nx = 1\n", encoding="utf-8")
     assert read(tmp_path)["dtype"] == "float16"
@@ -217,11 +231,25 @@ def outcome(tmp_path, monkeypatch):
         ("[BuildFeatures]\ncache = x\n", "section [BuildFeatures]: 'cache' is a setting of [build]. Put it there."),
         ("[encoders]\nmax-tokens = 9\n", "section [encoders]: 'max-tokens' is a setting of [text], [sentence]. Put it there."),
         ("[DEFAULT]\ncache = x\n", "section [DEFAULT]: 'cache' is a setting of [build]. Put it there."),
+        ("[txt.roberta]\nmodel = x\n", "unknown section [txt.roberta]. Did you mean [text.roberta]?"),
+        ("[text.roberta]\nmodle = x\n", "Unknown setting in section [text.roberta] of luigi.cfg: 'modle'. Did you mean 'model'?"),
+        ("[text.a b]\nmodel = x\n", "section [text.a b]: 'a b' cannot name a set of features: expected letters, digits and '-'."),
+        ("[text.]\nmodel = x\n", "section [text.]: '' cannot name a set of features"),
+        ("[audio.default]\n", "section [audio.default]: 'default' is the set without a name of its own. Choose another name."),
+        ("[sentence.b]\n", "unknown section [sentence.b]: only text and audio have sets with names of their own."),
+        ("[text.b]\ncase = Keep\n", "section [text.b]: Unknown text case 'Keep'. Did you mean 'keep'?"),
+        ("[text.b]\nlayer = last\n", "section [text.b]: layer is 'last': invalid literal for int()"),
+        ("[text.b]\nmodel =\n", "section [text.b]: model is empty, expected a name or a folder."),
+        ("[text.b]\nmodel = %(home)s/m\n", "[text.b]: model is '%(home)s/m': %(name)s stands for another key, and there is none"),
+        (
+            '[text.b]\n[corpora]\nmodalities = ["text.c"]\n',
+            "Unknown modality in [corpora] modalities: 'text.c'. Did you mean 'text.b'? Available: text, audio, text.b.",
+        ),
     ],
 )
 def test_a_value_that_cannot_be_read_is_named_with_section_and_key(outcome, text, message):
     assert message in outcome(text.encode())
-    assert outcome(text.encode()).startswith("error: luigi.cfg")
+    assert outcome(text.encode()).startswith(("error: luigi.cfg", "error: Unknown"))
 
 
 def test_keys_of_the_default_section_may_be_referred_to(outcome):

@@ -165,3 +165,10 @@ def _make(plan: Plan, modality: str) -> None:
         if not shard_is_sound(shard.path):
             steps.make_shard(plan, features, shard, "cpu", 1, lambda count: None)
     steps.merge_shards(plan, features)
+
+
+def test_a_further_set_is_new_and_no_changed_state_of_the_usual_one(built):
+    text = EncoderSettings(str(built.encoder))
+    plan = built.plan(sets={"text.lower": dataclasses.replace(text, case="lower")})
+    assert reason(plan, "features clips text.lower") == "never computed"
+    assert described(plan) == ["features clips text.lower", "report report"]

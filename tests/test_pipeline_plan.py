@@ -376,3 +376,48 @@ def test_pseudo_labels_without_a_donor_are_refused_while_planning(project):
         InputError, match=r"donors are \['clips'\], expected a corpus that gives clips emotion labels. Name one, or set"
     ):
         project.plan(targets=("clips",), donors=("clips",))
+
+
+def test_further_sets_rename_nothing_and_a_set_has_the_file_that_it_has_as_the_usual_one(before, project):
+    text = EncoderSettings(str(project.encoder))
+    lower, cut = dataclasses.replace(text, case="lower"), dataclasses.replace(text, max_tokens=5)
+    plan = project.plan(sets={"text.lower": lower, "text.cut": cut})
+    expected = {
+        f"{sort} clips text.{name}": 5 if sort == "shards" else 1 for sort in ("shards", "features") for name in ("lower", "cut")
+    }
+    assert renamed(before, plan) == {**expected, "report": 1}
+    assert list(plan.cached()[0].features) == ["text", "text.lower", "text.cut", "audio", "sentence"]
+    swapped = project.plan(text=lower, sets={"text.upper": text})
+    assert swapped.features["clips", "text"].path == plan.features["clips", "text.lower"].path
+    assert swapped.features["clips", "text.upper"].path == plan.features["clips", "text"].path
+    assert {one.identity["modality"] for one in plan.features.values()} == {"text", "audio", "sentence"}
+
+
+@pytest.mark.parametrize(
+    ("modalities", "expected"),
+    [
+        (("text", "audio"), ["text", "text.lower", "audio", "sentence"]),
+        (("text",), ["text", "text.lower", "sentence"]),
+        (("text.lower", "audio"), ["text.lower", "audio", "sentence"]),
+        (("audio",), ["audio", "sentence"]),
+    ],
+)
+def test_a_modality_stands_for_all_its_sets_and_a_set_for_itself(project, modalities, expected):
+    lower = EncoderSettings(str(project.encoder), case="lower")
+    plan = project.plan(sets={"text.lower": lower}, modalities=modalities)
+    assert list(plan.cached()[0].features) == expected
+
+
+def test_two_sections_with_the_same_features_are_refused(project):
+    same = EncoderSettings(str(project.encoder))
+    with pytest.raises(InputError) as error:
+        project.plan(sets={"text.same": same})
+    assert str(error.value) == (
+        "luigi.cfg: sections [text] and [text.same] give the same features. Change one of them, or remove [text.same]."
+    )
+
+
+def test_a_corpus_without_media_gets_no_set_of_audio(project):
+    plan = project.plan(features=(), sets={"audio.first": EncoderSettings("tiny-data2vec", layer=0)})
+    sets = {corpus.name: list(corpus.features) for corpus in plan.cached()}
+    assert sets == {"clips": ["text", "audio", "audio.first", "sentence"], "donors": ["text", "sentence"]}

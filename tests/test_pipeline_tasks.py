@@ -20,6 +20,7 @@ import torch
 import transformers
 from projects import Project, executed, features, finish, python, states, write_wav
 
+from data.__main__ import main
 from data.atomic import remove_strays
 from data.feature_store import FeatureStore
 from data.manifest import read_manifest
@@ -353,3 +354,30 @@ def test_excluded_media_are_named_and_leave_the_others_alone(built, finished):
     for name in audio.ids:
         np.testing.assert_array_equal(audio[name], undisturbed[name])
     assert remove_strays(built.cache) == []
+
+
+def test_a_further_set_is_all_that_is_computed_and_joined_features_stay(built):
+    before, text = features(built), index(built)["corpora"]["clips"]["features"]["text"]
+    with FeatureStore.open(built.cache / text) as store:
+        lengths = store.lengths
+        (built.root / "openface").mkdir()
+        for name in store.ids:
+            np.save(built.root / "openface" / f"{name}.npy", np.full((2, 3), len(name), np.float32))
+    place = ["--cache", str(built.cache), "--corpus", "clips"]
+    assert main(["import", str(built.root / "openface"), "--format", "npy", "--modality", "vision", *place]) == 0
+    built.configure(**{"text.lower": {"model": built.encoder, "case": "lower"}})
+    result = built.build()
+    assert result.returncode == 0, result.stderr
+    made = [task for task in executed(result.stderr) if task.startswith(("FeatureShard", "Features ", "Manifest"))]
+    assert {task.split()[0]: task.split()[2] for task in made} == {"FeatureShard": "text.lower", "Features": "text.lower"}
+    named = index(built)["corpora"]["clips"]
+    assert list(named["features"]) == ["text", "text.lower", "audio", "sentence", "vision"]
+    assert (named["features"]["text"], named["joined"]) == (text, ["vision"])
+    after = features(built)
+    assert {name: after[name] for name in before} == before
+    with FeatureStore.open(built.cache / named["features"]["text.lower"]) as store:
+        assert store.attrs["identity"]["case"] == "lower"
+        assert store.attrs["modality"] == "text"
+        assert len(store.lengths) == len(lengths)
+    assert re.search(r"clips    text\.lower +24 utterances", result.stdout)
+    assert executed(built.build().stderr) == []

@@ -8,10 +8,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from data.cache import CachedCorpus, open_corpus
-from data.interchange.csd import export_csd
-from data.interchange.imported import Import, write_corpus
+from data.errors import InputError
+from data.interchange.csd import export_csd, read_csd_features
+from data.interchange.imported import Features, Import, write_corpus
+from data.interchange.joined import MISSING, expect_feature_set, join
 from data.interchange.merbench import export_merbench, read_merbench
-from data.interchange.mmsa import export_mmsa, read_mmsa
+from data.interchange.mmsa import export_mmsa, read_mmsa, read_mmsa_features
+from data.interchange.npy import read_npy
 from data.schema import MODALITIES
 
 EXPORTS: Mapping[str, Callable[[CachedCorpus, Path, Mapping[str, int]], list[str]]] = {
@@ -26,6 +29,13 @@ IMPORTS: Mapping[str, Callable[[Path, str], Import]] = {
     "merbench": read_merbench,
 }
 """Format → function of (file or folder, corpus name) that returns an import for `write_corpus`."""
+
+JOINS: Mapping[str, Callable[[Path, str], Features]] = {
+    "npy": read_npy,
+    "csd": read_csd_features,
+    "mmsa": read_mmsa_features,
+}
+"""Format → function of (file or folder, name of the features) that returns features for `join`."""
 
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -51,22 +61,39 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     out.set_defaults(run=_export)
 
     words = (
-        "Add a corpus with the features and labels of another tool to a cache. A pickle is read without running any code in it."
-        " If the command fails, the cache stays as it was."
+        "Add a corpus with the features and labels of another tool to a cache; or, with --modality, add features of another tool to a"
+        " corpus that the cache has. A pickle is read without running any code in it. If the command fails, the cache stays as it was."
     )
     back = commands.add_parser(
         "import", help="add the features and labels of another tool to a cache, so that heads can train on them", description=words
     )
-    back.add_argument("path", type=Path, metavar="PATH", help="pickle (mmsa) or folder (merbench) to read")
-    back.add_argument("--format", required=True, choices=IMPORTS, help="format of the files")
+    back.add_argument("path", type=Path, metavar="PATH", help="pickle (mmsa), .csd file (csd) or folder (merbench, npy) to read")
+    back.add_argument(
+        "--format",
+        required=True,
+        choices=tuple(dict.fromkeys([*IMPORTS, *JOINS])),
+        help=f"format of the files; corpora: {', '.join(IMPORTS)}; with --modality: {', '.join(JOINS)}",
+    )
     back.add_argument(
         "--cache",
         required=True,
         type=Path,
         metavar="DIR",
-        help="the cache, created if missing; BuildFeatures drops imports from its index",
+        help="the cache, created if missing for a new corpus",
     )
     back.add_argument("--corpus", required=True, metavar="NAME", help="name of the corpus in the cache")
+    back.add_argument(
+        "--modality",
+        metavar="MODALITY",
+        help="add only features, under this name, to a corpus of the cache: vision, openface, …, or text.NAME, audio.NAME for a further"
+        " set of text or audio; utterances are found by their ids",
+    )
+    back.add_argument(
+        "--missing",
+        choices=MISSING,
+        help="with --modality: what happens if utterances have no features: refuse (nothing is imported, default), or exclude (runs"
+        " that read these features leave the utterances out)",
+    )
     back.add_argument(
         "--encoders",
         metavar="NAME",
@@ -85,6 +112,17 @@ def _export(args: argparse.Namespace) -> int:
 
 
 def _import(args: argparse.Namespace) -> int:
-    notes = write_corpus(args.cache, IMPORTS[args.format](args.path, args.corpus), args.encoders)
+    formats = IMPORTS if args.modality is None else JOINS
+    if args.format not in formats:
+        way = "brings no labels: give --modality NAME" if args.modality is None else "holds a whole corpus: leave out --modality"
+        raise InputError(f"--format {args.format} {way}, or choose one of {', '.join(formats)}.")
+    if args.modality is None:
+        if args.missing is not None:
+            raise InputError("--missing is about the features of --modality NAME, which is not given.")
+        notes = write_corpus(args.cache, IMPORTS[args.format](args.path, args.corpus), args.encoders)
+    else:
+        expect_feature_set(args.modality)
+        features = JOINS[args.format](args.path, args.modality)
+        notes = join(args.cache, args.corpus, args.modality, features, args.path, args.missing or MISSING[0], args.encoders)
     print("\n".join([f"imported {args.path} into {args.cache}", *notes]))
     return 0

@@ -1,7 +1,8 @@
-"""A cached corpus as computational sequences of the CMU multimodal SDK (`.csd`): features by utterance, and labels.
+"""A cached corpus as computational sequences of the CMU multimodal SDK (`.csd`), features by utterance and labels; features of such a
+file for import.
 
-`data.csd` reads and writes a single `.csd`; `data.corpora.cmu` reads the label files of MOSI and MOSEI. Importing features from `.csd`
-files is not supported.
+`data.csd` reads and writes a single `.csd`; `data.corpora.cmu` reads the label files of MOSI and MOSEI; `data.interchange.joined` joins
+imported features to a corpus.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,9 +13,11 @@ import pandas as pd
 
 from data.atomic import atomic_folder
 from data.cache import CachedCorpus
-from data.csd import Entry, write_csd
+from data.csd import Entry, read_csd, write_csd
 from data.errors import InputError, shown
+from data.fingerprint import KEY_LENGTH, file_digest
 from data.interchange.cached import Selection, expect_new, select
+from data.interchange.imported import Features
 from data.labels import EMOTIONS
 from data.schema import SPLITS
 
@@ -45,6 +48,42 @@ def export_csd(corpus: CachedCorpus, out: Path, limits: Mapping[str, int]) -> li
         *selection.notes,
         f"files: {', '.join(f'{one}.csd' for one in (*selection.stores, 'labels'))}; splits are not in this format",
     ]
+
+
+def read_csd_features(path: Path, feature_set: str) -> Features:
+    """Read the features of a `.csd`, by utterance or by video, with their times.
+
+    Args:
+        path: The file.
+        feature_set: The name that the features will have.
+
+    Raises:
+        InputError: The file is no `.csd`, it has no entry, or an entry is not (n, D) numbers of one width.
+    """
+    entries = read_csd(path).entries
+    if not entries:
+        raise InputError(f"{path}: no entry in it, expected features by utterance or by video.")
+    values = {name: entry.features[:, None] if entry.features.ndim == 1 else entry.features for name, entry in entries.items()}
+    for name, features in values.items():
+        if features.ndim != 2 or not features.shape[1] or features.dtype.kind not in "iuf":
+            raise InputError(
+                f"{path}: {shown(name)}: {features.dtype.name} {features.shape}, expected numbers of shape (steps, width)."
+            )
+    widths = {features.shape[1]: name for name, features in values.items()}
+    if len(widths) > 1:
+        raise InputError(
+            f"{path}: {' and '.join(f'{shown(one)} is {width} wide' for width, one in widths.items())}; expected one width."
+        )
+    origin = file_digest(path)[:KEY_LENGTH]
+    return Features(
+        encoder=f"{feature_set} of {path.name}",
+        origin=origin,
+        dim=next(iter(widths)),
+        lengths={name: len(features) for name, features in values.items()},
+        sources=dict.fromkeys(values, origin),
+        read=lambda name: values[name],
+        intervals=lambda name: entries[name].intervals,
+    )
 
 
 def _write_sequences(folder: Path, selection: Selection, spans: np.ndarray) -> None:

@@ -36,7 +36,10 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 @dataclass(frozen=True)
 class Features:
-    """The features of one modality from another tool, by utterance id; there may be more utterances than in the corpus."""
+    """The features of one modality from another tool, by utterance id; there may be more utterances than in the corpus.
+
+    Features that are joined to a corpus (`data.interchange.joined`) have the names of the other tool instead.
+    """
 
     encoder: str  # name of the encoder, as far as it is known; shown, but not compared
     origin: str  # digest of the file or files of the features, which distinguishes them from features of another encoder
@@ -44,6 +47,7 @@ class Features:
     lengths: Mapping[str, int]  # number of rows of each utterance, 0 or more
     sources: Mapping[str, str]  # digest of the file, or of the part of it, that contains each utterance's features
     read: Callable[[str], np.ndarray]  # utterance id → (T, D)
+    intervals: Callable[[str], np.ndarray] | None = None  # utterance id → (T, 2) seconds in its recording; None if unknown
 
 
 @dataclass(frozen=True)
@@ -120,12 +124,13 @@ def _write_features(folder: Path, corpus: Corpus, modality: str, features: Featu
     with FeatureWriter(folder / path, ids, lengths, features.dim, "float32", attributes, sources) as writer:
         for index, utterance in enumerate(ids):
             values = features.read(utterance)
-            _expect_finite(values, f"{corpus.root}: {modality} features of {shown(utterance)}")
+            expect_finite(values, f"{corpus.root}: {modality} features of {shown(utterance)}")
             writer.write(index, values)
     return path
 
 
-def _expect_finite(values: np.ndarray, name: str) -> None:
+def expect_finite(values: np.ndarray, name: str) -> None:
+    """Raise InputError if a value is not finite in float32; `name` is what the values are, for the message."""
     with np.errstate(over="ignore"):  # values too large for float32 are refused, too
         is_bad = ~np.isfinite(values.astype(np.float32))
     if is_bad.any():

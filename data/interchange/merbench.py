@@ -30,10 +30,11 @@ from data.cache import CachedCorpus
 from data.corpora.folder import read_folder
 from data.corpora.mmsa import LABEL_FILE
 from data.errors import InputError, reason, shown
-from data.files import read_head, unreadable
-from data.fingerprint import KEY_LENGTH, digest, file_digest
+from data.files import read_head
+from data.fingerprint import KEY_LENGTH, file_digest
 from data.interchange.cached import Selection, expect_new, select
 from data.interchange.imported import Features, Import
+from data.interchange.npy import features_of
 from data.labels import EMOTIONS
 from data.schema import MODALITIES
 from data.spreadsheets import escape_cells
@@ -167,33 +168,4 @@ def _features(folder: Path, names: pd.Series, utterances: pd.Series) -> Features
     files = {utterance: folder / f"{name}.npy" for utterance, name in zip(utterances, names, strict=True)}
     if missing := [file.name for file in files.values() if not file.is_file()]:
         raise InputError(f"{folder}: {len(missing):,} of {len(files):,} clips of {LABEL_FILE} have no file here, first {missing[0]}.")
-    shapes = {utterance: _open(file).shape for utterance, file in files.items()}
-    widths = {shape[1]: utterance for utterance, shape in shapes.items()}
-    if len(widths) > 1:
-        raise InputError(
-            f"{folder}: {' and '.join(f'{files[one].name} is {width} wide' for width, one in widths.items())}; expected one width."
-        )
-    sources = {utterance: file_digest(file)[:KEY_LENGTH] for utterance, file in files.items()}
-    return Features(
-        encoder=folder.name.removesuffix(_SUFFIX),
-        origin=digest({files[utterance].name: source for utterance, source in sources.items()}),
-        dim=next(iter(widths)),
-        lengths={utterance: shape[0] for utterance, shape in shapes.items()},
-        sources=sources,
-        read=lambda utterance: np.array(_open(files[utterance])),
-    )
-
-
-def _open(file: Path) -> np.ndarray:
-    """Map an array (T, D) from disk. An array (D,) counts as a single step, as in MERBench."""
-    if not read_head(file).startswith(b"\x93NUMPY"):
-        raise InputError(f"{file}: not a .npy file. Export it again.")
-    try:
-        values = np.load(file, mmap_mode="r", allow_pickle=False)
-    except Exception as error:  # a damaged header raises any error, for example tokenize.TokenError
-        what = f"truncated, damaged, or not an array of numbers ({reason(error)})"
-        raise unreadable(file, error) or InputError(f"{file}: {what}.") from error
-    values = values[None] if values.ndim == 1 else values
-    if values.dtype.kind not in "iuf" or values.ndim != 2 or values.shape[1] == 0:
-        raise InputError(f"{file}: {values.dtype.name} {values.shape}, expected numbers of shape (steps, width).")
-    return values
+    return features_of(files, folder, folder.name.removesuffix(_SUFFIX))

@@ -29,6 +29,7 @@ from data.corpora.mmsa import clip_ids
 from data.csv_tables import SPLIT_NAMES, expect_wide_scale, onto_scale
 from data.errors import InputError, shown
 from data.feature_index import is_unicode
+from data.feature_sets import modality_of
 from data.fingerprint import KEY_LENGTH, file_digest
 from data.interchange import safe_pickle
 from data.interchange.cached import Selection, expect_new, select
@@ -112,6 +113,43 @@ def read_mmsa(path: Path, name: str) -> Import:
         sentiment=sentiment, order=_order(table["clip_id"]), media="", whole=False, expected="", label_source=path.name
     )
     return Import(assemble(name, path, "MMSA pickle", table, [path], findings), origin, features, tuple(_left(content, parts)))
+
+
+def read_mmsa_features(path: Path, feature_set: str) -> Features:
+    """Read one array of a pickle, by MMSA's ids: that of the modality of `feature_set`.
+
+    Args:
+        path: The file. Of each split, only "id", the array, its lengths and the mask of `text_bert` are used.
+        feature_set: The name that the features will have.
+
+    Raises:
+        InputError: The file is not such a pickle, has no such array, or an id occurs twice.
+    """
+    parts, modality = _parts(safe_pickle.load(path), path), modality_of(feature_set)
+    ids = {key: _names(part, f"{path}: {key}") for key, part in parts.items()}
+    ids = {key: names for key, names in ids.items() if names}
+    if not _has(parts, modality):
+        arrays = sorted(
+            {shown(key) for part in parts.values() for key, one in part.items() if isinstance(one, np.ndarray) and one.ndim == 3}
+        )
+        raise InputError(
+            f"{path}: no {modality} features in it, expected an array of this name; arrays: {', '.join(arrays) or 'none'}."
+        )
+    seen: set[str] = set()
+    for name in (name for names in ids.values() for name in names):
+        if name in seen:
+            raise InputError(f"{path}: id {shown(name)} occurs twice, expected unique ids.")
+        seen.add(name)
+    return _features(modality, parts, ids, path, file_digest(path)[:KEY_LENGTH])
+
+
+def _names(part: Any, where: str) -> list[str]:
+    if not isinstance(part, dict) or "id" not in part:
+        raise InputError(f"{where}: expected a dict with id, found {_shown(part)}.")
+    names = _column(part, "id", where).tolist()
+    if strange := [name for name in names if not isinstance(name, str) or not is_unicode(name)]:
+        raise InputError(f"{where}: id holds {shown(strange[0])}, expected text.")
+    return names
 
 
 def _ids(table: pd.DataFrame, where: Path) -> pd.Series:
@@ -295,7 +333,7 @@ def _left(content: Mapping[Any, Any], parts: Mapping[str, Mapping[str, Any]]) ->
         more = f" and {len(unknown) - _SHOWN_KEYS:,} more" if len(unknown) > _SHOWN_KEYS else ""
         yield f"ignored: {', '.join(unknown[:_SHOWN_KEYS])}{more}, which heads do not use"
     if _has(parts, "vision"):
-        yield "ignored: the vision features; heads use text and audio"
+        yield "ignored: the vision features; import them afterwards with --modality vision"
     for modality in MODALITIES:
         if not _has(parts, modality):
             yield f"{modality}: none in the file"

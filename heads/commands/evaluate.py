@@ -46,6 +46,7 @@ def run(args: argparse.Namespace) -> int:
     from heads.runs.evaluate import evaluate, reopen
     from heads.runs.folder import RunFolder
     from heads.runs.run_data import choose_device
+    from heads.runs.streams import told
 
     device = choose_device(args.device)
     if bool(args.runs) == bool(args.sweep):
@@ -56,10 +57,16 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("--top and --metric choose among the trials of --sweep DIR, which is not given.")
     else:
         paths = args.runs
-    found = {}
+    found, read = {}, {}
     for shown, path in names_in_tables(paths).items():
         folder = RunFolder(path)
-        found[shown] = evaluate(reopen(folder, args.cache, device), folder, args.split, args.checkpoint)
+        run_data = reopen(folder, args.cache, device)
+        found[shown] = evaluate(run_data, folder, args.split, args.checkpoint)
+        if features := told(folder.config()["config"]["data"]):
+            others = f" ({run_data.left_out:,} utterances lack some of them and are left out)" if run_data.left_out else ""
+            read[shown] = f"{features} features{others}"
+    for shown, features in read.items():
+        print(f"{shown}: {features}")
     print(results(found, args.split if args.checkpoint == "checkpoint" else f"{args.split}-{args.checkpoint}"))
     if args.sweep:
         from heads.sweeps.results.report import write_report

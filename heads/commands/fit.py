@@ -34,7 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _flags.add_emotions(parser)
     words = "treat pseudo-labels from less similar donor sentences as missing (default 0)"
     parser.add_argument("--minimum-similarity", type=float, metavar="COSINE", help=words)
-    parser.add_argument("--modalities", action=_flags.ListOf, metavar="MODALITY", help="text, audio (default both)")
+    parser.add_argument(
+        "--modalities", action=_flags.ListOf, metavar="MODALITY", help="text, audio (default both), vision, …: see docs/feature_sets.md"
+    )
     words = "train one run with each of these seeds (default: the preset's, 1)"
     parser.add_argument("--seed", "--seeds", action=_flags.ListOf, of=int, metavar="SEED", help=words)
     words = "set any option, e.g. train.lr=3e-4; list HEAD prints them all"

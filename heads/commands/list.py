@@ -7,7 +7,7 @@ import json
 from data.errors import InputError
 from heads.commands._flags import PRESET_HELP
 from heads.models.options import flat
-from heads.models.registry import HEADS, Entry
+from heads.models.registry import HEADS, MEDIAN, Entry
 from heads.runs.config import DEFAULT_PRESET, make_config
 
 HELP = "all heads: what they are, where they come from, which options they have"
@@ -15,7 +15,7 @@ DESCRIPTION = (
     "Prints one line for each head. If you name a HEAD, prints all its options, in the form that --set of fit and grid files take."
 )
 
-HEADER = ("head", "paper", "published", "learns", "context", "packable", "reproduction", "what it is", "parameters")
+HEADER = ("head", "paper", "published", "learns", "reads", "context", "packable", "reproduction", "what it is", "parameters")
 
 _WORDS = {True: "yes", False: "no"}
 
@@ -48,6 +48,7 @@ def rows() -> list[list[str]]:
 
     published: The tasks it was published for on CMU-MOSI or CMU-MOSEI, in whatever form; that it learns any other is our extension.
         "–": none, as for mixtures that come from recommendation and vision.
+    reads: The modalities that the head needs; "more" if it takes any others besides, "any" if it takes any and needs none.
     context: "yes" if the head reads whole videos.
     packable: "yes" if many runs can be trained as one.
     reproduction: faithful; variant, if frozen features leave out a part that makes the method what it is; simple baseline.
@@ -71,7 +72,9 @@ def _row(name: str, entry: Entry) -> list[str]:
     from heads.commands._sizes import count
 
     if entry.head is None:
-        return [name, entry.source, "–", entry.task or "both", "no", "no", "simple baseline", entry.summary, "–"]
-    tasks = entry.published or "–", entry.task or "both"
+        reads = "any" if entry.simple != MEDIAN else "none"
+        return [name, entry.source, "–", entry.task or "both", reads, "no", "no", "simple baseline", entry.summary, "–"]
+    more = ("more" if entry.head.needs else "any",) if entry.head.takes_more else ()
+    tasks = entry.published or "–", entry.task or "both", ", ".join([*entry.head.needs, *more])
     can = _WORDS[entry.head.context], _WORDS[entry.packs]
     return [name, entry.source, *tasks, *can, entry.reproduction, entry.summary, f"{count(entry):,}"]

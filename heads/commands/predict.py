@@ -40,15 +40,21 @@ def run(args: argparse.Namespace) -> int:
     from data.atomic import atomic_path
     from data.manifest import write_table
     from data.spreadsheets import escape_cells
-    from heads.runs.evaluate import predict
+    from heads.runs.evaluate import predict_all, reopen
     from heads.runs.folder import RunFolder
     from heads.runs.run_data import choose_device
+    from heads.runs.streams import told
 
-    table = predict(RunFolder(args.folder), args.cache, args.corpus, choose_device(args.device))
+    folder = RunFolder(args.folder)
+    folder.metrics()  # raises if the run is not finished
+    run_data = reopen(folder, args.cache, choose_device(args.device), args.corpus)
+    table = predict_all(run_data, folder, args.cache)
     if args.out.suffix.lower() == ".parquet":
         write_table(args.out, table, {"run": args.folder.resolve().name})
     else:
         with atomic_path(args.out) as temporary:
             escape_cells(table).to_csv(temporary, index=False)
-    print(f"{args.out}: {len(table):,} utterances")
+    features = told(folder.config()["config"]["data"])
+    left_out = f"; {run_data.left_out:,} others lack some of them" if run_data.left_out else ""
+    print(f"{args.out}: {len(table):,} utterances" + (f", from {features} features{left_out}" if features else ""))
     return 0

@@ -11,12 +11,12 @@ Legend of shapes, used in all of `heads`:
 Masks are bool, True = real. The content and the amount of padding do not change a head's result, to float tolerance.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from data.errors import InputError
+from data.errors import InputError, shown
 from data.tensors import Batch
 from heads.models.tasks import TASKS
 
@@ -37,6 +37,10 @@ class HeadOutput(NamedTuple):
     aux: Aux = Aux()
 
 
+_RESERVED = {*dir(nn.ModuleDict()), *dir(nn.ParameterDict())}
+"""Names that torch's containers refuse for their members."""
+
+
 class Head(nn.Module):
     """A trainable head on cached features.
 
@@ -55,14 +59,32 @@ class Head(nn.Module):
     """The fewest utterances (videos, with context) in a batch of training: more than 1 where losses compare utterances."""
     stages: tuple[str, ...] = ("all",)
     """Passes over the training rows in every epoch, in this order."""
+    needs: tuple[str, ...] = ("text", "audio")
+    """Modalities that the head cannot do without; see `expect_modalities`."""
+    takes_more = False
+    """True if the head reads any number of modalities besides, of any name, in their order."""
 
     def __init__(self, dims: Mapping[str, int], task: str) -> None:
         """Args:
-        dims: Modality → width D of its features, for each modality that there is.
-        task: A key of `TASKS`.
+            dims: Modality → width D of its features, for each modality that there is, in the order in which heads read them.
+            task: A key of `TASKS`.
+
+        Raises:
+            InputError: A modality has a name that no part of a head can have.
         """
         super().__init__()
+        if taken := [name for name in dims if name in _RESERVED]:
+            raise InputError(f"Heads cannot read features named {shown(taken[0])}. Import them under another name (--modality).")
         self.dims, self.task, self.tasks = dict(dims), task, TASKS[task]
+
+    @classmethod
+    def expect_modalities(cls, head: str, dims: Mapping[str, int]) -> None:
+        """Raises InputError if a modality that the head `head` needs has no features, or one has that it does not read."""
+        got = " and ".join(dims) or "none"
+        if any(modality not in dims for modality in cls.needs):
+            raise InputError(f"{head} needs {' and '.join(cls.needs)} features, got {got}.")
+        if not cls.takes_more and len(dims) > len(cls.needs):
+            raise InputError(f"{head} reads {' and '.join(cls.needs)} only, got {got}. Use --modalities {' '.join(cls.needs)}.")
 
     def forward(self, batch: Batch) -> HeadOutput:
         raise NotImplementedError  # every head has its own
@@ -89,12 +111,6 @@ class Head(nn.Module):
 
     def remember(self, batch: Batch, output: HeadOutput) -> None:
         """Updates what the head keeps between batches, in buffers; called after each batch of training, without gradients."""
-
-
-def require_modalities(head: str, dims: Mapping[str, int], needed: Sequence[str] = ("text", "audio")) -> None:
-    """Raises InputError if a modality that the head needs has no features."""
-    if any(modality not in dims for modality in needed):
-        raise InputError(f"{head} needs {' and '.join(needed)} features, got {' and '.join(dims) or 'none'}.")
 
 
 def predictions(values: Mapping[str, Tensor], aux: Aux = Aux()) -> HeadOutput:  # noqa: B008 - immutable

@@ -53,9 +53,16 @@ def fitted(options: Any, inputs: Inputs) -> Any:
     Raises:
         InputError: The features are means of so many frames that no number of them makes `audio_pool`.
     """
-    averaged, pool = dict(inputs.averaged).get("audio", 1), getattr(options, "audio_pool", 1)
-    if averaged == 1 or pool <= 1:
+    pool = getattr(options, "audio_pool", 1)
+    sizes = {size for name, size in inputs.averaged if name.partition("-")[0] == "audio"} or {1}
+    if sizes == {1} or pool <= 1:
         return options
+    if len(sizes) > 1:
+        raise InputError(
+            f"model.audio_pool is {pool} frames, but sets of audio features are means of {' and '.join(map(str, sorted(sizes)))}"
+            " frames: set it to 1, or make the sets alike."
+        )
+    (averaged,) = sizes
     if pool % averaged:
         raise InputError(
             f"model.audio_pool is {pool} frames, but the audio features are means of {averaged} frames each: expected a multiple of"

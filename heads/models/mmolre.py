@@ -36,7 +36,7 @@ class FamilyOptions:
     """Options of every head of the family."""
 
     dim: int | None = None  # width of the model; the widest modality's if None
-    audio_pool: int = 1  # frames of the audio encoder averaged into one
+    audio_pool: int = 1  # frames of the audio encoder averaged into one, in each set of audio features
     adapter: str = "none"  # none, norm (LayerNorm), linear (Linear, LayerNorm; shared by the tasks), mix (of layers, then norm)
     input_dropout: float = dropout_rate(0.0)  # of the adapted features
     share_modalities: bool = False  # one mixture for all modalities
@@ -59,6 +59,8 @@ class FusionHead(Head):
     Options: type = FamilyOptions
     mixture: type[Mixture] = NoMixture
     shares_fusion = False
+    needs = ()
+    takes_more = True
 
     def __init__(self, options: FamilyOptions, dims: Mapping[str, int], task: str) -> None:
         """Raises InputError when an option is out of its range."""
@@ -66,8 +68,8 @@ class FusionHead(Head):
         if options.audio_pool < 1:
             raise InputError(f"audio_pool is {options.audio_pool}, expected 1 or more.")
         dim = options.dim or max(dims.values())
-        self.pool = {"audio": options.audio_pool}
         modalities = tuple(dims)
+        self.pool = {modality: options.audio_pool for modality in modalities if modality == "audio" or modality.startswith("audio-")}
         self.adapters = nn.ModuleDict({modality: adapter(options.adapter, width, dim) for modality, width in dims.items()})
         self.input_dropout = Dropout(options.input_dropout)
         shared = self._mixture(options, dim) if options.share_modalities else None

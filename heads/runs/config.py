@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from data.errors import InputError, reason, shown
+from data.feature_sets import DEFAULT, expect_own_name, modality_of
 from data.lookup import lookup
 from heads.evaluation.metrics import HIGHER_IS_BETTER, METRICS
 from heads.models import options
@@ -31,6 +32,9 @@ DEFAULT_PRESET = "light"
 EMOTION_CHOICES = ("auto", "annotated", "pseudo")
 """auto: annotated where the corpus has them, else pseudo. The others are `data.targets.EMOTION_SOURCES`, which is not imported here
 because pandas comes with it; a test compares the two."""
+
+_MODALITIES_WITH_SETS = ("text", "audio")
+"""Modalities of which a cache may have several feature sets; each has an option of its name in `DataOptions`."""
 
 LARGEST_SEED = 2**32 - 1
 """The largest seed of scikit-learn and of NumPy's older generators; a table of trials has no room for more than 64 bits."""
@@ -52,11 +56,16 @@ class LayerOptions:
 class DataOptions:
     """The part of the cache that a run reads.
 
+    modalities: text, audio, or features of another tool under the name of their import.
+    text: The set of text features, [text.NAME] of luigi.cfg: NAME, a list of several, or default (the section [text]).
+    audio: The same for [audio.NAME].
     emotions: annotated; pseudo (from the table of pseudo-labels, the ledger); auto: annotated if the corpus has any, else pseudo.
     minimum_similarity: Pseudo emotions below it count as unlabelled.
     """
 
     modalities: tuple[str, ...] = ("text", "audio")
+    text: tuple[str, ...] | str | None = option(None, omitted=True)
+    audio: tuple[str, ...] | str | None = option(None, omitted=True)
     emotions: str = option("auto", choices=EMOTION_CHOICES, kind="source of emotions", in_pack=FREE)
     minimum_similarity: float = option(0.0, in_pack=FREE)
     text_limit: int | None = 96  # tokens; MMML's
@@ -250,6 +259,26 @@ def _for_head(values: dict[str, Any], head: str, entry: Entry, where: str) -> di
     return options.nested(dict(options.items(values)) | {f"model.{name}": value for name, value in kept.items()} | only)
 
 
+def _with_sets(data: DataOptions, where: str) -> DataOptions:
+    """Returns the options with one form for each choice of feature sets: None for the set without a name, a text for a single one."""
+    for modality in _MODALITIES_WITH_SETS:
+        chosen = getattr(data, modality)
+        if chosen is None:
+            continue
+        names = (chosen,) if isinstance(chosen, str) else chosen
+        if not names:
+            raise InputError(f"{where}: data.{modality} is empty, expected names of feature sets, or nothing (null) for the usual one.")
+        if len(set(names)) < len(names):
+            raise InputError(f"{where}: data.{modality} names one twice: {', '.join(names)}.")
+        if modality not in data.modalities:
+            raise InputError(f"{where}: data.{modality} is {shown(chosen)}, but data.modalities has no {modality}.")
+        for name in names:
+            if name != DEFAULT:
+                expect_own_name(name, f"{where}: data.{modality}")
+        data = dataclasses.replace(data, **{modality: None if names == (DEFAULT,) else names[0] if len(names) == 1 else names})
+    return data
+
+
 def _section(values: Any, where: str) -> Mapping[str, Any]:
     if values is not None and not isinstance(values, Mapping):
         raise InputError(f"{where} is {shown(values)}, expected names with values.")
@@ -263,6 +292,13 @@ def _checked(config: RunConfig, where: str) -> RunConfig:
         raise InputError(f"{where}: data.modalities is empty, expected text, audio or both.")
     if len(set(config.data.modalities)) < len(config.data.modalities):
         raise InputError(f"{where}: data.modalities names one twice: {', '.join(config.data.modalities)}.")
+    for modality in config.data.modalities:
+        if modality_of(modality) != modality:
+            family, _, own = modality.partition(".")
+            raise InputError(
+                f"{where}: data.modalities has {shown(modality)}, a set of {family}. Name {family} there: data.{family}={own}."
+            )
+    config = dataclasses.replace(config, data=_with_sets(config.data, where))
     for name in (config.train.select, *config.train.keep):
         lookup(HIGHER_IS_BETTER, name, "metric")
     # the selected epoch needs a value; a metric that is only kept may be of a task that is not learned

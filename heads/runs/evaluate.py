@@ -41,11 +41,11 @@ def reopen(folder: RunFolder, cache: Path | None, device: torch.device, corpus: 
         data = dataclasses.replace(config.data, emotions="annotated")  # labels are not needed, and may not exist
         config = dataclasses.replace(config, corpus=corpus, data=data)
     run_data = open_run_data(config, cache or Path(content["made"]["cache"]), device)
-    for modality, made in encoders(run_data.corpus, run_data.config.data.modalities).items():
-        found, wanted = identity_of(made), identity_of(content["encoders"][modality])
+    for name, made in encoders(run_data.corpus, run_data.sets).items():
+        found, wanted = identity_of(made), identity_of(content["encoders"][name])
         if found != wanted:
             raise InputError(
-                f"{run_data.corpus.features[modality]}: not made as the {modality} features that {folder.path} was trained on:"
+                f"{run_data.corpus.features[name]}: not made as the {name} features that {folder.path} was trained on:"
                 f" {differences(found, wanted)}. Build the cache with the same encoder and settings."
             )
     return run_data
@@ -87,11 +87,15 @@ def predict(folder: RunFolder, cache: Path | None, corpus: str | None, device: t
         InputError: As `reopen`; the run is not finished.
     """
     folder.metrics()
-    run_data = reopen(folder, cache, device, corpus)
+    return predict_all(reopen(folder, cache, device, corpus), folder, cache)
+
+
+def predict_all(run_data: RunData, folder: RunFolder, cache: Path | None) -> pd.DataFrame:
+    """Predicts all utterances of a corpus that `reopen` has loaded; see `predict`."""
     config, tensors = run_data.config, run_data.tensors
     rows = np.arange(len(tensors.targets))
     if simple := HEADS[config.head].simple:
-        found = predictions.predict_simple(simple, config.task, _learned(folder, cache, device), rows, tensors)[0]
+        found = predictions.predict_simple(simple, config.task, _learned(folder, cache, tensors.device), rows, tensors)[0]
     else:
         found = predict_rows(run_data, folder, rows)
     return predictions_table(found, tensors.targets.without_labels("test"))

@@ -50,6 +50,7 @@ from heads.runs.contents import (
     parse_json,
     without_nan,
 )
+from heads.runs.streams import sets_of
 
 _LONGEST_LINE = 20_000
 """Characters of a line of a table. pandas needs minutes for a header of a million commas."""
@@ -102,8 +103,8 @@ class RunFolder:
             raise InputError(f"{path}: written by a newer version of this program ({known}). Install that one.")
         fault = fault_of(content, CONFIG)
         if fault is None:
-            modalities = content["config"]["data"]["modalities"]
-            fault = fault_of(content["encoders"], {str(modality): ENCODER for modality in modalities}, "encoders.")
+            sets = sets_of(content["config"]["data"])
+            fault = fault_of(content["encoders"], {name: ENCODER for names in sets.values() for name in names}, "encoders.")
         if fault is not None:
             raise self._damaged("config.json", fault)
         return content

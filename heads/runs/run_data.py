@@ -5,7 +5,7 @@ Runs that read the same features share them: each feature is loaded once. Runs a
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch
 
 from data.cache import CachedCorpus, open_corpus
 from data.errors import InputError, shown
+from data.feature_sets import DEFAULT, modality_of
 from data.feature_store import FeatureStore
 from data.lookup import expect
 from data.schema import MODALITIES
@@ -22,6 +23,7 @@ from data.tensors import CorpusTensors
 from heads.models.inputs import MIX
 from heads.models.tasks import TASKS
 from heads.runs.config import RunConfig
+from heads.runs.streams import sets_of, streams_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +33,13 @@ class RunData:
     config: RunConfig  # with the source of emotions settled, and without modalities if no feature is read
     corpus: CachedCorpus
     tensors: CorpusTensors
+    streams: Mapping[str, tuple[str, ...]]  # what the head reads → the feature sets that are joined by width in it
+    left_out: int = 0  # utterances of which an import joined no features, so that they are not among `tensors`
+
+    @property
+    def sets(self) -> tuple[str, ...]:
+        """The feature sets that the run reads."""
+        return tuple(name for names in self.streams.values() for name in names)
 
 
 class LoadedCache:
@@ -56,19 +65,22 @@ class LoadedCache:
         if config.corpus not in self._corpora:
             self._corpora[config.corpus] = open_corpus(self.cache, config.corpus)
         corpus = self._corpora[config.corpus]
-        modalities = config.data.modalities if config.reads_features else ()
-        _expect_modalities(corpus, modalities)
-        data = dataclasses.replace(config.data, modalities=modalities, emotions=self._source(config, corpus))
-        targets = self._labels(corpus, data.emotions, data.minimum_similarity if data.emotions == "pseudo" else 0.0)
-        limits = {name: limit for name, limit in (("text", data.text_limit), ("audio", data.audio_limit)) if limit is not None}
-        picked = {name: numbers for name, numbers in data.layers.picked().items() if name in data.modalities}
-        key = (corpus.name, data.modalities, tuple(limits.items()), tuple(picked.items()))
+        data = config.data if config.reads_features else dataclasses.replace(config.data, modalities=(), text=None, audio=None)
+        sets = sets_of(dataclasses.asdict(data))
+        _expect_sets(corpus, sets)
+        data = dataclasses.replace(data, emotions=self._source(config, corpus))
+        labels = self._labels(corpus, data.emotions, data.minimum_similarity if data.emotions == "pseudo" else 0.0)
+        targets = labels.without(_lacking(corpus, sets))
+        streams = streams_of(config.head, corpus, sets, targets.ids)
+        limits = _of_streams(streams, {"text": data.text_limit, "audio": data.audio_limit})
+        picked = _of_streams(streams, data.layers.picked())
+        key = (corpus.name, tuple(streams.items()), tuple(limits.items()), tuple(picked.items()))
         if key not in self._tensors:
-            options = {"modalities": data.modalities, "device": self.device, "limits": limits, "memory_bytes": self.memory_bytes}
-            options["layers"] = picked
-            self._tensors[key] = CorpusTensors.load(corpus, targets, **options)
+            options = {"modalities": streams, "device": self.device, "limits": limits, "memory_bytes": self.memory_bytes}
+            self._tensors[key] = CorpusTensors.load(corpus, targets, layers=picked, **options)
         _expect_layers(config, self._tensors[key], bool(picked))
-        return RunData(dataclasses.replace(config, data=data), corpus, self._tensors[key].relabelled(targets))
+        tensors = self._tensors[key].relabelled(targets)
+        return RunData(dataclasses.replace(config, data=data), corpus, tensors, streams, len(labels) - len(targets))
 
     def _source(self, config: RunConfig, corpus: CachedCorpus) -> str:
         """Settles the source of emotions that "auto" means for this corpus."""
@@ -86,18 +98,37 @@ class LoadedCache:
         return self._targets[key]
 
 
-def _expect_modalities(corpus: CachedCorpus, asked: Sequence[str]) -> None:
-    """Raises InputError if the cache lacks a modality of a corpus; the message names the modalities that can be used."""
-    for modality in asked:
-        expect(dict.fromkeys([*MODALITIES, *corpus.features]), modality, "modality")
-    if not (missing := [modality for modality in asked if modality not in corpus.features]):
+def _of_streams(streams: Mapping[str, Sequence[str]], by_modality: Mapping[str, Any]) -> dict[str, Any]:
+    """Gives each stream the value of its modality, if that is not None."""
+    found = {stream: by_modality.get(modality_of(names[0])) for stream, names in streams.items()}
+    return {stream: value for stream, value in found.items() if value is not None}
+
+
+def _lacking(corpus: CachedCorpus, sets: Mapping[str, Sequence[str]]) -> set[str]:
+    """Lists the utterances that an import was told to leave out of runs, because it found no features of them."""
+    found: set[str] = set()
+    for name in (name for names in sets.values() for name in names if name in corpus.joined):
+        with FeatureStore.open(corpus.features[name]) as store:
+            found |= set(store.attrs.get("missing", ()))
+    return found
+
+
+def _expect_sets(corpus: CachedCorpus, sets: Mapping[str, Sequence[str]]) -> None:
+    """Raises InputError if the cache lacks features of a corpus; the message names those that can be used."""
+    for modality in sets:
+        expect(dict.fromkeys([*MODALITIES, *map(modality_of, corpus.features)]), modality, "modality")
+    if not (missing := [name for names in sets.values() for name in names if name not in corpus.features]):
         return
-    usable = [modality for modality in asked if modality in corpus.features]
+    usable = [modality for modality, names in sets.items() if not set(names) & set(missing)]
     hint = (
         f" To train without: --modalities {' '.join(usable)} (in grids and presets data.modalities: [{', '.join(usable)}])."
         if usable
         else ""
     )
+    for modality in (modality for modality, names in sets.items() if set(names) & set(missing)):
+        if others := [name for name in corpus.features if modality_of(name) == modality]:
+            own = [name.partition(".")[2] or DEFAULT for name in others]
+            hint = f" Sets of {modality} that are there (data.{modality}): {', '.join(own)}."
     raise InputError(
         f"{corpus.manifest.parent.parent}: corpus {corpus.name} has no {' and no '.join(missing)} features (there are:"
         f" {', '.join(corpus.features) or 'none'}). A run that was trained with them needs them: add them to the build of this corpus"
@@ -120,12 +151,12 @@ def open_run_data(config: RunConfig, cache: Path, device: torch.device, memory_b
     return LoadedCache(cache, device, memory_bytes).open(config)
 
 
-def encoders(corpus: CachedCorpus, modalities: tuple[str, ...]) -> dict[str, Any]:
-    """Reads modality → name, weights, settings and width of the encoder that made the features."""
+def encoders(corpus: CachedCorpus, sets: Sequence[str]) -> dict[str, Any]:
+    """Reads feature set → name, weights, settings and width of the encoder that made it."""
     found = {}
-    for modality in modalities:
-        with FeatureStore.open(corpus.features[modality]) as store:
-            found[modality] = {"encoder": store.attrs.get("encoder"), "identity": store.attrs.get("identity"), "dim": store.dim}
+    for name in sets:
+        with FeatureStore.open(corpus.features[name]) as store:
+            found[name] = {"encoder": store.attrs.get("encoder"), "identity": store.attrs.get("identity"), "dim": store.dim}
     return found
 
 

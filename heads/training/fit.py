@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from data.errors import InputError
+from data.feature_sets import modality_of
 from data.packages import installed_version
 from data.tensors import CorpusTensors
 from heads.evaluation import predictions
@@ -43,25 +44,27 @@ def facts(run_data: RunData) -> str:
     counts = " + ".join(f"{len(labelled_rows(config, tensors, split)):,} {split}" for split in ("train", "valid"))
     emotions = f", {config.data.emotions} emotions" if "mer" in TASKS[config.task] else ""
     where = "streamed from disk" if tensors.is_streamed else f"on {tensors.device}"
-    read = " + ".join(_described(run_data, modality) for modality in config.data.modalities)
-    features = f"{read} features {where}" if config.data.modalities else "no features"
-    return f"{counts} utterances{emotions}, {features}"
+    read = " + ".join(_described(run_data, stream) for stream in run_data.streams)
+    features = f"{read} features {where}" if run_data.streams else "no features"
+    left_out = f" ({run_data.left_out:,} others lack some of these features)" if run_data.left_out else ""
+    return f"{counts} utterances{emotions}, {features}{left_out}"
 
 
-def _described(run_data: RunData, modality: str) -> str:
-    """Describe the features of a modality in a word; in more where they are several layers or means of frames."""
+def _described(run_data: RunData, stream: str) -> str:
+    """Describe the features of a stream by their sets; in more words where they are several layers or means of frames."""
     tensors, model = run_data.tensors, run_data.config.model
-    numbers, averaged = tensors.layers[modality], tensors.averaged[modality]
+    numbers, averaged = tensors.layers[stream], tensors.averaged[stream]
     notes: list[str] = []
     if len(numbers) > 1:
         baseline, is_mixed = HEADS[run_data.config.head].simple, getattr(model, "adapter", None) == MIX
         how = "one of them chosen on valid" if baseline else "mixed" if is_mixed else "side by side"
         notes.append(f"layers {', '.join(map(str, numbers))}: {how}")
-    elif numbers and modality in run_data.config.data.layers.picked():
+    elif numbers and run_data.config.data.layers.picked().get(modality_of(run_data.streams[stream][0])):
         notes.append(f"layer {numbers[0]}")
     if averaged > 1:
         notes.append(f"means of {averaged} frames")
-    return f"{modality} ({'; '.join(notes)})" if notes else modality
+    sets = " & ".join(run_data.streams[stream])  # joined by width
+    return f"{sets} ({'; '.join(notes)})" if notes else sets
 
 
 def steps(run_data: RunData) -> int:
@@ -149,7 +152,7 @@ def _write_results(config: RunConfig, tensors: CorpusTensors, folder: RunFolder,
 def describe(run_data: RunData) -> dict[str, Any]:
     """Return the content of config.json. Its part "made" is for the reader; the rest identifies the run."""
     config, corpus = run_data.config, run_data.corpus
-    files = {modality: corpus.features[modality].name for modality in config.data.modalities}
+    files = {name: corpus.features[name].name for name in run_data.sets}
     ledger = corpus.pseudo_labels.name if config.data.emotions == "pseudo" and corpus.pseudo_labels else None
     return {
         "version": VERSION,
@@ -157,7 +160,7 @@ def describe(run_data: RunData) -> dict[str, Any]:
         "manifest": corpus.manifest.name,
         "features": files,
         "pseudo_labels": ledger,
-        "encoders": encoders(corpus, config.data.modalities),
+        "encoders": encoders(corpus, run_data.sets),
         "made": {
             "cache": str(corpus.manifest.parent.parent.resolve()),
             "device": str(run_data.tensors.device),

@@ -49,13 +49,14 @@ def settings_shown(plan: Plan) -> dict[str, object]:
 
 def summary(plan: Plan, computed: Sequence[Output], reused: Sequence[Output], seconds: float) -> str:
     """Returns the summary at the end of a build: the outputs that were computed, those that were reused, and where they are."""
+    width = max([8, *(len(features.name) for features in plan.features.values())])
     lines = ["", f"BuildFeatures: {_counts(computed, 'computed')}; {_counts(reused, 'reused')}; {seconds:.1f} s"]
     for features in plan.features.values():
         with FeatureStore.open(features.path) as store:
             size = features.path.stat().st_size / 1e6
             untrained = "" if features.encoder.trained else " (untrained)"
             lines.append(
-                f"  {features.corpus.settings.name:<8} {features.modality:<8} {len(store):>7,} utterances "
+                f"  {features.corpus.settings.name:<8} {features.name:<{width}} {len(store):>7,} utterances "
                 f"{int(store.offsets[-1]):>10,} × {store.dim:<4} {size:>9,.1f} MB  {features.encoder.name}{untrained}"
             )
     for name, ledger in plan.ledgers.items():
@@ -89,7 +90,7 @@ def _features(plan: Plan, features: FeaturePlan) -> FeatureSummary:
         shown = ("encoder", "identity", "products", "device", "packages", "when")
         return FeatureSummary(
             corpus=features.corpus.settings.name,
-            modality=features.modality,
+            modality=features.name,
             encoder=features.encoder.name,
             trained=features.encoder.trained,
             path=str(features.path.relative_to(plan.settings.cache)),

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
+from data.feature_sets import modality_of
 from data.layers import stored_layers
 from data.reporting.numbers import duration, size
 from data.reporting.tables import Cell
@@ -29,7 +30,7 @@ class FeatureSummary:
     """One feature file."""
 
     corpus: str
-    modality: str  # a key of ROWS
+    modality: str  # a key of ROWS, or a further set of features of one: "text.roberta"
     encoder: str  # for people
     trained: bool  # False is shown as "untrained" wherever the encoder is named
     path: str  # relative to the cache
@@ -48,7 +49,7 @@ class FeatureSummary:
     def rows(self) -> str:
         """The rows of the file in words."""
         averaged = self._identity.get("frames_averaged", 1)
-        return ROWS[self.modality] if averaged == 1 else f"means of {averaged} frames"
+        return ROWS[modality_of(self.modality)] if averaged == 1 else f"means of {averaged} frames"
 
     @property
     def columns(self) -> str:
@@ -307,8 +308,8 @@ def _snippet(report: BuildReport) -> str:
         if first in (None, corpus.name)
     ][:1]
     for feature in report.features:
-        if feature.corpus == first and feature.modality in ("text", "audio"):
-            name = feature.modality
+        if feature.corpus == first and feature.modality != "sentence":
+            name = feature.modality.replace(".", "_").replace("-", "_")
             untrained = "" if feature.trained else ", untrained"
             lines += [
                 "",

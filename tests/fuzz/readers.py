@@ -28,8 +28,9 @@ from data.corpora.base import Corpus
 from data.csd import Entry, read_csd, write_csd
 from data.feature_store import FeatureStore
 from data.fingerprint import FileDigests
-from data.interchange.commands import EXPORTS, IMPORTS
+from data.interchange.commands import EXPORTS, IMPORTS, JOINS
 from data.interchange.imported import write_corpus
+from data.interchange.joined import join
 from data.manifest import read_attributes, read_manifest, summarise
 from data.media import SAMPLE_RATE_HZ, decode
 from data.targets import load_targets
@@ -188,6 +189,36 @@ def _imported(format: str) -> Callable[[Path], list[Any]]:
         notes = write_corpus(cache, IMPORTS[format](folder / "export", CORPUS))
         corpus = open_corpus(cache, CORPUS)
         return [notes, read_manifest(corpus.manifest), [FeatureStore.open(path).read_all() for path in corpus.features.values()]]
+
+    return read
+
+
+def _to_join(format: str) -> Callable[[Path], list[Path]]:
+    def prepare(folder: Path) -> list[Path]:
+        corpus = open_corpus(make_cache(folder.parent / "cache", utterances=12), CORPUS)
+        out, rng = folder / "export", np.random.default_rng(0)
+        if format == "mmsa":
+            EXPORTS[format](corpus, out, {})
+            return [out]
+        values = {name: rng.standard_normal((3, 2)) for name in read_manifest(corpus.manifest)["utterance_id"]}
+        if format == "csd":
+            write_csd(out, "vision", ((name, Entry(rows, np.arange(6.0).reshape(3, 2))) for name, rows in values.items()))
+            return [out]
+        out.mkdir()
+        for name, rows in values.items():
+            np.save(out / f"{name}.npy", rows)
+        return sorted(out.iterdir())
+
+    return prepare
+
+
+def _joined(format: str, name: str) -> Callable[[Path], list[Any]]:
+    def read(folder: Path) -> list[Any]:
+        cache = cleared(folder.parent / "joined")
+        shutil.copytree(folder.parent / "cache", cache, dirs_exist_ok=True)
+        notes = join(cache, CORPUS, name, JOINS[format](folder / "export", name), folder / "export", "exclude")
+        with FeatureStore.open(open_corpus(cache, CORPUS).features[name]) as store:
+            return [notes, store.ids, store.read_all(), store.attrs["missing"]]
 
     return read
 
@@ -431,6 +462,9 @@ READERS: Mapping[str, Reader] = _table(
     Reader("csd", _csd, _read_csd),
     Reader("MMSA pickle", _exported("mmsa"), _imported("mmsa"), _PICKLE),
     Reader("MERBench", _exported("merbench"), _imported("merbench"), _FOLDER),
+    Reader("joined npy", _to_join("npy"), _joined("npy", "vision"), {**BYTES, "npy_header": _npy_header}),
+    Reader("joined csd", _to_join("csd"), _joined("csd", "vision")),
+    Reader("joined MMSA", _to_join("mmsa"), _joined("mmsa", "text.mmsa"), _PICKLE),
     Reader("feature file", _cache(f"features/{CORPUS}-text.h5"), _features, guarded=ALL),
     Reader("training", _cache(f"features/{CORPUS}-text.h5", f"features/{CORPUS}-audio.h5"), _trained_on, guarded=ALL),
     Reader("manifest", _cache(f"manifests/{CORPUS}.parquet"), _manifest, guarded=ALL),

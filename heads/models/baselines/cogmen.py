@@ -57,6 +57,8 @@ class COGMEN(Head):
     packable = False
     context = True
     smallest_batch = 2
+    needs = ()
+    takes_more = True
 
     def __init__(self, options: COGMENOptions, dims: Mapping[str, int], task: str) -> None:
         """Raise InputError when an option is out of range or the attention heads do not divide the width of the features."""

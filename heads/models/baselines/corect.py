@@ -21,7 +21,7 @@ from data.errors import InputError
 from data.labels import EMOTIONS
 from data.lookup import expect
 from data.tensors import Batch
-from heads.models.base import Head, HeadOutput, predictions, require_modalities
+from heads.models.base import Head, HeadOutput, predictions
 from heads.models.baselines._crossmodal import PairwiseEncoder, StackOptions
 from heads.models.baselines._dialogue import (
     GraphAttention,
@@ -69,11 +69,12 @@ class CORECT(Head):
     packable = False
     context = True
     smallest_batch = 2  # for its BatchNorm
+    takes_more = True
 
     def __init__(self, options: CORECTOptions, dims: Mapping[str, int], task: str) -> None:
         """Raise InputError when text or audio is missing or an option is out of range."""
         super().__init__(dims, task)
-        require_modalities("corect", dims)
+        self.expect_modalities("corect", dims)
         expect(DIRECTIONS, options.direction, "direction")
         if min(options.past, options.future) < 0:
             raise InputError(f"The window is {options.past} past and {options.future} future utterances, expected 0 or more of each.")

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from data.tensors import Batch
-from heads.models.base import Aux, Head, HeadOutput, predictions, require_modalities
+from heads.models.base import Aux, Head, HeadOutput, predictions
 from heads.models.baselines._encoder import EncoderLayer, LinearOutputs
 from heads.models.inputs import InputOptions
 from heads.models.losses import labelled_mean
@@ -53,11 +53,12 @@ class HyCon(Head):
 
     Options = HyConOptions
     smallest_batch = 2
+    takes_more = True
 
     def __init__(self, options: HyConOptions, dims: Mapping[str, int], task: str) -> None:
         """Raise InputError when a modality is missing or an option is out of range."""
         super().__init__(dims, task)
-        require_modalities("hycon", dims)
+        self.expect_modalities("hycon", dims)
         self.options = options
         self.encoders = nn.ModuleDict({modality: Encoder(options, width) for modality, width in dims.items()})
         self.hidden = nn.Sequential(nn.Linear(options.dim, options.dim), nn.ReLU(), Dropout(options.dropout))

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from data.tensors import Batch
-from heads.models.base import Head, HeadOutput, predictions, require_modalities
+from heads.models.base import Head, HeadOutput, predictions
 from heads.models.baselines._encoder import EncoderLayer, LinearOutputs
 from heads.models.inputs import InputOptions
 from heads.models.options import dropout_rate
@@ -47,7 +47,7 @@ class MAGHead(Head):
     def __init__(self, options: MAGHeadOptions, dims: Mapping[str, int], task: str) -> None:
         """Raise InputError when text or audio is missing, or the attention heads do not divide the width."""
         super().__init__(dims, task)
-        require_modalities("mag-head", dims)
+        self.expect_modalities("mag-head", dims)
         dim = options.dim or dims["text"]
         self.special_tokens = options.special_tokens
         self.project = projection(dims["text"], dim)

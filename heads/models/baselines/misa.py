@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from data.tensors import Batch
-from heads.models.base import Aux, Head, HeadOutput, predictions, require_modalities
+from heads.models.base import Aux, Head, HeadOutput, predictions
 from heads.models.baselines._encoder import TORCH_EPSILON, EncoderLayer, LinearOutputs, SequenceLSTM
 from heads.models.inputs import InputOptions
 from heads.models.options import dropout_rate
@@ -50,7 +50,7 @@ class MISA(Head):
     def __init__(self, options: MISAOptions, dims: Mapping[str, int], task: str) -> None:
         """Raise InputError when text or audio is missing, or the attention heads do not divide the width."""
         super().__init__(dims, task)
-        require_modalities("misa", dims)
+        self.expect_modalities("misa", dims)
         dim, self.options = options.dim, options
         self.audio = UtteranceLSTM(dims["audio"], options.audio_dim)
         widths = {"text": dims["text"], "audio": self.audio.width}

@@ -25,7 +25,7 @@ from torch.nn import functional
 from data.errors import InputError
 from data.lookup import lookup
 from data.tensors import Batch
-from heads.models.base import Aux, Head, HeadOutput, predictions, require_modalities
+from heads.models.base import Aux, Head, HeadOutput, predictions
 from heads.models.baselines._encoder import TEXT_POOLS, LastState, LinearOutputs, signed_labels
 from heads.models.inputs import InputOptions
 from heads.models.losses import labelled_mean
@@ -66,7 +66,7 @@ class MMIM(Head):
     def __init__(self, options: MMIMOptions, dims: Mapping[str, int], task: str) -> None:
         """Raise InputError when a modality is missing or an option is out of range."""
         super().__init__(dims, task)
-        require_modalities("mmim", dims)
+        self.expect_modalities("mmim", dims)
         if options.memory < 0:
             raise InputError(f"memory is {options.memory}, expected 0 or more.")
         self.options, self.pool = options, lookup(TEXT_POOLS, options.text_pool, "text_pool")

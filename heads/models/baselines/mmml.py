@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from heads.models.base import HeadOutput, require_modalities
+from heads.models.base import HeadOutput
 from heads.models.mmolre import FamilyOptions, FusionHead
 
 
@@ -36,10 +36,12 @@ class MMML(FusionHead):
 
     Options = MMMLOptions
     shares_fusion = True
+    needs = ("text", "audio")
+    takes_more = False
 
     def __init__(self, options: MMMLOptions, dims: Mapping[str, int], task: str) -> None:
         """Raise InputError when a modality is missing or an option is out of range."""
-        require_modalities("mmml", dims)
+        self.expect_modalities("mmml", dims)
         super().__init__(options, dims, task)
         if options.unimodal_losses:
             dim = options.dim or max(dims.values())

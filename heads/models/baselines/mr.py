@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from data.errors import InputError
 from data.lookup import expect
 from data.tensors import Batch
-from heads.models.base import Aux, Head, HeadOutput, predictions, require_modalities
+from heads.models.base import Aux, Head, HeadOutput, predictions
 from heads.models.baselines._crossmodal import CrossModalStack, StackOptions, TemporalConvolution
 from heads.models.inputs import InputOptions
 from heads.models.options import dropout_rate
@@ -89,12 +89,13 @@ class MR(Head):
     """Multimodal Routing: text, audio and their interaction are routed to each label by their agreement with it."""
 
     Options = MROptions
+    takes_more = True
 
     def __init__(self, options: MROptions, dims: Mapping[str, int], task: str) -> None:
         """Raise InputError when text or audio is missing or an option is out of range."""
         super().__init__(dims, task)
         expect(BIMODAL, options.bimodal, "bimodal capsule")
-        require_modalities("mr", dims)
+        self.expect_modalities("mr", dims)
         modalities = ("text", "audio", *(modality for modality in dims if modality not in ("text", "audio")))
         self.groups = crossmodal_groups(modalities, options.bimodal)
         self.convolutions = nn.ModuleDict({m: TemporalConvolution(dims[m], options.width, 1) for m in modalities})

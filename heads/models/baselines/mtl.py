@@ -22,7 +22,7 @@ from torch.nn import functional
 from data.labels import SENTIMENT_RANGE
 from data.lookup import lookup
 from data.tensors import Batch
-from heads.models.base import Aux, Head, HeadOutput, predictions, require_modalities
+from heads.models.base import Aux, Head, HeadOutput, predictions
 from heads.models.baselines._dialogue import GRUCell, by_utterance, dialogue_of, inter_modal_attention, real, reverse, utterances
 from heads.models.inputs import InputOptions
 from heads.models.losses import labelled_mean
@@ -56,11 +56,12 @@ class MTL(Head):
 
     Options = MTLOptions
     context = True
+    takes_more = True
 
     def __init__(self, options: MTLOptions, dims: Mapping[str, int], task: str) -> None:
         """Raise InputError when text or audio is missing, or an option is out of range."""
         super().__init__(dims, task)
-        require_modalities("mtl", dims)
+        self.expect_modalities("mtl", dims)
         widths = {"msa": lookup(SENTIMENT_OUTPUTS, options.sentiment, "sentiment output"), "mer": WIDTHS["mer"] + options.no_emotion}
         self.has_polarity, self.has_no_emotion = options.sentiment == "polarity", options.no_emotion
         self.encoders = nn.ModuleDict({modality: Encoder(options, width) for modality, width in dims.items()})

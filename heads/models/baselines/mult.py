@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from data.tensors import Batch
-from heads.models.base import Head, HeadOutput, predictions, require_modalities
+from heads.models.base import Head, HeadOutput, predictions
 from heads.models.baselines._crossmodal import PairwiseEncoder, StackOptions, TemporalConvolution
 from heads.models.inputs import InputOptions
 from heads.models.options import dropout_rate
@@ -51,11 +51,12 @@ class MulT(Head):
     """MulT: each modality reads the others by crossmodal attention; predictions are made from its last step."""
 
     Options = MulTOptions
+    takes_more = True
 
     def __init__(self, options: MulTOptions, dims: Mapping[str, int], task: str) -> None:
         """Raise InputError when text or audio is missing or an option is out of range."""
         super().__init__(dims, task)
-        require_modalities("mult", dims)
+        self.expect_modalities("mult", dims)
         modalities = tuple(dims)
         kernels = {m: options.text_kernel if m == "text" else options.audio_kernel for m in modalities}
         self.text_dropout = Dropout(options.text_dropout)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from data.labels import SENTIMENT_RANGE
 from data.tensors import Batch
-from heads.models.base import Head, HeadOutput, predictions, require_modalities
+from heads.models.base import Head, HeadOutput, predictions
 from heads.models.baselines._dialogue import GRUCell, by_utterance, dialogue_of, inter_modal_attention, real, reverse, utterances
 from heads.models.inputs import InputOptions
 from heads.models.options import dropout_rate
@@ -46,11 +46,12 @@ class Multilogue(Head):
 
     Options = MultilogueOptions
     context = True
+    takes_more = True
 
     def __init__(self, options: MultilogueOptions, dims: Mapping[str, int], task: str) -> None:
         """Raise InputError when text or audio is missing, or a rate is out of range."""
         super().__init__(dims, task)
-        require_modalities("multilogue-net", dims)
+        self.expect_modalities("multilogue-net", dims)
         self.networks = nn.ModuleDict()
         for name in self.tasks:
             splits = name == "mer" and options.per_emotion

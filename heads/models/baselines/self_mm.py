@@ -23,7 +23,7 @@ from torch.nn import functional
 
 from data.lookup import lookup
 from data.tensors import Batch
-from heads.models.base import Aux, Head, HeadOutput, predictions, require_modalities
+from heads.models.base import Aux, Head, HeadOutput, predictions
 from heads.models.baselines._encoder import TEXT_POOLS, LastState, LinearOutputs, signed_labels
 from heads.models.inputs import InputOptions
 from heads.models.losses import labelled_mean
@@ -61,7 +61,7 @@ class SelfMM(Head):
     def __init__(self, options: SelfMMOptions, dims: Mapping[str, int], task: str) -> None:
         """Raise InputError when a modality is missing or an option is out of range."""
         super().__init__(dims, task)
-        require_modalities("self-mm", dims)
+        self.expect_modalities("self-mm", dims)
         self.pool = lookup(TEXT_POOLS, options.text_pool, "text_pool")
         self.audio_lr_factor, self.epoch = options.audio_lr_factor, 1
         hidden, audio = (128, 64) if options.wide else (32, 16)

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from data.schema import MODALITIES
 from data.tensors import Batch
-from heads.models.base import Head, HeadOutput, predictions, require_modalities
+from heads.models.base import Head, HeadOutput, predictions
 from heads.models.baselines._encoder import EncoderLayer, LinearOutputs
 from heads.models.inputs import InputOptions
 from heads.models.options import dropout_rate
@@ -44,7 +44,7 @@ class SPECTRA(Head):
     def __init__(self, options: SPECTRAOptions, dims: Mapping[str, int], task: str) -> None:
         """Raise InputError when text or audio is missing, or the attention heads do not divide the width."""
         super().__init__(dims, task)
-        require_modalities("spectra", dims)
+        self.expect_modalities("spectra", dims)
         dim = options.dim or dims["text"]
         self.project = nn.ModuleDict({modality: projection(dims[modality], dim) for modality in MODALITIES})
         self.types = nn.Parameter(0.02 * torch.randn(len(MODALITIES), dim))  # RoBERTa's scale for embeddings

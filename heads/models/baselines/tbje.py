@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from data.errors import InputError
 from data.tensors import Batch
-from heads.models.base import Head, HeadOutput, predictions, require_modalities
+from heads.models.base import Head, HeadOutput, predictions
 from heads.models.baselines._encoder import LinearOutputs, SequenceLSTM
 from heads.models.inputs import InputOptions
 from heads.models.options import dropout_rate
@@ -50,7 +50,7 @@ class TBJE(Head):
     def __init__(self, options: TBJEOptions, dims: Mapping[str, int], task: str) -> None:
         """Raise InputError when text or audio is missing, or an option is out of range."""
         super().__init__(dims, task)
-        require_modalities("tbje", dims)
+        self.expect_modalities("tbje", dims)
         for name in ("steps", "audio_pool"):
             if getattr(options, name) < 1:
                 raise InputError(f"{name} is {getattr(options, name)}, expected 1 or more.")

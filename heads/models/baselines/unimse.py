@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from data.errors import InputError
 from data.tensors import Batch
-from heads.models.base import Aux, Head, HeadOutput, predictions, require_modalities
+from heads.models.base import Aux, Head, HeadOutput, predictions
 from heads.models.baselines._encoder import EncoderLayer, LinearOutputs, SequenceLSTM
 from heads.models.inputs import InputOptions
 from heads.models.options import dropout_rate, option
@@ -57,7 +57,7 @@ class UniMSEHead(Head):
     def __init__(self, options: UniMSEHeadOptions, dims: Mapping[str, int], task: str) -> None:
         """Raise InputError when text or audio is missing, or an option is out of range."""
         super().__init__(dims, task)
-        require_modalities("unimse-head", dims)
+        self.expect_modalities("unimse-head", dims)
         if options.temperature <= 0:
             raise InputError(f"temperature is {options.temperature}, expected more than 0.")
         dim, width, self.options = options.dim or dims["text"], options.audio_dim, options

@@ -19,6 +19,7 @@ import pandas as pd
 from scipy import stats
 
 from data.errors import InputError, shown
+from data.feature_sets import DEFAULT
 from data.labels import EMOTIONS
 from data.lookup import expect, lookup
 from data.manifest import write_table
@@ -54,7 +55,7 @@ def collect(sweep: Path) -> pd.DataFrame:
     A trial with a file that cannot be used is damaged; its error says which and why, and it has no results.
 
     Columns: name, status (of `heads.sweeps.status.STATUSES`), error, key (hash of the configuration without its seed), every option
-    under its dotted name (lists as JSON text), `encoder.<modality>`, device, parameters, epochs, seconds (of training),
+    under its dotted name (lists as JSON text), `encoder.<feature set>`, device, parameters, epochs, seconds (of training),
     `valid.<metric>` at the chosen epoch with its 95 % interval over utterances `valid_low.<metric>` and `valid_high.<metric>`, and
     `test.<metric>` where the test split was opened. Values that a trial does not have are missing.
 
@@ -96,8 +97,13 @@ def remedy(sweep: Path, name: str) -> str:
 
 
 def encoder_names(table: pd.DataFrame) -> list[str]:
-    """List the names of the encoders whose features the trials of `collect` have read."""
-    return sorted({name for column in _names(table) if column.startswith("encoder.") for name in table[column].dropna()})
+    """List the names of the encoders whose features the trials of `collect` have read, each with the set if that has its own name."""
+    found = set()
+    for column in (column for column in _names(table) if column.startswith("encoder.")):
+        feature_set = column.removeprefix("encoder.")
+        own = f" ({feature_set})" if "." in feature_set else ""
+        found |= {f"{name}{own}" for name in table[column].dropna()}
+    return sorted(found)
 
 
 def applies(table: pd.DataFrame, column: str) -> pd.Series:
@@ -248,7 +254,8 @@ def _config(folder: RunFolder, row: dict[str, Any]) -> RunConfig | None:
     content = folder.config()
     config = from_mapping(content["config"], str(folder.path / "config.json"))
     row |= {"key": config.key()} | {name: _cell(value) for name, value in flat(config)}
-    row |= {f"encoder.{modality}": _encoder(facts["encoder"]) for modality, facts in content["encoders"].items()}
+    row |= {name: DEFAULT for name in ("data.text", "data.audio") if row[name] is None}  # the usual set, in the words of grids
+    row |= {f"encoder.{name}": _encoder(facts["encoder"]) for name, facts in content["encoders"].items()}
     row |= {"device": str(content["made"].get("device"))}
     return config
 
