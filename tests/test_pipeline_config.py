@@ -160,14 +160,14 @@ def test_a_mistake_is_named_with_its_section(tmp_path, text, message):
 
 def test_sections_with_a_name_are_further_encoders_with_the_defaults_of_their_keys(tmp_path):
     (tmp_path / "luigi.cfg").write_text(
-        "[text]\ncase = keep\n[text.roberta]\nmodel = roberta-base\nmax-tokens = 50\n[audio.8]\nlayer = 8\n"
+        "[text]\ncase = keep\n[text.roberta]\nmodel = roberta-base\nmax-tokens = 50\n[audio.8]\nlayers = 8\n"
     )
     found = read(tmp_path, "--text.roberta-case", "lower", "--audio.8-model", "data2vec-audio-base")
     assert list(found["sets"]) == ["text.roberta", "audio.8"]
     text, audio = found["sets"].values()
-    assert (text["model"], text["max_tokens"], text["case"], text["layer"]) == ("roberta-base", 50, "lower", -1)
-    assert (audio["model"], audio["layer"]) == ("data2vec-audio-base", 8)
-    assert (found["text"]["case"], found["text"]["max_tokens"], found["audio"]["layer"]) == ("keep", 0, -1)
+    assert (text["model"], text["max_tokens"], text["case"], text["layers"]) == ("roberta-base", 50, "lower", "-1")
+    assert (audio["model"], audio["layers"]) == ("data2vec-audio-base", "8")
+    assert (found["text"]["case"], found["text"]["max_tokens"], found["audio"]["layers"]) == ("keep", 0, "-1")
 
 
 def test_sections_of_luigi_and_of_others_are_left_alone(tmp_path):
@@ -238,7 +238,7 @@ def outcome(tmp_path, monkeypatch):
         ("[audio.default]\n", "section [audio.default]: 'default' is the set without a name of its own. Choose another name."),
         ("[sentence.b]\n", "unknown section [sentence.b]: only text and audio have sets with names of their own."),
         ("[text.b]\ncase = Keep\n", "section [text.b]: Unknown text case 'Keep'. Did you mean 'keep'?"),
-        ("[text.b]\nlayer = last\n", "section [text.b]: layer is 'last': invalid literal for int()"),
+        ("[text.b]\nlayers = last\n", "section [text.b]: layers is 'last'"),
         ("[text.b]\nmodel =\n", "section [text.b]: model is empty, expected a name or a folder."),
         ("[text.b]\nmodel = %(home)s/m\n", "[text.b]: model is '%(home)s/m': %(name)s stands for another key, and there is none"),
         (

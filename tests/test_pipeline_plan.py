@@ -418,6 +418,6 @@ def test_two_sections_with_the_same_features_are_refused(project):
 
 
 def test_a_corpus_without_media_gets_no_set_of_audio(project):
-    plan = project.plan(features=(), sets={"audio.first": EncoderSettings("tiny-data2vec", layer=0)})
+    plan = project.plan(features=(), sets={"audio.first": EncoderSettings("tiny-data2vec", layers="0")})
     sets = {corpus.name: list(corpus.features) for corpus in plan.cached()}
     assert sets == {"clips": ["text", "audio", "audio.first", "sentence"], "donors": ["text", "sentence"]}
