@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from batches import pad, random_batch
+from feature_sets import add_set
 from small_heads import TRAINED
 from small_packs import TOGETHER, make_cache_for_packs, run, signature_of, unlike
 
@@ -49,6 +50,8 @@ OTHER = {
     "data.text_limit": (4, False),
     "data.audio_limit": (None, False),
     "data.like_lengths": (False, False),
+    "data.text": ("b", False),
+    "data.audio": ("b", False),
     "data.layers.text": ([12], False),
     "data.layers.audio": ([6, 3], False),
     "loss.sentiment": ("mse", False),
@@ -88,7 +91,11 @@ ON = {name: 0.1 for name in OTHER if name.endswith("dropout")}
 
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory):
-    return make_cache_for_packs(tmp_path_factory.mktemp("cache"), layers={"text": (8, 12), "audio": (3, 6)})
+    folder = tmp_path_factory.mktemp("cache")
+    loaded = make_cache_for_packs(folder, layers={"text": (8, 12), "audio": (3, 6)})
+    for name in ("text.b", "audio.b"):
+        add_set(folder, name, dim=5, seed=1)
+    return loaded
 
 
 @pytest.mark.parametrize("name", [name for name, _ in options.flat(make_config("mmolre", "mosi")) if name != "head"])
