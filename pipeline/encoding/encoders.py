@@ -51,7 +51,7 @@ class _Encoder:
     dim: int
     budget: int  # largest cost of one batch; 0: one utterance at a time
 
-    def __init__(self, source: Source, settings: EncoderSettings, device: str, precision: str) -> None:
+    def __init__(self, source: Source, settings: EncoderSettings, device: str, precision: str, trainable: bool = False) -> None:
         import torch
 
         from pipeline.encoding import cpu
@@ -67,8 +67,8 @@ class _Encoder:
             self._prepare_inputs()
             self._try()
         self.products = f"torch {precision} on {device}"
-        if device == "cpu" and precision == "float32":
-            self.products = cpu.pack(self.model)
+        if device == "cpu" and precision == "float32" and not trainable:
+            self.products = cpu.pack(self.model)  # packed weights have no gradients
         if self.config._attn_implementation != "sdpa":
             self.products += f", {self.config._attn_implementation} attention"
         self.device, self.dtype = device, getattr(torch, precision)
@@ -80,11 +80,11 @@ class _Encoder:
         Raises:
             InputError: The checkpoint cannot be loaded, or its model reads something else.
         """
-        model, self._erased = pretrained.load_model(self.source.folder)
+        model, self.erased = pretrained.load_model(self.source.folder)
         if model.main_input_name != self.reads or model.config.is_encoder_decoder:
             kind = "is an encoder with a decoder" if model.config.is_encoder_decoder else f"reads {model.main_input_name}"
             raise InputError(f"{self.source.folder}: a {model.config.model_type} model {kind}; expected is {self.expects}.")
-        trial.erase(model, self._erased)
+        trial.erase(model, self.erased)
         return model
 
     def _expect_layer(self) -> None:
@@ -100,6 +100,21 @@ class _Encoder:
         """Runs the model on small inputs, to learn its width and to refuse one that cannot give features."""
         raise NotImplementedError
 
+    def states(self, batch: Sequence[Prepared]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Computes what an adaptation learns from, with gradients where they are on.
+
+        Returns:
+            The hidden states (B, T, D), and which rows are an utterance's own (B, T): True but for padding.
+        """
+        import torch
+
+        hidden = self._states(batch)
+        lengths = torch.tensor([item.length for item in batch], device=hidden.device)
+        return hidden, torch.arange(hidden.shape[1], device=hidden.device) < lengths[:, None]
+
+    def _states(self, batch: Sequence[Prepared]) -> torch.Tensor:
+        raise NotImplementedError
+
     def _hidden(self, model: Any, **inputs: torch.Tensor) -> Any:
         output = model(**inputs, output_hidden_states=self.layer >= 0)
         hidden = output.last_hidden_state if self.layer < 0 else output.hidden_states[self.layer]
@@ -111,8 +126,8 @@ class TextEncoder(_Encoder):
 
     reads, expects = "input_ids", "an encoder of texts, like BERT or RoBERTa"
 
-    def __init__(self, source: Source, settings: EncoderSettings, device: str, precision: str) -> None:
-        super().__init__(source, settings, device, precision)
+    def __init__(self, source: Source, settings: EncoderSettings, device: str, precision: str, trainable: bool = False) -> None:
+        super().__init__(source, settings, device, precision, trainable)
         positions = self._trial.positions or sys.maxsize
         self.max_tokens = min(settings.max_tokens or positions, positions)
         self.case = settings.case
@@ -133,7 +148,7 @@ class TextEncoder(_Encoder):
     def _tried(self, ids: list[list[int]]) -> torch.Tensor:
         hidden, output = self._run([self._prepared(np.asarray(one), False) for one in ids])
         trial.expect_rows(self.source.folder, self.model, hidden.shape, len(ids[-1]))
-        trial.expect_finite(self.source.folder, hidden[-1], self._erased)
+        trial.expect_finite(self.source.folder, hidden[-1], self.erased)
         self._expect_pooler(output)
         return hidden
 
@@ -175,6 +190,9 @@ class TextEncoder(_Encoder):
         """Tells whether each text of a batch has to run by itself, because padding would change its features."""
         return len(batch) > 1 and not self._trial.batches_exactly
 
+    def _states(self, batch: Sequence[Prepared]) -> torch.Tensor:
+        return self._run(batch)[0]
+
     def _run(self, batch: Sequence[Prepared]) -> Any:
         import torch
 
@@ -191,9 +209,9 @@ class TextEncoder(_Encoder):
 class SentenceEncoder(TextEncoder):
     """One embedding (1, D) of a text."""
 
-    def __init__(self, source: Source, settings: EncoderSettings, device: str, precision: str) -> None:
+    def __init__(self, source: Source, settings: EncoderSettings, device: str, precision: str, trainable: bool = False) -> None:
         self.pooling = pooling(settings, source)
-        super().__init__(source, settings, device, precision)
+        super().__init__(source, settings, device, precision, trainable)
 
     def _expect_pooler(self, output: Any) -> None:
         if self.pooling != "pooler":
@@ -201,7 +219,7 @@ class SentenceEncoder(TextEncoder):
         if getattr(output, "pooler_output", None) is None:
             kind = self.config.model_type
             raise InputError(f"{self.source.folder}: a {kind} model has no pooler. Set pooling = mean or cls in luigi.cfg, [sentence].")
-        trial.expect_finite(self.source.folder, output.pooler_output, self._erased, ", or another pooling")
+        trial.expect_finite(self.source.folder, output.pooler_output, self.erased, ", or another pooling")
 
     def _prepared(self, ids: np.ndarray, truncated: bool) -> Prepared:
         return Prepared(ids, 1, len(ids), truncated)
@@ -227,8 +245,8 @@ class AudioEncoder(_Encoder):
 
     reads, expects = "input_values", "an encoder of waveforms, like Data2Vec or wav2vec 2.0"
 
-    def __init__(self, source: Source, settings: EncoderSettings, device: str, precision: str) -> None:
-        super().__init__(source, settings, device, precision)
+    def __init__(self, source: Source, settings: EncoderSettings, device: str, precision: str, trainable: bool = False) -> None:
+        super().__init__(source, settings, device, precision, trainable)
         self.batched = self.config.model_type == _BATCHED_AUDIO
         self.budget = 30_000 if self.batched and device != "cpu" else 0  # on a CPU batches of audio gain nothing
         if self.batched:
@@ -248,7 +266,7 @@ class AudioEncoder(_Encoder):
         with torch.inference_mode():
             hidden, _ = self._hidden(self.model, input_values=torch.from_numpy(item.values)[None])
         trial.expect_rows(self.source.folder, self.model, hidden.shape, item.length)
-        trial.expect_finite(self.source.folder, hidden, self._erased)
+        trial.expect_finite(self.source.folder, hidden, self.erased)
         self.dim = hidden.shape[2]
 
     def _zero_padding(self, _module: Any, _inputs: Any, output: torch.Tensor) -> torch.Tensor:
@@ -296,6 +314,10 @@ class AudioEncoder(_Encoder):
         return hidden[0].float().cpu().numpy()
 
     def _run(self, batch: Sequence[Prepared]) -> list[np.ndarray]:
+        hidden = self._states(batch).float().cpu().numpy()
+        return [hidden[row, : item.length].copy() for row, item in enumerate(batch)]
+
+    def _states(self, batch: Sequence[Prepared]) -> torch.Tensor:
         import torch
 
         longest = max(len(item.values) for item in batch)
@@ -310,11 +332,9 @@ class AudioEncoder(_Encoder):
             self._padding = torch.arange(self.frames(longest), device=self.device) >= lengths[:, None]
             inputs["attention_mask"] = torch.from_numpy(mask).to(self.device)
         try:
-            hidden, _ = self._hidden(self.model, **inputs)
+            return self._hidden(self.model, **inputs)[0]
         finally:
             self._padding = None
-        hidden = hidden.float().cpu().numpy()
-        return [hidden[row, : item.length].copy() for row, item in enumerate(batch)]
 
 
 _CLASSES = {"text": TextEncoder, "audio": AudioEncoder, "sentence": SentenceEncoder}
@@ -331,11 +351,16 @@ def load(modality: str, settings: EncoderSettings, device: str, precision: str) 
 
 
 def make(
-    modality: str, source: Source, settings: EncoderSettings, device: str = "cpu", precision: str = "float32"
+    modality: str,
+    source: Source,
+    settings: EncoderSettings,
+    device: str = "cpu",
+    precision: str = "float32",
+    trainable: bool = False,
 ) -> TextEncoder | AudioEncoder | SentenceEncoder:
-    """Loads and tries an encoder.
+    """Loads and tries an encoder. One that is `trainable` can learn and is slower on a CPU.
 
     Raises:
         InputError: The checkpoint cannot be used for this modality with these settings.
     """
-    return _CLASSES[modality](source, settings, device, precision)
+    return _CLASSES[modality](source, settings, device, precision, trainable)
