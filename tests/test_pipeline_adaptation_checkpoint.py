@@ -7,13 +7,17 @@ import pytest
 import torch
 import transformers
 from adaptations import adapted, plan_adaptation, record, run, weights
+from tiny_checkpoints import AUDIO, TEXT, write_audio_checkpoint, write_text_checkpoint
 
 from data.errors import InputError
 from data.fingerprint import file_digest
 from pipeline import outputs, steps
 from pipeline.adaptation import checkpoint
+from pipeline.adaptation.model import TaskModel
+from pipeline.adaptation.recipe import Recipe
+from pipeline.encoding import encoders
 from pipeline.encoding.checkpoints import locate
-from pipeline.settings import EncoderSettings
+from pipeline.settings import AdaptSettings, EncoderSettings
 
 
 def test_transformers_loads_it_and_its_features_are_those_of_the_cache(project):
@@ -49,8 +53,10 @@ def test_it_states_its_files_recipe_and_clips(project):
     assert outputs.exists(adaptation.record)
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "heads.safetensors", "tokenizer.json", "config.json", "adapt.json"])
-@pytest.mark.parametrize("damage", ["changed", "deleted"])
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [("model.safetensors", "changed"), ("config.json", "changed"), ("adapt.json", "changed"), ("tokenizer.json", "deleted")],
+)
 def test_a_damaged_checkpoint_counts_as_missing_and_is_made_again(project, name, damage):
     plan, adaptation = plan_adaptation(project, epochs=1)
     path = run(plan, adaptation) / name
@@ -91,3 +97,32 @@ def test_the_next_adaptation_may_start_from_it(project):
     again = adapted(type(project)(project.root, first), epochs=1)
     assert again.name.startswith(f"{first.name}-adapted-")
     assert record(again)["base"]["name"] == first.name
+
+
+@pytest.mark.parametrize(
+    ("architecture", "method"),
+    [*((name, "full") for name in (*TEXT, *AUDIO)), ("mpnet", "lora"), ("gpt2", "lora"), ("wavlm", "lora"), ("data2vec-audio", "lora")],
+)
+def test_every_architecture_is_saved_as_what_it_has_learned(tmp_path, architecture, method):
+    modality = "text" if architecture in TEXT else "audio"
+    write = write_text_checkpoint if modality == "text" else write_audio_checkpoint
+    base = write(tmp_path / architecture, architecture)
+    settings = EncoderSettings(str(base.folder))
+    encoder = encoders.make(modality, base, settings, trainable=True)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = TaskModel(encoder, Recipe.of(AdaptSettings(method=method, lora_dropout=0.0), modality))
+    item = encoder.prepare("word1 word5 word9" if modality == "text" else np.random.default_rng(0).normal(0, 0.1, 8_000).astype("f4"))
+    encoder.states([item])[0].sum().backward()
+    with torch.no_grad():
+        for name, one in model.named_parameters():
+            if one.grad is None:  # WavLM reads the weights of its attention, not the layers, so that adapters there learn nothing
+                continue
+            one.add_(torch.randn(one.shape, generator=torch.Generator().manual_seed(len(name))), alpha=0.01)
+    model.train(False)
+    expected = encoder.states([item])[0][0].detach().numpy()
+    checkpoint.write(tmp_path / "made", base, model, {"corpora": ["mosi"]})
+    found = encoders.make(modality, locate(modality, EncoderSettings(str(tmp_path / "made"))), settings)
+    np.testing.assert_allclose(found.encode([item])[0], expected, atol=2e-5, rtol=1e-4)
+    assert np.abs(encoders.make(modality, base, settings).encode([item])[0] - expected).max() > 1e-3
+    assert checkpoint.is_whole(tmp_path / "made")
