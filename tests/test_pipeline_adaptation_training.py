@@ -12,6 +12,7 @@ import torch
 import transformers
 from adaptations import adapted, plan_adaptation, record, run, weights, without_dropout
 from projects import Project, read_rows, write_rows
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
@@ -197,6 +198,25 @@ def test_a_loss_that_is_not_finite_is_one_line_and_nothing_is_left(project, monk
         "AdaptedEncoder clips text: the loss of epoch 2, step 3 of 6 is not finite; nothing was written. Set a smaller lr, or"
         " precision = float32, in luigi.cfg, section [adapt]."
     )
+    assert list(adaptation.folder.parent.iterdir()) == []
+
+
+def test_too_little_memory_and_a_full_disk_are_one_line(project, monkeypatch):
+    plan, adaptation = plan_adaptation(project)
+
+    def fails(error: Exception) -> Callable[..., None]:
+        def fail(*_: object, **__: object) -> None:
+            raise error
+
+        return fail
+
+    with monkeypatch.context() as patched:
+        patched.setattr(training, "row_losses", fails(torch.OutOfMemoryError()))
+        with pytest.raises(InputError, match=r"AdaptedEncoder clips text: the cpu device has too little memory. Set a smaller"):
+            run(plan, adaptation)
+    monkeypatch.setattr(state, "save_file", fails(SafetensorError("no space left")))
+    with pytest.raises(OSError, match=r"state.safetensors: cannot be written \(no space left\). Is the disk full\?"):
+        run(plan, adaptation)
     assert list(adaptation.folder.parent.iterdir()) == []
 
 

@@ -10,10 +10,11 @@ The folder appears as a whole. Nothing here imports torch when it is imported: p
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,17 @@ from pipeline.encoding.checkpoints import Source, files, weights_file
 RECORD = "adapt.json"
 HEADS = "heads.safetensors"
 FORMAT = "mmolre-adapted 1"
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns an error of safetensors while it writes, such as a full disk, into an OSError with the path."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except SafetensorError as error:
+        raise OSError(f"{path}: cannot be written ({error}). Is the disk full? The next run goes on from the last epoch.") from error
 
 
 def write(folder: Path, base: Source, model: Any, record: Mapping[str, Any]) -> None:
@@ -44,7 +56,7 @@ def write(folder: Path, base: Source, model: Any, record: Mapping[str, Any]) -> 
     weights = model.merged()
     # Weights that the base lacks were erased (NaN) when it was loaded. The result lacks them, too.
     weights = {name: one.detach().cpu().contiguous() for name, one in weights.items() if name not in model.encoder.erased}
-    with atomic_folder(folder) as temporary:
+    with atomic_folder(folder) as temporary, writing(folder):
         model.encoder.model.save_pretrained(temporary, state_dict=weights)
         own = {"config.json", weights_file(base.folder)}
         for path in files(modality, base):

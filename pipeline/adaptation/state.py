@@ -21,6 +21,7 @@ from torch import Tensor
 
 from data.atomic import atomic_path
 from data.files import unreadable
+from pipeline.adaptation.checkpoint import writing
 from pipeline.adaptation.model import TaskModel
 
 _FORMAT = "mmolre-adaptation-state 1"
@@ -45,7 +46,7 @@ def save(path: Path, key: str, model: TaskModel, optimizer: torch.optim.Optimize
         tensors |= {f"best.{name}": one for name, one in progress.best.items()}
     said = {"history": progress.history, "selected": progress.selected, "waited": progress.waited}
     metadata = {"format": _FORMAT, "key": key, "said": json.dumps(said), "crc32": f"{_checksum(tensors, said):08x}"}
-    with atomic_path(path) as temporary:
+    with atomic_path(path) as temporary, writing(path):
         save_file(tensors, temporary, metadata)
 
 

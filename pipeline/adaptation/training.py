@@ -148,12 +148,23 @@ class Course:
         counts = {task: max(1, int(labels.labelled(task).sum())) for task in self.job.recipe.tasks}
         total = 0.0
         for group in self._passes(self.train, rows):
-            losses = self._losses(self.train, group, self.settings.precision)
-            loss = torch.stack([one.sum() / counts[task] for task, one in losses.items()]).sum()
-            loss.backward()
+            with self._within_memory():
+                losses = self._losses(self.train, group, self.settings.precision)
+                loss = torch.stack([one.sum() / counts[task] for task, one in losses.items()]).sum()
+                loss.backward()
             total += loss.item()
             advance(len(group))
         return total
+
+    @contextlib.contextmanager
+    def _within_memory(self) -> Iterator[None]:
+        try:
+            yield
+        except torch.OutOfMemoryError:
+            raise InputError(
+                f"AdaptedEncoder {self.job.name}: the {self.model.encoder.device} device has too little memory. Set a smaller"
+                " batch_size with more accumulation, gradient_checkpointing = true, or method = lora, in luigi.cfg, section [adapt]."
+            ) from None
 
     def _losses(self, clips: Clips, rows: Sequence[int], precision: str) -> dict[str, Tensor]:
         labels = clips.labels.taken(np.asarray(rows))
