@@ -30,7 +30,7 @@ from data.feature_sets import expect_own_name, modality_of
 from data.lookup import lookup
 from pipeline import config_file
 from pipeline.pseudo_labels import Rule
-from pipeline.settings import CHECKOUT, SAMPLE, CorpusSettings, EncoderSettings, Settings
+from pipeline.settings import CHECKOUT, SAMPLE, AdaptSettings, CorpusSettings, EncoderSettings, Settings
 
 Section = TypeVar("Section", bound=luigi.Config)
 
@@ -210,8 +210,41 @@ class pseudo_labels(luigi.Config):
     )
 
 
+class adapt(luigi.Config):
+    """Encoders that learn the task on training splits before they make features. Off without corpora; 0 is the modality's default."""
+
+    corpora: NamesParameter = NamesParameter(default=(), description="Corpora whose training splits teach; [] means no adaptation.")
+    modalities: NamesParameter = NamesParameter(default=("text",), description="Modalities whose encoders learn.")
+    tasks: TextParameter = TextParameter(default="msa", description="msa (sentiment), mer (emotions) or both.")
+    emotions: TextParameter = TextParameter(default="auto", description="auto, annotated or pseudo.")
+    minimum_similarity: luigi.FloatParameter = luigi.FloatParameter(
+        default=0.0, description="Cosine of the donor below which a pseudo-label does not teach."
+    )
+    method: TextParameter = TextParameter(default="full", description="full, lora or last_n.")
+    last_blocks: WholeParameter = WholeParameter(default=4, description="Number of blocks that learn with last_n.")
+    lora_rank: WholeParameter = WholeParameter(default=16, description="Rank of LoRA's matrices.")
+    lora_alpha: WholeParameter = WholeParameter(default=32, description="Scale of LoRA's matrices, times their rank.")
+    lora_dropout: luigi.FloatParameter = luigi.FloatParameter(default=0.05, description="Dropout before LoRA's matrices.")
+    epochs: WholeParameter = WholeParameter(default=0, description="Epochs at most; 0: 5 for text, 20 for audio.")
+    patience: WholeParameter = WholeParameter(default=0, description="Epochs without a better validation loss; 0: 3 and 8.")
+    batch_size: WholeParameter = WholeParameter(default=0, description="Clips of a forward pass at most; 0: 16 and 8.")
+    accumulation: WholeParameter = WholeParameter(default=1, description="Forward passes of an optimiser step.")
+    lr: luigi.FloatParameter = luigi.FloatParameter(default=0.0, description="Learning rate; 0: 3e-5 and 1e-5, lora ten times that.")
+    weight_decay: luigi.FloatParameter = luigi.FloatParameter(default=0.01, description="Weight decay of AdamW.")
+    warmup: luigi.FloatParameter = luigi.FloatParameter(default=0.1, description="Share of the steps in which the learning rate rises.")
+    clip_norm: luigi.FloatParameter = luigi.FloatParameter(default=1.0, description="Largest norm of the gradients.")
+    seed: WholeParameter = WholeParameter(default=1, description="Seed of order, dropout and linear layers.")
+    precision: TextParameter = TextParameter(default="float32", description="float32 or bfloat16 (autocast).")
+    gradient_checkpointing: luigi.BoolParameter = luigi.BoolParameter(
+        default=False, description="Computes activations twice to keep fewer of them."
+    )
+    batch_tokens: WholeParameter = WholeParameter(default=4096, description="Padded tokens of a forward pass.")
+    batch_seconds: luigi.FloatParameter = luigi.FloatParameter(default=60.0, description="Padded seconds of a forward pass.")
+    max_seconds: luigi.FloatParameter = luigi.FloatParameter(default=6.0, description="Longer clips are cut while an encoder learns.")
+
+
 SECTIONS: Mapping[str, type[luigi.Config]] = {
-    section.__name__: section for section in (corpora, build, text, audio, sentence, pseudo_labels)
+    section.__name__: section for section in (corpora, build, text, audio, sentence, adapt, pseudo_labels)
 }
 
 _WITH_SETS: Mapping[str, type[luigi.Config]] = {"text": text, "audio": audio}
@@ -265,6 +298,7 @@ def read_settings() -> Settings:
             surprise_polarity=rule.surprise_polarity,
             categories=dict(rule.categories),
         ),
+        adapt=_read_adapt(),
         **encoders,
     )
 
@@ -330,6 +364,15 @@ def _path(section: str, key: str, root: str) -> Path:
             return path
         reason = "longer than a path can be"
     raise InputError(f"luigi.cfg, section [{section}]: {key} is {shown(root)}: {reason}.")
+
+
+def _read_adapt() -> AdaptSettings:
+    values: dict[str, Any] = _read(adapt).param_kwargs
+    values |= {name: tuple(values[name]) for name in ("corpora", "modalities")}
+    try:
+        return AdaptSettings(**values)
+    except InputError as error:
+        raise InputError(f"luigi.cfg: {error}") from None
 
 
 def _read_encoder(name: str, section: type[luigi.Config]) -> EncoderSettings:

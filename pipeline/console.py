@@ -157,6 +157,12 @@ class BuildBar:
                 return
 
 
+def say(line: str) -> None:
+    """Writes a line above the bar, or into the log file."""
+    tqdm.write(line, file=sys.stderr)
+    sys.stderr.flush()
+
+
 def progress_line(done: int, total: int, seconds: float, unit: str = "clips") -> str:
     """Returns how much is done, at which rate, and the time that the rest takes at this rate."""
     share = f"{done:,} of {total:,} {unit} ({100 * done // max(total, 1)} %)"

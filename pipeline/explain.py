@@ -11,6 +11,7 @@ from data.errors import InputError
 from data.feature_store import FeatureStore
 from data.manifest import read_attributes
 from pipeline import outputs
+from pipeline.adaptation.checkpoint import read_record
 from pipeline.plan import CONTEXT_MARK, FeaturePlan, Output, Plan
 
 
@@ -44,6 +45,9 @@ def _shard_lines(plan: Plan, features: Output, absent: Sequence[Output]) -> list
 def _reason(plan: Plan, output: Output) -> str:
     if output.path.is_file():
         return "the file is damaged"
+    if output.kind == "encoder":
+        base = output.path.parent.name.rpartition("-adapted-")[0]
+        return _difference(_newest(output.path.parent, f"{base}-adapted-*/{output.path.name}", _encoder_parts), output.parts)
     if output.kind == "features":
         name, feature_set = output.name.split()
         return _features_reason(plan, plan.features[name, feature_set], output.path)
@@ -131,6 +135,10 @@ def _newest(path: Path, pattern: str, read: Callable[[Path], Any], others: Seque
 
 def _table_parts(path: Path) -> Any:
     return read_attributes(path)["parts"]
+
+
+def _encoder_parts(path: Path) -> Any:
+    return read_record(path.parent)["parts"]
 
 
 def _feature_parts(path: Path) -> Any:

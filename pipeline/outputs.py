@@ -10,14 +10,29 @@ from pathlib import Path
 from data.errors import InputError, UnreadableError
 from data.feature_store import FeatureStore, is_intact
 from data.manifest import read_attributes
+from pipeline.adaptation.checkpoint import RECORD, is_whole
 from pipeline.plan import Output, Plan
 
 
 def needed(plan: Plan) -> Iterator[Output]:
-    """Yields all outputs that a build looks for: shards are needed only while their feature file is missing."""
+    """Yields all outputs that a build looks for.
+
+    Shards are needed only while their feature file is missing, an adapted encoder only while one of these shards is.
+    """
+    open_shards = _open_shards(plan)
     for output in plan.outputs():
+        if output.serves and open_shards.isdisjoint(output.serves):
+            continue
         if output.part_of is None or not exists(output.part_of):
             yield output
+
+
+def _open_shards(plan: Plan) -> set[Path]:
+    """Returns the shards that have to be computed, if any adapted encoder waits for that."""
+    if not plan.adaptations:
+        return set()
+    shards = [(output.part_of, output.path) for output in plan.outputs() if output.part_of is not None]
+    return {path for features, path in shards if not exists(features) and not shard_is_sound(path)}
 
 
 def survey(plan: Plan) -> tuple[list[Output], list[Output]]:
@@ -42,6 +57,8 @@ def exists(path: Path) -> bool:
     """
     if not path.is_file():
         return False
+    if path.name == RECORD:
+        return is_whole(path.parent)
     if path.suffix == ".h5":
         return is_intact(path)
     if path.suffix == ".parquet":

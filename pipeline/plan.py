@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,16 @@ from data.corpora.base import Corpus
 from data.errors import InputError
 from data.feature_sets import modality_of
 from data.fingerprint import FileDigests, digest
+from data.labels import EMOTIONS
 from data.media import DECODER
+from data.tuning import ADAPTED
+from pipeline.adaptation import Recipe
+from pipeline.adaptation import recipe as recipes
+from pipeline.adaptation.checkpoint import RECORD
 from pipeline.encoding.checkpoints import Source, expect_whole, files, identity, locate
 from pipeline.encoding.context import expect_whole_recordings, expect_whole_videos, is_segment, most_clips, preceding
 from pipeline.encoding.inspection import Candidate, inspect
-from pipeline.settings import CorpusSettings, Settings
+from pipeline.settings import CorpusSettings, EncoderSettings, Settings
 
 REVISION = 1
 """Revision of the computations, part of every key. Increase it when the code computes other bytes from the same input."""
@@ -41,12 +46,13 @@ CONTEXT_MARK = "+"
 class Output:
     """One file of a build, as `pipeline.outputs`, `pipeline.explain` and the report see it."""
 
-    kind: str  # "manifest", "shard", "features", "pseudo labels", "report"
+    kind: str  # "manifest", "encoder", "shard", "features", "pseudo labels", "report"
     name: str
     path: Path
     utterances: int
     parts: Mapping[str, Any] = field(default_factory=dict)  # the inputs and settings that its key is made of, if the file holds them
     part_of: Path | None = None  # for a shard: the feature file that is merged from it
+    serves: tuple[Path, ...] = ()  # for an adapted encoder: the shards that it computes
 
 
 @dataclass(frozen=True)
@@ -111,6 +117,54 @@ class LedgerPlan:
 
 
 @dataclass(frozen=True)
+class AdaptationPlan:
+    """An encoder that learns the task on the training splits of some corpora before it makes features.
+
+    Its key is known before it has learned: it is made of what determines the weights, not of the weights.
+    """
+
+    feature_set: str  # the features that it makes, or the first of several sets
+    base: Source
+    recipe: Recipe
+    corpora: tuple[CorpusPlan, ...]
+    rows: Mapping[tuple[str, str], tuple[int, ...]]  # (corpus, "train" or "valid") → rows of the manifest
+    ledgers: Mapping[str, LedgerPlan]  # corpora that teach emotions by their pseudo-labels
+    parts: Mapping[str, Any]
+    folder: Path
+
+    @property
+    def key(self) -> str:
+        return digest(self.parts)
+
+    @property
+    def modality(self) -> str:
+        return modality_of(self.feature_set)
+
+    @property
+    def name(self) -> str:
+        """The corpora that teach and the features, in words."""
+        return f"{self.taught_by} {self.feature_set}"
+
+    @property
+    def taught_by(self) -> str:
+        return "+".join(corpus.settings.name for corpus in self.corpora)
+
+    @property
+    def record(self) -> Path:
+        """The file that tells whether the folder is whole."""
+        return self.folder / RECORD
+
+    @property
+    def source(self) -> Source:
+        return Source(self.folder.name, self.folder, "", self.base.trained, ADAPTED + self.taught_by)
+
+    @property
+    def clips(self) -> int:
+        """Training clips that are read at most."""
+        return self.recipe.settings.epochs * sum(len(rows) for (_, split), rows in self.rows.items() if split == "train")
+
+
+@dataclass(frozen=True)
 class Plan:
     """All outputs of a build."""
 
@@ -119,6 +173,16 @@ class Plan:
     features: Mapping[tuple[str, str], FeaturePlan]  # (corpus, feature set)
     ledgers: Mapping[str, LedgerPlan]  # by target
     report: Path
+    adaptations: Mapping[str, AdaptationPlan] = field(default_factory=dict)  # by feature set
+
+    def encoder_settings(self, features: FeaturePlan) -> EncoderSettings:
+        """Returns the settings of the encoder that computes some features: of the adapted one if there is one."""
+        settings, adaptation = self.settings.encoder(features.name), self.adaptations.get(features.name)
+        return settings if adaptation is None else replace(settings, model=str(adaptation.folder), revision="")
+
+    def distinct_adaptations(self) -> list[AdaptationPlan]:
+        """Returns the adapted encoders, each once."""
+        return list({one.folder: one for one in self.adaptations.values()}.values())
 
     @property
     def report_key(self) -> str:
@@ -133,6 +197,10 @@ class Plan:
         """Yields all outputs in the order in which they are made; shards before their feature file."""
         for name, corpus in self.corpora.items():
             yield Output("manifest", name, corpus.manifest, len(corpus.corpus.utterances), corpus.parts)
+        for adaptation in self.distinct_adaptations():
+            served = (one for (_, name), one in self.features.items() if self.adaptations.get(name) is adaptation)
+            shards = tuple(shard.path for one in served for shard in one.shards)
+            yield Output("encoder", adaptation.name, adaptation.record, adaptation.clips, adaptation.parts, serves=shards)
         for (name, feature_set), one in self.features.items():
             for shard in one.shards:
                 yield Output("shard", f"{name} {feature_set} {shard.name or 'all'}", shard.path, len(shard.rows), part_of=one.path)
@@ -169,15 +237,29 @@ def make_plan(settings: Settings, progress: Callable[[str, int, int], None] = la
     _refuse_twins(encoders)
     candidates = [Candidate(modality_of(name), source, settings.encoder(name), parts) for name, (source, parts) in encoders.items()]
     inspect(candidates, settings.cache / "encoders.json")
-    features = {
-        (name, feature_set): _plan_features(settings, corpus, feature_set, *encoder)
-        for name, corpus in corpora.items()
-        for feature_set, encoder in encoders.items()
-        if _has(settings, corpus, modality_of(feature_set))
-    }
-    ledgers = {name: _plan_ledger(settings, corpora, features, name) for name in settings.targets}
+
+    def features_by(sets: Iterable[str]) -> dict[tuple[str, str], FeaturePlan]:
+        return {
+            (name, feature_set): _plan_features(settings, corpus, feature_set, *encoders[feature_set])
+            for name, corpus in corpora.items()
+            for feature_set in sets
+            if _has(settings, corpus, modality_of(feature_set))
+        }
+
+    sentences = features_by(["sentence"] if "sentence" in encoders else [])
+    ledgers = {name: _plan_ledger(settings, corpora, sentences, name) for name in settings.targets}
+    adaptations: dict[str, AdaptationPlan] = {}
+    for feature_set, encoder in encoders.items():
+        if settings.adapt.corpora and modality_of(feature_set) in settings.adapt.modalities:
+            made = _plan_adaptation(settings, feature_set, encoder, corpora, ledgers)
+            # sets that differ only in what is kept of the output share an encoder
+            adaptations[feature_set] = next((one for one in adaptations.values() if one.folder == made.folder), made)
+    for feature_set, adaptation in adaptations.items():
+        encoders[feature_set] = adaptation.source, _adapted_identity(encoders[feature_set][1], adaptation)
+    features = features_by(encoders)
     outputs = [corpus.key for corpus in corpora.values()] + [f.key for f in features.values()] + [p.key for p in ledgers.values()]
-    return Plan(settings, corpora, features, ledgers, settings.cache / "reports" / f"report-{digest([REVISION, outputs])}.html")
+    report = settings.cache / "reports" / f"report-{digest([REVISION, outputs])}.html"
+    return Plan(settings, corpora, features, ledgers, report, adaptations)
 
 
 def cut_shards(video_ids: Sequence[str], limit: int) -> dict[str, list[int]]:
@@ -279,16 +361,94 @@ def _plan_encoder(settings: Settings, feature_set: str, digests: FileDigests) ->
     return source, identity(modality, encoder, source, hashes, settings.dtype, settings.precision)
 
 
+def _plan_adaptation(
+    settings: Settings,
+    feature_set: str,
+    encoder: tuple[Source, Mapping[str, Any]],
+    corpora: Mapping[str, CorpusPlan],
+    ledgers: Mapping[str, LedgerPlan],
+) -> AdaptationPlan:
+    modality = modality_of(feature_set)
+    (base, base_identity), recipe = encoder, Recipe.of(settings.adapt, modality)
+    teachers = [corpora[name] for name in dict.fromkeys(settings.adapt.corpora)]
+    pseudo = {one.settings.name: ledgers[one.settings.name] for one in teachers if _teaches_pseudo(settings, recipe, one, ledgers)}
+    rows = {(one.settings.name, split): _taught(one, modality, split) for one in teachers for split in ("train", "valid")}
+    sources = {one.settings.name: dict(zip(*_rows_and_sources(settings, one, feature_set), strict=True)) for one in teachers}
+    parts = {
+        "revision": [REVISION, recipes.REVISION],
+        "modality": modality,
+        "base": _inputs_of(base_identity),
+        "corpora": [one.settings.name for one in teachers],
+        "recipe": recipe.parts(),
+        "pseudo labels": {name: [ledger.key, settings.adapt.minimum_similarity] for name, ledger in pseudo.items()},
+    }
+    for split in ("train", "valid"):
+        if not any(rows[one.settings.name, split] for one in teachers):
+            raise InputError(
+                f"[adapt] corpora {', '.join(settings.adapt.corpora)}: no utterance with {modality} in the {split} split. An encoder"
+                " learns on train and chooses the epoch by valid: name a corpus that has both."
+            )
+        taught = [(one, rows[one.settings.name, split], sources[one.settings.name]) for one in teachers]
+        parts[split] = digest([[one.settings.name, *_content(one, chosen, read, recipe, pseudo)] for one, chosen, read in taught])
+    folder = settings.cache / "encoders" / f"{_slug(base.name)}-adapted-{digest(parts)}"
+    return AdaptationPlan(feature_set, base, recipe, tuple(teachers), rows, pseudo, parts, folder)
+
+
+_OF_OUTPUT = ("layer", "layers", "mean_of_layers", "frame_rate_hz", "frames_averaged", "dtype", "precision", "padding")
+"""Parts of an encoder's identity that say what is kept of its output: they do not change what it learns."""
+
+
+def _inputs_of(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the parts of an encoder's identity that an adaptation depends on: the files of the base, and what it reads."""
+    kept = {name: value for name, value in identity.items() if name not in (*_OF_OUTPUT, "files", "modality")}
+    return {**identity["files"], **kept}
+
+
+def _adapted_identity(base_identity: Mapping[str, Any], adaptation: AdaptationPlan) -> dict[str, Any]:
+    """Returns the identity of an adapted encoder: that of its base, and what it has learned from."""
+    learned = {name: value for name, value in adaptation.parts.items() if name not in ("base", "modality", "recipe")}
+    return {**base_identity, "adapted": learned | adaptation.recipe.parts()}
+
+
+def _teaches_pseudo(settings: Settings, recipe: Recipe, corpus: CorpusPlan, ledgers: Mapping[str, LedgerPlan]) -> bool:
+    """Tells whether a corpus teaches emotions by pseudo-labels: if asked for, or if it has none of its own."""
+    name, source = corpus.settings.name, settings.adapt.emotions
+    if "mer" not in recipe.tasks or source == "annotated":
+        return False
+    table = corpus.corpus.utterances
+    has_own = bool(table.loc[table["split"] == "train", list(EMOTIONS)].notna().any(axis=None))
+    if name not in ledgers and source == "pseudo":
+        raise InputError(
+            f"[adapt] emotions = pseudo, but {name} gets no pseudo-labels. Name it in luigi.cfg, section [pseudo_labels], targets,"
+            " or use annotated emotions."
+        )
+    return name in ledgers and (source == "pseudo" or not has_own)
+
+
+def _taught(corpus: CorpusPlan, modality: str, split: str) -> tuple[int, ...]:
+    """Returns the rows of a split that an encoder of this modality can learn from."""
+    table = corpus.corpus.utterances
+    fitting = ((table["split"] == split) & (table["excluded"] == "")).to_numpy()
+    return tuple(row for row in _rows(table, modality) if fitting[row])
+
+
+def _content(
+    corpus: CorpusPlan, rows: Sequence[int], source_of_row: Mapping[int, str], recipe: Recipe, pseudo: Mapping[str, LedgerPlan]
+) -> list[Sequence[Any]]:
+    """Returns ids, inputs and labels of the rows: what the weights depend on besides base and recipe."""
+    table = corpus.corpus.utterances.iloc[list(rows)]
+    columns = [*(["sentiment"] if "msa" in recipe.tasks else [])]
+    columns += EMOTIONS if "mer" in recipe.tasks and corpus.settings.name not in pseudo else ()
+    labels = table[columns].to_numpy(float).tolist()
+    return [table["utterance_id"].tolist(), [source_of_row[row] for row in rows], labels]
+
+
 def _plan_features(
     settings: Settings, corpus: CorpusPlan, feature_set: str, encoder: Source, encoder_identity: Mapping[str, Any]
 ) -> FeaturePlan:
     table, modality = corpus.corpus.utterances, modality_of(feature_set)
     name = corpus.settings.name
-    rows = _rows(table, modality)
-    chosen = table.iloc[list(rows)]
-    sources = _sources(chosen, [corpus.media_digests[row] for row in rows], modality)
-    if before := _contexts(settings, name, chosen, feature_set):
-        sources = _with_context(sources, before)
+    rows, sources = _rows_and_sources(settings, corpus, feature_set)
     ids = table["utterance_id"].to_numpy()
     encoder_key = digest([REVISION, encoder_identity])
     folder = settings.cache / "shards" / name / f"{modality}-{encoder_key}"
@@ -309,6 +469,17 @@ def _rows(table: pd.DataFrame, modality: str) -> tuple[int, ...]:
     if modality != "audio":  # a text can be encoded even if its clip cannot be used
         return tuple(range(len(table)))
     return tuple(np.flatnonzero((table["media"] != "") & (table["excluded"] == "")).tolist())
+
+
+def _rows_and_sources(settings: Settings, corpus: CorpusPlan, feature_set: str) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """Returns the rows of the manifest that an encoder can read, and of each the digest of what it reads, context included."""
+    table, modality = corpus.corpus.utterances, modality_of(feature_set)
+    rows = _rows(table, modality)
+    chosen = table.iloc[list(rows)]
+    sources = _sources(chosen, [corpus.media_digests[row] for row in rows], modality)
+    if before := _contexts(settings, corpus.settings.name, chosen, feature_set):
+        sources = _with_context(sources, before)
+    return rows, sources
 
 
 def _sources(table: pd.DataFrame, media_digests: Sequence[str], modality: str) -> tuple[str, ...]:

@@ -38,6 +38,17 @@ PRECISIONS = {
 BAD_MEDIA = {"stop": "the build stops and lists every bad clip", "exclude": "bad clips are excluded by name"}
 SHORTEST_CONTEXT_S, LONGEST_CONTEXT_S = 0.1, 60
 """Range of a context of speech. Memory grows with it: up to 64 clips and their contexts are decoded ahead of the encoder."""
+METHODS = {
+    "full": "all weights learn (of an audio model all but its convolutional front end)",
+    "lora": "low-rank adapters beside the linear layers learn, and are merged into them at the end",
+    "last_n": "only the last blocks learn",
+}
+ADAPT_TASKS = {"msa": ("msa",), "mer": ("mer",), "both": ("msa", "mer")}
+EMOTIONS_FROM = {
+    "auto": "the corpus's own; where it has none, its pseudo-labels",
+    "annotated": "the corpus's own",
+    "pseudo": "pseudo-labels (section [pseudo_labels])",
+}
 DEVICES = {"auto": "a CUDA device if there is one, else the CPU", "cpu": "the CPU", "cuda": "a CUDA device, or an error"}
 
 
@@ -86,6 +97,69 @@ class EncoderSettings:
 
 
 @dataclass(frozen=True)
+class AdaptSettings:
+    """How encoders learn the task before they make features. A 0 stands for the default of the modality and method (see `Recipe`)."""
+
+    corpora: tuple[str, ...] = ()  # corpora whose training splits teach; empty: encoders stay as they are
+    modalities: tuple[str, ...] = ("text",)
+    tasks: str = "msa"
+    emotions: str = "auto"
+    minimum_similarity: float = 0.0  # of pseudo-labels
+    method: str = "full"
+    last_blocks: int = 4  # of last_n
+    lora_rank: int = 16
+    lora_alpha: int = 32
+    lora_dropout: float = 0.05
+    epochs: int = 0
+    patience: int = 0  # epochs in a row without a better validation loss
+    batch_size: int = 0  # clips of a forward pass
+    accumulation: int = 1  # forward passes of an optimiser step
+    lr: float = 0.0
+    weight_decay: float = 0.01
+    warmup: float = 0.1  # share of all steps
+    clip_norm: float = 1.0
+    seed: int = 1
+    precision: str = "float32"
+    gradient_checkpointing: bool = False
+    batch_tokens: int = 4096  # text: padded tokens of a forward pass
+    batch_seconds: float = 60.0  # audio: padded seconds of a forward pass
+    max_seconds: float = 6.0  # audio: longer clips are cut while the encoder learns
+
+    def __post_init__(self) -> None:
+        for modality in self.modalities:
+            expect(("text", "audio"), modality, "modality in [adapt] modalities:")
+        lookup(ADAPT_TASKS, self.tasks, "[adapt] tasks")
+        lookup(EMOTIONS_FROM, self.emotions, "[adapt] emotions")
+        lookup(METHODS, self.method, "[adapt] method")
+        lookup(PRECISIONS, self.precision, "[adapt] precision")
+        for name, (good, expected) in self._ranges().items():
+            if not good:
+                raise InputError(f"[adapt] {name} is {getattr(self, name)!r}, expected {expected}.")
+
+    def _ranges(self) -> dict[str, tuple[bool, str]]:
+        """Name → whether the value is allowed, and what is. Comparisons are False for NaN."""
+        zero, one = ("epochs", "patience", "batch_size"), ("accumulation", "last_blocks", "lora_rank", "lora_alpha")
+        counts = dict.fromkeys(zero, 0) | dict.fromkeys(one, 1)
+        found = {
+            name: (getattr(self, name) >= least, f"at least {least or 1}" + (", or 0 for the default" if name in zero else ""))
+            for name, least in counts.items()
+        }
+        return found | {
+            "seed": (self.seed >= 0, "at least 0"),
+            "modalities": (bool(self.modalities), "at least one of text, audio"),
+            "minimum_similarity": (-1 <= self.minimum_similarity <= 1, "a cosine from -1 to 1"),
+            "lora_dropout": (0 <= self.lora_dropout < 1, "a number from 0 to below 1"),
+            "lr": (0 <= self.lr <= 1, "a number above 0 and up to 1, or 0 for the default"),
+            "weight_decay": (0 <= self.weight_decay <= 1, "a number from 0 to 1"),
+            "warmup": (0 <= self.warmup <= 1, "a share from 0 to 1"),
+            "clip_norm": (0 < self.clip_norm <= 1e6, "a number above 0"),
+            "batch_tokens": (self.batch_tokens >= 1, "at least 1"),
+            "batch_seconds": (0.1 <= self.batch_seconds <= 1e6, "at least 0.1 s"),
+            "max_seconds": (0.1 <= self.max_seconds <= 1e6, "at least 0.1 s"),
+        }
+
+
+@dataclass(frozen=True)
 class Settings:
     """All settings of a build."""
 
@@ -105,6 +179,7 @@ class Settings:
     targets: tuple[str, ...] = ()  # corpora that get pseudo-labels
     donors: tuple[str, ...] = ()  # corpora that give pseudo-labels
     rule: Rule = field(default_factory=Rule)
+    adapt: AdaptSettings = field(default_factory=AdaptSettings)
 
     def __post_init__(self) -> None:
         for modality in self.modalities:
@@ -123,6 +198,10 @@ class Settings:
         for section, setting in (("corpora", "features"), ("pseudo_labels", "targets"), ("pseudo_labels", "donors")):
             for name in getattr(self, setting):
                 expect(names, name, f"corpus in [{section}] {setting}:")
+        for name in self.adapt.corpora:
+            expect(names, name, "corpus in [adapt] corpora:")
+        for modality in self.adapt.modalities if self.adapt.corpora else ():
+            expect(self.modalities, modality, "modality in [adapt] modalities, which has to be in [corpora] modalities:")
 
     @property
     def feature_sets(self) -> tuple[str, ...]:

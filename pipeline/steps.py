@@ -5,15 +5,20 @@ Luigi is not known here; the tasks that call these functions are in `pipeline.ta
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import math
 import os
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from data.atomic import temporary_folder
 from data.cache import is_indexed, merge_corpora
 from data.errors import InputError
 from data.feature_store import FeatureStore, FeatureWriter
@@ -21,8 +26,11 @@ from data.manifest import read_manifest, write_manifest, write_table
 from data.media import SAMPLE_RATE_HZ
 from data.packages import installed_version
 from data.probe import media_notes, probe
+from data.targets import EMOTION_SOURCES
+from data.tuning import FROZEN
+from pipeline.adaptation import clips
 from pipeline.encoding import context, encoders, extract
-from pipeline.plan import CorpusPlan, FeaturePlan, LedgerPlan, Plan, ShardPlan
+from pipeline.plan import AdaptationPlan, CorpusPlan, FeaturePlan, LedgerPlan, Plan, ShardPlan
 from pipeline.pseudo_labels import donor_pool, transfer
 from pipeline.pseudo_labels.audit import audit
 from pipeline.settings import EncoderSettings
@@ -71,6 +79,82 @@ def _bad_media_message(corpus: CorpusPlan, unusable: pd.DataFrame) -> str:
     )
 
 
+def make_adapted_encoder(
+    plan: Plan, adaptation: AdaptationPlan, device: str, threads: int, advance: Advance, say: Callable[[str], None]
+) -> None:
+    """Lets an encoder learn from the training splits of its corpora, and writes the checkpoint.
+
+    Raises:
+        InputError: A clip cannot be encoded, labels are missing, or the loss is not finite.
+    """
+    import torch
+
+    from pipeline.adaptation import training
+
+    torch.set_num_threads(threads)
+    modality = adaptation.modality
+    settings = _learning(plan, adaptation.feature_set)
+    encoder = encoders.make(modality, adaptation.base, settings, device, trainable=True)
+    packages = {"python": platform.python_version()} | {name: installed_version(name) or "absent" for name in (*_PACKAGES, "peft")}
+    record = {
+        "key": adaptation.key,
+        "parts": dict(adaptation.parts),
+        "base": {"name": adaptation.base.name, "revision": adaptation.base.revision},
+        "corpora": [corpus.settings.name for corpus in adaptation.corpora],
+        "made": {"packages": packages, "device": _device_name(device), "threads": threads, "when": _now()},
+    }
+    job = training.Job(adaptation.name, adaptation.key, adaptation.recipe, adaptation.base, adaptation.folder, record)
+    scratch = adaptation.folder.with_name(f"{adaptation.folder.name}.clips")
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(temporary_folder(scratch)) if modality == "audio" else scratch
+        train, valid = (_clips(plan, adaptation, split, encoder, folder, stack) for split in ("train", "valid"))
+        training.adapt(job, encoder, train, valid, advance, say)
+
+
+def _learning(plan: Plan, feature_set: str) -> EncoderSettings:
+    """Returns the settings of an encoder that learns: what it reads, but not which of its layers and frames are stored afterwards."""
+    return replace(plan.settings.encoder(feature_set), layers="-1", frame_rate_hz=0.0)
+
+
+def _clips(plan: Plan, adaptation: AdaptationPlan, split: str, encoder: Any, scratch: Path, stack: contextlib.ExitStack) -> clips.Clips:
+    """Returns the clips of a split, ready for the encoder; waveforms are in a file that goes with the stack."""
+    modality, corpora = adaptation.modality, adaptation.corpora
+    tables = [_taught(adaptation, corpus, split) for corpus in corpora]
+    pairs = list(zip(corpora, tables, strict=True))
+    ids = [f"{corpus.settings.name}/{name}" for corpus, table in pairs for name in table["utterance_id"]]
+
+    def items() -> Iterator[tuple[int, encoders.Prepared]]:
+        for corpus, table in pairs:
+            inputs = _inputs(corpus, modality, table, encoder.settings)
+            yield from extract.prepare(encoder, inputs, table["utterance_id"].tolist())
+
+    if modality == "text":
+        prepared: Sequence[encoders.Prepared] = clips.in_memory(items())
+    else:
+        limit = adaptation.recipe.settings.max_seconds if split == "train" else math.inf
+        prepared = stack.enter_context(clips.on_disk(scratch / split, clips.shortened(encoder, items(), limit)))
+    labels = [_labels(plan, adaptation, corpus, table) for corpus, table in pairs]
+    joined = clips.Labels(np.concatenate([one.sentiment for one in labels]), np.concatenate([one.emotions for one in labels]))
+    return clips.Clips(tuple(ids), prepared, joined, tuple(item.cost for item in prepared))
+
+
+def _taught(adaptation: AdaptationPlan, corpus: CorpusPlan, split: str) -> pd.DataFrame:
+    """Returns the utterances of a corpus that an adaptation reads; for audio, without those whose medium turned out to be bad."""
+    return _usable_rows(corpus, adaptation.modality, adaptation.rows[corpus.settings.name, split])
+
+
+def _labels(plan: Plan, adaptation: AdaptationPlan, corpus: CorpusPlan, table: pd.DataFrame) -> clips.Labels:
+    name, tasks = corpus.settings.name, adaptation.recipe.tasks
+    source = "pseudo" if name in adaptation.ledgers else "annotated"
+    cached = next(one for one in plan.cached() if one.name == name)
+    intensities = EMOTION_SOURCES[source](cached, table, adaptation.recipe.settings.minimum_similarity)
+    nothing = np.float32(np.nan)
+    return clips.Labels(
+        np.where("msa" in tasks, table["sentiment"].to_numpy(np.float32), nothing),
+        np.where("mer" in tasks, clips.presence(intensities), nothing),
+    )
+
+
 def make_shard(plan: Plan, features: FeaturePlan, shard: ShardPlan, device: str, threads: int, advance: Advance) -> None:
     """Encodes the utterances of one shard and writes them.
 
@@ -80,13 +164,13 @@ def make_shard(plan: Plan, features: FeaturePlan, shard: ShardPlan, device: str,
     import torch
 
     torch.set_num_threads(threads)
-    settings = plan.settings.encoder(features.name)
+    settings = plan.encoder_settings(features)
     encoder = encoders.load(features.modality, settings, device, plan.settings.precision)
     table = _usable(features, shard.rows)
     ids = table["utterance_id"].tolist()
 
     def items() -> Iterator[tuple[int, encoders.Prepared]]:
-        return extract.prepare(encoder, _inputs(features, table, settings), ids)
+        return extract.prepare(encoder, _inputs(features.corpus, features.modality, table, settings), ids)
 
     context_cut = None
     if isinstance(encoder, encoders.AudioEncoder):
@@ -119,9 +203,13 @@ def make_shard(plan: Plan, features: FeaturePlan, shard: ShardPlan, device: str,
 
 def _usable(features: FeaturePlan, rows: Sequence[int]) -> pd.DataFrame:
     """Returns the utterances of a shard; for audio, with their durations and without those whose medium turned out to be bad."""
-    if features.modality != "audio":
-        return features.corpus.corpus.utterances.loc[list(rows)]
-    manifest = read_manifest(features.corpus.manifest).loc[list(rows)]
+    return _usable_rows(features.corpus, features.modality, rows)
+
+
+def _usable_rows(corpus: CorpusPlan, modality: str, rows: Sequence[int]) -> pd.DataFrame:
+    if modality != "audio":
+        return corpus.corpus.utterances.loc[list(rows)]
+    manifest = read_manifest(corpus.manifest).loc[list(rows)]
     return manifest[manifest["excluded"] == ""]
 
 
@@ -131,15 +219,31 @@ def _excluded(features: FeaturePlan, shard: ShardPlan, usable: pd.DataFrame) -> 
     return {ids[row]: features.source_of_row[row] for row in shard.rows if row not in usable.index}
 
 
-def _inputs(features: FeaturePlan, table: pd.DataFrame, settings: EncoderSettings) -> Iterator[tuple[Any, ...]]:
-    """Yields (row, text or waveform) of each utterance of a shard, and with it its context where the encoder reads one."""
-    root = features.corpus.corpus.root
-    if features.modality == "audio":
+def _inputs(corpus: CorpusPlan, modality: str, table: pd.DataFrame, settings: EncoderSettings) -> Iterator[tuple[Any, ...]]:
+    """Yields (row, text or waveform) of each utterance, and with it its context where the encoder reads one.
+
+    For features and for learning alike: an encoder learns from exactly the inputs of which it then makes features.
+
+    Args:
+        table: Utterances of the corpus: of audio, whole videos but for clips that cannot be used; of text, any.
+        settings: Of the encoder.
+    """
+    root = corpus.corpus.root
+    if modality == "audio":
         return extract.waveforms_in_context(root, table, limit) if (limit := settings.context_s) else extract.waveforms(root, table)
-    if features.modality == "text" and settings.context:
-        texts, before = table["text"].tolist(), context.preceding(table, settings.context)
-        return ((row, text, [texts[place] for place in before[row]]) for row, text in enumerate(texts))
+    if modality == "text" and settings.context:
+        return _texts_in_context(corpus, table, settings.context)
     return enumerate(table["text"])
+
+
+def _texts_in_context(corpus: CorpusPlan, table: pd.DataFrame, limit: int) -> Iterator[tuple[int, str, list[str]]]:
+    """Yields (row, text, up to `limit` texts before it in its video, whether these are in the table or not)."""
+    whole = corpus.corpus.utterances
+    whole = whole[whole["video_id"].isin(table["video_id"])]
+    texts = whole["text"].tolist()
+    before = dict(zip(whole.index, context.preceding(whole, limit), strict=True))
+    named = zip(table.index, table["text"], strict=True)
+    return ((row, text, [texts[place] for place in before[name]]) for row, (name, text) in enumerate(named))
 
 
 def merge_shards(plan: Plan, features: FeaturePlan) -> None:
@@ -224,10 +328,12 @@ def index_is_current(plan: Plan) -> bool:
 
 def provenance(plan: Plan, features: FeaturePlan) -> dict[str, Any]:
     """Returns the properties that determined the bytes of a feature file, and the software that made it."""
+    encoder = features.encoder
+    tuning = {} if encoder.tuning == FROZEN else {"tuning": encoder.tuning}  # frozen features have always been without this word
     return {
         "corpus": features.corpus.settings.name,
         "modality": features.modality,
-        "encoder": {"name": features.encoder.name, "revision": features.encoder.revision, "trained": features.encoder.trained},
+        "encoder": {"name": encoder.name, "revision": encoder.revision, "trained": encoder.trained} | tuning,
         "identity": dict(features.identity),
         "key": features.key,
         "packages": {"python": platform.python_version()} | {name: installed_version(name) or "absent" for name in _PACKAGES},

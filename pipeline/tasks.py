@@ -4,6 +4,8 @@
                  FeatureShard (text) ───┼─▶ Features ──┐
                  FeatureShard (sentence)┘      └─▶ PseudoLabels ──▶ Report ──▶ BuildFeatures
 
+    With [adapt] corpora: Manifest (audio), PseudoLabels (if they teach) ──▶ AdaptedEncoder ──▶ FeatureShard of its modality
+
 A new task needs three files: its output is named in `pipeline.plan`, its work is a function of `pipeline.steps`, and it takes its place
 here. Settings are in `pipeline.config`; what Luigi itself needs is in `pipeline.luigi_setup`.
 
@@ -21,11 +23,11 @@ from pathlib import Path
 import luigi
 import luigi.interface
 
-from pipeline import outputs, steps
+from pipeline import console, outputs, steps
 from pipeline.build import Build, current_build
 from pipeline.encoding import devices
 from pipeline.one_maker import only_maker, remove_stale
-from pipeline.plan import CorpusPlan, FeaturePlan, LedgerPlan, Plan, ShardPlan
+from pipeline.plan import AdaptationPlan, CorpusPlan, FeaturePlan, LedgerPlan, Plan, ShardPlan
 from pipeline.report import gather
 
 
@@ -87,6 +89,39 @@ class Manifest(_Task):
                 steps.make_manifest(self.planned, self.plan.settings.on_bad_media, _threads(), advance)
 
 
+class AdaptedEncoder(_Task):
+    """An encoder that has learned the task on the training splits of some corpora; all features of a set come from it."""
+
+    corpus: luigi.Parameter[str] = luigi.Parameter(description="Corpora that teach, joined by '+'.")
+    modality: luigi.Parameter[str] = luigi.Parameter()
+    key: luigi.Parameter[str] = luigi.Parameter()
+
+    @classmethod
+    def of(cls, planned: AdaptationPlan) -> AdaptedEncoder:
+        return cls(corpus=planned.taught_by, modality=planned.feature_set, key=planned.key)
+
+    @property
+    def planned(self) -> AdaptationPlan:
+        return self.plan.adaptations[self.modality]
+
+    @property
+    def resources(self) -> dict[str, int]:
+        return _gpu(self.plan)
+
+    def requires(self) -> Sequence[luigi.Task]:
+        manifests = self.planned.corpora if self.planned.modality == "audio" else []
+        return [*map(Manifest.of, manifests), *map(PseudoLabels.of, self.planned.ledgers.values())]
+
+    def output(self) -> _File:
+        return _File(self.planned.record)
+
+    def run(self) -> None:
+        with self.alone() as is_missing:
+            if is_missing:
+                with devices.claim(self.plan.settings.device) as device, self.build.bar.in_hand() as advance:
+                    steps.make_adapted_encoder(self.plan, self.planned, device, _threads(), advance, console.say)
+
+
 class FeatureShard(_Task):
     """The features of some videos of a corpus: the unit of work, and the most that a killed process loses."""
 
@@ -105,10 +140,12 @@ class FeatureShard(_Task):
 
     @property
     def resources(self) -> dict[str, int]:
-        return {devices.GPU_RESOURCE: 1} if devices.wants_gpu(self.plan.settings.device) else {}
+        return _gpu(self.plan)
 
     def requires(self) -> Sequence[luigi.Task]:
-        return [Manifest.of(self.features.corpus)] if self.features.modality == "audio" else []
+        adaptation = self.plan.adaptations.get(self.modality)
+        manifest = [Manifest.of(self.features.corpus)] if self.features.modality == "audio" else []
+        return [*manifest, *([] if adaptation is None else [AdaptedEncoder.of(adaptation)])]
 
     def output(self) -> _File:
         return _File(self.planned.path, outputs.shard_is_sound)
@@ -219,12 +256,16 @@ class BuildFeatures(_Task):
 @BuildFeatures.event_handler(luigi.Event.DEPENDENCY_DISCOVERED)
 def _show_bar(task: BuildFeatures, _dependency: luigi.Task) -> None:
     absent, _ = task.build.at_start
-    task.build.bar.start({output.path: output.utterances for output in absent if output.kind in ("manifest", "shard")})
+    task.build.bar.start({output.path: output.utterances for output in absent if output.kind in ("manifest", "encoder", "shard")})
 
 
 @BuildFeatures.event_handler(luigi.Event.DEPENDENCY_PRESENT)
 def _say_that_nothing_is_to_do(task: BuildFeatures) -> None:
     print(gather.summary(task.plan, *outputs.survey(task.plan), task.build.seconds()), flush=True)
+
+
+def _gpu(plan: Plan) -> dict[str, int]:
+    return {devices.GPU_RESOURCE: 1} if devices.wants_gpu(plan.settings.device) else {}
 
 
 def _threads() -> int:

@@ -117,3 +117,11 @@ def test_missing_rows_say_why(tmp_path):
     printed = write(tmp_path, [one], [])
     assert "- Missing: mosi, MISA: seed 1: it broke" in printed
     assert RUN.format("mosi", "MISA", 1) not in (tmp_path / "table1.html").read_text()
+
+
+def test_notes_and_pictures_say_which_features_are_adapted(tmp_path):
+    words = ["minilm-adapted-1 (adapted on mosi)", "tiny-data2vec (untrained)"]
+    printed = write(tmp_path, [part("fig2", "mosei")], [], words)
+    assert "The features of tiny-data2vec (untrained) are frozen: the encoders ran once" in printed
+    assert "The features of minilm-adapted-1 are adapted on mosi: the encoder learned the task once" in printed
+    assert "Ours: frozen, adapted on mosi features." in (tmp_path / "fig2.svg").read_text(encoding="utf-8")

@@ -11,9 +11,9 @@ from projects import finish, python
 from pipeline.settings import CHECKOUT
 
 NEVER = {
-    "data": {"pipeline", "heads", "luigi", "transformers"},
+    "data": {"pipeline", "heads", "luigi", "transformers", "peft"},
     "pipeline": {"heads"},
-    "heads": {"pipeline", "luigi", "transformers"},
+    "heads": {"pipeline", "luigi", "transformers", "peft"},
 }
 ONLY_IN = {
     "luigi": {
@@ -23,6 +23,7 @@ ONLY_IN = {
         "pipeline/luigi_setup.py",
         "pipeline/luigi_command.py",
     },
+    "peft": {"pipeline/adaptation/model.py"},
     "h5py": {"data/hdf5.py", "data/feature_store.py", "data/feature_index.py", "data/csd.py"},
     "av": {"data/media.py", "data/sample/make.py"},
     "soxr": {"data/media.py", "data/sample/make.py"},
@@ -40,8 +41,9 @@ DATA_ROOMS = ("reporting", "corpora", "interchange", "sample", "doctor", "__main
 """Rooms of data/ in import order. All other modules of data/ come before them."""
 ROOMS = {
     "pipeline": (
-        "pseudo_labels", "settings", "encoding", "plan", "outputs", "explain", "steps", "report", "console", "config_file", "config",
-        "command_line", "one_maker", "build", "interruption", "tasks", "luigi_setup", "luigi_command", "__main__",
+        "pseudo_labels", "settings", "encoding", "adaptation", "plan", "outputs", "explain", "steps", "report", "console",
+        "config_file", "config", "command_line", "one_maker", "build", "interruption", "tasks", "luigi_setup", "luigi_command",
+        "__main__",
     ),
     "heads": ("models", "evaluation", "runs", "training", "sweeps", "tables", "commands", "__main__"),
 }  # fmt: skip

@@ -32,7 +32,20 @@ def folder(tmp_path):
 
 
 def test_a_folder_is_an_encoder_by_its_name(folder):
-    assert checkpoints.locate("text", EncoderSettings(str(folder))) == Source("my-encoder", folder, "", True)
+    assert checkpoints.locate("text", EncoderSettings(str(folder))) == Source("my-encoder", folder, "", True, "tuned elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [
+        ("roberta-base", "frozen"), ("all-mpnet-base-v2", "frozen"), ("data2vec-audio-large-960h", "frozen"),
+        ("bert-large-uncased", "frozen"), ("deberta-v3-large", "frozen"), ("wavlm-base-plus-sd", "tuned elsewhere"),
+        ("roberta-base-mosi", "tuned elsewhere"), ("checkpoint-500", "tuned elsewhere"), ("bertha", "tuned elsewhere"),
+    ],
+)  # fmt: skip
+def test_a_folder_with_the_name_of_a_published_model_is_frozen_and_any_other_tuned_elsewhere(folder, tmp_path, name, word):
+    shutil.copytree(folder, tmp_path / name)
+    assert checkpoints.locate("text", EncoderSettings(str(tmp_path / name))).tuning == word
 
 
 def test_bundled_encoders_are_found_and_the_audio_encoder_is_untrained():
@@ -127,7 +140,7 @@ def test_identity_changes_with_everything_that_changes_a_feature_and_nothing_els
         return json.dumps(parts, sort_keys=True)
 
     assert identity() == identity(revision="abc", pooling="cls")  # a revision acts through the files; a text has no pooling
-    assert len({identity(), identity(layer=1), identity(case="keep"), identity(max_tokens=8)}) == 4
+    assert len({identity(), identity(layers="1"), identity(case="keep"), identity(max_tokens=8)}) == 4
 
 
 def test_identity_of_audio_names_the_decoder_and_that_of_a_sentence_its_pooling():
@@ -152,7 +165,7 @@ def test_a_trainers_checkpoint_one_level_down_is_found(folder, tmp_path):
     shutil.copytree(folder, inner)
     (inner.parent / "trainer_state.json").write_text("{}")
     found = checkpoints.locate("text", EncoderSettings(str(inner.parent)))
-    assert found == Source("my-simcse-checkpoint-500", inner, "", True)
+    assert found == Source("my-simcse-checkpoint-500", inner, "", True, "tuned elsewhere")
 
 
 def test_of_several_checkpoints_one_must_be_named(folder, tmp_path):

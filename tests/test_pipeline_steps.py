@@ -138,7 +138,7 @@ def test_shards_and_their_merged_file_hold_the_same_values_and_say_how_they_were
         assert list(store.ids) == plan.corpora["clips"].corpus.utterances["utterance_id"].tolist()
         assert set(PROVENANCE) <= store.attrs.keys()
         assert store.attrs["identity"] == text.identity
-        assert store.attrs["encoder"] == {"name": text.encoder.name, "revision": "", "trained": True}
+        assert store.attrs["encoder"] == {"name": text.encoder.name, "revision": "", "trained": True, "tuning": "tuned elsewhere"}
         assert store.attrs["packages"]["numpy"] == np.__version__
         assert store.attrs["precision_error"] is None
 

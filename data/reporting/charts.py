@@ -1,6 +1,6 @@
 """Charts drawn by matplotlib: as SVG for a page, in the page's colours in light and dark, or as SVG and PNG files on white.
 
-Histograms and grouped bars are drawn here; other modules draw charts of their own with `on_page` and `to_file`, which give
+Histograms, grouped bars and lines are drawn here; other modules draw charts of their own with `on_page` and `to_file`, which give
 all of them one look. Sizes are in CSS pixels, and a chart on a page is shown at its size or larger.
 """
 
@@ -238,6 +238,37 @@ def bar_groups_svg(groups: Mapping[str, Mapping[str, tuple[int, int]]], label: s
         axes.spines[:].set_visible(False)
 
     return on_page(draw, label, (WIDTH, height), layout=None)
+
+
+def lines_svg(
+    places: Sequence[float],
+    series: Mapping[str, Sequence[float]],
+    label: str,
+    names: tuple[str, str],
+    mark: tuple[float, float, str] | None = None,
+) -> Markup:
+    """Draws values as lines with a legend.
+
+    Args:
+        places: (N,) whole numbers on the horizontal axis.
+        series: Name → (N,) values.
+        label: The chart in words, for screen readers.
+        names: Names of the horizontal and of the vertical axis.
+        mark: Place, value and tooltip of a point that stands out.
+    """
+
+    def draw(figure: Figure, colours: Colours) -> None:
+        axes = figure.subplots()
+        for number, (name, values) in enumerate(series.items()):
+            axes.plot(places, values, color=colours.series[number], marker="o", markersize=3.5, linewidth=1.6, label=name)
+        if mark is not None:
+            (point,) = axes.plot(*mark[:2], color=colours.accent, marker="D", markersize=7, linewidth=0)
+            tip(point, mark[2])
+        axes.set_xticks(places[:: math.ceil(len(places) / 10)])
+        axes.set(xlabel=names[0], ylabel=names[1])
+        axes.legend()
+
+    return on_page(draw, label, (1.5 * WIDTH, 240))
 
 
 def _look(colours: Colours) -> Any:

@@ -51,7 +51,7 @@ def rows() -> list[list[str]]:
     reads: The modalities that the head needs; "more" if it takes any others besides, "any" if it takes any and needs none.
     context: "yes" if the head reads whole videos.
     packable: "yes" if many runs can be trained as one.
-    reproduction: faithful; variant, if frozen features leave out a part that makes the method what it is; simple baseline.
+    reproduction: faithful; variant, if cached features leave out a part that makes the method what it is; simple baseline.
     parameters: Number of parameters with default options, for features 768 wide.
     """
     return [_row(name, entry) for name, entry in HEADS.items()]

@@ -49,6 +49,7 @@ def run(args: argparse.Namespace) -> int:
     """
     from heads.commands import _trials
     from heads.runs.run_data import memory_bytes
+    from heads.sweeps.results.trials import encoder_names
     from heads.tables.build import TablesRequest, plan_tables, train_tables
     from heads.tables.report import write
 
@@ -72,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     trained = train_tables(plan, execution, _trials.announce)
     status = _trials.print_failures(args.out, trained.trials)
-    print(write(args.out, trained.parts, trained.notes))
+    print(write(args.out, trained.parts, trained.notes, encoder_names(trained.trials)))
     return status
 
 

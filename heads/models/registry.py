@@ -27,7 +27,7 @@ class Entry:
     task: str | None = None  # if it learns one task only
     simple: str | None = None  # a key of heads.models.simple.SIMPLE_BASELINES
     published: str | None = "both"  # the tasks it was published for on CMU-MOSI or CMU-MOSEI, in whatever form; None: on neither
-    is_variant: bool = False  # True if frozen features leave out a part that makes the method what it is
+    is_variant: bool = False  # True if cached features leave out a part that makes the method what it is
 
     @cached_property
     def head(self) -> "type[Head] | None":

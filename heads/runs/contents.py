@@ -153,10 +153,14 @@ def identity_of(encoder: Mapping[str, Any]) -> Mapping[str, Any]:
     """Picks the fields of an encoder entry of config.json that identify the encoder.
 
     Imported features are identified by their origin, unless the user named the encoders: their names come from a file, which can be
-    renamed.
+    renamed. The word for the tuning of an encoder (`data.tuning`) only describes it: older files of the same features lack it.
     """
     is_imported = isinstance(encoder["identity"], dict) and "origin" in encoder["identity"]
-    return {**encoder, "encoder": None} if is_imported else encoder
+    if is_imported:
+        return {**encoder, "encoder": None}
+    if not isinstance(encoder["encoder"], Mapping):
+        return encoder
+    return {**encoder, "encoder": {name: value for name, value in encoder["encoder"].items() if name != "tuning"}}
 
 
 def differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:

@@ -162,7 +162,7 @@ NOTES: Mapping[str, tuple[str, ...]] = {
     ),
     "fig3": (
         "Figure 3 is a picture: of its numbers only those of MMoLRE are known, from Table I, which has the same setting.",
-        "With frozen features pre-fusion shares no trainable parameter between the tasks (in the paper they share the fine-tuned"
+        "With cached features pre-fusion shares no trainable parameter between the tasks (in the paper they share the fine-tuned"
         " encoders): it equals two single-task baselines trained side by side, and its difference to them is noise of shared batches"
         " and selection, unless model.adapter is linear.",
     ),

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
+from data import tuning
 from data.atomic import atomic_path
 from data.packages import installed_version
 from data.reporting import charts, page
@@ -20,7 +21,6 @@ from data.reporting.page import Section, Tile
 from data.reporting.tables import Cell, Column, Link, Table, in_markdown, latex, markdown, terminal
 from data.spreadsheets import escape_cells
 from heads.evaluation.metrics import METRICS
-from heads.sweeps.results.report import FROZEN
 from heads.sweeps.results.tables import run_href
 from heads.tables import paper
 from heads.tables.plots import SIZE, panels
@@ -61,13 +61,14 @@ class Part(NamedTuple):
         return {group: rows for group, rows in found.items() if rows}
 
 
-def write(out: Path, parts: Sequence[Part], notes: Sequence[str]) -> str:
+def write(out: Path, parts: Sequence[Part], notes: Sequence[str], encoders: Sequence[str] = ()) -> str:
     """Writes the files of all tables into a folder.
 
     Args:
         out: Folder of the files.
         parts: Parts of one split; those of one table follow each other. Files of the test split say so in their names.
         notes: Notes on all tables.
+        encoders: Encoders of the features, as `data.tuning.encoder_words` writes them.
 
     Returns:
         Text for the terminal.
@@ -77,10 +78,10 @@ def write(out: Path, parts: Sequence[Part], notes: Sequence[str]) -> str:
         own = [part for part in parts if part.table == table]
         faults = [f"Missing: {part.corpus}, {fault}" for part in own for one in part.results for fault in one.faults]
         imported = [IMPORTED] if any("other tools" in part.groups for part in own) else []
-        said = [FROZEN, SPLITS[split], *imported, *notes, *faults]
+        said = [tuning.note(encoders), SPLITS[split], *imported, *notes, *faults]
         stem = f"{table}{'' if split == 'valid' else f'-{split}'}"
-        picture = _picture(own[0]) if TABLES[table].grid else None
-        texts = {".md": _markdown(own, said), ".tex": _latex(own, said), ".html": _page(own, said, picture)}
+        picture = _picture(own[0], encoders) if TABLES[table].grid else None
+        texts = {".md": _markdown(own, said), ".tex": _latex(own, said), ".html": _page(own, said, picture, encoders)}
         files = {suffix: charts.to_file(picture, suffix, SIZE) for suffix in (".svg", ".png")} if picture else {}
         _write_files(out / stem, own, texts, files)
         printed.append(f"{_printed(own)}\n\n{_bullets([*said, *paper.NOTES[table]])}\n{out / stem}.*: CSV, Markdown, LaTeX, HTML")
@@ -165,11 +166,11 @@ def _latex(parts: Sequence[Part], notes: Sequence[str]) -> str:
     return "\n".join(texts)
 
 
-def _page(parts: Sequence[Part], notes: Sequence[str], picture: charts.Draw | None) -> str:
+def _page(parts: Sequence[Part], notes: Sequence[str], picture: charts.Draw | None, encoders: Sequence[str]) -> str:
     table, sections = parts[0].table, []
     for part in parts:
         name = f"CMU-{part.corpus.upper()}"
-        content = _tables(part) + (_figure(picture, part) if picture else "")
+        content = _tables(part) + (_figure(picture, part, encoders) if picture else "")
         sections.append(Section(part.corpus, part.title.partition(", ")[2], content, nav=name))
         sections.append(Section(f"rows-{part.corpus}", f"What each row on {name} is", page.table(about(part)), nav=f"Rows on {name}"))
     said = Markup().join(page.paragraph(note) for note in paper.NOTES[table])
@@ -215,18 +216,19 @@ def _links(one: Result) -> tuple[Link, ...]:
     return tuple(Link(f"seed {seed.seed}", run_href(seed.folder)) for seed in one.done if seed.seed is not None)
 
 
-def _figure(picture: charts.Draw, part: Part) -> Markup:
+def _figure(picture: charts.Draw, part: Part, encoders: Sequence[str]) -> Markup:
     svg = charts.on_page(picture, part.title, SIZE)
-    return page.figure(svg, f"{FROZEN} Where the paper's number is not known, there is none.", is_wide=True)
+    return page.figure(svg, f"{tuning.note(encoders)} Where the paper's number is not known, there is none.", is_wide=True)
 
 
-def _picture(part: Part) -> charts.Draw:
+def _picture(part: Part, encoders: Sequence[str]) -> charts.Draw:
+    words = ", ".join(tuning.tunings(encoders) or [tuning.FROZEN])
     return panels(
         part.results,
         TABLES[part.table].metrics,
         [METRICS[metric].label for metric in TABLES[part.table].metrics],
         part.title,
-        "Ours: frozen features. Paper: fine-tuned encoders, test split. Numbers that the paper gives as a picture only are missing.",
+        f"Ours: {words} features. Paper: fine-tuned encoders, test split. Numbers that the paper gives as a picture only are missing.",
     )
 
 

@@ -112,7 +112,7 @@ class Row:
             return Kind(short, entry.summary)
         long = f"{'a variant of ' if entry.is_variant else ''}{entry.source}: {entry.summary}"
         if entry.is_variant:
-            long += "; frozen features leave out a part that makes the method what it is"
+            long += "; cached features leave out a part that makes the method what it is"
         if entry.published is None:
             short += ", transferred"
             long += "; it comes from another field, and stands where the comparison of MMoLRE's paper puts it"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from data.files import read_head
 from data.layers import LayerChoice
 from data.lookup import lookup
 from data.media import DECODER, SAMPLE_RATE_HZ
+from data.tuning import ADAPTED, FROZEN, TUNED_ELSEWHERE
 from pipeline.settings import CHECKOUT, EncoderSettings
 
 MODALITIES = ("text", "audio", "sentence")
@@ -32,6 +34,13 @@ _TOKENIZER = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt", "vocab.json",
     "merges.txt", "sentencepiece.bpe.model", "spiece.model", "spm.model", "tokenizer.model", "bpe.codes",
 )  # fmt: skip
+
+_PUBLISHED = re.compile(
+    r"(all-(minilm|mpnet)|(un)?sup-simcse|(distil|xlm-)?roberta|(distil)?bert|deberta|albert|electra|mpnet|xlnet|modernbert|convbert|fnet|gpt2"
+    r"|data2vec-audio|wav2vec2|hubert|wavlm|unispeech|sew|minilm)-?(v\d|mini|tiny|small|medium|base|large|xlarge|xxlarge|l\d+|960h|cased|uncased"
+    r"|discriminator|generator|plus|sat|ls960|h\d+|\d+m?|-)*"
+)
+"""Names of published models: a family, then sizes and versions only. A folder of such a name counts as a copy of it."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +87,7 @@ class Source:
     folder: Path
     revision: str  # commit on the hub, or empty
     trained: bool
+    tuning: str = FROZEN  # a word of `data.tuning`
 
 
 def locate(modality: str, settings: EncoderSettings) -> Source:
@@ -113,12 +123,22 @@ def locate(modality: str, settings: EncoderSettings) -> Source:
 def _in_folder(folder: Path) -> Source:
     """Returns the checkpoint in a folder, or the only one that a Trainer left one level down, as `checkpoint-500/`."""
     if any((folder / name).is_file() for name in _WEIGHTS):
-        return Source(folder.name, folder, "", True)
+        return Source(folder.name, folder, "", True, _tuning(folder))
     inner = sorted(path.parent for path in folder.glob("checkpoint-*/config.json"))
     if len(inner) > 1:
         names = ", ".join(path.name for path in inner)
         raise InputError(f"{folder}: several checkpoints ({names}). Give the folder of one of them as the model.")
-    return Source(f"{folder.name}-{inner[0].name}", inner[0], "", True) if inner else Source(folder.name, folder, "", True)
+    if inner:
+        return Source(f"{folder.name}-{inner[0].name}", inner[0], "", True, TUNED_ELSEWHERE)
+    return Source(folder.name, folder, "", True)
+
+
+def _tuning(folder: Path) -> str:
+    """Returns the word for a folder: one that a build has adapted says so itself; others go by their names."""
+    if (folder / "adapt.json").is_file():
+        return ADAPTED + "+".join(_read_json(folder / "adapt.json").get("corpora", ["?"]))
+    is_snapshot = folder.resolve().parent.name == "snapshots"  # in the cache of the hub
+    return FROZEN if is_snapshot or _PUBLISHED.fullmatch(folder.name.lower()) else TUNED_ELSEWHERE
 
 
 def _download(hub_id: str, revision: str) -> Source:

@@ -56,6 +56,12 @@ class Prepared:
         """Copies the rows of this utterance, not averaged yet, from (T', D) hidden states, which end with those of the padding."""
         return hidden[: self.cost].copy() if self.own is None else hidden[self.own]
 
+    def is_own(self, size: int) -> np.ndarray:
+        """Returns (size,) bool: which of `size` hidden states are those that `own_rows` copies."""
+        found = np.zeros(size, dtype=bool)
+        found[slice(self.cost) if self.own is None else self.own] = True
+        return found
+
 
 class _Encoder:
     """The common part of text and audio encoders."""
@@ -65,7 +71,7 @@ class _Encoder:
     dim: int
     budget: int  # largest cost of one batch; 0: one utterance at a time
 
-    def __init__(self, source: Source, settings: EncoderSettings, device: str, precision: str) -> None:
+    def __init__(self, source: Source, settings: EncoderSettings, device: str, precision: str, trainable: bool = False) -> None:
         import torch
 
         from pipeline.encoding import cpu
@@ -81,8 +87,8 @@ class _Encoder:
             self._prepare_inputs()
             self._try()
         self.products = f"torch {precision} on {device}"
-        if device == "cpu" and precision == "float32":
-            self.products = cpu.pack(self.model)
+        if device == "cpu" and precision == "float32" and not trainable:
+            self.products = cpu.pack(self.model)  # packed weights have no gradients
         if self.config._attn_implementation != "sdpa":
             self.products += f", {self.config._attn_implementation} attention"
         self.device, self.dtype = device, getattr(torch, precision)
@@ -94,11 +100,11 @@ class _Encoder:
         Raises:
             InputError: The checkpoint cannot be loaded, or its model reads something else.
         """
-        model, self._erased = pretrained.load_model(self.source.folder)
+        model, self.erased = pretrained.load_model(self.source.folder)
         if model.main_input_name != self.reads or model.config.is_encoder_decoder:
             kind = "is an encoder with a decoder" if model.config.is_encoder_decoder else f"reads {model.main_input_name}"
             raise InputError(f"{self.source.folder}: a {model.config.model_type} model {kind}; expected is {self.expects}.")
-        trial.erase(model, self._erased)
+        trial.erase(model, self.erased)
         return model
 
     def _choose_layers(self) -> None:
@@ -112,6 +118,21 @@ class _Encoder:
 
     def _try(self) -> None:
         """Runs the model on small inputs, to learn its width and to refuse one that cannot give features."""
+        raise NotImplementedError
+
+    def states(self, batch: Sequence[Prepared]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Computes what an adaptation learns from, with gradients where they are on.
+
+        Returns:
+            The hidden states (B, T, D), and which rows are an utterance's own (B, T): True but for its context and the padding.
+        """
+        import torch
+
+        hidden = self._states(batch)
+        own = np.stack([item.is_own(hidden.shape[1]) for item in batch])
+        return hidden, torch.from_numpy(own).to(hidden.device)
+
+    def _states(self, batch: Sequence[Prepared]) -> torch.Tensor:
         raise NotImplementedError
 
     def _hidden(self, model: Any, **inputs: torch.Tensor) -> Any:
@@ -143,9 +164,9 @@ class TextEncoder(_Encoder):
 
     reads, expects = "input_ids", "an encoder of texts, like BERT or RoBERTa"
 
-    def __init__(self, source: Source, settings: EncoderSettings, device: str, precision: str) -> None:
+    def __init__(self, source: Source, settings: EncoderSettings, device: str, precision: str, trainable: bool = False) -> None:
         self.context = settings.context
-        super().__init__(source, settings, device, precision)
+        super().__init__(source, settings, device, precision, trainable)
         positions = self._trial.positions or sys.maxsize
         self.max_tokens = min(settings.max_tokens or positions, positions)
         self.case = settings.case
@@ -183,7 +204,7 @@ class TextEncoder(_Encoder):
     def _tried(self, ids: list[list[int]]) -> torch.Tensor:
         hidden, output = self._run([self._prepared(np.asarray(one), False) for one in ids])
         trial.expect_rows(self.source.folder, self.model, hidden.shape, len(ids[-1]))
-        trial.expect_finite(self.source.folder, hidden[-1], self._erased)
+        trial.expect_finite(self.source.folder, hidden[-1], self.erased)
         self._expect_pooler(output)
         return hidden
 
@@ -241,6 +262,9 @@ class TextEncoder(_Encoder):
         """Tells whether each text of a batch has to run by itself, because padding would change its features."""
         return len(batch) > 1 and not self._trial.batches_exactly
 
+    def _states(self, batch: Sequence[Prepared]) -> torch.Tensor:
+        return self._run(batch)[0]
+
     def _run(self, batch: Sequence[Prepared]) -> Any:
         import torch
 
@@ -267,9 +291,9 @@ class TextEncoder(_Encoder):
 class SentenceEncoder(TextEncoder):
     """One embedding (1, D) of a text."""
 
-    def __init__(self, source: Source, settings: EncoderSettings, device: str, precision: str) -> None:
+    def __init__(self, source: Source, settings: EncoderSettings, device: str, precision: str, trainable: bool = False) -> None:
         self.pooling = pooling(settings, source)
-        super().__init__(source, replace(settings, context=0), device, precision)
+        super().__init__(source, replace(settings, context=0), device, precision, trainable)
 
     def _expect_pooler(self, output: Any) -> None:
         if self.pooling != "pooler":
@@ -277,7 +301,7 @@ class SentenceEncoder(TextEncoder):
         if getattr(output, "pooler_output", None) is None:
             kind = self.config.model_type
             raise InputError(f"{self.source.folder}: a {kind} model has no pooler. Set pooling = mean or cls in luigi.cfg, [sentence].")
-        trial.expect_finite(self.source.folder, output.pooler_output, self._erased, ", or another pooling")
+        trial.expect_finite(self.source.folder, output.pooler_output, self.erased, ", or another pooling")
 
     def _prepared(self, ids: np.ndarray, truncated: bool) -> Prepared:
         return Prepared(ids, 1, len(ids), truncated)
@@ -303,8 +327,8 @@ class AudioEncoder(_Encoder):
 
     reads, expects = "input_values", "an encoder of waveforms, like Data2Vec or wav2vec 2.0"
 
-    def __init__(self, source: Source, settings: EncoderSettings, device: str, precision: str) -> None:
-        super().__init__(source, settings, device, precision)
+    def __init__(self, source: Source, settings: EncoderSettings, device: str, precision: str, trainable: bool = False) -> None:
+        super().__init__(source, settings, device, precision, trainable)
         self.batched = self.config.model_type == _BATCHED_AUDIO
         self.budget = 30_000 if self.batched and device != "cpu" else 0  # on a CPU batches of audio gain nothing
         if self.batched:
@@ -316,6 +340,7 @@ class AudioEncoder(_Encoder):
             raise InputError(f"{self.source.folder}: {self.config.model_type} models have no known number of frames.")
         self.extractor = pretrained.load_extractor(self.source.folder)
         self.averaged = frames_averaged(self.settings, self.config.conv_stride)
+        self._hop = math.prod(self.config.conv_stride)  # samples from one frame to the next
         self._padding: torch.Tensor | None = None
 
     def _try(self) -> None:
@@ -325,7 +350,7 @@ class AudioEncoder(_Encoder):
         with torch.inference_mode():
             hidden, _ = self._hidden(self.model, input_values=torch.from_numpy(item.values)[None])
         trial.expect_rows(self.source.folder, self.model, hidden.shape, item.cost)
-        trial.expect_finite(self.source.folder, hidden, self._erased)
+        trial.expect_finite(self.source.folder, hidden, self.erased)
         trial.expect_difference(self.source.folder, hidden[0])
         self.dim = hidden.shape[2]
 
@@ -352,10 +377,19 @@ class AudioEncoder(_Encoder):
         frames = self.frames(len(waveform))
         if frames < 1:
             raise InputError(f"{len(waveform)} samples at {SAMPLE_RATE_HZ} Hz are too short for one frame of {self.config.model_type}")
-        made = audio_inputs(waveform, waveform[:0] if before is None else before, self.frames, math.prod(self.config.conv_stride))
+        made = audio_inputs(waveform, waveform[:0] if before is None else before, self.frames, self._hop)
         values = self.extractor(made.samples, sampling_rate=SAMPLE_RATE_HZ, return_tensors="np")["input_values"][0]
         rows, frames = self.rows(len(waveform)), self.frames(len(made.samples))
         return Prepared(np.asarray(values, dtype=np.float32), rows, frames, own=made.own)
+
+    def shortened(self, item: Prepared, samples: float) -> Prepared:
+        """Cuts a prepared clip to its first `samples`, if it has more, and marks it as truncated; the speech before it stays whole."""
+        before = 0 if item.own is None else int(item.own[0]) * self._hop
+        if len(item.values) - before <= samples:
+            return item
+        kept = round(samples)
+        values, own = item.values[: before + kept], before // self._hop + np.arange(self.frames(kept))
+        return Prepared(values, self.rows(kept), self.frames(len(values)), True, own)
 
     def encode(self, batch: Sequence[Prepared]) -> list[np.ndarray]:
         """Computes the features of each utterance, (T, D) float32; clips of one to three frames in float64, see `_FEW_FRAMES`."""
@@ -381,6 +415,10 @@ class AudioEncoder(_Encoder):
         return item.own_rows(hidden[0].float().cpu().numpy())
 
     def _run(self, batch: Sequence[Prepared]) -> list[np.ndarray]:
+        hidden = self._states(batch).float().cpu().numpy()
+        return [item.own_rows(rows) for item, rows in zip(batch, hidden, strict=True)]
+
+    def _states(self, batch: Sequence[Prepared]) -> torch.Tensor:
         import torch
 
         longest = max(len(item.values) for item in batch)
@@ -395,11 +433,9 @@ class AudioEncoder(_Encoder):
             self._padding = torch.arange(self.frames(longest), device=self.device) >= lengths[:, None]
             inputs["attention_mask"] = torch.from_numpy(mask).to(self.device)
         try:
-            hidden, _ = self._hidden(self.model, **inputs)
+            return self._hidden(self.model, **inputs)[0]
         finally:
             self._padding = None
-        hidden = hidden.float().cpu().numpy()
-        return [item.own_rows(rows) for item, rows in zip(batch, hidden, strict=True)]
 
 
 def _window_means(frames: np.ndarray, size: int) -> np.ndarray:
@@ -433,11 +469,16 @@ def load(modality: str, settings: EncoderSettings, device: str, precision: str) 
 
 
 def make(
-    modality: str, source: Source, settings: EncoderSettings, device: str = "cpu", precision: str = "float32"
+    modality: str,
+    source: Source,
+    settings: EncoderSettings,
+    device: str = "cpu",
+    precision: str = "float32",
+    trainable: bool = False,
 ) -> TextEncoder | AudioEncoder | SentenceEncoder:
-    """Loads and tries an encoder.
+    """Loads and tries an encoder. One that is `trainable` can learn and is slower on a CPU.
 
     Raises:
         InputError: The checkpoint cannot be used for this modality with these settings.
     """
-    return _CLASSES[modality](source, settings, device, precision)
+    return _CLASSES[modality](source, settings, device, precision, trainable)

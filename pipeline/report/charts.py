@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from markupsafe import Markup
 
 from data.labels import SENTIMENT_RANGE
-from data.reporting.charts import bar_groups_svg, histogram, histogram_svg
+from data.reporting.charts import bar_groups_svg, histogram, histogram_svg, lines_svg
 from pipeline.report import counts as count
 
 if TYPE_CHECKING:
@@ -66,6 +67,22 @@ def emotion_chart(title: str, groups: Mapping[str, pd.DataFrame]) -> dict[str, A
     totals = {name: whole for name, (_, whole) in shares[count.NO_EMOTION].items()}
     label = f"{title}: share of utterances with each emotion, for {', '.join(f'{name} ({n})' for name, n in totals.items())}"
     return {"title": title, "svg": bar_groups_svg(shares, label), "totals": totals, "shares": shares}
+
+
+def learning_curve(name: str, record: Mapping[str, Any]) -> Markup:
+    """Draws the losses of an adaptation by epoch; a mark stands at the epoch that was chosen.
+
+    Args:
+        name: Corpora and modality.
+        record: Content of adapt.json (`pipeline.adaptation.checkpoint`).
+    """
+    history, selected = record["history"], record["selected"]
+    epochs = [row["epoch"] for row in history]
+    series = {words: [row[key] for row in history] for key, words in (("train_loss", "training"), ("valid_loss", "validation"))}
+    chosen = series["validation"][epochs.index(selected)]
+    label = f"{name}: training and validation loss of {len(epochs)} epochs, epoch {selected} chosen"
+    mark = (selected, chosen, f"epoch {selected}, chosen: validation loss {chosen:.4f}")
+    return lines_svg(epochs, series, label, ("epoch", "loss"), mark)
 
 
 def similarity_chart(target: str, series: Mapping[str, np.ndarray]) -> dict[str, Any] | None:

@@ -13,8 +13,10 @@ from data.atomic import atomic_path
 from data.feature_store import FeatureStore
 from data.manifest import read_attributes, read_manifest, read_table
 from data.packages import installed_version
-from pipeline.plan import CorpusPlan, FeaturePlan, LedgerPlan, Output, Plan
-from pipeline.report.page import BuildReport, CorpusSummary, FeatureSummary, LedgerSummary, render_report
+from data.tuning import encoder_words, tuning_of
+from pipeline.adaptation.checkpoint import read_record
+from pipeline.plan import AdaptationPlan, CorpusPlan, FeaturePlan, LedgerPlan, Output, Plan
+from pipeline.report.page import AdaptationSummary, BuildReport, CorpusSummary, FeatureSummary, LedgerSummary, render_report
 
 
 def make_report(plan: Plan, computed: Sequence[Output], reused: Sequence[Output], seconds: float) -> None:
@@ -37,6 +39,7 @@ def make_report(plan: Plan, computed: Sequence[Output], reused: Sequence[Output]
         cache_dir=str(cache),
         seconds=seconds,
         version=installed_version("mmolre") or "not installed",
+        adaptations=[_adaptation(plan, adaptation) for adaptation in plan.distinct_adaptations()],
     )
     with atomic_path(plan.report) as temporary:
         temporary.write_text(render_report(report), encoding="utf-8")
@@ -54,10 +57,10 @@ def summary(plan: Plan, computed: Sequence[Output], reused: Sequence[Output], se
     for features in plan.features.values():
         with FeatureStore.open(features.path) as store:
             size = features.path.stat().st_size / 1e6
-            untrained = "" if features.encoder.trained else " (untrained)"
+            name = encoder_words(store.attrs["encoder"])
             lines.append(
                 f"  {features.corpus.settings.name:<8} {features.name:<{width}} {len(store):>7,} utterances "
-                f"{int(store.offsets[-1]):>10,} × {store.dim:<4} {size:>9,.1f} MB  {features.encoder.name}{untrained}"
+                f"{int(store.offsets[-1]):>10,} × {store.dim:<4} {size:>9,.1f} MB  {name}"
             )
     for name, ledger in plan.ledgers.items():
         table = read_table(ledger.path)
@@ -73,7 +76,8 @@ def summary(plan: Plan, computed: Sequence[Output], reused: Sequence[Output], se
 def _counts(chosen: Sequence[Output], word: str) -> str:
     kinds = [output.kind for output in chosen]
     named = [
-        f"{kinds.count(kind)} {kind}{'s' * (kind in ('manifest', 'shard') and kinds.count(kind) > 1)}" for kind in dict.fromkeys(kinds)
+        f"{kinds.count(kind)} {kind}{'s' * (kind in ('manifest', 'encoder', 'shard') and kinds.count(kind) > 1)}"
+        for kind in dict.fromkeys(kinds)
     ]
     return f"{word} {', '.join(named) or 'nothing'}"
 
@@ -104,7 +108,13 @@ def _features(plan: Plan, features: FeaturePlan) -> FeatureSummary:
             context_cut=store.attrs.get("context_cut", ()),
             provenance={name: store.attrs[name] for name in shown},
             precision_error=store.attrs["precision_error"],
+            tuning=tuning_of(store.attrs["encoder"]),
         )
+
+
+def _adaptation(plan: Plan, adaptation: AdaptationPlan) -> AdaptationSummary:
+    record = read_record(adaptation.folder) if adaptation.record.is_file() else None
+    return AdaptationSummary(adaptation.name, str(adaptation.folder.relative_to(plan.settings.cache)), record)
 
 
 def _ledger(plan: Plan, ledger: LedgerPlan) -> LedgerSummary:

@@ -18,6 +18,7 @@ from data.feature_sets import modality_of
 from data.layers import stored_layers
 from data.reporting.numbers import duration, size
 from data.reporting.tables import Cell
+from data.tuning import FROZEN, encoder_words, note
 from pipeline.report import counts as count
 from pipeline.report import tables
 from pipeline.report.counts import ROWS
@@ -43,6 +44,7 @@ class FeatureSummary:
     truncated: Sequence[str] = ()  # ids of utterances that were longer than the encoder takes
     context_cut: Sequence[str] = ()  # ids of utterances whose context was longer than the room that they left
     provenance: Mapping[str, Any] = field(default_factory=dict)  # weights, revision, layer, precision, versions, device, when …
+    tuning: str = FROZEN  # a word of `data.tuning`
     precision_error: Mapping[str, Any] | None = None  # measured against float32, where the arithmetic was bfloat16
 
     @property
@@ -60,6 +62,15 @@ class FeatureSummary:
     @property
     def _identity(self) -> Mapping[str, Any]:
         return self.provenance.get("identity", {})
+
+
+@dataclass(frozen=True)
+class AdaptationSummary:
+    """One encoder that learned the task; None where its checkpoint has been deleted since."""
+
+    name: str  # corpora and modality
+    folder: str  # relative to the cache
+    record: Mapping[str, Any] | None  # adapt.json
 
 
 @dataclass(frozen=True)
@@ -97,6 +108,7 @@ class BuildReport:
     cache_dir: str
     seconds: float
     version: str
+    adaptations: Sequence[AdaptationSummary] = ()
 
 
 def render_report(report: BuildReport) -> str:
@@ -130,6 +142,15 @@ def render_report(report: BuildReport) -> str:
                 )
                 for view in corpora
             ),
+            *(
+                Section(
+                    f"adapted-{number}",
+                    f"Adapted encoder: {one.name}",
+                    fragment(TEMPLATES, "adaptation.html", view=_adaptation_view(one)),
+                    data={"adapted": one.name},
+                )
+                for number, one in enumerate(report.adaptations, 1)
+            ),
             Section("features", "Feature files", fragment(TEMPLATES, "features.html", report=report, files=files)),
             *(
                 Section(
@@ -141,7 +162,7 @@ def render_report(report: BuildReport) -> str:
                 )
                 for view in ledgers
             ),
-            Section("use", "How to use the features", fragment(TEMPLATES, "use.html", snippet=_snippet(report))),
+            Section("use", "How to use the features", fragment(TEMPLATES, "use.html", snippet=_snippet(report), note=_note(report))),
             Section("settings", "Settings", fragment(TEMPLATES, "settings.html", report=report)),
         ],
         _notes(report, corpora, ledgers),
@@ -176,12 +197,7 @@ def _tiles(
 
 def _notes(report: BuildReport, corpora: Sequence[Mapping[str, Any]], ledgers: Sequence[Mapping[str, Any]]) -> list[Markup]:
     """Lists what a user of the files must know first, as HTML."""
-    notes = [
-        Markup(
-            "The features are <strong>frozen</strong>: the encoders ran once and learn nothing further. The paper fine-tunes its"
-            " encoders, so results on these features are those of another experiment."
-        )
-    ]
+    notes = [Markup("{}").format(_note(report))]
     notes += [
         Markup(
             '{} <span class="badge">untrained</span> made the {}: those features show that everything runs and say nothing about'
@@ -223,6 +239,27 @@ def _notes(report: BuildReport, corpora: Sequence[Mapping[str, Any]], ledgers: S
                 )
             )
     return notes
+
+
+def _note(report: BuildReport) -> str:
+    """Says how far the encoders know the task."""
+    return note(_words(feature) for feature in report.features)
+
+
+def _words(feature: FeatureSummary) -> str:
+    return encoder_words({"name": feature.encoder, "trained": feature.trained, "tuning": feature.tuning})
+
+
+def _adaptation_view(one: AdaptationSummary) -> dict[str, Any]:
+    from pipeline.report import charts
+
+    if one.record is None:
+        return {"summary": one, "curve": None, "facts": {}}
+    shown = ("base", "corpora", "train", "valid", "selected", "precision_effect", "made")
+    facts = {name: one.record[name] for name in shown if one.record[name] is not None} | {"recipe": one.record["parts"]["recipe"]}
+    of_input, base = ("case", "max_tokens", "context", "context_s"), one.record["parts"]["base"]
+    reads = {name: base[name] for name in of_input if name in base}
+    return {"summary": one, "curve": charts.learning_curve(one.name, one.record), "facts": facts | {"reads": reads}}
 
 
 def _plural(number: int, one: str, many: str) -> str:

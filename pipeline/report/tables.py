@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from data.labels import EMOTIONS, POLARITIES
 from data.reporting.numbers import DASH, MINUS, share, size
 from data.reporting.tables import Cell, Column, Row, Table
+from data.tuning import FROZEN
 from pipeline.report.counts import METHODS
 
 if TYPE_CHECKING:
@@ -69,8 +70,9 @@ def feature_table(features: "Sequence[FeatureSummary]", size_bytes: int) -> Tabl
 
 
 def encoder_cell(feature: "FeatureSummary") -> Cell:
-    """Makes a cell of an encoder's name; an untrained encoder says so."""
-    return Cell(feature.encoder, badge="" if feature.trained else "untrained")
+    """Makes a cell of an encoder's name; one that is untrained or not frozen says so."""
+    apart = [*([] if feature.trained else ["untrained"]), *([] if feature.tuning == FROZEN else [feature.tuning])]
+    return Cell(feature.encoder, badge=", ".join(apart))
 
 
 def tie_table(target: str, ties: Sequence[Mapping[str, Any]]) -> Table:

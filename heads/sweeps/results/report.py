@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
+from data import tuning
 from data.atomic import atomic_path
 from data.errors import InputError
 from data.lookup import expect
@@ -36,10 +37,6 @@ from heads.sweeps.results.tables import (
 from heads.sweeps.results.trials import applies, collect, encoder_names, pairs, ranked, remedy, varied
 from heads.sweeps.status import STATUSES
 
-FROZEN = (
-    "The features are frozen: the encoders ran once and learn nothing further. The paper fine-tunes its encoders, so these results are"
-    " those of another experiment."
-)
 VALIDATION = (
     "All figures are of the validation split, which chose the epoch of every trial and ranks the configurations: those of the best are"
     " optimistic, and so is its test against the others."
@@ -239,8 +236,9 @@ def _notes(table: pd.DataFrame) -> list[str]:
         else "The test split is sealed: no trial of this sweep was evaluated on it."
     )
     devices = sorted(table["device"].dropna().unique()) if "device" in table else []
-    encoders = ", ".join(encoder_names(table)) or "unknown encoders"
-    return [FROZEN, VALIDATION, sealed, f"Features of {encoders}; trained on {', '.join(devices) or 'unknown devices'}."]
+    names = encoder_names(table)
+    encoders = ", ".join(names) or "unknown encoders"
+    return [tuning.note(names), VALIDATION, sealed, f"Features of {encoders}; trained on {', '.join(devices) or 'unknown devices'}."]
 
 
 def _with_test(table: pd.DataFrame) -> pd.DataFrame:
@@ -306,7 +304,7 @@ def _grid(sweep: Path) -> list[Section]:
 
 
 def _write_tables(sweep: Path, table: pd.DataFrame, corpora: list[Corpus]) -> None:
-    folder, notes = sweep / "tables", [f"Validation split. {FROZEN}"]
+    folder, notes = sweep / "tables", [f"Validation split. {tuning.note(encoder_names(table))}"]
     _write_csv(folder / "trials.csv", table)
     for name in ("ranked", "paired"):
         frames = {corpus.name: corpus.ranks if name == "ranked" else corpus.tests for corpus in corpora}

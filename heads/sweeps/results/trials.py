@@ -23,6 +23,7 @@ from data.feature_sets import DEFAULT
 from data.labels import EMOTIONS
 from data.lookup import expect, lookup
 from data.manifest import write_table
+from data.tuning import encoder_words
 from heads.evaluation.intervals import Resampled, difference, mean_sd, resampled
 from heads.evaluation.metrics import HIGHER_IS_BETTER, METRICS, SENTIMENT_METRICS, emotion_metrics, sentiment_metrics
 from heads.models.options import flat
@@ -255,7 +256,7 @@ def _config(folder: RunFolder, row: dict[str, Any]) -> RunConfig | None:
     config = from_mapping(content["config"], str(folder.path / "config.json"))
     row |= {"key": config.key()} | {name: _cell(value) for name, value in flat(config)}
     row |= {name: DEFAULT for name in ("data.text", "data.audio") if row[name] is None}  # the usual set, in the words of grids
-    row |= {f"encoder.{name}": _encoder(facts["encoder"]) for name, facts in content["encoders"].items()}
+    row |= {f"encoder.{name}": encoder_words(facts["encoder"]) for name, facts in content["encoders"].items()}
     row |= {"device": str(content["made"].get("device"))}
     return config
 
@@ -276,13 +277,6 @@ def _results(folder: RunFolder, config: RunConfig) -> dict[str, Any]:
 
 def _cell(value: Any) -> Any:
     return json.dumps(value) if isinstance(value, (tuple, list)) else value
-
-
-def _encoder(facts: Any) -> str:
-    """Return the encoder's name, marked if the encoder is untrained."""
-    if not isinstance(facts, Mapping):
-        return str(facts)
-    return f"{facts.get('name')}{' (untrained)' if facts.get('trained') is False else ''}"
 
 
 def _ordered(table: pd.DataFrame) -> list[str]:
