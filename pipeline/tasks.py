@@ -23,6 +23,7 @@ from pathlib import Path
 import luigi
 import luigi.interface
 
+from data.atomic import remove_strays
 from pipeline import console, outputs, steps
 from pipeline.build import Build, current_build
 from pipeline.encoding import devices
@@ -249,6 +250,7 @@ class BuildFeatures(_Task):
     def run(self) -> None:
         steps.write_index(self.plan)
         remove_stale(self.plan.settings.cache)
+        remove_strays(self.plan.settings.cache)  # of workers that were still dying when this build began
         self.build.bar.end()
         print(gather.summary(self.plan, *self.build.at_start, self.build.seconds()), flush=True)
 

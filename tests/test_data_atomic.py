@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -140,6 +141,14 @@ def test_the_file_of_a_killed_process_is_a_stray(tmp_path, writer):
     left = list(tmp_path.iterdir())
     assert [path.name for path in left] == [f".x.h5.tmp~{socket.gethostname()}~{writer.pid}"]
     assert remove_strays(tmp_path) == left
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_file_of_a_process_that_nobody_has_waited_for_is_a_stray(tmp_path, writer):
+    writer.send_signal(signal.SIGKILL)
+    while Path(f"/proc/{writer.pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+        time.sleep(0.01)
+    assert len(remove_strays(tmp_path)) == 1
     assert list(tmp_path.iterdir()) == []
 
 
