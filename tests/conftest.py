@@ -9,9 +9,13 @@ from subprocess import CompletedProcess
 # Tensors in tests are tiny. Threads do not make them faster, and on a busy machine they wait for each other most of the time.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import hypothesis
 import pytest
 from command_line import call
 from projects import WORDS, Project, write_project
+
+hypothesis.settings.register_profile("untimed", deadline=None)  # no test asserts a time: machines are shared
+hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from data.csd import Entry, read_csd, write_csd
 from data.errors import InputError, UnreadableError
 from data.feature_store import FeatureStore
 from data.files import read_head, unreadable
-from data.interchange import merbench, safe_pickle
+from data.interchange import npy, safe_pickle
 from data.manifest import read_manifest, write_table
 
 KEEP = "x: cannot be read ({}). It may be whole: keep it, and try again when the reason is gone."
@@ -88,7 +88,7 @@ def test_without_descriptors_no_reader_calls_a_file_damaged(tmp_path):
 
 
 def _read_without_descriptors(folder):
-    readers = {"h5": FeatureStore.open, "parquet": read_manifest, "csd": read_csd, "pkl": safe_pickle.load, "npy": merbench._open}
+    readers = {"h5": FeatureStore.open, "parquet": read_manifest, "csd": read_csd, "pkl": safe_pickle.load, "npy": npy.open_array}
     paths = {folder / f"a.{suffix}": read for suffix, read in readers.items()}
     for path, read in paths.items():  # imports all that reading imports
         with contextlib.suppress(InputError):

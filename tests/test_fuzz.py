@@ -54,7 +54,7 @@ def never_wake(content: bytes) -> None:
 
 
 def allocate(content: bytes) -> int:
-    return int(np.ones(20_000_000).sum())
+    return int(np.ones(40_000_000).sum())
 
 
 def allocate_too_much(content: bytes) -> int:
@@ -74,7 +74,7 @@ def allocate_too_much(content: bytes) -> int:
         (end, "crash", "ended by SIGABRT"),
         (never_end, "hang", "ended by SIGPROF"),
         (never_wake, "hang", "ended by SIGALRM"),
-        (allocate, "memory", r"0\.2 GB: another result"),
+        (allocate, "memory", r"0\.3 GB: another result"),
         (allocate_too_much, "memory", "MemoryError: Unable to allocate 7.28 TiB .*"),
     ],
     ids=lambda value: getattr(value, "__name__", None),
