@@ -34,7 +34,7 @@ _MOST_CHUNKS = 10_000
 
 
 class _Kind(NamedTuple):
-    """How a family of formats lays out its chunks."""
+    """The layout of chunks in a family of formats."""
 
     begin: int  # position of the first chunk
     name_bytes: int

@@ -72,6 +72,11 @@ class Targets:
         return np.flatnonzero(np.isin(self.dialogue, self.dialogue[rows]))
 
 
+def presence(intensities: np.ndarray) -> np.ndarray:
+    """Return emotions as 1 (intensity above 0), 0 or NaN (unlabelled), float32, in the shape of the intensities."""
+    return np.where(np.isnan(intensities), np.float32(np.nan), (intensities > 0).astype(np.float32))
+
+
 def load_targets(corpus: CachedCorpus, emotions: str = "annotated", minimum_similarity: float = 0.0) -> Targets:
     """Read the labels of a corpus.
 

@@ -28,7 +28,7 @@ from data.feature_store import FeatureStore
 from data.layers import described, positions, stored_layers
 from data.lookup import lookup
 from data.schema import MODALITIES
-from data.targets import Targets
+from data.targets import Targets, presence
 
 _AHEAD = 4
 """Number of batches that are read in advance."""
@@ -101,7 +101,7 @@ class _File:
 
     @property
     def averaged(self) -> int:
-        """How many frames of the encoder a row is the mean of; 1 if none were averaged."""
+        """Number of frames of the encoder of which a row is the mean; 1 if none were averaged."""
         identity = self.store.attrs.get("identity")
         count = identity.get("frames_averaged", 1) if isinstance(identity, Mapping) else 1
         if type(count) is not int or count < 1:
@@ -237,8 +237,7 @@ class CorpusTensors:
     def _label(self, targets: Targets) -> None:
         self.targets = targets
         self.sentiment = torch.tensor(targets.sentiment, device=self.device)
-        present = np.where(np.isnan(targets.emotions), targets.emotions, targets.emotions > 0)
-        self.emotions = torch.tensor(present, dtype=torch.float32, device=self.device)
+        self.emotions = torch.tensor(presence(targets.emotions), device=self.device)
 
     def relabelled(self, targets: Targets) -> Self:
         """Return the same features, not copied, with other labels for the same utterances."""

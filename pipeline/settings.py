@@ -98,7 +98,7 @@ class EncoderSettings:
 
 @dataclass(frozen=True)
 class AdaptSettings:
-    """How encoders learn the task before they make features. A 0 stands for the default of the modality and method (see `Recipe`)."""
+    """The settings of encoders that learn the task. A 0 stands for the default of the modality and method (see `Recipe`)."""
 
     corpora: tuple[str, ...] = ()  # corpora whose training splits teach; empty: encoders stay as they are
     modalities: tuple[str, ...] = ("text",)

@@ -26,7 +26,7 @@ from data.manifest import read_manifest, write_manifest, write_table
 from data.media import SAMPLE_RATE_HZ
 from data.packages import installed_version
 from data.probe import media_notes, probe
-from data.targets import EMOTION_SOURCES
+from data.targets import EMOTION_SOURCES, presence
 from data.tuning import FROZEN
 from pipeline.adaptation import clips
 from pipeline.encoding import context, encoders, extract
@@ -151,7 +151,7 @@ def _labels(plan: Plan, adaptation: AdaptationPlan, corpus: CorpusPlan, table: p
     nothing = np.float32(np.nan)
     return clips.Labels(
         np.where("msa" in tasks, table["sentiment"].to_numpy(np.float32), nothing),
-        np.where("mer" in tasks, clips.presence(intensities), nothing),
+        np.where("mer" in tasks, presence(intensities), nothing),
     )
 
 

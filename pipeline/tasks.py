@@ -49,7 +49,7 @@ class _Task(luigi.Task):
     """A task of the build of this process."""
 
     def output(self) -> _File:
-        raise NotImplementedError
+        raise NotImplementedError  # every task has its own
 
     @property
     def build(self) -> Build:

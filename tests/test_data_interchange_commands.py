@@ -96,9 +96,9 @@ def test_imports_by_encoders_of_one_name_can_be_predicted_by_one_head(cache, tmp
     for seed, (corpus, encoders) in enumerate({"one": "roberta", "two": "roberta", "three": "bert"}.items()):
         imported(seed, corpus, encoders)
     folder = run(tmp_path / "back", tmp_path / "runs", changes={"task": "msa"}, corpus="one")
-    assert len(predict(folder, None, "two", torch.device("cpu"))) == 24
+    assert len(predict(reopen(folder, None, torch.device("cpu"), "two"), folder, None)) == 24
     with pytest.raises(InputError, match=r"encoder\.name is 'text of bert', not 'text of roberta'"):
-        predict(folder, None, "three", torch.device("cpu"))
+        predict(reopen(folder, None, torch.device("cpu"), "three"), folder, None)
 
 
 @pytest.fixture

@@ -65,13 +65,13 @@ def test_parquet_has_a_checksum_and_the_name_of_the_run(capsys, complete, tmp_pa
 def test_ids_that_a_spreadsheet_would_compute_are_escaped_in_csv_and_read_again_by_score(
     capsys, monkeypatch, cache, complete, tmp_path
 ):
-    predict = evaluate.predict_all
+    predict = evaluate.predict
 
     def formulas(run, *arguments):
         table = predict(run, *arguments)
         return table.assign(utterance_id="=" + table["utterance_id"])
 
-    monkeypatch.setattr("heads.runs.evaluate.predict_all", formulas)
+    monkeypatch.setattr("heads.runs.evaluate.predict", formulas)
     out = tmp_path / "a.csv"
     assert call(capsys, "predict", complete, "--out", out, "--device", "cpu")[0] == 0
     written = pd.read_csv(out)

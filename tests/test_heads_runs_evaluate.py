@@ -20,6 +20,11 @@ from heads.training.fit import fit
 CPU = torch.device("cpu")
 
 
+def predictions_of(folder, cache, corpus):
+    """The predictions of a run for a corpus of a cache; None: its own."""
+    return predict(reopen(folder, cache, CPU, corpus), folder, cache)
+
+
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):
     """Corpora: mosi, with emotions; clips, with no label."""
@@ -101,7 +106,7 @@ def test_a_cache_that_was_moved_is_given(cache, own, tmp_path):
 
 
 def test_predictions_for_an_unlabelled_corpus(cache, complete):
-    table = predict(complete, None, "clips", CPU)
+    table = predictions_of(complete, None, "clips")
     assert table["utterance_id"].tolist() == list(load_targets(open_corpus(cache, "clips")).ids)
     assert table["sentiment"].notna().all()
     assert table["sentiment_true"].isna().all()
@@ -110,13 +115,13 @@ def test_predictions_for_an_unlabelled_corpus(cache, complete):
 
 def test_predictions_for_another_cache_are_those_of_its_features(cache, complete, tmp_path):
     other = make_cache(tmp_path, corpus="clips", utterances=9, seed=4, labelled=False)
-    pd.testing.assert_frame_equal(predict(complete, other, "clips", CPU), predict(complete, None, "clips", CPU))
+    pd.testing.assert_frame_equal(predictions_of(complete, other, "clips"), predictions_of(complete, None, "clips"))
     third = make_cache(tmp_path / "third", corpus="clips", utterances=9, seed=5, labelled=False)
-    assert not np.allclose(predict(complete, third, "clips", CPU)["sentiment"], predict(complete, None, "clips", CPU)["sentiment"])
+    assert not np.allclose(predictions_of(complete, third, "clips")["sentiment"], predictions_of(complete, None, "clips")["sentiment"])
 
 
 def test_predictions_for_the_runs_own_corpus_cover_all_splits(complete):
-    table = predict(complete, None, None, CPU).set_index("utterance_id")
+    table = predictions_of(complete, None, None).set_index("utterance_id")
     assert len(table) == 24
     valid = pd.read_parquet(complete.path / "predictions.parquet").set_index("utterance_id")
     np.testing.assert_allclose(table.loc[valid.index, "sentiment"], valid["sentiment"], atol=1e-5)
@@ -124,7 +129,7 @@ def test_predictions_for_the_runs_own_corpus_cover_all_splits(complete):
 
 def test_predictions_do_not_bring_the_labels_of_the_test_split_with_them(cache, complete):
     """Only what opens that split and says so shows them."""
-    targets, table = load_targets(open_corpus(cache, "mosi")), predict(complete, None, None, CPU)
+    targets, table = load_targets(open_corpus(cache, "mosi")), predictions_of(complete, None, None)
     is_test = targets.split == "test"
     truths = [name for name in table if name.endswith("_true")]
     assert truths == [f"{name}_true" for name in ("sentiment", *EMOTIONS)]
@@ -136,14 +141,14 @@ def test_predictions_do_not_bring_the_labels_of_the_test_split_with_them(cache, 
 def test_a_floor_predicts_another_corpus_by_what_it_learned_from_its_own(cache, tmp_path):
     folder = small_runs.run(cache, tmp_path, "median")
     targets = load_targets(open_corpus(cache, "mosi"))
-    table = predict(folder, None, "clips", CPU)
+    table = predictions_of(folder, None, "clips")
     assert table["sentiment"].tolist() == pytest.approx([np.median(targets.sentiment[targets.rows("train")])] * 9)
 
 
 def test_features_of_another_width_are_refused(complete, tmp_path):
     other = make_cache(tmp_path, corpus="clips", audio_dim=5)
     with pytest.raises(InputError) as refused:
-        predict(complete, other, "clips", CPU)
+        predictions_of(complete, other, "clips")
     expected = (
         f"clips-audio.h5: not made as the audio features that {complete.path} was trained on: dim is 5, not 6. Build the cache with"
     )
@@ -173,7 +178,7 @@ def test_an_unfinished_run_has_no_results(cache, tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         fit(made, folder, stop)
-    for use in (lambda: evaluate(reopen(folder, None, CPU), folder, "test"), lambda: predict(folder, None, None, CPU)):
+    for use in (lambda: evaluate(reopen(folder, None, CPU), folder, "test"), lambda: predictions_of(folder, None, None)):
         with pytest.raises(InputError, match="this run is not complete"):
             use()
     assert [path.name for path in folder.path.iterdir()] == ["config.json"]

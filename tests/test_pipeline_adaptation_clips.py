@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from pipeline.adaptation.clips import Labels, in_memory, on_disk, presence, shortened
+from data.targets import presence
+from pipeline.adaptation.clips import Labels, in_memory, on_disk, shortened
 from pipeline.encoding import encoders
 from pipeline.encoding.checkpoints import locate
 from pipeline.settings import EncoderSettings

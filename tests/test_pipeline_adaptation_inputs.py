@@ -1,5 +1,7 @@
 """What an encoder learns from: an utterance with its context, of which the own rows count; not how its features are stored."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -186,6 +188,19 @@ def test_what_is_stored_of_the_output_changes_nothing_of_what_an_encoder_learns(
     assert several.adaptations["text"].key == last.adaptations["text"].key == key(project, layers="mean(all)")
     assert last.features["clips", "text"].key != several.features["clips", "text"].key
     assert key(project, "audio") == key(project, "audio", layers="all", frame_rate_hz=12.5)
+
+
+def test_sets_that_differ_in_what_is_stored_alone_share_an_encoder(project):
+    usual = EncoderSettings(str(project.encoder))
+    sets = {"text.first": replace(usual, layers="0"), "text.lower": replace(usual, case="lower")}
+    plan = project.plan(adapt=AdaptSettings(**{**CORPUS, "epochs": 1}), sets=sets)
+    assert plan.adaptations["text.first"] is plan.adaptations["text"]
+    assert [one.feature_set for one in plan.distinct_adaptations()] == ["text", "text.lower"]
+    served = {output.name: set(output.serves) for output in plan.outputs() if output.kind == "encoder"}
+    shards = {name: {shard.path for shard in plan.features["clips", name].shards} for name in ("text", *sets)}
+    assert served == {"clips text": shards["text"] | shards["text.first"], "clips text.lower": shards["text.lower"]}
+    models = {name: plan.encoder_settings(plan.features["clips", name]).model for name in shards}
+    assert models["text"] == models["text.first"] == str(plan.adaptations["text"].folder) != models["text.lower"]
 
 
 def test_an_encoder_with_several_layers_learns_as_with_one_and_then_gives_all_of_them(project):

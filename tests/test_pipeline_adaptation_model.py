@@ -41,9 +41,8 @@ def test_losses_are_those_of_heads():
 
 
 @pytest.mark.parametrize("architecture", TEXT)
-@pytest.mark.parametrize("modality", ["text"])
-def test_texts_pool_the_features_that_extraction_gives(tmp_path, modality, architecture):
-    _expect_features(trainable(tmp_path / architecture, modality, architecture))
+def test_texts_pool_the_features_that_extraction_gives(tmp_path, architecture):
+    _expect_features(trainable(tmp_path / architecture, "text", architecture))
 
 
 @pytest.mark.parametrize("architecture", AUDIO)

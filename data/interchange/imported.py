@@ -21,6 +21,7 @@ from data.cache import CachedCorpus, add_corpus, expect_no_corpus
 from data.corpora.assemble import exclude
 from data.corpora.base import Corpus
 from data.errors import InputError, shown
+from data.feature_sets import modality_of
 from data.feature_store import FeatureWriter
 from data.findings import Finding
 from data.fingerprint import digest
@@ -120,7 +121,8 @@ def _write_features(folder: Path, corpus: Corpus, modality: str, features: Featu
     key = digest([REVISION, corpus.name, corpus.layout, modality, list(ids), sources])
     path = Path("features", f"{corpus.name}-{modality}-imported-{key}.h5")
     lengths = [features.lengths[utterance] for utterance in ids]
-    attributes = _provenance(corpus, modality, features, key, encoders)
+    made = {"imported": corpus.layout, "revision": REVISION}
+    attributes = provenance(corpus.name, modality, made, features, key, encoders)
     with FeatureWriter(folder / path, ids, lengths, features.dim, "float32", attributes, sources) as writer:
         for index, utterance in enumerate(ids):
             values = features.read(utterance)
@@ -140,14 +142,25 @@ def expect_finite(values: np.ndarray, name: str) -> None:
         )
 
 
-def _provenance(corpus: Corpus, modality: str, features: Features, key: str, encoders: str | None) -> dict[str, Any]:
-    """Return the attributes of `data.feature_store.PROVENANCE`, as far as the files or the user tell them."""
-    name, source = (features.encoder, {"origin": features.origin}) if encoders is None else (f"{modality} of {encoders}", {})
+def provenance(
+    corpus: str, feature_set: str, made: Mapping[str, Any], features: Features, key: str, encoders: str | None
+) -> dict[str, Any]:
+    """Return the attributes of `data.feature_store.PROVENANCE`, as far as the files or the user tell them.
+
+    Args:
+        corpus: Name of the corpus.
+        feature_set: Name of the features, such as "text" or "text.roberta".
+        made: The kind of import and its revision, for the identity.
+        features: The features.
+        key: The key of their file.
+        encoders: What the user calls the encoders; None: as the files say.
+    """
+    name, source = (features.encoder, {"origin": features.origin}) if encoders is None else (f"{feature_set} of {encoders}", {})
     return {
-        "corpus": corpus.name,
-        "modality": modality,
+        "corpus": corpus,
+        "modality": modality_of(feature_set),
         "encoder": {"name": name, "revision": None, "trained": None},
-        "identity": {"imported": corpus.layout, "revision": REVISION, **source},
+        "identity": {**made, **source},
         "key": key,
         "packages": {"python": platform.python_version(), "numpy": installed_version("numpy")},
         "device": None,

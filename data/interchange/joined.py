@@ -5,13 +5,10 @@ unchanged, in float32, with the checksums of every feature file. The corpus keep
 `data.interchange.imported` imports whole corpora.
 """
 
-import platform
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,12 +16,11 @@ import pandas as pd
 from data.atomic import temporary_folder
 from data.cache import CachedCorpus, add_features, expect_no_features, open_corpus
 from data.errors import InputError, shown
-from data.feature_sets import expect_own_name, modality_of
+from data.feature_sets import expect_own_name
 from data.feature_store import FeatureWriter
 from data.fingerprint import digest
-from data.interchange.imported import Features, expect_finite
+from data.interchange.imported import Features, expect_finite, provenance
 from data.manifest import read_manifest
-from data.packages import installed_version
 from data.schema import MODALITIES
 
 REVISION = 1
@@ -87,7 +83,8 @@ def join(
     sources = [parts[utterance].source for utterance in ids]
     key = digest([REVISION, corpus.name, feature_set, ids, sources, absent])
     path = folder / "features" / f"{corpus.name}-{feature_set}-joined-{key}.h5"
-    attributes = _provenance(corpus, feature_set, features, key, encoders) | {"missing": absent, "unmatched": unmatched}
+    made = {"imported": "joined features", "revision": REVISION}
+    attributes = provenance(corpus.name, feature_set, made, features, key, encoders) | {"missing": absent, "unmatched": unmatched}
     lengths = [len(parts[utterance].rows) for utterance in ids]
     with temporary_folder(folder / f"{corpus.name}-{feature_set}") as staging:
         staged = staging / path.relative_to(folder)
@@ -183,20 +180,3 @@ def _listed(names: Iterable[str]) -> str:
     names = list(names)
     more = f", … ({len(names):,} in all)" if len(names) > _SHOWN else ""
     return ", ".join(shown(name) for name in names[:_SHOWN]) + more if names else "none"
-
-
-def _provenance(corpus: CachedCorpus, feature_set: str, features: Features, key: str, encoders: str | None) -> dict[str, Any]:
-    """Return the attributes of `data.feature_store.PROVENANCE`, as far as the files or the user tell them."""
-    name, source = (features.encoder, {"origin": features.origin}) if encoders is None else (f"{feature_set} of {encoders}", {})
-    return {
-        "corpus": corpus.name,
-        "modality": modality_of(feature_set),
-        "encoder": {"name": name, "revision": None, "trained": None},
-        "identity": {"imported": "joined features", "revision": REVISION, **source},
-        "key": key,
-        "packages": {"python": platform.python_version(), "numpy": installed_version("numpy")},
-        "device": None,
-        "truncated": [],
-        "excluded": {},
-        "when": datetime.now(UTC).isoformat(timespec="seconds"),
-    }

@@ -34,7 +34,7 @@ _MARK = -1
 
 
 class _Opcode:
-    """What this module needs to know about an opcode."""
+    """An opcode: its arguments, and its effect on the stack."""
 
     __slots__ = ("changes_stack", "is_in_place", "is_number", "length_bytes", "lines", "name", "size", "takes", "takes_mark", "yields")
 
@@ -119,7 +119,7 @@ def _expect_short(opcode: _Opcode, length: int) -> None:
 
 
 class _Depths:
-    """How deeply each value on the stack and in the memo of a pickle is nested.
+    """The depth of nesting of each value on the stack and in the memo of a pickle.
 
     Values that enter a list or a dict after these were put into the memo are not counted there. Tuples, whose hash is what crashes the
     interpreter, are complete when they are made.

@@ -40,15 +40,14 @@ def run(args: argparse.Namespace) -> int:
     from data.atomic import atomic_path
     from data.manifest import write_table
     from data.spreadsheets import escape_cells
-    from heads.runs.evaluate import predict_all, reopen
+    from heads.runs.evaluate import predict, reopen
     from heads.runs.folder import RunFolder
     from heads.runs.run_data import choose_device
     from heads.runs.streams import told
 
     folder = RunFolder(args.folder)
-    folder.metrics()  # raises if the run is not finished
     run_data = reopen(folder, args.cache, choose_device(args.device), args.corpus)
-    table = predict_all(run_data, folder, args.cache)
+    table = predict(run_data, folder, args.cache)
     if args.out.suffix.lower() == ".parquet":
         write_table(args.out, table, {"run": args.folder.resolve().name})
     else:

@@ -70,28 +70,22 @@ def evaluate(run_data: RunData, folder: RunFolder, split: str, checkpoint: str =
     return folder.metrics()
 
 
-def predict(folder: RunFolder, cache: Path | None, corpus: str | None, device: torch.device) -> pd.DataFrame:
+def predict(run_data: RunData, folder: RunFolder, cache: Path | None) -> pd.DataFrame:
     """Predicts a corpus with a finished run.
 
     Args:
+        run_data: The corpus, as `reopen` has loaded it.
         folder: The run's.
-        cache: The cache with the corpus; the run's own if None.
-        corpus: Name in the cache; the run's own if None.
-        device: Computes the predictions.
+        cache: The cache that was given to `reopen`.
 
     Returns:
-        One row for each utterance that is not excluded: predictions, beside labels if there are any. Labels of the test split are left
-        out: only `evaluate` opens it, and records that.
+        One row for each utterance of `run_data`: predictions, beside labels if there are any. Labels of the test split are left out:
+        only `evaluate` opens it, and records that.
 
     Raises:
-        InputError: As `reopen`; the run is not finished.
+        InputError: The run is not finished, or its checkpoint does not fit.
     """
     folder.metrics()
-    return predict_all(reopen(folder, cache, device, corpus), folder, cache)
-
-
-def predict_all(run_data: RunData, folder: RunFolder, cache: Path | None) -> pd.DataFrame:
-    """Predicts all utterances of a corpus that `reopen` has loaded; see `predict`."""
     config, tensors = run_data.config, run_data.tensors
     rows = np.arange(len(tensors.targets))
     if simple := HEADS[config.head].simple:

@@ -44,11 +44,6 @@ class Clips:
         return len(self.ids)
 
 
-def presence(intensities: np.ndarray) -> np.ndarray:
-    """Turns intensities (N, 6) into 1 (above 0), 0, or NaN where unlabelled."""
-    return np.where(np.isnan(intensities), np.float32(np.nan), (intensities > 0).astype(np.float32))
-
-
 def in_memory(items: Iterable[tuple[int, Prepared]]) -> list[Prepared]:
     """Collects prepared texts."""
     return [item for _, item in items]

@@ -31,7 +31,7 @@ _COMMON = (
 
 @dataclass(frozen=True)
 class Recipe:
-    """How the encoder of one modality learns. `settings` has no default left in it."""
+    """The recipe by which the encoder of one modality learns. `settings` has no default left in it."""
 
     modality: str
     settings: AdaptSettings

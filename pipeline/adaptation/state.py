@@ -29,7 +29,7 @@ _FORMAT = "mmolre-adaptation-state 1"
 
 @dataclass
 class Progress:
-    """What has happened so far."""
+    """The record of the epochs so far."""
 
     history: list[dict[str, Any]] = field(default_factory=list)  # one record an epoch
     best: dict[str, Tensor] = field(default_factory=dict)  # parameters of the best epoch

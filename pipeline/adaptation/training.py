@@ -250,7 +250,7 @@ def _seed(seed: int, epoch: int) -> None:
 @contextlib.contextmanager
 def _reproducible(device: str) -> Iterator[None]:
     """Makes the gradients on a GPU the same each time, and leaves the random state of NumPy as it was."""
-    before = np.random.get_state()  # noqa: NPY002
+    before = np.random.get_state()  # noqa: NPY002  # the global generator that `_seed` seeds
     is_cuda = device.startswith("cuda")
     if is_cuda:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # before the first product
@@ -258,6 +258,6 @@ def _reproducible(device: str) -> Iterator[None]:
     try:
         yield
     finally:
-        np.random.set_state(before)  # noqa: NPY002
+        np.random.set_state(before)  # noqa: NPY002  # as above
         if is_cuda:
             torch.use_deterministic_algorithms(False)

@@ -119,7 +119,7 @@ def _expect_one_split(table: pd.DataFrame, column: str, kind: str, corpus: str, 
 
 
 class PairLayout(NamedTuple):
-    """Where a tokenizer puts two texts: `lead` special tokens, the first text, `between` separators, the second text, and the rest."""
+    """A tokenizer's layout of two texts: `lead` special tokens, the first text, `between` separators, the second text, the rest."""
 
     lead: int
     between: int

@@ -114,11 +114,11 @@ class _Encoder:
 
     def _prepare_inputs(self) -> None:
         """Opens what turns an utterance into the input of the model."""
-        raise NotImplementedError
+        raise NotImplementedError  # text and speech have their own
 
     def _try(self) -> None:
         """Runs the model on small inputs, to learn its width and to refuse one that cannot give features."""
-        raise NotImplementedError
+        raise NotImplementedError  # text and speech have their own
 
     def states(self, batch: Sequence[Prepared]) -> tuple[torch.Tensor, torch.Tensor]:
         """Computes what an adaptation learns from, with gradients where they are on.
@@ -133,7 +133,7 @@ class _Encoder:
         return hidden, torch.from_numpy(own).to(hidden.device)
 
     def _states(self, batch: Sequence[Prepared]) -> torch.Tensor:
-        raise NotImplementedError
+        raise NotImplementedError  # text and speech have their own
 
     def _hidden(self, model: Any, **inputs: torch.Tensor) -> Any:
         """Runs the model once; returns the chosen layers side by side, (B, T, L · D), or their mean, and all of the output."""

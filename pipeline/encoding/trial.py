@@ -25,7 +25,7 @@ larger: 0.1 for Data2Vec."""
 
 @dataclass(frozen=True)
 class TextTrial:
-    """What a text model showed."""
+    """The result of trying a text model."""
 
     width: int  # columns of its features
     positions: int  # largest number of tokens; 0: no limit
