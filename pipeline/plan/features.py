@@ -1,0 +1,63 @@
+"""Plans feature files and their shards."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from data.feature_sets import modality_of
+from data.fingerprint import digest
+from pipeline.encoding.checkpoints import Source
+from pipeline.plan.records import REVISION, CorpusPlan, FeaturePlan, ShardPlan
+from pipeline.plan.sources import rows_and_sources
+from pipeline.settings import Settings
+
+
+def plan_features(
+    settings: Settings, corpus: CorpusPlan, feature_set: str, encoder: Source, encoder_identity: Mapping[str, Any]
+) -> FeaturePlan:
+    """Names the feature file of a corpus and its shards. The identity is that of the encoder, adapted or not."""
+    table, modality = corpus.corpus.utterances, modality_of(feature_set)
+    name = corpus.settings.name
+    rows, sources = rows_and_sources(settings, corpus, feature_set)
+    ids = table["utterance_id"].to_numpy()
+    encoder_key = digest([REVISION, encoder_identity])
+    folder = settings.cache / "shards" / name / f"{modality}-{encoder_key}"
+    shards = []
+    for bits, members in cut_shards(table["video_id"].to_numpy()[list(rows)], settings.shard_clips).items():
+        key = digest([encoder_key, [[ids[rows[i]], sources[i]] for i in members]])
+        shards.append(ShardPlan(bits, tuple(rows[i] for i in members), folder / f"{bits or 'all'}-{key}.h5", key))
+    key = digest([encoder_key, [[ids[row], source] for row, source in zip(rows, sources, strict=True)]])
+    path = settings.cache / "features" / f"{name}-{modality}-{slug(encoder.name)}-{key}.h5"
+    return FeaturePlan(corpus, feature_set, modality, encoder, encoder_identity, rows, sources, tuple(shards), path, key)
+
+
+def cut_shards(video_ids: Sequence[str], limit: int) -> dict[str, list[int]]:
+    """Groups rows into shards of whole videos, at most `limit` rows each unless one video has more.
+
+    The shards are the leaves of a binary trie over the videos' hashes: a leaf that grows past the limit splits by the next bit. A new
+    video therefore changes one shard and leaves the others alone, and the number of shards follows the size of the corpus.
+
+    Returns:
+        Leading hash bits ("" for a corpus that fits into one shard) → rows in order.
+    """
+    bits = {video: f"{int(hashlib.sha256(video.encode()).hexdigest(), 16):0256b}" for video in dict.fromkeys(video_ids)}
+    leaves: dict[str, list[int]] = {}
+
+    def split(prefix: str, rows: list[int]) -> None:
+        if len(rows) <= limit or len({video_ids[row] for row in rows}) == 1:
+            leaves[prefix] = rows
+            return
+        for bit in "01":
+            if inside := [row for row in rows if bits[video_ids[row]][len(prefix)] == bit]:
+                split(prefix + bit, inside)
+
+    if len(video_ids):
+        split("", list(range(len(video_ids))))
+    return leaves
+
+
+def slug(name: str) -> str:
+    """Returns the name of an encoder as it stands in the names of files."""
+    return "".join(c if c.isalnum() or c in "._" else "-" for c in name.rsplit("/", 1)[-1]).strip("-.")
