@@ -176,6 +176,9 @@ def _parts(path: Path) -> Iterator[bytes]:
     elif path.name == "index.json":
         index = json.loads(path.read_text(encoding="utf-8"))
         yield json.dumps(index | {"corpora": {name: one | {"when": ""} for name, one in index["corpora"].items()}}).encode()
+    elif path.name == "adapt.json":
+        record = json.loads(path.read_text(encoding="utf-8"))
+        yield json.dumps(record | {"made": record["made"] | {"when": ""}, "seal": ""}).encode()
     elif path.name == "history.csv":
         yield pd.read_csv(path).drop(columns="seconds").to_csv().encode()
     else:
@@ -185,7 +188,10 @@ def _parts(path: Path) -> Iterator[bytes]:
 def _builds(folder: Path) -> Iterator[Work]:
     project = write_project(folder / "project", Path("minilm"))
     for workers in (1, 2):
-        yield Work(f"build, {workers} workers", _build(workers), project.root, project.cache, 0.36)
+        yield Work(f"build, {workers} workers", _build(workers), project.root, project.cache, 0.28)
+    learning = write_project(folder / "learning", Path("minilm"))
+    learning.configure(adapt={"corpora": '["clips"]', "epochs": 4, "patience": 4, "batch_size": 4})
+    yield Work("build that adapts", _build(1), learning.root, learning.cache, 0.16)
 
 
 def _build(workers: int) -> Callable[[], int | None]:
@@ -233,7 +239,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m crash", description=__doc__)
     parser.add_argument("--seconds", type=float, default=3600, metavar="S", help="time after which nothing is killed (default 3600)")
     parser.add_argument(
-        "--kills", type=int, default=140, metavar="N", help="kills: 36 %% for each build, 14 %% for each sweep (default 140)"
+        "--kills", type=int, default=140, metavar="N", help="kills: 28 %% for each build, 16 %% for one that adapts, 14 %% for each sweep (default 140)"
     )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", choices=("build", "sweep"), default="", help="builds alone, or sweeps alone")
