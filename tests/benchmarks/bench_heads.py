@@ -32,19 +32,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-import pandas as pd
 import torch
+from random_cache import CLIPS_PER_VIDEO, write_corpus
 from timing import in_turns
 from tqdm import tqdm
 
-from data.cache import CachedCorpus, add_corpus, open_corpus
-from data.feature_store import FeatureWriter
 from data.interchange.mmsa import export_mmsa
-from data.labels import EMOTIONS
-from data.manifest import write_manifest
 from data.reporting.tables import aligned
-from data.schema import COLUMNS, TEXT_COLUMNS
 from heads.evaluation.predictions import total_lengths
 from heads.models.registry import HEADS
 from heads.runs.config import PRESETS, RunConfig, make_config
@@ -57,8 +51,6 @@ from heads.training.single_engine import SingleEngine
 NAMES = [name for name, entry in HEADS.items() if entry.head]
 MODELS = ["lf_dnn", "tfn", "lmf", "mfn", "graph_mfn", "self_mm"]
 DIMS = {"text": 384, "audio": 768}
-MEAN_ROWS = {"text": 17, "audio": 200}
-CLIPS_PER_VIDEO = 25
 LEAST_BATCHES = 4
 
 MMSA_EPOCH = '''
@@ -123,41 +115,6 @@ class Timed(NamedTuple):
     seconds: float  # of an epoch
 
 
-def write_corpus(folder: Path, clips: int) -> CachedCorpus:
-    """A cache of random features and labels: clips for training, and one video each for validation and test, which are not timed."""
-    rng = np.random.default_rng(0)
-    clips_of = {"train": clips, "valid": CLIPS_PER_VIDEO, "test": CLIPS_PER_VIDEO}
-    places = [(split, *divmod(i, CLIPS_PER_VIDEO)) for split, count in clips_of.items() for i in range(count)]
-    ids = [f"{split}{video}[{clip}]" for split, video, clip in places]
-    known = {
-        "utterance_id": ids,
-        "corpus": "mosi",
-        "video_id": [f"{split}{video}" for split, video, _ in places],
-        "clip_id": [str(clip) for *_, clip in places],
-        "position": [clip for *_, clip in places],
-        "split": [split for split, *_ in places],
-        "label_source": "random",
-        "sentiment": rng.integers(-15, 16, len(ids)) / 5,
-        **{emotion: rng.integers(0, 2, len(ids)) for emotion in EMOTIONS},
-    }
-    manifest = pd.DataFrame({**dict.fromkeys(COLUMNS, np.nan), **dict.fromkeys(TEXT_COLUMNS, ""), **known}, columns=list(COLUMNS))
-    write_manifest(folder / "mosi.parquet", manifest, {})
-    paths = {modality: folder / f"{modality}.h5" for modality in DIMS}
-    for modality, path in paths.items():
-        write_features(path, ids, modality, rng)
-    add_corpus(folder, CachedCorpus("mosi", folder / "mosi.parquet", paths, None))
-    return open_corpus(folder, "mosi")
-
-
-def write_features(path: Path, ids: Sequence[str], modality: str, rng: np.random.Generator) -> None:
-    """Lengths are spread like those of speech, up to three times the mean."""
-    mean, dim = MEAN_ROWS[modality], DIMS[modality]
-    lengths = np.clip(rng.gamma(3, mean / 3, len(ids)).round(), 2, 3 * mean).astype(int).tolist()
-    with FeatureWriter(path, ids, lengths, dim, "float16", {}, [""] * len(ids)) as writer:
-        for place, length in enumerate(lengths):
-            writer.write(place, rng.standard_normal((length, dim), "f4"))
-
-
 def spread_over_sizes(run: Run, plan: Sequence[BatchRows], share: float) -> list[BatchRows]:
     """A share of the batches of a pass, at even distances among all of them in the order of what they hold, padding included."""
     lengths, accumulate = total_lengths(run.tensors), run.config.train.accumulate
@@ -214,7 +171,8 @@ def configure(head: str, settings: argparse.Namespace) -> RunConfig:
 
 def measure(folder: Path, settings: argparse.Namespace) -> Iterator[Timed]:
     """All heads, then all models of MMSA, one after another."""
-    corpus, loaded = write_corpus(folder, settings.clips), LoadedCache(folder, torch.device(settings.device))
+    clips_of = {"train": settings.clips, "valid": CLIPS_PER_VIDEO, "test": CLIPS_PER_VIDEO}  # the last two are not timed
+    corpus, loaded = write_corpus(folder, clips_of, DIMS), LoadedCache(folder, torch.device(settings.device))
     for head in tqdm(settings.heads, disable=None, leave=False):
         yield time_head(configure(head, settings), loaded, settings.share)
     if settings.mmsa:
