@@ -4,7 +4,6 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-from subprocess import CompletedProcess
 
 # Tensors in tests are tiny. Threads do not make them faster, and on a busy machine they wait for each other most of the time.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -16,6 +15,18 @@ from projects import WORDS, Project, write_project
 
 hypothesis.settings.register_profile("untimed", deadline=None)  # no test asserts a time: machines are shared
 hypothesis.settings.load_profile("untimed")
+
+
+LONG_FILES = (
+    "test_pipeline_tasks.py", "test_heads_sweeps_cluster.py", "test_heads_sweeps_executors.py", "test_pipeline_adaptation_training.py",
+    "test_pipeline_interruption.py", "test_pipeline_one_maker.py", "test_pipeline_tasks_adaptation.py", "test_fuzz.py",
+)  # fmt: skip
+"""Files of few tests that take long. They come first, so that no process is left alone with one of them at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Moves the tests of `LONG_FILES` to the front."""
+    items.sort(key=lambda item: item.path.name not in LONG_FILES)
 
 
 @pytest.fixture
@@ -68,16 +79,10 @@ def _import_what_encoders_need(tiny_bert: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def first_build(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path) -> tuple[Project, CompletedProcess[str]]:
-    """A project and the result of its first build, which nothing disturbed."""
-    project = write_project(tmp_path_factory.mktemp("finished"), tiny_bert)
-    return project, project.build("--log-level", "WARNING")
-
-
-@pytest.fixture(scope="session")
-def finished(first_build: tuple[Project, CompletedProcess[str]]) -> Project:
+def finished(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path) -> Project:
     """A project that has been built. Tests must not change it; `built` is a copy for that."""
-    project, result = first_build
+    project = write_project(tmp_path_factory.mktemp("finished"), tiny_bert)
+    result = project.build("--log-level", "WARNING")
     assert result.returncode == 0, result.stderr
     return project
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from forked import ForkedPython
 
 from data.feature_store import FeatureStore
 from data.labels import EMOTIONS
@@ -23,6 +24,8 @@ from pipeline.settings import CHECKOUT, CorpusSettings, EncoderSettings, Setting
 
 SAMPLE_RATE_HZ = 16_000
 LIMIT_S = 120
+Process = subprocess.Popen[str] | ForkedPython
+_tried: dict[Path, bytes] = {}  # encoder of texts → what planning remembers of the encoders that can be used
 VIDEOS = [f"video{number}" for number in range(8)]
 WORDS = ["Really", "this", "plot", "was", "a", "calm", "delight", "though", "nobody", "in", "our", "row", "laughed", "or", "cried"]
 
@@ -57,7 +60,10 @@ class Project:
         (self.root / "luigi.cfg").write_text("\n".join(lines), encoding="utf-8")
 
     def plan(self, **changed: object) -> Plan:
-        """Plans a build with the usual luigi.cfg, some fields of `Settings` changed."""
+        """Plans a build with the usual luigi.cfg, some fields of `Settings` changed.
+
+        Encoders that were tried for one project of the same encoder of texts are known to be usable in the next, as in one cache.
+        """
         text = EncoderSettings(str(self.encoder))
         usual = {
             "cache": self.cache,
@@ -72,16 +78,24 @@ class Project:
             "targets": ("clips",),
             "donors": ("donors",),
         }
-        return make_plan(Settings(**usual | changed))
+        settings = Settings(**usual | changed)
+        memo = settings.cache / "encoders.json"
+        if self.encoder in _tried and not memo.exists():
+            settings.cache.mkdir(parents=True, exist_ok=True)
+            memo.write_bytes(_tried[self.encoder])
+        plan = make_plan(settings)
+        if memo.exists():
+            _tried[self.encoder] = memo.read_bytes()
+        return plan
 
-    def start(self, *arguments: str, stderr: int = subprocess.PIPE) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, stderr: int = subprocess.PIPE, fresh: bool = False) -> Process:
         """Starts BuildFeatures in a process group of its own; every task that it runs is in its log, see `executed`."""
         command = ["-m", "luigi", "--module", "pipeline", "BuildFeatures", "--log-level", "INFO", *arguments]
-        return python(*command, cwd=self.root, stderr=stderr)
+        return (python if fresh else forked)(*command, cwd=self.root, stderr=stderr)
 
-    def build(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def build(self, *arguments: str, fresh: bool = False) -> subprocess.CompletedProcess[str]:
         """Runs BuildFeatures to its end."""
-        return finish(self.start(*arguments))
+        return finish(self.start(*arguments, fresh=fresh))
 
     def copy(self, root: Path) -> "Project":
         """The same project elsewhere, cache and all."""
@@ -113,12 +127,20 @@ class Project:
 
 def python(*arguments: str, cwd: Path, stderr: int = subprocess.PIPE) -> subprocess.Popen[str]:
     """Starts Python with the packages of this checkout, one thread, no network, and the settings of `cwd` only."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("LUIGI_")}
-    environment |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(CHECKOUT), "HF_HUB_OFFLINE": "1"}
     return subprocess.Popen(
         [sys.executable, *arguments],
-        cwd=cwd, env=environment, text=True, stdout=subprocess.PIPE, stderr=stderr, start_new_session=True,
+        cwd=cwd, env=_environment(), text=True, stdout=subprocess.PIPE, stderr=stderr, start_new_session=True,
     )  # fmt: skip
+
+
+def forked(*arguments: str, cwd: Path, stderr: int = subprocess.PIPE) -> ForkedPython:
+    """Starts the same as a fork that has imported the large libraries: -m and a module, or -c and code."""
+    return ForkedPython(*arguments, cwd=cwd, env=_environment(), stderr=stderr)
+
+
+def _environment() -> dict[str, str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("LUIGI_")}
+    return environment | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(CHECKOUT), "HF_HUB_OFFLINE": "1"}
 
 
 def executed(log: str) -> list[str]:
@@ -158,7 +180,7 @@ def _state(path: Path) -> tuple[int, int, str]:
     return path.stat().st_ino, path.stat().st_mtime_ns, hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def finish(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
+def finish(process: Process) -> subprocess.CompletedProcess[str]:
     """Waits for a process, for a limited time."""
     try:
         stdout, stderr = process.communicate(timeout=LIMIT_S)

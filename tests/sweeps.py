@@ -77,7 +77,7 @@ def times(made: Sweep) -> dict[str, int]:
 
 
 def assert_equal_to_fit(made: Sweep, folder: Path) -> None:
-    """Check that every trial is there once and equals what `fit` makes of its configuration below `folder`."""
+    """Check that every trial is there once and equals what `fit` makes of its configuration below `folder`, or made there before."""
     configs = [resolved(made, config) for config in made.grid.configs()]
     assert [one.path for one in folders(made)] == sorted({run_folder(config, made.trials).path for config in configs})
     loaded = LoadedCache(made.cache, torch.device("cpu"))

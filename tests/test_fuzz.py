@@ -2,8 +2,6 @@
 
 import os
 import re
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import pytest
 from fuzz import harness
 from fuzz.harness import Reader, case, make_input, run
 from fuzz.readers import READERS
+from projects import forked
 
 from data.errors import InputError
 from pipeline.settings import CHECKOUT
@@ -122,10 +121,9 @@ def test_a_case_is_the_same_for_the_same_seed_and_number():
 
 
 def test_no_reader_has_a_fault_on_damaged_files():
-    command = [sys.executable, "-m", "fuzz", "--seed", "7", "--cases", str(CASES)]
-    environment = os.environ | {"PYTHONPATH": f"{CHECKOUT / 'tests'}:{CHECKOUT}", "OMP_NUM_THREADS": "1"}
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    counted = re.search(r"(\d+) files, 0 faults", result.stdout)
-    assert counted, result.stdout + result.stderr
+    process = forked("-m", "fuzz", "--seed", "7", "--cases", str(CASES), cwd=CHECKOUT / "tests")
+    output, errors = process.communicate()
+    counted = re.search(r"(\d+) files, 0 faults", output)
+    assert counted, output + errors
     assert int(counted[1]) == sum(max(1, round(CASES * reader.share)) for reader in READERS.values())
-    assert result.returncode == 0
+    assert process.returncode == 0

@@ -3,8 +3,6 @@ out by hand."""
 
 import json
 import math
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 
@@ -14,6 +12,7 @@ import pytest
 from caches import make_cache
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from projects import finish, forked
 from scipy.stats import pearsonr
 from sklearn.metrics import accuracy_score, average_precision_score, balanced_accuracy_score, f1_score
 
@@ -297,7 +296,7 @@ WITH_RECORD = """
 import json, sys, types
 module = types.ModuleType("heads.evaluation.metrics")
 sys.modules[module.__name__] = module
-exec(compile(sys.stdin.read(), "metrics.py", "exec"), module.__dict__)
+exec(compile(sys.argv[2], "metrics.py", "exec"), module.__dict__)
 from heads.__main__ import main
 sys.exit(max(main(command) for command in json.loads(sys.argv[1])))
 """
@@ -315,10 +314,8 @@ def test_a_new_metric_is_one_record(tmp_path):
         f"tables --only table1 --heads ridge --corpora mosi --cache {cache} --out {tables} --devices cpu",
         f"sweep {grid} --corpus mosi --cache {cache} --out {sweep} --metric rmse --devices cpu",
     ]
-    arguments = [sys.executable, "-c", WITH_RECORD, json.dumps([command.split() for command in commands])]
-    result = subprocess.run(
-        arguments, input=source.replace(end, RECORD), capture_output=True, text=True, cwd=SOURCE.parents[2], check=False
-    )
+    arguments = [json.dumps([command.split() for command in commands]), source.replace(end, RECORD)]
+    result = finish(forked("-c", WITH_RECORD, *arguments, cwd=SOURCE.parents[2]))
     assert result.returncode == 0, result.stderr
     table = pd.read_csv(tables / "table1.csv")
     means = table[table["head"] == "ridge"].set_index("metric")["mean"]

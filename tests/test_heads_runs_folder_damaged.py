@@ -3,12 +3,11 @@
 import errno
 import re
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from projects import finish, forked
 from test_heads_runs_folder import CONTENT
 
 from data.errors import InputError, UnreadableError
@@ -170,7 +169,7 @@ from heads.runs.folder import RunFolder
 os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 RunFolder(Path({str(folder.path)!r})).save_checkpoint("checkpoint.safetensors", {{"a": torch.zeros(3)}})
 """
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
+    assert finish(forked("-c", code, cwd=folder.path)).returncode == -signal.SIGKILL
     assert len(list(folder.path.iterdir())) == 2
     folder.begin(CONTENT)
     assert [path.name for path in folder.path.iterdir()] == ["config.json"]

@@ -1,15 +1,15 @@
 """Checkpoints as bytes: they come back, equal ones have equal bytes, and no flipped bit of one is accepted."""
 
-import subprocess
-import sys
 import zlib
 
 import numpy as np
 import pytest
 import torch
+from projects import finish, forked
 from safetensors.torch import load, save
 
 from heads.runs.tensor_file import pack, unpack
+from pipeline.settings import CHECKOUT
 
 FACTS = {"progress": '{"version":"2 crc32 00000000", "history": [NaN, "é"]}'}
 
@@ -45,9 +45,9 @@ def test_the_file_is_safetensors_with_the_checksum_that_is_specified():
 
 def test_equal_tensors_have_equal_bytes_in_every_process():
     made = "pack({'b': torch.ones(3), 'a': torch.ones(2)}, {})"
-    code = f"import sys, torch; from heads.runs.tensor_file import pack; sys.stdout.buffer.write({made})"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout
-    assert found == pack({"a": torch.ones(2), "b": torch.ones(3)}, {})
+    code = f"import torch; from heads.runs.tensor_file import pack; print({made}.hex())"
+    result = finish(forked("-c", code, cwd=CHECKOUT))
+    assert result.stdout.strip() == pack({"a": torch.ones(2), "b": torch.ones(3)}, {}).hex()
 
 
 def test_every_flipped_bit_is_refused():

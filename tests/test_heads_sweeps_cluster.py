@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -16,6 +15,7 @@ import pytest
 from caches import make_cache
 from command_line import call
 from filelock import FileLock
+from projects import forked
 from ray._private.node import Node
 from ray.cluster_utils import Cluster as RayCluster
 from sweeps import Seen, a_grid, folders, history, swept, times, write_grid
@@ -158,9 +158,10 @@ def test_a_sweep_whose_driver_was_killed_goes_on_with_the_same_command_even_if_a
     [node] = nodes_of(nodes, 1)
     where = ["--cache", cache, "--out", made.folder, "--pack-size", 1, "--executor", "ray", "--ray-address", nodes.address]
     command = [str(part) for part in ("sweep", grid, *where)]
-    with subprocess.Popen([sys.executable, "-m", "heads", *command], cwd=CHECKOUT, stderr=subprocess.DEVNULL) as driver:
-        wait_until(lambda: is_in_the_middle(made) and training(node))
-        driver.kill()
+    driver = forked("-m", "heads", *command, cwd=CHECKOUT)
+    wait_until(lambda: is_in_the_middle(made) and training(node))
+    driver.send_signal(signal.SIGKILL)
+    driver.communicate()
     wait_until(lambda: not training(node))
     before = times(made)
     assert 0 < len(before) < 4
@@ -178,12 +179,11 @@ def test_workers_save_when_the_driver_is_asked_to_stop(nodes, cache, tmp_path):
     grid, out = write_grid(tmp_path / "grid.yaml", long, seeds=[1, 2]), tmp_path / "sweep"
     [node] = nodes_of(nodes, 1)
     where = ["--cache", cache, "--out", out, "--pack-size", 1, "--executor", "ray", "--ray-address", nodes.address]
-    command = [sys.executable, "-m", "heads", *map(str, ("sweep", grid, *where))]
-    with subprocess.Popen(command, cwd=CHECKOUT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as driver:
-        wait_until(lambda: training(node) and list(out.glob("trials/*/config.json")))
-        time.sleep(0.3)
-        driver.terminate()
-        error = driver.communicate(timeout=120)[1]
+    driver = forked("-m", "heads", *map(str, ("sweep", grid, *where)), cwd=CHECKOUT)
+    wait_until(lambda: training(node) and list(out.glob("trials/*/config.json")))
+    time.sleep(0.3)
+    driver.send_signal(signal.SIGTERM)
+    error = driver.communicate(timeout=120)[1]
     assert (driver.returncode, error.splitlines()[-1]) == (143, "Stopped by SIGTERM. The same command goes on where it was saved.")
     [epochs] = [RunFolder(path.parent).saved_epochs for path in out.glob("trials/*/state.safetensors")]
     assert 0 < epochs < 400

@@ -8,6 +8,7 @@ import time
 
 import pytest
 from caches import make_cache
+from projects import finish, forked
 from sweeps import a_grid, assert_equal_to_fit, swept, times
 
 from heads.runs.folder import RunFolder
@@ -19,6 +20,12 @@ from pipeline.settings import CHECKOUT
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):
     return make_cache(tmp_path_factory.mktemp("cache"), utterances=30)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """A folder for runs that `fit` trains: each configuration once for all tests."""
+    return tmp_path_factory.mktemp("alone")
 
 
 @pytest.fixture
@@ -49,25 +56,25 @@ sys.exit(main(sys.argv[1:]))
 """Dies after the second trial."""
 
 
-def test_a_killed_sweep_goes_on_with_what_is_not_complete(sweep, cache, tmp_path):
+def test_a_killed_sweep_goes_on_with_what_is_not_complete(sweep, cache, alone):
     made = sweep(grid={"train.lr": [0.01, 0.003]}, seeds=[1, 2])
     command = ["sweep", made.grid.path, "--cache", cache, "--out", made.folder, "--devices", "cpu", "--pack-size", "3"]
-    killed = subprocess.run([sys.executable, "-c", KILLED, *map(str, command)], cwd=CHECKOUT, capture_output=True, check=False)
+    killed = finish(forked("-c", KILLED, *map(str, command), cwd=CHECKOUT))
     assert killed.returncode == -signal.SIGKILL
     before = times(made)
     assert len(before) == 2
     seen = swept(made)
     assert len(seen.over) == 2
     assert {name: moment for name, moment in times(made).items() if name in before} == before
-    assert_equal_to_fit(made, tmp_path)
+    assert_equal_to_fit(made, alone)
 
 
-def test_several_devices_share_a_sweep(sweep, tmp_path):
+def test_several_devices_share_a_sweep(sweep, alone):
     made = sweep(seeds=[1, 2, 3])
     devices = ("cpu", "cpu")
     seen = swept(made, 2, in_processes(devices), devices)
     assert (seen.count, seen.share, len(seen.over)) == (3, 3, 3)
-    assert_equal_to_fit(made, tmp_path)
+    assert_equal_to_fit(made, alone)
 
 
 STARTED = """
@@ -105,20 +112,19 @@ def test_workers_end_with_the_process_that_started_them(sweep, cache, tmp_path):
 
 
 @pytest.mark.parametrize("devices", [1, 2])
-def test_a_sweep_that_is_asked_to_stop_saves_and_goes_on(sweep, cache, tmp_path, devices):
+def test_a_sweep_that_is_asked_to_stop_saves_and_goes_on(sweep, cache, alone, devices):
     made = sweep(grid={"train.lr": [0.01, 0.003]}, fixed={"train.max_epochs": 40, "train.patience": 40}, seeds=[1])
-    command = [sys.executable, "-m", "heads", "sweep", made.grid.path, "--cache", cache, "--out", made.folder, "--pack-size", "1"]
-    command += ["--devices", *["cpu"] * devices]
-    asked = subprocess.Popen([*map(str, command)], cwd=CHECKOUT, stderr=subprocess.PIPE, text=True)
+    command = ["sweep", made.grid.path, "--cache", cache, "--out", made.folder, "--pack-size", "1", "--devices", *["cpu"] * devices]
+    asked = forked("-m", "heads", *map(str, command), cwd=CHECKOUT)
     until = time.monotonic() + 60
     while len([*made.folder.glob("trials/*/config.json")]) < devices and time.monotonic() < until:
         time.sleep(0.05)
     time.sleep(0.3)
-    asked.terminate()
+    asked.send_signal(signal.SIGTERM)
     assert asked.communicate(timeout=60)[1] == "Stopped by SIGTERM. The same command goes on where it was saved.\n"
     assert asked.returncode == 143
     saved = [RunFolder(path.parent).saved_epochs for path in made.folder.glob("trials/*/state.safetensors")]
     assert len(saved) == devices
     assert all(0 < epochs < 40 for epochs in saved)
     swept(made, size=1)
-    assert_equal_to_fit(made, tmp_path)
+    assert_equal_to_fit(made, alone)

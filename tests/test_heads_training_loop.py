@@ -3,8 +3,6 @@
 import itertools
 import re
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -15,6 +13,7 @@ import small_runs
 import torch
 from caches import make_cache
 from feature_files import replace_values
+from projects import finish, forked
 
 from data import tensors as data_tensors
 from data.cache import open_corpus
@@ -132,8 +131,7 @@ sys.exit(main(sys.argv[1:]))
 
 
 def test_a_killed_run_goes_on(cache, tmp_path, undisturbed):
-    arguments = [sys.executable, "-c", KILLED, *small_runs.command(cache, tmp_path)]
-    killed = subprocess.run(arguments, cwd=CHECKOUT, stdout=subprocess.DEVNULL, check=False)
+    killed = finish(forked("-c", KILLED, *small_runs.command(cache, tmp_path), cwd=CHECKOUT))
     assert killed.returncode == -signal.SIGKILL
     (path,) = tmp_path.iterdir()
     left = sorted(re.sub("~.*", "", name.name) for name in path.iterdir())

@@ -11,7 +11,7 @@ import pytest
 import torch
 import transformers
 from adaptations import adapted, plan_adaptation, record, run, weights, without_dropout
-from projects import Project, read_rows, write_rows
+from projects import Project, read_rows, write_project, write_rows
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
@@ -21,10 +21,24 @@ from data.labels import EMOTIONS
 from pipeline.adaptation import checkpoint, state, training
 
 
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory, tiny_bert):
+    """What the usual settings make in a project like `project`: the folder of the checkpoint, which tests must not change."""
+    return adapted(write_project(tmp_path_factory.mktemp("learned"), tiny_bert))
+
+
 @pytest.fixture
 def still(project, tmp_path):
     """A project whose encoder has no dropout."""
     return Project(project.root, without_dropout(project.encoder, tmp_path / "still"))
+
+
+@pytest.fixture(scope="module")
+def undivided(tmp_path_factory, tiny_bert):
+    """The history of the usual settings in a project like `still`."""
+    folder = tmp_path_factory.mktemp("undivided")
+    project = write_project(folder, tiny_bert)
+    return record(adapted(Project(project.root, without_dropout(project.encoder, folder / "still"))))["history"]
 
 
 def rows_of(project: Project, split: str) -> list[dict]:
@@ -81,19 +95,17 @@ def test_it_learns_what_a_plain_loop_of_torch_and_transformers_learns(still):
     assert compared > 15
 
 
-def test_the_same_recipe_gives_the_same_bytes_and_another_seed_gives_others(project):
-    first, again = weights(adapted(project)), weights(adapted(project))
-    assert first == again
-    assert weights(adapted(project, seed=2)) != first
+def test_the_same_recipe_gives_the_same_bytes_and_another_seed_gives_others(project, learned):
+    assert weights(adapted(project)) == weights(learned)
+    assert weights(adapted(project, seed=2)) != weights(learned)
 
 
-def test_test_labels_are_not_read_and_labels_of_train_and_valid_are(project):
+def test_test_labels_are_not_read_and_labels_of_train_and_valid_are(project, learned):
     _, before = plan_adaptation(project)
-    made = weights(adapted(project))
     relabel(project, "test")
     _, after = plan_adaptation(project)
     assert after.key == before.key
-    assert weights(adapted(project)) == made
+    assert weights(adapted(project)) == weights(learned)
     for split in ("train", "valid"):
         relabel(project, split)
         _, changed = plan_adaptation(project)
@@ -102,11 +114,10 @@ def test_test_labels_are_not_read_and_labels_of_train_and_valid_are(project):
 
 
 @pytest.mark.parametrize("changed", [{"accumulation": 4, "batch_size": 1}, {"batch_tokens": 1}, {"gradient_checkpointing": True}])
-def test_how_a_step_is_divided_into_passes_does_not_change_what_is_learned(still, changed):
-    usual = record(adapted(still))["history"]
+def test_how_a_step_is_divided_into_passes_does_not_change_what_is_learned(still, undivided, changed):
     divided = record(adapted(still, **changed))["history"]
-    assert len(usual) == 3
-    for one, other in zip(usual, divided, strict=True):
+    assert len(undivided) == 3
+    for one, other in zip(undivided, divided, strict=True):
         assert other == pytest.approx(one, rel=1e-4)
 
 
@@ -158,16 +169,14 @@ def test_a_killed_adaptation_goes_on_from_its_last_epoch_and_ends_with_the_same_
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
 
 
-def test_the_state_after_an_epoch_is_used_once_it_is_whole(project, monkeypatch, capsys):
-    expected = weights(adapted(project))
+def test_the_state_after_an_epoch_is_used_once_it_is_whole(project, learned, capsys):
     plan, adaptation = plan_adaptation(project)
-    shutil.rmtree(adaptation.folder)
     killed(lambda: run(plan, adaptation, say=kill))
     path = adaptation.folder.with_name(f"{adaptation.folder.name}.state.safetensors")
     content = bytearray(path.read_bytes())
     content[-100] ^= 0x40
     path.write_bytes(content)
-    assert weights(run(plan, adaptation)) == expected
+    assert weights(run(plan, adaptation)) == weights(learned)
     assert capsys.readouterr().err == f"{path}: damaged, or of another adaptation: it begins with the first epoch.\n"
 
 
@@ -239,12 +248,12 @@ def test_the_method_decides_which_weights_change(project, tmp_path, method):
     assert changed == {name for name in before if learns(name)}
 
 
-def test_bfloat16_states_its_effect(project):
+def test_bfloat16_states_its_effect(project, learned):
     made = record(adapted(project, precision="bfloat16"))
     effect = made["precision_effect"]
     assert 0 < effect["mean_abs"] <= effect["max_abs"] < 0.1
     assert effect["clips"] == len(rows_of(project, "valid"))
-    assert record(adapted(project))["precision_effect"] is None
+    assert record(learned)["precision_effect"] is None
 
 
 def test_both_tasks_learn_from_the_clips_that_are_labelled(project):

@@ -9,7 +9,7 @@ from subprocess import CompletedProcess
 
 import pytest
 from luigi.configuration import LuigiConfigParser
-from projects import finish, python
+from projects import finish, forked
 
 from pipeline import build
 from pipeline.config import SECTIONS
@@ -64,7 +64,7 @@ PIECES = ("\n", "\n ", "[", "]", "=", ":", "%", "$", "{", '"', "\t", "\r", "\0",
 
 
 def start(folder: Path, *arguments: str) -> CompletedProcess[str]:
-    return finish(python("-c", CODE, *arguments, cwd=folder))
+    return finish(forked("-c", CODE, *arguments, cwd=folder))
 
 
 def read(folder: Path, *arguments: str) -> dict:

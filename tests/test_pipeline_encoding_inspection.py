@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from projects import finish, python
+from projects import finish, forked
 from tiny_checkpoints import AUDIO, TEXT, write_model
 
 from data.errors import InputError
@@ -98,7 +98,7 @@ def test_planning_refuses_what_cannot_be_encoded(project, tiny_bert, tmp_path):
 def test_a_refused_encoder_is_one_line_and_nothing_is_encoded(project, tmp_path):
     model = write_model(tmp_path / "roberta", TEXT["roberta"]()).folder
     project.configure(text={"model": model})
-    result = finish(python("-m", "pipeline", "explain", cwd=project.root))
+    result = finish(forked("-m", "pipeline", "explain", cwd=project.root))
     assert result.returncode != 0
     assert result.stderr == (
         f"error: {model}: no tokenizer.json (or vocab.json and merges.txt): the tokenizer is missing, and without it all texts look "

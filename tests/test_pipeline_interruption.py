@@ -20,8 +20,8 @@ def heard():
 
 
 def interrupted(project: Project, number: int, *arguments: str) -> CompletedProcess[str]:
-    """A build that gets the signal while its first shards are being made."""
-    process = project.start("--log-level", "WARNING", *arguments)
+    """A build that gets the signal while its first shards are being made: it imports the encoder's library then."""
+    process = project.start("--log-level", "WARNING", *arguments, fresh=True)
     end = time.monotonic() + LIMIT_S
     while not list(project.cache.glob("locks/shards~*.lock")) and process.poll() is None:
         assert time.monotonic() < end

@@ -3,7 +3,7 @@
 from subprocess import CompletedProcess
 
 import pytest
-from projects import Project, finish, python
+from projects import Project, finish, forked
 
 from pipeline.luigi_command import main
 
@@ -11,7 +11,7 @@ CODE = "import sys; from pipeline.luigi_command import main; sys.argv[0] = 'luig
 
 
 def luigi(project: Project, *arguments: str) -> CompletedProcess[str]:
-    return finish(python("-c", CODE, *arguments, cwd=project.root))
+    return finish(forked("-c", CODE, *arguments, cwd=project.root))
 
 
 def test_it_builds(finished):
@@ -33,7 +33,7 @@ def test_it_builds(finished):
 )
 def test_a_mistake_in_luigi_cfg_is_one_line_and_a_failure(tmp_path, text, message):
     (tmp_path / "luigi.cfg").write_text(text, encoding="utf-8")
-    result = finish(python("-c", CODE, "--module", "pipeline", "BuildFeatures", cwd=tmp_path))
+    result = finish(forked("-c", CODE, "--module", "pipeline", "BuildFeatures", cwd=tmp_path))
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr.startswith(message)
     assert result.stderr.count("\n") == 1
@@ -47,13 +47,13 @@ def test_a_module_that_is_not_there_names_the_nearest(tmp_path, monkeypatch, cap
 
 
 def test_a_task_without_its_module_is_one_line(tmp_path):
-    result = finish(python("-c", CODE, "BuildFeatures", cwd=tmp_path))
+    result = finish(forked("-c", CODE, "BuildFeatures", cwd=tmp_path))
     message = "error: No task BuildFeatures. Those of this program are in a module: luigi --module pipeline …\n"
     assert (result.returncode, result.stdout, result.stderr) == (1, "", message)
 
 
 def test_tasks_of_others_run_as_with_luigi_itself(tmp_path):
     (tmp_path / "mine.py").write_text("import luigi\nclass Mine(luigi.Task):\n    def complete(self):\n        return True\n")
-    result = finish(python("-c", CODE, "--module", "mine", "Mine", "--local-scheduler", cwd=tmp_path))
+    result = finish(forked("-c", CODE, "--module", "mine", "Mine", "--local-scheduler", cwd=tmp_path))
     assert result.returncode == 0, result.stderr
     assert "Scheduled 1 tasks" in result.stderr

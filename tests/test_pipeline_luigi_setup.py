@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from projects import finish, python
+from projects import finish, forked, python
 
 STATE = """
 import json, logging, os, sys, warnings
@@ -29,7 +29,7 @@ def state():
 
 def run(code: str, folder: Path) -> Any:
     """Runs code in an interpreter that has Luigi and all libraries loaded, and returns the JSON that it prints."""
-    result = finish(python("-c", STATE + code, cwd=folder))
+    result = finish(forked("-c", STATE + code, cwd=folder))
     assert result.returncode == 0, result.stderr
     return json.loads(result.stdout)
 
@@ -126,7 +126,7 @@ def test_a_program_that_calls_it_can_start_a_build_by_itself(finished):
         "install()\n"
         "print('success:', luigi.build([pipeline.BuildFeatures()]))\n"
     )
-    result = finish(python("-c", code, cwd=finished.root))
+    result = finish(forked("-c", code, cwd=finished.root))
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout.strip().startswith("BuildFeatures: computed nothing; ")
     assert result.stdout.endswith("success: True\n")

@@ -1,7 +1,7 @@
 """`python -m pipeline explain` prints what a build would compute; a mistake is one line."""
 
 import pytest
-from projects import finish, python, states
+from projects import finish, forked, states
 
 from pipeline.__main__ import main
 from pipeline.explain import explain
@@ -10,7 +10,7 @@ from pipeline.explain import explain
 def test_explain_prints_what_a_build_would_compute(built):
     built.edit("video1_1", text="Nobody cried.")
     before = states(built.cache)
-    result = finish(python("-m", "pipeline", "explain", cwd=built.root))
+    result = finish(forked("-m", "pipeline", "explain", cwd=built.root))
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout.splitlines() == explain(built.plan())
     assert states(built.cache) == before
@@ -18,7 +18,7 @@ def test_explain_prints_what_a_build_would_compute(built):
 
 def test_a_mistake_in_luigi_cfg_is_one_line_and_a_failure(project):
     project.configure(build={"dtype": "float17"})
-    result = finish(python("-m", "pipeline", "explain", cwd=project.root))
+    result = finish(forked("-m", "pipeline", "explain", cwd=project.root))
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr == "error: Unknown [build] dtype 'float17'. Did you mean 'float16'? Available: float16, float32.\n"
 

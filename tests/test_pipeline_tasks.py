@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from projects import Project, executed, features, finish, python, states, write_wav
+from projects import Project, executed, features, finish, forked, python, states, write_project, write_wav
 
 from data.__main__ import main
 from data.atomic import remove_strays
@@ -77,6 +77,13 @@ def test_index_names_everything_that_the_build_made(finished):
     assert made - {path for path in made if path.startswith("shards/")} == {*paths, "index.json", ".index.lock"}
 
 
+@pytest.fixture(scope="module")
+def first_build(tmp_path_factory, tiny_bert):
+    """A project and the result of its first build, in a fresh process, which imports everything itself."""
+    project = write_project(tmp_path_factory.mktemp("first"), tiny_bert)
+    return project, project.build("--log-level", "WARNING", fresh=True)
+
+
 def test_summary_says_what_was_computed_and_without_a_terminal_lines_tell_the_progress(first_build):
     project, result = first_build
     assert result.returncode == 0
@@ -88,6 +95,11 @@ def test_summary_says_what_was_computed_and_without_a_terminal_lines_tell_the_pr
     audio = np.diff(features(project)[Path(index(project)["corpora"]["clips"]["features"]["audio"]).name]["offsets"])
     assert re.fullmatch(rf"  clips +audio +24 utterances +{audio.sum()} × 64 +\d+\.\d MB  tiny-data2vec \(untrained\)", lines[1])
     assert lines[-2:] == [f"  cache    {project.cache}", f"  report   {project.cache / index(project)['report']}"]
+
+
+def test_a_fresh_process_and_a_fork_build_the_same(first_build, finished):
+    assert features(first_build[0]) == features(finished)
+    assert states(first_build[0].cache).keys() == states(finished.cache).keys()
 
 
 def test_features_are_what_the_untouched_model_gives_for_each_utterance_alone(finished):
@@ -257,7 +269,7 @@ def test_a_build_repeats_only_what_a_change_touches_as_explain_has_said(built):
     write_wav(built.medium("video3_2"), np.random.default_rng(5).normal(0, 0.1, 8_000))
     for path in built.clips.rglob("*.wav"):
         os.utime(path)
-    explained = finish(python("-m", "pipeline", "explain", cwd=built.root))
+    explained = finish(forked("-m", "pipeline", "explain", cwd=built.root))
     assert explained.returncode == 0, explained.stderr
     assert states(built.cache) == before
     plan = built.plan()
