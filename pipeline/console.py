@@ -90,13 +90,15 @@ class BuildBar:
         self._ended = threading.Event()
         self._owner = os.getpid()
 
-    def start(self, missing: Mapping[Path, int]) -> None:
-        """Shows the progress of these outputs, path → utterances. Later calls change nothing."""
-        if self._thread is None and missing:
-            show = self._draw if sys.stderr.isatty() else self._write
-            self._thread = threading.Thread(target=show, args=(dict(missing),), daemon=True)
-            self._thread.start()
-            atexit.register(self.end)
+    def start(self, missing: Mapping[Path, int]) -> bool:
+        """Shows the progress of these outputs, path → utterances. Later calls change nothing and return False."""
+        if self._thread is not None or not missing:
+            return False
+        show = self._draw if sys.stderr.isatty() else self._write
+        self._thread = threading.Thread(target=show, args=(dict(missing),), daemon=True)
+        self._thread.start()
+        atexit.register(self.end)
+        return True
 
     def end(self) -> None:
         """Refreshes the bar for the last time and ends its line."""

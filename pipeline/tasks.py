@@ -258,7 +258,9 @@ class BuildFeatures(_Task):
 @BuildFeatures.event_handler(luigi.Event.DEPENDENCY_DISCOVERED)
 def _show_bar(task: BuildFeatures, _dependency: luigi.Task) -> None:
     absent, _ = task.build.at_start
-    task.build.bar.start({output.path: output.utterances for output in absent if output.kind in ("manifest", "encoder", "shard")})
+    shown = {output.path: output.utterances for output in absent if output.kind in ("manifest", "encoder", "shard")}
+    if task.build.bar.start(shown) and (advice := task.build.advice()):
+        console.say(advice)
 
 
 @BuildFeatures.event_handler(luigi.Event.DEPENDENCY_PRESENT)

@@ -8,6 +8,7 @@ from projects import states
 from data.errors import InputError
 from pipeline import build, config
 from pipeline.build import Build, current_build
+from pipeline.encoding import devices
 
 
 @pytest.fixture
@@ -68,3 +69,16 @@ def test_a_mistake_ends_the_process_with_one_line(monkeypatch, error):
         current_build()
     assert str(error) in str(caught.value)
     assert current_build.cache_info().currsize == 0
+
+
+@pytest.mark.parametrize(
+    ("precision", "long", "has_amx", "said"),
+    [("float32", 1, True, True), ("float32", 1, False, False), ("float32", 10**6, True, False), ("bfloat16", 1, True, False)],
+)
+def test_a_long_build_in_float32_says_that_the_processor_has_a_faster_way(
+    monkeypatch, project, settings, precision, long, has_amx, said
+):
+    monkeypatch.setattr(build, "_LONG_BUILD", long)
+    monkeypatch.setattr(devices, "multiplies_bfloat16", lambda: has_amx)
+    settings(project.plan(precision=precision).settings)
+    assert ("precision = bfloat16 in luigi.cfg" in current_build().advice()) is said

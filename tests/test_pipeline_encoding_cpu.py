@@ -1,4 +1,4 @@
-"""The fast paths on a CPU compute what torch computes, in float32."""
+"""The fast paths on a CPU compute what torch computes, in float32 and in bfloat16."""
 
 import subprocess
 import sys
@@ -47,6 +47,28 @@ def test_strided_convolution_as_matrix_products_equals_conv1d(kernel, stride, ba
         torch.testing.assert_close(ours, convolution(inputs.transpose(1, 2)).transpose(1, 2), atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize(("kernel", "groups", "channels"), [(19, 4, 16), (4, 2, 6), (1, 1, 3)])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_grouped_convolution_as_one_batched_product_equals_conv1d(kernel, groups, channels, batch):
+    torch.manual_seed(0)
+    convolution = torch.nn.Conv1d(channels, channels, kernel, padding=kernel // 2, groups=groups)
+    inputs = torch.randn(batch, 47, channels)
+    with torch.no_grad():
+        ours = cpu._GroupedConvolution(convolution)(inputs)
+        torch.testing.assert_close(ours, convolution(inputs.transpose(1, 2)).transpose(1, 2), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("kernel", [3, 10])
+def test_a_convolution_in_bfloat16_is_rounded_once(kernel):
+    torch.manual_seed(0)
+    convolution = torch.nn.Conv1d(8, 16, kernel, 2).bfloat16()
+    inputs = torch.randn(2, 47, 8).bfloat16()
+    with torch.no_grad():
+        ours = cpu._StridedConvolution(convolution)(inputs)
+        exact = convolution.double()(inputs.double().transpose(1, 2)).transpose(1, 2)
+    torch.testing.assert_close(ours.double(), exact, atol=1e-4, rtol=2**-8)  # bfloat16 has 8 bits
+
+
 def test_packed_products_are_float32_not_bfloat16(model):
     assert cpu.product_error() < 1e-6
     assert "oneDNN float32" in cpu.pack(model)
@@ -60,6 +82,17 @@ def test_a_packed_model_gives_the_features_of_the_untouched_one(model):
         cpu.pack(model)
         assert isinstance(model.feature_extractor, cpu.ChannelsLastFrontEnd)
         torch.testing.assert_close(model(waveform).last_hidden_state, expected, atol=1e-5, rtol=0)
+
+
+def test_a_packed_model_in_bfloat16_is_as_near_to_float32_as_the_untouched_one(model):
+    waveform = torch.from_numpy(np.random.default_rng(0).normal(0, 1, (1, 5_000)).astype(np.float32))
+    with torch.no_grad():
+        exact = model(waveform).last_hidden_state
+        untouched = model.bfloat16()(waveform.bfloat16()).last_hidden_state.float()
+        assert cpu.pack(model) == "oneDNN bfloat16, packed"
+        packed = model(waveform.bfloat16()).last_hidden_state
+    assert packed.dtype == torch.bfloat16
+    assert (packed.float() - exact).norm() < 1.2 * (untouched - exact).norm()
 
 
 def test_products_that_are_not_float32_are_never_used(monkeypatch, model):

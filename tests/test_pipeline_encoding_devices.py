@@ -88,3 +88,12 @@ def test_a_claim_ends_when_its_work_fails(two_gpus):
         with pytest.raises(RuntimeError):
             work()
     assert claimed == ["cuda:0"] * 3
+
+
+@pytest.mark.parametrize(
+    ("flags", "found"), [("fpu amx_bf16 amx_tile", True), ("fpu avx512_bf16", False), ("fpu not_amx_bf16x", False)]
+)
+def test_instructions_for_bfloat16_are_those_that_linux_lists(monkeypatch, flags, found):
+    said = f"processor\t: 0\nmodel name\t: amx_bf16\nflags\t\t: {flags}\nbogomips\t: 1\n"
+    monkeypatch.setattr(devices.Path, "read_text", lambda path, encoding: said)
+    assert devices.multiplies_bfloat16() is found

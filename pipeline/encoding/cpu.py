@@ -1,6 +1,6 @@
-"""Makes a loaded encoder fast on a CPU without changing its arithmetic: float32 stays IEEE float32.
+"""Makes a loaded encoder fast on a CPU without changing its arithmetic: float32 stays IEEE float32, bfloat16 has float32 sums.
 
-Three changes, each measured in tests/benchmarks/bench_extraction.py:
+Four changes, each measured in tests/benchmarks/bench_extraction.py:
 
 * Linear layers run through oneDNN with weights packed once. torch's own float32 path goes through MKL, which uses AVX2-class
   kernels on AMD processors. `torch.set_float32_matmul_precision("medium")` reaches the same kernels, but also allows bfloat16
@@ -8,6 +8,7 @@ Three changes, each measured in tests/benchmarks/bench_extraction.py:
   `pipeline.encoding.encoders` switches the setting off.
 * The convolutional front end of Data2Vec keeps its channels last, so that its layer norms need no transposes, and each strided
   convolution is one or two matrix products over views of its input.
+* Its positional convolutions keep their channels last, too: one batched product over the groups of channels.
 * Freed memory stays with the process: returning it costs a page fault for every page of the next clip.
 
 Corpora, batches and devices other than the CPU are not known here.
@@ -28,16 +29,18 @@ _SUMMANDS = 256  # 512 gains nothing
 
 
 class PackedLinear(nn.Module):
-    """A linear layer, (…, I) float32 → (…, O), whose weights oneDNN has laid out for its own kernels.
+    """A linear layer, (…, I) → (…, O), float32 or bfloat16, whose weights oneDNN has laid out for its own kernels.
 
-    Long sums are added up in pieces of `_SUMMANDS` inputs, because oneDNN accumulates in one register the sums that MKL splits. On a
-    full-size Data2Vec this reduces the largest difference to float64 from 8e-6 to 6e-6 (MKL: 5e-6); it costs at most 5 % more time.
+    Long sums of float32 are added up in pieces of `_SUMMANDS` inputs, because oneDNN accumulates in one register the sums that MKL
+    splits. On a full-size Data2Vec this reduces the largest difference to float64 from 8e-6 to 6e-6 (MKL: 5e-6); it costs at most 5 %
+    more time.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         super().__init__()
         reorder = torch.ops.mkldnn._reorder_linear_weight
-        self.pieces = [reorder(piece.contiguous(), None) for piece in weight.detach().split(_SUMMANDS, dim=1)]
+        self.size = _SUMMANDS if weight.dtype == torch.float32 else weight.shape[1]  # bfloat16 is added up in float32
+        self.pieces = [reorder(piece.contiguous(), None) for piece in weight.detach().split(self.size, dim=1)]
         self.bias = bias
 
     @cached_property
@@ -46,7 +49,7 @@ class PackedLinear(nn.Module):
         return torch.cat([piece.to_dense() for piece in self.pieces], dim=1)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        first, *others = zip(self.pieces, inputs.split(_SUMMANDS, dim=-1), strict=True)
+        first, *others = zip(self.pieces, inputs.split(self.size, dim=-1), strict=True)
         total = _product(*first, self.bias)
         for piece, part in others:
             total.add_(_product(piece, part, None))
@@ -61,17 +64,19 @@ def _product(weight: Tensor, inputs: Tensor, bias: Tensor | None) -> Tensor:
 class _StridedConvolution(nn.Module):
     """A 1-d convolution over channels-last input, (B, T, I) → (B, T', O), as matrix products.
 
-    The kernel is cut into pieces as long as the stride. The j-th piece reads the frames from j·stride on of every window: a view of the
-    input, reshaped to (B, T', stride·I).
+    In float32 the kernel is cut into pieces as long as the stride. The j-th piece reads the frames from j·stride on of every window: a
+    view of the input, reshaped to (B, T', stride·I). In bfloat16 the kernel stays whole, so that no sum is rounded before its end; its
+    windows are copied.
     """
 
     def __init__(self, convolution: nn.Conv1d) -> None:
         super().__init__()
         self.kernel, self.stride = convolution.kernel_size[0], convolution.stride[0]
         taps = convolution.weight.detach().permute(0, 2, 1)  # (O, kernel, I)
+        self.width = self.stride if taps.dtype == torch.float32 else self.kernel
         self.pieces = nn.ModuleList(
-            PackedLinear(taps[:, start : start + self.stride].flatten(1), convolution.bias if start == 0 else None)
-            for start in range(0, self.kernel, self.stride)
+            PackedLinear(taps[:, start : start + self.width].flatten(1), convolution.bias if start == 0 else None)
+            for start in range(0, self.kernel, self.width)
         )
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -79,10 +84,10 @@ class _StridedConvolution(nn.Module):
         windows = (frames - self.kernel) // self.stride + 1
 
         def part(number: int, piece: nn.Module) -> Tensor:
-            start = number * self.stride
-            width = min(self.stride, self.kernel - start)
+            start = number * self.width
+            width = min(self.width, self.kernel - start)
             view = inputs[:, start : start + (windows - 1) * self.stride + width]
-            if width < self.stride:
+            if width != self.stride:
                 view = view.unfold(1, width, self.stride).transpose(2, 3)
             return piece(view.reshape(batch, windows, width * channels))
 
@@ -99,35 +104,100 @@ class ChannelsLastFrontEnd(nn.Module):
     def __init__(self, front_end: Any) -> None:
         super().__init__()
         self.layers: Any = front_end.conv_layers  # layers of transformers, which has no types for them
-        self.convolutions = nn.ModuleList(_StridedConvolution(layer.conv) for layer in self.layers[1:])
+        first, *others = [layer.conv for layer in self.layers]
+        self.convolutions = nn.ModuleList([_first(first), *(_StridedConvolution(one) for one in others)])
 
     def forward(self, input_values: Tensor) -> Tensor:
-        first = self.layers[0]
-        hidden = first.conv(input_values[:, None]).transpose(1, 2).contiguous()  # one input channel: oneDNN's own kernel is best
-        hidden = first.activation(first.layer_norm(hidden))
-        for layer, convolution in zip(self.layers[1:], self.convolutions, strict=True):
+        hidden = input_values[:, :, None]
+        for layer, convolution in zip(self.layers, self.convolutions, strict=True):
             hidden = layer.activation(layer.layer_norm(convolution(hidden)))
         return hidden.transpose(1, 2)
 
 
+def _first(convolution: nn.Conv1d) -> nn.Module:
+    """Returns the convolution of the waveform, (B, S, 1) → (B, T, C): in float32 oneDNN's own kernel is best for one input channel."""
+    if convolution.weight.dtype == torch.float32:
+        return _ChannelsFirst(convolution)
+    return _StridedConvolution(convolution)
+
+
+class _ChannelsFirst(nn.Module):
+    """A convolution that keeps its channels in the second place, between transposes."""
+
+    def __init__(self, convolution: nn.Conv1d) -> None:
+        super().__init__()
+        self.convolution = convolution
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.convolution(inputs.transpose(1, 2)).transpose(1, 2).contiguous()
+
+
+class _GroupedConvolution(nn.Module):
+    """A 1-d convolution with stride 1 over channels-last input, (B, T, C) → (B, T', C): one batched product over its G groups."""
+
+    def __init__(self, convolution: nn.Conv1d) -> None:
+        super().__init__()
+        self.kernel, self.groups, self.padding = convolution.kernel_size[0], convolution.groups, int(convolution.padding[0])
+        taps = convolution.weight.detach().unflatten(0, (self.groups, -1))  # (G, O, I, kernel)
+        self.taps = nn.Parameter(taps.permute(0, 3, 2, 1).flatten(1, 2).contiguous(), requires_grad=False)  # (G, kernel·I, O)
+        self.bias = convolution.bias
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        padded = functional.pad(inputs, (0, 0, self.padding, self.padding)).unflatten(2, (self.groups, -1))  # (B, T, G, I)
+        windows = padded.unfold(1, self.kernel, 1).permute(2, 0, 1, 4, 3)  # (G, B, T', kernel, I)
+        batch, frames = windows.shape[1:3]
+        found = torch.bmm(windows.reshape(self.groups, batch * frames, -1), self.taps)
+        found = found.unflatten(1, (batch, frames)).permute(1, 2, 0, 3).flatten(2)
+        return found if self.bias is None else found + self.bias
+
+
+class _Position(nn.Module):
+    """A layer of Data2Vec's positional embedding, (B, T, C) → (B, T, C)."""
+
+    def __init__(self, layer: Any) -> None:
+        super().__init__()
+        self.convolution, self.removed = _GroupedConvolution(layer.conv), layer.padding.num_pad_remove
+        self.layer_norm, self.activation = layer.layer_norm, layer.activation
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        hidden = self.convolution(hidden)
+        return self.activation(self.layer_norm(hidden[:, : hidden.shape[1] - self.removed]))
+
+
+class ChannelsLastPositions(nn.Module):
+    """Data2Vec's positional embedding, (B, T, C) → (B, T, C), computed with the channels last: same weights, same result."""
+
+    def __init__(self, positions: Any) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(_Position(layer) for layer in positions.layers)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        for layer in self.layers:
+            hidden = layer(hidden)
+        return hidden
+
+
 def pack(model: Any) -> str:
-    """Replaces the linear layers (and Data2Vec's front end) of a float32 transformers model on the CPU, in evaluation mode, in place.
+    """Replaces the linear layers (and Data2Vec's convolutions) of a transformers model on the CPU, in evaluation mode, in place.
 
     Returns:
-        The library that computes the matrix products and its error measured on this machine, for the provenance of the features.
+        The library that computes the matrix products, and in float32 its error measured on this machine, for the provenance of the
+        features.
     """
-    if not torch.backends.mkldnn.is_available():
+    short = model.dtype == torch.bfloat16
+    if not (torch.ops.mkldnn._is_mkldnn_bf16_supported() if short else torch.backends.mkldnn.is_available()):
         return "torch default"
     error = product_error()
-    if error > _MAXIMUM_ERROR:
+    if not short and error > _MAXIMUM_ERROR:
         return f"torch default (oneDNN's relative error is {error:.1e} here: not float32)"
     if model.config.model_type == "data2vec-audio":
         model.feature_extractor = ChannelsLastFrontEnd(model.feature_extractor)
+        model.encoder.pos_conv_embed = ChannelsLastPositions(model.encoder.pos_conv_embed)
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
             if type(child) is nn.Linear:
                 setattr(module, name, PackedLinear(child.weight, child.bias))
-    return f"oneDNN float32, packed (relative error {error:.0e} against float64)"
+    return "oneDNN bfloat16, packed" if short else f"oneDNN float32, packed (relative error {error:.0e} against float64)"
 
 
 def product_error() -> float:

@@ -26,6 +26,15 @@ def count_gpus() -> int:
     return sum(re.fullmatch(r"nvidia\d+", path.name) is not None for path in Path("/dev").glob("nvidia*"))
 
 
+def multiplies_bfloat16() -> bool:
+    """Tells whether the processor has instructions for products of bfloat16 matrices (AMX), by what Linux says about it."""
+    try:
+        said = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return re.search(r"^flags\b.*\bamx_bf16\b", said, re.MULTILINE) is not None
+
+
 def wants_gpu(setting: str) -> bool:
     """Tells whether the setting ("auto", "cpu" or "cuda") means a GPU on this machine."""
     return setting == "cuda" or (setting == "auto" and count_gpus() > 0)

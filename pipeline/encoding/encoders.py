@@ -86,13 +86,13 @@ class _Encoder:
             self._choose_layers()
             self._prepare_inputs()
             self._try()
+        self.device, self.dtype = device, getattr(torch, precision)
+        self.model = self.model.to(device=device, dtype=self.dtype)
         self.products = f"torch {precision} on {device}"
-        if device == "cpu" and precision == "float32" and not trainable:
+        if device == "cpu" and not trainable:
             self.products = cpu.pack(self.model)  # packed weights have no gradients
         if self.config._attn_implementation != "sdpa":
             self.products += f", {self.config._attn_implementation} attention"
-        self.device, self.dtype = device, getattr(torch, precision)
-        self.model = self.model.to(device=device, dtype=self.dtype)
 
     def _load(self) -> Any:
         """Loads the model; weights that the checkpoint lacks are erased, so that their use is noticed.
@@ -328,11 +328,15 @@ class AudioEncoder(_Encoder):
     reads, expects = "input_values", "an encoder of waveforms, like Data2Vec or wav2vec 2.0"
 
     def __init__(self, source: Source, settings: EncoderSettings, device: str, precision: str, trainable: bool = False) -> None:
+        from pipeline.encoding import cpu
+
         super().__init__(source, settings, device, precision, trainable)
         self.batched = self.config.model_type == _BATCHED_AUDIO
-        self.budget = 30_000 if self.batched and device != "cpu" else 0  # on a CPU batches of audio gain nothing
+        self.budget = _audio_budget(device, precision) if self.batched else 0
         if self.batched:
-            for layer in self.model.encoder.pos_conv_embed.layers:
+            positions = self.model.encoder.pos_conv_embed
+            self._channels = 2 if isinstance(positions, cpu.ChannelsLastPositions) else 1
+            for layer in positions.layers:
                 layer.register_forward_hook(self._zero_padding)
 
     def _prepare_inputs(self) -> None:
@@ -356,7 +360,7 @@ class AudioEncoder(_Encoder):
 
     def _zero_padding(self, _module: Any, _inputs: Any, output: torch.Tensor) -> torch.Tensor:
         # Without this, each positional convolution reads the padding as the one before left it: bias, layer norm, GELU, not zeros.
-        return output if self._padding is None else output.masked_fill(self._padding[:, None, :], 0)
+        return output if self._padding is None else output.masked_fill(self._padding.unsqueeze(self._channels), 0)
 
     def frames(self, num_samples: int) -> int:
         """Returns the frames that the front end makes of `num_samples`: 96,000 → 299 for Data2Vec; 0 or less for too few samples."""
@@ -438,6 +442,13 @@ class AudioEncoder(_Encoder):
             self._padding = None
 
 
+def _audio_budget(device: str, precision: str) -> int:
+    """Returns the frames of a batch. On a CPU, a float32 clip alone keeps the processor busy; bfloat16 would wait for the weights."""
+    if device != "cpu":
+        return 30_000
+    return 1_024 if precision == "bfloat16" else 0
+
+
 def _window_means(frames: np.ndarray, size: int) -> np.ndarray:
     """Averages every `size` frames of (T, D), the last window perhaps of fewer: (⌈T / size⌉, D).
 
@@ -463,7 +474,7 @@ def load(modality: str, settings: EncoderSettings, device: str, precision: str) 
     """Loads the encoder of a modality onto its device and keeps it for the next call in the same process."""
     from pipeline.encoding import cpu
 
-    if device == "cpu" and precision == "float32":
+    if device == "cpu":
         cpu.keep_freed_memory()
     return make(modality, locate(modality, settings), settings, device, precision)
 
