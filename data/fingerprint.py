@@ -30,7 +30,6 @@ RACY_NS = 2_000_000_000
 """Age in nanoseconds below which a file can change without a change of its time: the coarsest clock of common file systems (FAT)
 ticks every 2 s. Source: https://git-scm.com/docs/racy-git"""
 
-
 _PIECE = 10_000
 """Entries of a list whose JSON is in memory at once, and files that wait for a thread at once."""
 

@@ -155,7 +155,8 @@ def _expectations(
         usual: The place where most media are; None if there are none.
         root: The corpus root.
     """
-    expected, names = [""] * len(table), [()] * len(table)
+    expected = [""] * len(table)
+    names: list[tuple[Name, ...]] = [()] * len(table)
     lacking = table.iloc[missing]
     if usual is not None:
         for row, stem in zip(missing, usual.stems(lacking), strict=True):

@@ -65,8 +65,8 @@ class FinishedRuns:
 
     def _load(self, cache: Path, config: RunConfig) -> RunData:
         """Loads the data of a run. Features of other data than the run before read are let go first, so that memory is bounded."""
-        labels = {"emotions": "auto", "minimum_similarity": 0.0}  # not part of what is shared
-        reads = (cache, config.corpus, dataclasses.replace(config.data, **labels))
+        features = dataclasses.replace(config.data, emotions="auto", minimum_similarity=0.0)  # labels may differ
+        reads = (cache, config.corpus, features)
         if self._loaded is None or reads != self._reads:
             self._loaded, self._reads = LoadedCache(cache, self._device), reads
         return self._loaded.open(config)

@@ -110,7 +110,7 @@ class FeaturePlan:
     key: str
 
     def sources_of(self, rows: Iterable[int]) -> list[str]:
-        """Returns the digests in `sources` of some rows of the manifest. `rows` is in order, so that they are found by halving."""
+        """Returns the digests in `sources` of some rows of the manifest, found by halving: the plan's own `rows` ascend."""
         return [self.sources[bisect_left(self.rows, row)] for row in rows]
 
     @cached_property
