@@ -6,6 +6,7 @@ The modules of `data.corpora` and `data.interchange` know the columns of their f
 import csv
 import difflib
 import io
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -35,6 +36,9 @@ _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical ba
 _DIRECTIVE = re.compile(r'"?sep=([,;\t|])"?[ ,;]*[\r\n]*', re.IGNORECASE)
 """First line that Excel reads and writes to name the delimiter."""
 
+_SHORT = 16
+"""Characters of a cell up to which equal cells of a table are one text in memory: names of splits, speakers, videos and files recur."""
+
 _STEPS = 4
 _SCORES = 10
 
@@ -49,15 +53,23 @@ def read_text(path: Path, fallback: str | None = None) -> str:
     Raises:
         InputError: The file is missing, empty, not UTF-8, or a git-lfs pointer or an HTML page instead of the file.
     """
-    read_head(path)
-    content = path.read_bytes()
+    content = _read_bytes(path)
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         if fallback is not None:
             return content.decode(fallback)
-        line = content.count(b"\n", 0, error.start) + 1
-        raise InputError(f"{path}:{line}: byte {content[error.start]:#04x} is not UTF-8. Save the file as UTF-8.") from error
+        raise _not_utf8(path, content, error) from error
+
+
+def _read_bytes(path: Path) -> bytes:
+    read_head(path)
+    return path.read_bytes()
+
+
+def _not_utf8(path: Path, content: bytes, error: UnicodeDecodeError) -> InputError:
+    line = content.count(b"\n", 0, error.start) + 1
+    return InputError(f"{path}:{line}: byte {content[error.start]:#04x} is not UTF-8. Save the file as UTF-8.")
 
 
 def read_lines(path: Path, fallback: str | None = None) -> list[tuple[int, str]]:
@@ -88,6 +100,7 @@ def read_table(path: Path, required: Sequence[str]) -> pd.DataFrame:
         if len(record) != len(header):
             raise InputError(f"{path}:{line}: {len(record)} fields, expected {len(header)} as in the header. Is a quote missing?")
     table = pd.DataFrame(records, columns=header, index=pd.Index(lines, dtype="int64", name="line"), dtype=object)
+    del records  # a million lists
     table = table.loc[:, [name != "" or table.iloc[:, i].str.strip().any() for i, name in enumerate(header)]]
     repeated = sorted({name for name in header if list(table).count(name) > 1})
     if repeated:
@@ -97,17 +110,27 @@ def read_table(path: Path, required: Sequence[str]) -> pd.DataFrame:
 
 
 def _records(path: Path) -> tuple[list[str], list[list[str]], list[int]]:
-    """Return the header, all other records with a cell that is not blank, and the lines on which these begin."""
-    source = list(io.StringIO(read_text(path), newline=""))
-    directive = _DIRECTIVE.fullmatch(source[0]) if source else None
+    """Return the header, all other records with a cell that is not blank, and the lines on which these begin.
+
+    One line of the file at a time is in memory as text, beside the cells.
+    """
+    content = _read_bytes(path)
+    try:
+        content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise _not_utf8(path, content, error) from error
+    source = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig", newline="")
+    first = source.readline()
+    directive = _DIRECTIVE.fullmatch(first)
     delimiter = directive[1] if directive else ","
     skipped = 1 if directive else 0
-    reader = csv.reader(source[skipped:], strict=True, delimiter=delimiter)
+    reader = csv.reader(source if directive else itertools.chain([first], source), strict=True, delimiter=delimiter)
     records, lines, line = [], [], 1 + skipped
+    known: dict[str, str] = {}
     try:
         for record in reader:
             if any(map(str.strip, record)):
-                records.append(record)
+                records.append([known.setdefault(cell, cell) if len(cell) <= _SHORT else cell for cell in record])
                 lines.append(line)
             line = reader.line_num + 1 + skipped
             if len(records) == 1:

@@ -6,25 +6,34 @@ here knows a corpus or an encoder.
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import time
 import zlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from data.atomic import atomic_path
 from data.errors import InputError
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 KEY_LENGTH = 12
 """Hex digits of a key. With 48 bits, the probability that two of a million keys collide is 1 in 560."""
 
-_RACY_NS = 2_000_000_000
+RACY_NS = 2_000_000_000
 """Age in nanoseconds below which a file can change without a change of its time: the coarsest clock of common file systems (FAT)
 ticks every 2 s. Source: https://git-scm.com/docs/racy-git"""
+
+_PIECE = 10_000
+"""Entries of a list whose JSON is in memory at once, and files that wait for a thread at once."""
+
+_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 
 
 def digest(value: Any) -> str:
@@ -37,8 +46,44 @@ def digest(value: Any) -> str:
         TypeError: `value` holds something that is not JSON, or a key that is not text.
     """
     _expect_text_keys(value)
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]
+    hashed = hashlib.sha256()
+    for text in _pieces(value):
+        hashed.update(text.encode())
+    return hashed.hexdigest()[:KEY_LENGTH]
+
+
+def table_digest(table: "pd.DataFrame") -> str:
+    """Return all 64 hex digits of the SHA-256 of a table as CSV without its index, which is hashed while it is written."""
+    hashed = _Hashed()
+    table.to_csv(hashed, index=False)
+    return hashed.sha256.hexdigest()
+
+
+class _Hashed(io.TextIOBase):
+    """A text file of which only the SHA-256 is kept, of its text as UTF-8."""
+
+    def __init__(self) -> None:
+        self.sha256 = hashlib.sha256()
+
+    def write(self, text: str) -> int:
+        self.sha256.update(text.encode())
+        return len(text)
+
+
+def _pieces(value: Any) -> Iterator[str]:
+    """Yield the canonical JSON of a value: that of a long list, and of a list that holds one, in several pieces."""
+    if _is_list(value) and len(value) > _PIECE:
+        for start in range(0, len(value), _PIECE):
+            yield "," if start else "["
+            yield _canonical(value[start : start + _PIECE])[1:-1]
+        yield "]"
+    elif _is_long(value):
+        for place, inner in enumerate(value):
+            yield "," if place else "["
+            yield from _pieces(inner)
+        yield "]"
+    else:
+        yield _canonical(value)
 
 
 def file_digest(path: Path) -> str:
@@ -66,10 +111,11 @@ class FileDigests:
     def __init__(self, memo_path: Path) -> None:
         """Use the memo file `memo_path`, JSON: {absolute path: [size, mtime_ns, ctime_ns, SHA-256, checksum of path and these]}."""
         self.memo_path = memo_path
+        self._loaded: tuple[list[int], dict[str, Any]] | None = None  # the memo file as it was read last: its state, its entries
 
     def digests(
         self,
-        paths: Sequence[Path],
+        paths: Sequence[Path | str],
         workers: int = min(8, os.cpu_count() or 1),
         progress: Callable[[int], None] | None = None,
     ) -> list[str]:
@@ -85,48 +131,55 @@ class FileDigests:
         """
         keys = [os.path.abspath(path) for path in paths]
         uses = Counter(keys)
-        states = {key: _state(Path(key)) for key in uses}
+        states = {key: _state(key) for key in uses}
         memo = self._load()
-        found = {key: memo[key][3] for key, state in states.items() if key in memo and memo[key][:3] == state}
+        found = {key: memo[key][3] for key, state in states.items() if _is_entry(key, memo.get(key)) and memo[key][:3] == state}
         report = progress or (lambda count: None)
         report(sum(uses[key] for key in found))
         unknown = [key for key in uses if key not in found]
         lasting = {}
         try:
             with ThreadPoolExecutor(workers) as pool:
-                for key, (value, read_ns) in zip(unknown, pool.map(_timed_digest, unknown), strict=True):
-                    found[key] = value
-                    if states[key][1] < read_ns - _RACY_NS:
-                        lasting[key] = [*states[key], value, _checksum(key, [*states[key], value])]
-                    report(uses[key])
+                for start in range(0, len(unknown), _PIECE):
+                    some = unknown[start : start + _PIECE]
+                    for key, (value, read_ns) in zip(some, pool.map(_timed_digest, some), strict=True):
+                        found[key] = value
+                        if states[key][1] < read_ns - RACY_NS:
+                            lasting[key] = [*states[key], value, _checksum(key, [*states[key], value])]
+                        report(uses[key])
         finally:
             self._save(lasting)
         return [found[key] for key in keys]
 
-    def _load(self) -> dict[str, list[Any]]:
+    def _load(self) -> dict[str, Any]:
+        """Return what the memo file says, and read it only if it is another one than last time. Its entries have yet to be checked."""
         try:
-            memo = json.loads(self.memo_path.read_bytes())
+            found = os.stat(self.memo_path)
+            state = [found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns]
+            if self._loaded is None or self._loaded[0] != state:
+                self._loaded = state, json.loads(self.memo_path.read_bytes())
         except (OSError, ValueError, RecursionError):  # RecursionError: nested too deeply
             return {}
-        if not isinstance(memo, dict):
-            return {}
-        return {key: entry for key, entry in memo.items() if _is_entry(key, entry)}
+        return self._loaded[1] if isinstance(self._loaded[1], dict) else {}
 
     def _save(self, entries: dict[str, list[Any]]) -> None:
         if not entries:
             return
+        known = {key: entry for key, entry in self._load().items() if key not in entries and _is_entry(key, entry)}
+        self._loaded = None
         with (
             contextlib.suppress(OSError),
             atomic_path(self.memo_path) as temporary,
         ):  # without the memo, digests are only computed again
-            temporary.write_text(json.dumps(self._load() | entries, indent=0, sort_keys=True))
+            lines = (f"{json.dumps(key)}: {json.dumps(entry)}" for key, entry in sorted((known | entries).items()))
+            temporary.write_text("{" + ",\n".join(lines) + "}")
 
 
-def _state(path: Path) -> list[int]:
+def _state(key: str) -> list[int]:
     try:
-        state = path.stat()
+        state = os.stat(key)
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise _unreadable(Path(key), error) from error
     return [state.st_size, state.st_mtime_ns, state.st_ctime_ns]
 
 
@@ -150,10 +203,21 @@ def _unreadable(path: Path, error: OSError) -> InputError:
 
 def _expect_text_keys(value: Any) -> None:
     if isinstance(value, dict):
-        for key, inner in value.items():
+        for key in value:
             if not isinstance(key, str):
                 raise TypeError(f"a key of JSON must be text, not {key!r}")
+        value = value.values()
+    elif not _is_list(value):
+        return
+    for inner in value:
+        if isinstance(inner, dict | list | tuple):
             _expect_text_keys(inner)
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            _expect_text_keys(inner)
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list | tuple)
+
+
+def _is_long(value: Any) -> bool:
+    """Return True for a list of more than `_PIECE` entries, or one that holds such a list."""
+    return _is_list(value) and (len(value) > _PIECE or any(map(_is_long, value)))

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import infer_dtype
 
 from data.errors import InputError, shown
 from data.labels import EMOTIONS, POLARITIES, SENTIMENT_RANGE
@@ -27,6 +28,9 @@ TEXT_COLUMNS = (
     "label_source",  # source of the labels, e.g. "label.csv", "label.csv + CMU_MOSEI_Labels.csd"; empty if unlabelled
     "excluded",  # why this utterance cannot be used; empty if it can
 )
+_OWN = ("utterance_id", "text")
+"""Columns in which an utterance usually has a text that no other one has."""
+
 FLOAT_COLUMNS = ("start_s", "end_s", "duration_s", "sentiment", *EMOTIONS)
 """`start_s` and `end_s` cut the utterance out of `media`; both are NaN if `media` holds just the utterance. `duration_s` is NaN until
 the medium is decoded. Sentiment and emotions are NaN where unlabelled."""
@@ -58,10 +62,11 @@ def validate(table: pd.DataFrame, where: str) -> pd.DataFrame:
     for column in FLOAT_COLUMNS:
         _expect(table, table[column].isna() | np.isfinite(numbers[column]), column, "a finite number", where)
     _expect(table, numbers["position"] % 1 == 0, "position", "a whole number", where)
-    table = table.assign(**numbers)
-    table = table.astype({**dict.fromkeys(TEXT_COLUMNS, object), **dict.fromkeys(FLOAT_COLUMNS, "float64"), "position": "int64"})
+    table = table.assign(**numbers, **{column: _texts(table[column]) for column in TEXT_COLUMNS})
+    table = table.astype({**dict.fromkeys(FLOAT_COLUMNS, "float64"), "position": "int64"})
     for column in TEXT_COLUMNS:
-        _expect(table, table[column].map(lambda v: isinstance(v, str)), column, "text", where)
+        if infer_dtype(table[column], skipna=False) not in ("string", "empty"):
+            _expect(table, table[column].map(lambda v: isinstance(v, str)), column, "text", where)
     _expect(table, table["utterance_id"] != "", "utterance_id", "not empty", where)
     _expect(table, ~table["utterance_id"].duplicated(), "utterance_id", "unique", where)
     _expect(table, table["split"].isin([*SPLITS, ""]), "split", f"one of {', '.join(SPLITS)}", where)
@@ -74,6 +79,15 @@ def validate(table: pd.DataFrame, where: str) -> pd.DataFrame:
     timed = table["start_s"].notna() | table["end_s"].notna()
     _expect(table, ~timed | (table["end_s"] > table["start_s"]) | (table["excluded"] != ""), "end_s", "after start_s", where)
     return table
+
+
+def _texts(column: pd.Series) -> pd.Series:
+    """Return a column as objects. Equal texts are one object in memory, because names of splits, speakers and videos recur."""
+    if column.name in _OWN:
+        return column.astype(object)
+    known: dict[str, str] = {}
+    shared = [known.setdefault(value, value) if isinstance(value, str) else value for value in column.tolist()]
+    return pd.Series(shared, index=column.index, dtype=object)
 
 
 def _expect(table: pd.DataFrame, good: pd.Series, column: str, expected: str, where: str) -> None:

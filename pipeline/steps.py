@@ -22,7 +22,7 @@ from data.atomic import temporary_folder
 from data.cache import is_indexed, merge_corpora
 from data.errors import InputError
 from data.feature_store import FeatureStore, FeatureWriter
-from data.manifest import read_manifest, write_manifest, write_table
+from data.manifest import read_manifest, read_table, write_manifest, write_table
 from data.media import SAMPLE_RATE_HZ
 from data.packages import installed_version
 from data.probe import media_notes, probe
@@ -196,7 +196,7 @@ def make_shard(plan: Plan, features: FeaturePlan, shard: ShardPlan, device: str,
     }
     if context_cut is not None:
         attributes["context_cut"] = context_cut
-    sources = [features.source_of_row[row] for row in table.index]
+    sources = features.sources_of(table.index)
     with FeatureWriter(shard.path, ids, lengths, encoder.dim, plan.settings.dtype, attributes, sources) as writer:
         extract.extract(encoder, prepared(), writer.write, advance)
 
@@ -207,16 +207,18 @@ def _usable(features: FeaturePlan, rows: Sequence[int]) -> pd.DataFrame:
 
 
 def _usable_rows(corpus: CorpusPlan, modality: str, rows: Sequence[int]) -> pd.DataFrame:
+    table = corpus.corpus.utterances.loc[list(rows)]
     if modality != "audio":
-        return corpus.corpus.utterances.loc[list(rows)]
-    manifest = read_manifest(corpus.manifest).loc[list(rows)]
-    return manifest[manifest["excluded"] == ""]
+        return table
+    decoded = read_table(corpus.manifest, ("duration_s", "excluded")).loc[list(rows)]  # the rest of a manifest is the planned table
+    return table.assign(duration_s=decoded["duration_s"], excluded=decoded["excluded"])[decoded["excluded"] == ""]
 
 
 def _excluded(features: FeaturePlan, shard: ShardPlan, usable: pd.DataFrame) -> dict[str, str]:
     """Returns utterance id → source of the rows that are not usable, so that `pipeline.explain` can tell them from new ones."""
-    ids = features.corpus.corpus.utterances["utterance_id"]
-    return {ids[row]: features.source_of_row[row] for row in shard.rows if row not in usable.index}
+    rows = [row for row in shard.rows if row not in usable.index]
+    ids = features.corpus.corpus.utterances["utterance_id"].loc[rows]
+    return dict(zip(ids, features.sources_of(rows), strict=True))
 
 
 def _inputs(corpus: CorpusPlan, modality: str, table: pd.DataFrame, settings: EncoderSettings) -> Iterator[tuple[Any, ...]]:
@@ -270,11 +272,11 @@ def merge_shards(plan: Plan, features: FeaturePlan) -> None:
         "device": sorted({attrs["device"] for attrs in made}),
         "products": sorted({attrs["products"] for attrs in made}),
         "precision_error": _worst([attrs["precision_error"] for attrs in made]),
-        "truncated": [name for name in ids if any(name in attrs["truncated"] for attrs in made)],
+        "truncated": _named_by(made, "truncated", ids),
         "excluded": {name: source for attrs in made for name, source in attrs["excluded"].items()},
     }
     if any("context_cut" in attrs for attrs in made):
-        attributes["context_cut"] = [name for name in ids if any(name in attrs["context_cut"] for attrs in made)]
+        attributes["context_cut"] = _named_by(made, "context_cut", ids)
     place_of = {name: place for place, name in enumerate(ids)}
     with FeatureWriter(features.path, ids, lengths, dims[0], plan.settings.dtype, attributes, sources) as writer:
         for shard in features.shards:
@@ -282,6 +284,12 @@ def merge_shards(plan: Plan, features: FeaturePlan) -> None:
                 for name in store.ids:
                     if name in place_of:
                         writer.write(place_of[name], store[name])
+
+
+def _named_by(made: Sequence[Mapping[str, Any]], attribute: str, ids: Sequence[str]) -> list[str]:
+    """Returns those of the ids that a list among the attributes of any shard names, in their order."""
+    named = {name for attrs in made for name in attrs[attribute]}
+    return [name for name in ids if name in named]
 
 
 def _worst(errors: Sequence[Mapping[str, float] | None]) -> dict[str, float] | None:

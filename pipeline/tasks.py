@@ -137,7 +137,7 @@ class FeatureShard(_Task):
 
     @property
     def planned(self) -> ShardPlan:
-        return next(shard for shard in self.features.shards if shard.name == self.shard)
+        return self.features.shard_named[self.shard]
 
     @property
     def resources(self) -> dict[str, int]:

@@ -39,6 +39,15 @@ def test_nothing_is_expected_of_a_corpus_without_media(tmp_path):
     assert findings == []
 
 
+def test_names_are_kept_for_utterances_without_a_medium_and_only_if_there_is_one_to_be_near(tmp_path):
+    touch(tmp_path, "label.csv")
+    assert find_media(CLIPS, tmp_path, PLACES)[0]["names"].tolist() == [(), (), ()]
+    touch(tmp_path, "wav/a/1.wav")
+    names = find_media(CLIPS, tmp_path, PLACES)[0]["names"].tolist()
+    assert names[0] == ()
+    assert [(name.path, name.own) for name in names[1]] == [("wav/a/2.wav", "a/2"), ("Raw/a/2.mp4", "a/2"), ("Full/a.wav", "a")]
+
+
 def test_files_of_no_utterance_are_reported(tmp_path):
     touch(tmp_path, "Raw/a/1.mp4", "Raw/a/9.mp4", "Full/c.wav", "Full/b.wav", "wav/a/1.wav")
     _, findings = find_media(CLIPS, tmp_path, PLACES)

@@ -6,8 +6,8 @@ from pathlib import PurePosixPath
 import pytest
 
 from data.corpora import read_corpus
-from data.corpora.media_files import Name
-from data.corpora.near_misses import NearMisses, list_all_media
+from data.corpora.media_files import Name, list_all_media
+from data.corpora.near_misses import NearMisses
 
 
 def put(root, *paths):

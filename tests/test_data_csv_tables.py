@@ -40,6 +40,14 @@ def test_every_cell_comes_back_as_it_was_written_with_its_line(tmp_path_factory,
     assert table.index.tolist() == lines
 
 
+def test_equal_short_cells_are_one_text_in_memory(tmp_path):
+    long = "a text of more than sixteen characters"
+    table = csv_tables.read_table(write(tmp_path, f"id,mode,text\n1,train,{long}\n2,train,{long}\n3,test,x\n"), ("id",))
+    assert table["mode"].tolist() == ["train", "train", "test"]
+    assert table["mode"].iloc[0] is table["mode"].iloc[1]
+    assert table["text"].tolist() == [long, long, "x"]
+
+
 def test_columns_in_any_order_and_blank_lines_are_read(tmp_path):
     table = csv_tables.read_table(write(tmp_path, " text ,id\r\n\r\nhello,0012\r\n"), ("id", "text"))
     assert table.to_dict("list") == {"text": ["hello"], "id": ["0012"]}

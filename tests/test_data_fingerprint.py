@@ -7,13 +7,14 @@ import subprocess
 import sys
 import time
 
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from data import fingerprint
 from data.errors import InputError
-from data.fingerprint import KEY_LENGTH, FileDigests, digest, file_digest
+from data.fingerprint import KEY_LENGTH, FileDigests, digest, file_digest, table_digest
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -57,6 +58,28 @@ def test_a_digest_is_sha256_of_canonical_json():
     expected = hashlib.sha256(b'{"a":[1,2.5,null,true],"b":"\\u00e9"}').hexdigest()[:12]
     assert digest({"b": "é", "a": (1, 2.5, None, True)}) == expected
     assert KEY_LENGTH == 12
+
+
+@given(value=JSON)
+def test_the_json_of_long_lists_is_written_in_pieces_of_the_same_text(value):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fingerprint, "_PIECE", 1)
+        pieces = list(fingerprint._pieces([value, [value] * 3, {"a": [value] * 2}]))
+    whole = json.dumps([value, [value] * 3, {"a": [value] * 2}], sort_keys=True, separators=(",", ":"))
+    assert "".join(pieces) == whole
+    assert len(pieces) > 3
+    assert max(map(len, pieces)) < len(whole)
+
+
+def test_a_long_list_has_the_digest_of_its_whole_json():
+    rows = [(f"v{number}", f"{number:x}") for number in range(25_000)]
+    text = json.dumps(["key", [list(row) for row in rows]], separators=(",", ":"))
+    assert digest(["key", rows]) == hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]
+
+
+def test_the_digest_of_a_table_is_that_of_its_csv():
+    table = pd.DataFrame({"text": ["a, b", 'c "d"', "é\u2028"] * 3_000, "label": [1.5, float("nan"), -3.0] * 3_000})
+    assert table_digest(table) == hashlib.sha256(table.to_csv(index=False).encode()).hexdigest()
 
 
 @given(value=JSON)
@@ -108,6 +131,16 @@ def test_a_second_run_reads_no_file(files, reads, tmp_path):
     assert FileDigests(memo).digests(files, progress=done.append) == first
     assert reads == []
     assert done == [3]
+
+
+def test_the_memo_is_read_once_however_often_digests_are_asked_for(files, tmp_path, monkeypatch):
+    """Each encoder of a build asks; the memo of a large corpus takes seconds to read."""
+    FileDigests(tmp_path / "memo.json").digests(files)
+    loaded, digests, loads = [], FileDigests(tmp_path / "memo.json"), json.loads
+    monkeypatch.setattr(fingerprint.json, "loads", lambda content: loaded.append(len(content)) or loads(content))
+    for path in files:
+        assert digests.digests([path]) == [sha256(path)]
+    assert len(loaded) == 1
 
 
 def test_only_a_changed_file_is_read_again(files, reads, tmp_path):

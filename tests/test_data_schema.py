@@ -26,6 +26,14 @@ def test_a_valid_table_comes_back_in_order_with_its_types():
     assert result["position"].dtype == "int64"
 
 
+def test_equal_texts_of_a_column_are_one_in_memory():
+    table = manifest("mosi", [{}] * 3).assign(speaker=pd.Series(["a b", "c d", "a b"], dtype="str"))
+    result = validate(table, "here")
+    assert result["speaker"].tolist() == ["a b", "c d", "a b"]
+    assert result["speaker"].iloc[0] is result["speaker"].iloc[2]
+    assert result["speaker"].dtype == object
+
+
 def test_the_given_table_is_left_as_it_was():
     table = manifest("mosi", [{}]).astype({"sentiment": "float32"})
     validate(table, "here")

@@ -71,6 +71,17 @@ def test_evaluate_opens_the_test_split_of_the_best_of_a_sweep_alone(capsys, own,
     assert ranked(collect(own), "mae")["key"].tolist() == before
 
 
+def test_pictures_of_routing_are_drawn_for_run_folders_and_not_for_trials(capsys, own, monkeypatch):
+    """They take seconds each."""
+    drawn = []
+    monkeypatch.setattr(RunFolder, "draw_routing", lambda folder, name: drawn.append((folder.path.name, name)))
+    name = min(best(own, 1))
+    assert call(capsys, "evaluate", "--sweep", own, "--device", "cpu")[0] == 0
+    assert drawn == []
+    assert call(capsys, "evaluate", own / "trials" / name, "--device", "cpu")[0] == 0
+    assert drawn == [(name, "xray-valid")]
+
+
 def test_evaluate_ranks_a_sweep_by_the_metric_that_is_asked_for(capsys, own):
     assert call(capsys, "evaluate", "--sweep", own, "--metric", "mean_wf1", "--device", "cpu")[0] == 0
     assert opened(own) == best(own, 1, "mean_wf1")

@@ -1,10 +1,12 @@
 """`python -m heads list`: a line for each head, and the options of one."""
 
 from command_line import call, printed
+from projects import finish, python
 
 from heads.models.options import nested, parse_assignments
 from heads.models.registry import HEADS
 from heads.runs.config import make_config
+from pipeline.settings import CHECKOUT
 
 LISTED = {
     "pre-fusion": "both both any no yes faithful 192,190,471",
@@ -30,6 +32,16 @@ def test_list_has_a_line_for_each_head(capsys):
         assert (found[name]["learns"], found[name]["reproduction"] == "simple baseline") == (entry.task or "both", entry.head is None)
     columns = ("published", "learns", "reads", "context", "packable", "reproduction", "parameters")
     assert {name: " ".join(found[name][column] for column in columns) for name in LISTED} == LISTED
+
+
+def test_the_table_is_printed_without_torch_and_without_a_head():
+    code = (
+        "import sys; from heads.__main__ import main; main(['list']);"
+        " print('imported:', *sorted({'torch', 'pandas', 'heads.models.mmolre', 'heads.models.base'} & set(sys.modules)))"
+    )
+    result = finish(python("-c", code, cwd=CHECKOUT))
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.splitlines()[-1] == "imported:"
 
 
 def test_list_of_a_head_has_its_options_as_set_takes_them(capsys):

@@ -12,8 +12,9 @@ from data.errors import InputError
 from data.labels import EMOTIONS
 from data.manifest import read_manifest
 from data.targets import load_targets
+from data.tensors import CorpusTensors
 from heads.evaluation.metrics import emotion_metrics, sentiment_metrics
-from heads.runs.evaluate import evaluate, predict, reopen
+from heads.runs.evaluate import FinishedRuns, evaluate, predict, reopen
 from heads.runs.folder import RunFolder, run_folder
 from heads.training.fit import fit
 
@@ -60,6 +61,23 @@ def test_evaluation_of_test_is_recorded_and_can_be_recomputed(cache, tmp_path, h
     found = {name: np.nan if value is None else value for name, value in metrics["test"].items()}
     assert found == pytest.approx(expected, nan_ok=True, rel=1e-12)
     assert pd.read_csv(folder.path / "opened.csv")[["split", "checkpoint"]].to_numpy().tolist() == [["test", "checkpoint"]]
+
+
+def test_runs_that_read_the_same_share_their_features(cache, tmp_path, monkeypatch):
+    """Features of other data are let go; labels may differ."""
+    changes = [{}, {"seed": 2}, {"data.emotions": "annotated"}, {"data.text_limit": 3}, {"data.text_limit": 3, "seed": 2}]
+    folders = [small_runs.run(cache, tmp_path, changes={**one, "train.max_epochs": 1}) for one in changes]
+    alone = [evaluate(reopen(folder, None, CPU), folder, "valid")["valid"] for folder in folders]
+    loads, load = [], CorpusTensors.load
+
+    def noted(*arguments: object, **options: object) -> CorpusTensors:
+        loads.append(options["limits"])
+        return load(*arguments, **options)
+
+    monkeypatch.setattr(CorpusTensors, "load", noted)
+    finished = FinishedRuns(None, CPU)
+    assert [evaluate(finished.reopen(folder), folder, "valid")["valid"] for folder in folders] == alone
+    assert [limits["text"] for limits in loads] == [96, 3]
 
 
 def test_evaluation_of_valid_gives_what_training_gave(own):

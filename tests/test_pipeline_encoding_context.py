@@ -59,17 +59,44 @@ def words(seed, count):
 
 def test_the_nearest_utterances_of_the_same_video_precede_an_utterance():
     utterances = table(("a", 0, ""), ("b", 0, ""), ("a", 2, ""), ("a", 1, ""), ("b", 1, ""), ("a", 3, ""))
-    assert preceding(utterances, 2) == [(), (), (0, 3), (0,), (1,), (3, 2)]
-    assert preceding(utterances, 1) == [(), (), (3,), (0,), (1,), (2,)]
-    assert preceding(utterances, 9)[5] == (0, 3, 2)
-    assert preceding(utterances, 0) == [()] * 6
-    assert preceding(utterances.iloc[:0], 2) == []
+    assert list(preceding(utterances, 2)) == [(), (), (0, 3), (0,), (1,), (3, 2)]
+    assert list(preceding(utterances, 1)) == [(), (), (3,), (0,), (1,), (2,)]
+    assert list(preceding(utterances, 9))[5] == (0, 3, 2)
+    assert list(preceding(utterances, 0)) == [()] * 6
+    assert list(preceding(utterances.iloc[:0], 2)) == []
 
 
 def test_utterances_of_another_speaker_are_passed_over_and_unknown_speakers_fit_to_all():
     utterances = table(("a", 0, "ann"), ("a", 1, "bob"), ("a", 2, "ann"), ("a", 3, ""), ("a", 4, "bob"), ("a", 5, ""))
-    assert preceding(utterances, 2) == [(), (), (0,), (1, 2), (1, 3), (3, 4)]
-    assert preceding(utterances, 9) == [(), (), (0,), (0, 1, 2), (1, 3), (0, 1, 2, 3, 4)]
+    assert list(preceding(utterances, 2)) == [(), (), (0,), (1, 2), (1, 3), (3, 4)]
+    assert list(preceding(utterances, 9)) == [(), (), (0,), (0, 1, 2), (1, 3), (0, 1, 2, 3, 4)]
+
+
+@given(
+    rows=st.lists(st.tuples(st.sampled_from("vw"), st.integers(0, 5), st.sampled_from(["", "ann", "bob"])), max_size=12),
+    limit=st.integers(0, 4),
+)
+def test_preceding_utterances_are_those_that_a_search_backwards_finds(rows, limit):
+    expected = []
+    for place, (video, position, speaker) in enumerate(rows):
+        earlier = sorted((other[1], n) for n, other in enumerate(rows) if other[0] == video and (other[1], n) < (position, place))
+        fitting = [n for _, n in earlier if speaker in ("", rows[n][2]) or not rows[n][2]]
+        expected.append(tuple(fitting[len(fitting) - min(limit, len(fitting)) :]))
+    assert list(preceding(table(*rows), limit)) == expected
+
+
+def test_the_context_of_a_video_is_not_looked_for_before_its_first_utterance_is_asked_for():
+    """So that the contexts of a long corpus are not in memory at once."""
+    seen = []
+
+    class Speaker(str):
+        def __bool__(self) -> bool:
+            seen.append(str(self))
+            return bool(str(self))
+
+    found = preceding(table(*(("a", n, Speaker("ann")) for n in range(3)), *(("b", n, Speaker("bob")) for n in range(3))), 2)
+    assert [next(found) for _ in range(3)] == [(), (0,), (0, 1)]
+    assert set(seen) == {"ann"}
 
 
 def test_a_video_in_two_splits_is_refused_by_name():

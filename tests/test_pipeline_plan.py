@@ -53,6 +53,14 @@ def test_the_same_corpora_and_settings_elsewhere_have_the_same_names(before, pro
     assert renamed(before, project.plan()) == {}
 
 
+def test_sets_that_read_the_same_share_their_rows_and_digests(before):
+    text, sentence, audio = (before.features["clips", name] for name in ("text", "sentence", "audio"))
+    assert text.sources is sentence.sources
+    assert text.rows is sentence.rows
+    assert audio.sources != text.sources
+    assert text.sources_of([3, 0]) == [text.sources[3], text.sources[0]]
+
+
 def test_a_changed_transcript_renames_its_text_and_sentence_shard_and_no_audio(before, project):
     project.edit("video4_1", text="Nobody laughed at all.")
     assert renamed(before, project.plan()) == {

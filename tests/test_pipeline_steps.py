@@ -118,7 +118,23 @@ def test_bad_media_are_excluded_by_name_where_that_is_asked(built):
         assert "video2_1" not in store.ids
         ids = plan.corpora["clips"].corpus.utterances["utterance_id"]
         row = int(ids[ids == "video2_1"].index[0])
-        assert store.attrs["excluded"] == {"video2_1": plan.features["clips", "audio"].source_of_row[row]}
+        assert store.attrs["excluded"] == {"video2_1": plan.features["clips", "audio"].sources_of([row])[0]}
+
+
+def test_a_shard_of_audio_reads_what_decoding_found_and_not_the_whole_manifest(built, monkeypatch):
+    """A manifest of a million utterances takes seconds to read, and a corpus of that size has thousands of shards."""
+    plan = built.plan()
+    audio = plan.features["clips", "audio"]
+    with FeatureStore.open(audio.shards[0].path) as store:
+        before = store.ids, store.read_all().tobytes(), store.sources
+    audio.shards[0].path.unlink()
+    read, read_table = [], steps.read_table
+    monkeypatch.setattr(steps, "read_table", lambda path, columns: read.append((path, columns)) or read_table(path, columns))
+    monkeypatch.setattr(steps, "read_manifest", None)
+    steps.make_shard(plan, audio, audio.shards[0], "cpu", 1, lambda count: None)
+    assert read == [(plan.corpora["clips"].manifest, ("duration_s", "excluded"))]
+    with FeatureStore.open(audio.shards[0].path) as store:
+        assert (store.ids, store.read_all().tobytes(), store.sources) == before
 
 
 def test_shards_and_their_merged_file_hold_the_same_values_and_say_how_they_were_made(built, finished):

@@ -122,6 +122,18 @@ def test_features_are_what_the_untouched_model_gives_for_each_utterance_alone(fi
         np.testing.assert_allclose(stores["audio"][row.utterance_id], frames, atol=1e-5, rtol=0)
 
 
+def test_a_build_with_nothing_to_do_imports_neither_torch_nor_transformers(finished):
+    code = (
+        "import atexit, sys; sys.argv = ['luigi', '--module', 'pipeline', 'BuildFeatures'];"
+        " atexit.register(lambda: print('imported:', *sorted({'torch', 'transformers', 'matplotlib'} & set(sys.modules))));"
+        " from luigi.cmdline import luigi_run; luigi_run()"
+    )
+    result = finish(python("-c", code, cwd=finished.root))
+    assert result.returncode == 0, result.stderr
+    assert "BuildFeatures: computed nothing; " in result.stdout
+    assert result.stdout.splitlines()[-1] == "imported:"
+
+
 def test_second_run_executes_nothing_and_touches_nothing(finished):
     before = states(finished.cache)
     again = finished.build()

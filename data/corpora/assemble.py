@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from data.corpora.base import Corpus
-from data.corpora.media_files import Name, Place, find_media
-from data.corpora.near_misses import NearMisses, list_all_media
+from data.corpora.media_files import Name, Place, find_media, list_all_media
+from data.corpora.near_misses import NearMisses
 from data.findings import Finding
 from data.garbled import garbling
 from data.labels import EMOTIONS
@@ -92,8 +92,9 @@ def _check_times(table: pd.DataFrame) -> tuple[pd.DataFrame, list[Finding]]:
 
 
 def _repeated(table: pd.DataFrame) -> list[Finding]:
-    groups = table.groupby(["video_id", "text", "start_s", "end_s"], sort=False)["utterance_id"]
-    first = groups.transform("first")
+    same = ["video_id", "text", "start_s", "end_s"]
+    table = table.loc[table.duplicated(same, keep=False), [*same, "utterance_id"]]  # usually none
+    first = table.groupby(same, sort=False)["utterance_id"].transform("first")
     return [
         Finding("duplicate", again, f"same text and times as {once}")
         for again, once in zip(table["utterance_id"], first, strict=True)
@@ -103,14 +104,18 @@ def _repeated(table: pd.DataFrame) -> list[Finding]:
 
 def _overlaps(table: pd.DataFrame) -> list[Finding]:
     """Return one finding per video, because segments of MOSEI commonly overlap by up to a second."""
-    table = table.sort_values(["video_id", "start_s"], kind="stable")
+    table = table[["utterance_id", "video_id", "start_s", "end_s"]].sort_values(["video_id", "start_s"], kind="stable")
     before = table.groupby("video_id")["end_s"].cummax().groupby(table["video_id"]).shift()
     table = table.assign(by_s=np.minimum(before, table["end_s"]) - table["start_s"])
+    overlapping = table[table["by_s"] > _OVERLAP_S]
+    by_video: dict[str, list[tuple[float, str]]] = {}
+    for video, by_s, utterance in zip(*(overlapping[name] for name in ("video_id", "by_s", "utterance_id")), strict=True):
+        by_video.setdefault(video, []).append((by_s, utterance))
     findings = []
-    for video, rows in table[table["by_s"] > _OVERLAP_S].groupby("video_id", sort=False):
-        worst = rows.iloc[int(rows["by_s"].to_numpy().argmax())]
-        said = f"{len(rows)} segments begin before an earlier one ends, by up to {worst['by_s']:.2f} s ({worst['utterance_id']})"
-        findings.append(Finding("overlap", str(video), said))
+    for video, segments in by_video.items():
+        by_s, worst = max(segments, key=lambda segment: segment[0])
+        said = f"{len(segments)} segments begin before an earlier one ends, by up to {by_s:.2f} s ({worst})"
+        findings.append(Finding("overlap", video, said))
     return findings
 
 
@@ -127,12 +132,13 @@ def _settle_media(table: pd.DataFrame, root: Path) -> tuple[pd.DataFrame, list[F
     cut = table["whole"].astype(bool) & has_media
     untimed = cut & table["end_s"].isna()
     reasons = pd.Series("", index=table.index, dtype=object)
-    for i in table.index[~has_media]:
-        reasons[i] = f"missing media: expected {_expected(table['names'][i], near_misses, table['expected'][i])}"
+    lacking = zip(table["names"][~has_media], table["expected"][~has_media], strict=True)
+    reasons[~has_media] = [f"missing media: expected {_expected(names, near_misses, usual)}" for names, usual in lacking]
     reasons = reasons.mask(untimed, "no times: no table says where in " + table["media"] + " it is")
+    excluded = reasons != ""
     findings = [
-        Finding("bad-time" if has_media[i] else "missing", table["utterance_id"][i], f"{reasons[i].partition(': ')[2]}: excluded")
-        for i in table.index[reasons != ""]
+        Finding("bad-time" if is_there else "missing", utterance, f"{reason.partition(': ')[2]}: excluded")
+        for is_there, utterance, reason in zip(has_media[excluded], table["utterance_id"][excluded], reasons[excluded], strict=True)
     ]
     table = table.assign(start_s=table["start_s"].where(cut), end_s=table["end_s"].where(cut))
     return exclude(table, reasons), findings

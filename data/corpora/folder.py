@@ -13,7 +13,6 @@ the row has times, a recording called `<video_id>`, which is cut at these times.
 import difflib
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,7 +22,7 @@ from data.corpora import mmsa
 from data.corpora.assemble import assemble
 from data.corpora.base import Corpus
 from data.corpora.label_columns import refuse_unread_labels
-from data.corpora.media_files import Name, list_media
+from data.corpora.media_files import Name, has_any_media, list_media
 from data.csv_tables import expect_wide_scale, line_names, numbers, onto_scale, read_table, require_columns, splits, unique
 from data.errors import InputError, shown
 from data.findings import Finding
@@ -157,37 +156,52 @@ def _find_media(table: pd.DataFrame, rows: pd.DataFrame, root: Path, path: Path)
     for file in files:
         for tail in _tails(file):
             by_tail.setdefault(tail, []).append(file)
-    known, claimed, found = set(map(str, files)), set(), []
-    row: Any
-    named = rows["media"].str.strip() if "media" in rows else pd.Series("", index=rows.index)
-    for line, row in zip(table.index, table.itertuples(index=False), strict=True):
-        timed = not np.isnan(row.end_s)
-        if named[line]:
-            _refuse_unusable(named[line], path, line)
-            medium = str(PurePosixPath(named[line]))
-            own = PurePosixPath(medium).with_suffix("")
-            found.append((medium if medium in known else "", timed, medium, (Name(medium, str(own)), Name(medium, own.name))))
+    columns = [table[name].tolist() for name in ("video_id", "clip_id", "utterance_id")]
+    named = rows["media"].str.strip().tolist() if "media" in rows else [""] * len(rows)
+    can_be_near = bool(files) or has_any_media(root)
+    known, claimed, given = set(map(str, files)), set(), dict[str, tuple[Name, ...]]()
+    media, whole, expected = [], table["end_s"].notna().tolist(), []
+    for place, (line, cell, *ids) in enumerate(zip(table.index, named, *columns, strict=True)):
+        if cell:
+            if cell not in given:
+                _refuse_unusable(cell, path, line)
+                given[cell] = _names_of(cell)
+            names, medium = given[cell], given[cell][0].path
             claimed.add(medium)
-            continue
-        names = list(_names(row, timed))
-        claimed.update(stem for stem, _ in names)
-        hit = next(((stem, whole) for stem, whole in names if stem in by_tail), None)
-        medium = str(_only(by_tail[hit[0]], hit[0], path, line)) if hit else ""
-        expected = tuple(Name(f"{stem}.wav", stem) for stem, _ in names)
-        found.append((medium, bool(hit and hit[1]), expected[0].path, expected))
-    table["media"], table["whole"], table["expected"], table["names"] = map(list, zip(*found, strict=True))
+            media.append(medium if medium in known else "")
+        elif can_be_near:
+            possible = list(_possible(*ids, timed=whole[place]))
+            claimed.update(stem for stem, _ in possible if stem in by_tail)
+            names = tuple(Name(f"{stem}.wav", stem) for stem, _ in possible)
+            hit, is_whole = next((one for one in possible if one[0] in by_tail), ("", False))
+            media.append(str(_only(by_tail[hit], hit, path, line)) if hit else "")
+            whole[place] = is_whole
+        else:
+            names = ()
+            media.append("")
+        expected.append(names if can_be_near and not media[-1] else ())
+    table["media"], table["whole"] = media, whole
+    table["expected"] = [names[0].path if names else "" for names in expected]
+    table["names"] = pd.Series(expected, index=table.index, dtype=object)
     unused = [file for file in files if str(file) not in claimed and claimed.isdisjoint(_tails(file))]
     return table, [Finding("unused", str(file), "media file of no utterance") for file in unused]
 
 
-def _names(row: Any, timed: bool) -> Iterator[tuple[str, bool]]:
+def _names_of(medium: str) -> tuple[Name, ...]:
+    """Return the names of a file that a cell of the column `media` gives: as it stands there, and without its folder."""
+    path = PurePosixPath(medium)
+    own = path.with_suffix("")
+    return Name(str(path), str(own)), Name(str(path), own.name)
+
+
+def _possible(video: str, clip: str, utterance: str, timed: bool) -> Iterator[tuple[str, bool]]:
     """Yield possible names of a row's media file, without suffix, each with True if that file is a recording to be cut."""
-    if row.clip_id:
-        yield f"{row.video_id}/{row.clip_id}", False
-        yield f"{row.video_id}_{row.clip_id}", False
-    yield row.utterance_id, False
+    if clip:
+        yield f"{video}/{clip}", False
+        yield f"{video}_{clip}", False
+    yield utterance, False
     if timed:
-        yield row.video_id, True
+        yield video, True
 
 
 def _tails(file: PurePosixPath) -> list[str]:

@@ -14,6 +14,9 @@ import pandas as pd
 from data.containers import MEDIA_SUFFIXES
 from data.findings import Finding
 
+_OTHER_SUFFIXES = (".ape", ".m4b", ".mp2", ".mpeg", ".mpg", ".pcm", ".rm", ".rmvb", ".snd", ".sph", ".voc", ".vob", ".weba", ".wv")
+"""Suffixes of sound and video that are not read."""
+
 
 class Name(NamedTuple):
     """A name that the medium of an utterance may have."""
@@ -72,6 +75,36 @@ def list_media(root: Path, folder: str, depth: int | None = None) -> Iterator[Pu
             yield path
 
 
+def list_all_media(root: Path) -> list[PurePosixPath]:
+    """List the files anywhere below `root` that look like sound or video, relative to `root`, sorted.
+
+    Names that begin with a dot and folders that cannot be read are skipped.
+    """
+    return sorted(_walk(root))
+
+
+def has_any_media(root: Path) -> bool:
+    """Return True if `list_all_media` would find a file."""
+    return next(_walk(root), None) is not None
+
+
+def _walk(root: Path) -> Iterator[PurePosixPath]:
+    seen = set()
+    for folder, folders, files in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        folders[:] = [] if real in seen else sorted(name for name in folders if not name.startswith("."))
+        if real not in seen:
+            below = PurePosixPath(Path(folder).relative_to(root).as_posix())
+            yield from (below / name for name in files if not name.startswith(".") and suffix_of_medium(name))
+        seen.add(real)
+
+
+def suffix_of_medium(name: str) -> str:
+    """Return the suffix of a file that looks like sound or video, as it is written; else an empty text."""
+    suffix = PurePosixPath(name).suffix
+    return suffix if suffix.strip().lower() in (*MEDIA_SUFFIXES, *_OTHER_SUFFIXES) else ""
+
+
 def by_stem(paths: Iterable[PurePosixPath]) -> dict[str, str]:
     """Return path without suffix → path; of several, the one whose suffix comes first in `MEDIA_SUFFIXES`."""
     ranked = sorted(paths, key=lambda path: MEDIA_SUFFIXES.index(path.suffix.lower()), reverse=True)
@@ -88,25 +121,48 @@ def find_media(table: pd.DataFrame, root: Path, places: Sequence[Place]) -> tupl
 
     Returns:
         `table` with the columns `media` (path below the root, empty if there is none), `whole` (True if the medium must be cut),
-        `expected` (the usual path, empty if the corpus has no media at all) and `names` (a tuple of `Name`); and a finding for every
-        media file in the scanned folders that belongs to no utterance.
+        and, for utterances without a medium, `expected` (the usual path, empty if the corpus has no media at all) and `names` (a tuple
+        of `Name`, empty if nothing that looks like a medium is below `root`); and a finding for every media file in the scanned
+        folders that belongs to no utterance.
     """
     scans = set().union(*(place.scans() for place in places))
     files = by_stem({path for folder, depth in scans for path in list_media(root, folder, depth)})
     media, whole, claimed, counts = [""] * len(table), [False] * len(table), set(), []
-    names: list[tuple[Name, ...]] = [()] * len(table)
     for place in places:
-        stems = list(place.stems(table))
-        claimed.update(stems)
         counts.append(0)
-        for row, stem in enumerate(stems):
-            names[row] += (place.name(stem),)
-            if not media[row] and stem in files:
-                media[row], whole[row] = files[stem], place.whole
-                counts[-1] += 1
-    table = table.assign(media=media, whole=whole, expected="", names=pd.Series(names, index=table.index, dtype=object))
-    if any(counts):
-        usual = places[counts.index(max(counts))]
-        table["expected"] = [stem + usual.suffix for stem in usual.stems(table)]
+        for row, stem in enumerate(place.stems(table)):
+            if stem in files:
+                claimed.add(stem)
+                if not media[row]:
+                    media[row], whole[row] = files[stem], place.whole
+                    counts[-1] += 1
+    usual = places[counts.index(max(counts))] if any(counts) else None
+    missing = [row for row, medium in enumerate(media) if not medium]
+    table = table.assign(media=media, whole=whole, **_expectations(table, missing, places, usual, root))
     unused = sorted(path for stem, path in files.items() if stem not in claimed)
     return table, [Finding("unused", path, "media file of no utterance") for path in unused]
+
+
+def _expectations(
+    table: pd.DataFrame, missing: Sequence[int], places: Sequence[Place], usual: Place | None, root: Path
+) -> dict[str, pd.Series]:
+    """Return the columns `expected` and `names` that `find_media` describes.
+
+    Args:
+        table: A table with the columns that `places` name.
+        missing: Its rows that have no medium.
+        places: The places that were searched.
+        usual: The place where most media are; None if there are none.
+        root: The corpus root.
+    """
+    expected = [""] * len(table)
+    names: list[tuple[Name, ...]] = [()] * len(table)
+    lacking = table.iloc[missing]
+    if usual is not None:
+        for row, stem in zip(missing, usual.stems(lacking), strict=True):
+            expected[row] = stem + usual.suffix
+    if missing and has_any_media(root):
+        for place in places:
+            for row, stem in zip(missing, place.stems(lacking), strict=True):
+                names[row] += (place.name(stem),)
+    return {name: pd.Series(values, index=table.index, dtype=object) for name, values in (("expected", expected), ("names", names))}

@@ -12,8 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from data.corpora.label_columns import refuse_unread_labels
-from data.corpora.media_files import Place
-from data.corpora.near_misses import list_all_media
+from data.corpora.media_files import Place, has_any_media
 from data.csv_tables import (
     expect_wide_scale,
     numbers,
@@ -89,7 +88,7 @@ def is_layout(root: Path) -> bool:
     has_clips = {"video_id", "clip_id"} <= columns or ("id" in columns and bool(rows["id"].str.contains(r"._.").any()))
     has_columns = {"text", "label", "mode"} <= columns and has_clips and columns.isdisjoint(_OF_FOLDERS)
     in_place = any((root / folder).is_dir() for folder in ("Raw", "wav"))
-    return has_columns and (in_place or not list_all_media(root))
+    return has_columns and (in_place or not has_any_media(root))
 
 
 def clip_ids(table: pd.DataFrame) -> pd.Series:

@@ -7,32 +7,13 @@ folder, an accent in another Unicode form. A near miss is never used; messages n
 """
 
 import difflib
-import os
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
-from data.corpora.media_files import MEDIA_SUFFIXES, Name
-
-_OTHER_SUFFIXES = (".ape", ".m4b", ".mp2", ".mpeg", ".mpg", ".pcm", ".rm", ".rmvb", ".snd", ".sph", ".voc", ".vob", ".weba", ".wv")
-"""Suffixes of sound and video that are not read."""
-
-
-def list_all_media(root: Path) -> list[PurePosixPath]:
-    """List the files anywhere below `root` that look like sound or video, relative to `root`, sorted.
-
-    Names that begin with a dot and folders that cannot be read are skipped.
-    """
-    found, seen = [], set()
-    for folder, folders, files in os.walk(root, followlinks=True):
-        real = os.path.realpath(folder)
-        folders[:] = [] if real in seen else sorted(name for name in folders if not name.startswith("."))
-        if real not in seen:
-            below = PurePosixPath(Path(folder).relative_to(root).as_posix())
-            found += [below / name for name in files if not name.startswith(".") and _suffix(name)]
-        seen.add(real)
-    return sorted(found)
+from data.containers import MEDIA_SUFFIXES
+from data.corpora.media_files import Name, suffix_of_medium
 
 
 class NearMisses:
@@ -61,14 +42,8 @@ class NearMisses:
         return self._by_end.get(("" if len(parts) < 2 else parts[-2], parts[-1]), []) if parts else []
 
 
-def _suffix(name: str) -> str:
-    """Return the suffix of a file that looks like sound or video, as it is written; else an empty text."""
-    suffix = PurePosixPath(name).suffix
-    return suffix if suffix.strip().lower() in (*MEDIA_SUFFIXES, *_OTHER_SUFFIXES) else ""
-
-
 def _without_suffix(path: str) -> str:
-    while suffix := _suffix(path):
+    while suffix := suffix_of_medium(path):
         path = path.removesuffix(suffix)
     return path
 

@@ -1,5 +1,5 @@
 """Sizes of heads and mixtures: parameters and multiply-accumulates, counted on the real modules and not from formulas. They are printed
-by `heads.commands.params` and `heads.commands.list`. This module imports torch: commands import it in `run`.
+by `heads.commands.params`. This module imports torch: commands import it in `run`.
 
 The paper says that its low-rank experts have 5.7 times fewer parameters and need 5.9 times fewer operations than a standard MoE,
 which saves over 80 %. Here the standard MoE is the same module at rank = width.
@@ -7,7 +7,7 @@ which saves over 80 %. Here the standard MoE is the same module at rank = width.
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import pandas as pd
 import torch
@@ -19,8 +19,8 @@ from heads.models.mixtures.standard import StandardMoEOptions
 from heads.models.mixtures.unitse import UniTSE, UniTSEOptions
 from heads.models.mmolre import FamilyOptions, FusionHead, MMoLRE, MMoLREOptions, PostFusion, PreFusion
 from heads.models.parts.fusion import CrossModalLayer, FusionOptions
-from heads.models.registry import Entry
 from heads.models.tasks import TASKS
+from heads.tables.paper import MIXED_RANKS
 
 DIM = 768
 STEPS = {"text": 96, "audio": 299}
@@ -55,8 +55,6 @@ def block_table() -> pd.DataFrame:
         have one input, so the experts' first convolution is computed once; `times_fewer…`: ratio of the standard MoE's value in the
         same column to this one; `saved`: share of the standard MoE's parameters that is not needed.
     """
-    from heads.tables.paper import MIXED_RANKS  # not at the top: `list`, which only counts, need not import the tables
-
     options = {
         "UniTSE block, r = 128": _PAPER,
         "UniTSE block, r = 64": replace(_PAPER, rank=64),
@@ -83,16 +81,6 @@ def head_table() -> pd.DataFrame:
         "one layer of a fusion": {"parameters": _parameters(fusion)},
     }
     return pd.DataFrame.from_dict(rows, orient="index")
-
-
-def count(entry: Entry) -> int:
-    """Count the parameters of a head with its default options, for features 768 wide and both tasks, or the one task that it learns.
-
-    Args:
-        entry: An entry of `HEADS` that is no simple baseline.
-    """
-    head: Any = entry.head  # every subclass of Head is built from options, dims and task
-    return _parameters(_on_meta(lambda: head(entry.options(), dict.fromkeys(STEPS, DIM), entry.task or "both")))
 
 
 def render(measured: pd.DataFrame) -> str:

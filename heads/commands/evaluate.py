@@ -15,7 +15,7 @@ SPLITS = ("train", "valid", "test")
 HELP = "metrics of finished runs on a split; every opening of a split is recorded"
 DESCRIPTION = (
     "Prints and writes the metrics of finished runs on a split. Every opening of a split is recorded in opened.csv of the run folder."
-    " Open the test split when nothing is left to choose."
+    " Open the test split when nothing is left to choose. Pictures of routing are drawn for RUN folders, not for the trials of --sweep."
 )
 
 
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
         InputError: The flags do not go together, a run is not finished, or its features are not those that it was trained on.
     """
     from heads.evaluation.console import results
-    from heads.runs.evaluate import evaluate, reopen
+    from heads.runs.evaluate import FinishedRuns, evaluate
     from heads.runs.folder import RunFolder
     from heads.runs.run_data import choose_device
     from heads.runs.streams import told
@@ -57,11 +57,11 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("--top and --metric choose among the trials of --sweep DIR, which is not given.")
     else:
         paths = args.runs
-    found, read = {}, {}
+    finished, found, read = FinishedRuns(args.cache, device), {}, {}
     for shown, path in names_in_tables(paths).items():
         folder = RunFolder(path)
-        run_data = reopen(folder, args.cache, device)
-        found[shown] = evaluate(run_data, folder, args.split, args.checkpoint)
+        run_data = finished.reopen(folder)
+        found[shown] = evaluate(run_data, folder, args.split, args.checkpoint, with_pictures=not args.sweep)
         if features := told(folder.config()["config"]["data"]):
             others = f" ({run_data.left_out:,} utterances lack some of them and are left out)" if run_data.left_out else ""
             read[shown] = f"{features} features{others}"

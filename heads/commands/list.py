@@ -1,11 +1,15 @@
-"""`python -m heads list`: a table of all heads, or the options of one. Heads are registered in `heads.models.registry`; what a row of
-the paper's tables says about itself is in `heads.tables.rows`."""
+"""`python -m heads list`: a table of all heads, or the options of one.
+
+Heads are registered in `heads.models.registry`, and what the table says of them is in `heads.models.facts`, so that no head is imported
+for it. What a row of the paper's tables says about itself is in `heads.tables.rows`.
+"""
 
 import argparse
 import json
 
 from data.errors import InputError
 from heads.commands._flags import PRESET_HELP
+from heads.models.facts import FACTS
 from heads.models.options import flat
 from heads.models.registry import HEADS, MEDIAN, Entry
 from heads.runs.config import DEFAULT_PRESET, make_config
@@ -69,12 +73,11 @@ def option_lines(head: str, preset: str) -> list[str]:
 
 
 def _row(name: str, entry: Entry) -> list[str]:
-    from heads.commands._sizes import count
-
-    if entry.head is None:
+    if entry.simple is not None:
         reads = "any" if entry.simple != MEDIAN else "none"
         return [name, entry.source, "–", entry.task or "both", reads, "no", "no", "simple baseline", entry.summary, "–"]
-    more = ("more" if entry.head.needs else "any",) if entry.head.takes_more else ()
-    tasks = entry.published or "–", entry.task or "both", ", ".join([*entry.head.needs, *more])
-    can = _WORDS[entry.head.context], _WORDS[entry.packs]
-    return [name, entry.source, *tasks, *can, entry.reproduction, entry.summary, f"{count(entry):,}"]
+    facts = FACTS[name]
+    more = ("more" if facts.needs else "any",) if facts.takes_more else ()
+    tasks = entry.published or "–", entry.task or "both", ", ".join([*facts.needs, *more])
+    can = _WORDS[facts.context], _WORDS[facts.packs]
+    return [name, entry.source, *tasks, *can, entry.reproduction, entry.summary, f"{facts.parameters:,}"]

@@ -22,37 +22,67 @@ from heads.evaluation.predictions import Predictions, present, scores
 from heads.models.registry import HEADS
 from heads.runs import config as configs
 from heads.runs.build import build_head
+from heads.runs.config import RunConfig
 from heads.runs.contents import differences, identity_of
 from heads.runs.devices import watched
 from heads.runs.folder import RunFolder, predictions_table
 from heads.runs.rows import labelled_rows
-from heads.runs.run_data import RunData, encoders, open_run_data
+from heads.runs.run_data import LoadedCache, RunData, encoders
+
+
+class FinishedRuns:
+    """Finished runs, opened again one after the other. A run that reads the same data as the one before shares its features."""
+
+    def __init__(self, cache: Path | None, device: torch.device) -> None:
+        """Args:
+        cache: Folder where the features are now; None: where each run found them.
+        device: Holds the features.
+        """
+        self._cache, self._device = cache, device
+        self._loaded: LoadedCache | None = None  # the features of the run before
+        self._reads: tuple[object, ...] = ()  # what they were loaded for
+
+    def reopen(self, folder: RunFolder, corpus: str | None = None) -> RunData:
+        """Loads the data that a run read, or the same of another corpus or cache, made by the same encoders.
+
+        Raises:
+            InputError: There is no such run; its features are missing, or come from other encoders.
+        """
+        content = folder.config()
+        config = configs.from_mapping(content["config"], str(folder.path / "config.json"))
+        if corpus is not None and corpus != config.corpus:
+            data = dataclasses.replace(config.data, emotions="annotated")  # labels are not needed, and may not exist
+            config = dataclasses.replace(config, corpus=corpus, data=data)
+        run_data = self._load(self._cache or Path(content["made"]["cache"]), config)
+        for name, made in encoders(run_data.corpus, run_data.sets).items():
+            found, wanted = identity_of(made), identity_of(content["encoders"][name])
+            if found != wanted:
+                raise InputError(
+                    f"{run_data.corpus.features[name]}: not made as the {name} features that {folder.path} was trained on:"
+                    f" {differences(found, wanted)}. Build the cache with the same encoder and settings."
+                )
+        return run_data
+
+    def _load(self, cache: Path, config: RunConfig) -> RunData:
+        """Loads the data of a run. Features of other data than the run before read are let go first, so that memory is bounded."""
+        features = dataclasses.replace(config.data, emotions="auto", minimum_similarity=0.0)  # labels may differ
+        reads = (cache, config.corpus, features)
+        if self._loaded is None or reads != self._reads:
+            self._loaded, self._reads = LoadedCache(cache, self._device), reads
+        return self._loaded.open(config)
 
 
 def reopen(folder: RunFolder, cache: Path | None, device: torch.device, corpus: str | None = None) -> RunData:
-    """Loads the data that a run read, or the same of another corpus or cache, made by the same encoders.
-
-    Raises:
-        InputError: There is no such run; its features are missing, or come from other encoders.
-    """
-    content = folder.config()
-    config = configs.from_mapping(content["config"], str(folder.path / "config.json"))
-    if corpus is not None and corpus != config.corpus:
-        data = dataclasses.replace(config.data, emotions="annotated")  # labels are not needed, and may not exist
-        config = dataclasses.replace(config, corpus=corpus, data=data)
-    run_data = open_run_data(config, cache or Path(content["made"]["cache"]), device)
-    for name, made in encoders(run_data.corpus, run_data.sets).items():
-        found, wanted = identity_of(made), identity_of(content["encoders"][name])
-        if found != wanted:
-            raise InputError(
-                f"{run_data.corpus.features[name]}: not made as the {name} features that {folder.path} was trained on:"
-                f" {differences(found, wanted)}. Build the cache with the same encoder and settings."
-            )
-    return run_data
+    """Loads the data of one finished run; see `FinishedRuns`."""
+    return FinishedRuns(cache, device).reopen(folder, corpus)
 
 
-def evaluate(run_data: RunData, folder: RunFolder, split: str, checkpoint: str = "checkpoint") -> dict[str, Any]:
+def evaluate(
+    run_data: RunData, folder: RunFolder, split: str, checkpoint: str = "checkpoint", with_pictures: bool = True
+) -> dict[str, Any]:
     """Predicts a split with a finished run, writes predictions and metrics, and records in opened.csv that the split was opened.
+
+    Without pictures, the routing of heads that route is written as numbers only.
 
     Returns:
         The new content of metrics.json.
@@ -64,7 +94,8 @@ def evaluate(run_data: RunData, folder: RunFolder, split: str, checkpoint: str =
     folder.record_opening(split, checkpoint)
     folder.write_predictions(f"predictions-{name}.parquet", predictions_table(found, run_data.tensors.targets), {"split": split})
     folder.write_routing(f"xray-{name}", found, run_data.tensors.targets)
-    folder.draw_routing(f"xray-{name}")
+    if with_pictures:
+        folder.draw_routing(f"xray-{name}")
     content |= {name: values, f"{name}_interval": intervals}
     folder.write_metrics(content)
     return folder.metrics()

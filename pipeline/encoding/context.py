@@ -20,9 +20,8 @@ inputs. Nothing here imports torch or transformers.
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -37,8 +36,8 @@ _SAMPLE = "a"
 """A text by which the encoding of pairs is examined. Any text will do that has a token."""
 
 
-def preceding(table: pd.DataFrame, limit: int) -> list[tuple[int, ...]]:
-    """Returns which utterances are the context of each utterance of a table.
+def preceding(table: pd.DataFrame, limit: int) -> Iterator[tuple[int, ...]]:
+    """Yields which utterances are the context of each utterance of a table.
 
     They are those of the same video with a smaller `position`, the nearest ones. Utterances of another speaker are passed over; an
     empty speaker is unknown, and fits to all.
@@ -47,21 +46,32 @@ def preceding(table: pd.DataFrame, limit: int) -> list[tuple[int, ...]]:
         table: The columns `video_id`, `position` and `speaker`.
         limit: Largest number for one utterance.
 
-    Returns:
-        (len(table),) places in the table, from 0, in the order of their positions.
+    Yields:
+        For each utterance, places in the table, from 0, in the order of their positions.
     """
-    columns = (table[name].tolist() for name in ("video_id", "position", "speaker"))
+    names = table["video_id"].tolist()
+    columns = (table[name].tolist() for name in ("position", "speaker"))
     videos: dict[str, list[tuple[int, int, str]]] = {}
-    for place, (video, position, speaker) in enumerate(zip(*columns, strict=True)):
+    for place, (video, position, speaker) in enumerate(zip(names, *columns, strict=True)):
         videos.setdefault(video, []).append((position, place, speaker))
-    found: list[tuple[int, ...]] = [()] * len(table)
-    for utterances in videos.values():
-        utterances.sort()
-        for number, (_, place, speaker) in enumerate(utterances):
-            nearest_first = (utterances[other] for other in range(number - 1, -1, -1))
-            fitting = (other for _, other, by in nearest_first if is_same_speaker(by, speaker))
-            found[place] = tuple(itertools.islice(fitting, limit))[::-1]
-    return found
+    found = {video: _preceding_in_video(sorted(utterances), limit) for video, utterances in videos.items()}
+    waiting: dict[int, tuple[int, ...]] = {}  # of utterances that stand later in the table than others after them in the video
+    for place, video in enumerate(names):
+        while place not in waiting:
+            waiting.update([next(found[video])])
+        yield waiting.pop(place)
+
+
+def _preceding_in_video(utterances: Sequence[tuple[int, int, str]], limit: int) -> Iterator[tuple[int, tuple[int, ...]]]:
+    """Yields the place of each utterance (position, place, speaker) of a video and the places of its context, in time O(limit) each."""
+    numbers_of: dict[str, list[int]] = {"": []}  # speaker → numbers of the utterances so far
+    for number, (_, place, speaker) in enumerate(utterances):
+        nearest: Sequence[int] = range(max(number - limit, 0), number)
+        if speaker:
+            fitting = [*numbers_of.get(speaker, [])[-limit:], *numbers_of[""][-limit:]]
+            nearest = sorted(fitting)[-limit:] if limit else ()
+        yield place, tuple(utterances[other][1] for other in nearest)
+        numbers_of.setdefault(speaker, []).append(number)
 
 
 def is_same_speaker(one: str, other: str) -> bool:
@@ -109,9 +119,11 @@ def expect_whole_recordings(table: pd.DataFrame, corpus: str, setting: str) -> N
 
 
 def _expect_one_split(table: pd.DataFrame, column: str, kind: str, corpus: str, setting: str) -> None:
-    splits = table.groupby(column, sort=False)["split"].unique()
-    for name, found in splits[splits.map(len) > 1].items():
-        names = ", ".join(split or "none" for split in found)
+    pairs = table[[column, "split"]].drop_duplicates()
+    several = pairs[pairs.duplicated(column, keep=False)]
+    if len(several):
+        name = several[column].iloc[0]
+        names = ", ".join(split or "none" for split in several.loc[several[column] == name, "split"])
         raise InputError(
             f"{corpus}: {kind} {name!r} is in several splits ({names}), so context would bring utterances of one split into another."
             f" Put each {kind} into one split, or set {setting} = 0 in luigi.cfg."

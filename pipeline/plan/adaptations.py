@@ -14,7 +14,7 @@ from pipeline.adaptation import recipe as recipes
 from pipeline.encoding.checkpoints import Source
 from pipeline.plan.features import slug
 from pipeline.plan.records import REVISION, AdaptationPlan, CorpusPlan, LedgerPlan
-from pipeline.plan.sources import readable_rows, rows_and_sources
+from pipeline.plan.sources import rows_and_sources
 from pipeline.settings import Settings
 
 
@@ -98,7 +98,7 @@ def _taught(corpus: CorpusPlan, modality: str, split: str) -> tuple[int, ...]:
     """Returns the rows of a split that an encoder of this modality can learn from."""
     table = corpus.corpus.utterances
     fitting = ((table["split"] == split) & (table["excluded"] == "")).to_numpy()
-    return tuple(row for row in readable_rows(table, modality) if fitting[row])
+    return tuple(row for row in corpus.readable_rows(modality) if fitting[row])
 
 
 def _content(

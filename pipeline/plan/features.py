@@ -21,14 +21,14 @@ def plan_features(
     table, modality = corpus.corpus.utterances, modality_of(feature_set)
     name = corpus.settings.name
     rows, sources = rows_and_sources(settings, corpus, feature_set)
-    ids = table["utterance_id"].to_numpy()
+    ids, videos = (table[column].iloc[list(rows)].tolist() for column in ("utterance_id", "video_id"))
     encoder_key = digest([REVISION, encoder_identity])
     folder = settings.cache / "shards" / name / f"{modality}-{encoder_key}"
     shards = []
-    for bits, members in cut_shards(table["video_id"].to_numpy()[list(rows)], settings.shard_clips).items():
-        key = digest([encoder_key, [[ids[rows[i]], sources[i]] for i in members]])
+    for bits, members in cut_shards(videos, settings.shard_clips).items():
+        key = digest([encoder_key, [(ids[i], sources[i]) for i in members]])
         shards.append(ShardPlan(bits, tuple(rows[i] for i in members), folder / f"{bits or 'all'}-{key}.h5", key))
-    key = digest([encoder_key, [[ids[row], source] for row, source in zip(rows, sources, strict=True)]])
+    key = digest([encoder_key, list(zip(ids, sources, strict=True))])
     path = settings.cache / "features" / f"{name}-{modality}-{slug(encoder.name)}-{key}.h5"
     return FeaturePlan(corpus, feature_set, modality, encoder, encoder_identity, rows, sources, tuple(shards), path, key)
 
@@ -42,19 +42,23 @@ def cut_shards(video_ids: Sequence[str], limit: int) -> dict[str, list[int]]:
     Returns:
         Leading hash bits ("" for a corpus that fits into one shard) → rows in order.
     """
-    bits = {video: f"{int(hashlib.sha256(video.encode()).hexdigest(), 16):0256b}" for video in dict.fromkeys(video_ids)}
+    rows_of: dict[str, list[int]] = {}
+    for row, video in enumerate(video_ids):
+        rows_of.setdefault(video, []).append(row)
+    hashes = {video: int.from_bytes(hashlib.sha256(video.encode()).digest()) for video in rows_of}
     leaves: dict[str, list[int]] = {}
 
-    def split(prefix: str, rows: list[int]) -> None:
-        if len(rows) <= limit or len({video_ids[row] for row in rows}) == 1:
-            leaves[prefix] = rows
+    def split(prefix: str, videos: list[str]) -> None:
+        if len(videos) == 1 or sum(len(rows_of[video]) for video in videos) <= limit:
+            leaves[prefix] = sorted(row for video in videos for row in rows_of[video])
             return
-        for bit in "01":
-            if inside := [row for row in rows if bits[video_ids[row]][len(prefix)] == bit]:
-                split(prefix + bit, inside)
+        shift = 255 - len(prefix)
+        for bit in (0, 1):
+            if inside := [video for video in videos if hashes[video] >> shift & 1 == bit]:
+                split(f"{prefix}{bit}", inside)
 
-    if len(video_ids):
-        split("", list(range(len(video_ids))))
+    if rows_of:
+        split("", list(rows_of))
     return leaves
 
 

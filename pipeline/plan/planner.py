@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
+import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from data.corpora import read_corpus
 from data.errors import InputError
 from data.feature_sets import modality_of
-from data.fingerprint import FileDigests, digest
+from data.fingerprint import FileDigests, digest, table_digest
 from data.media import DECODER
 from pipeline.encoding.checkpoints import Source, expect_whole, files, identity, locate
 from pipeline.encoding.inspection import Candidate, inspect
@@ -103,7 +103,8 @@ def _plan_corpus(
     settings: Settings, corpus_settings: CorpusSettings, digests: FileDigests, progress: Callable[[str, int, int], None]
 ) -> CorpusPlan:
     corpus = read_corpus(corpus_settings.reader, corpus_settings.root, corpus_settings.name)
-    media = [name for name in dict.fromkeys(corpus.utterances["media"]) if name]
+    media_names = corpus.utterances["media"].tolist()
+    media = [name for name in dict.fromkeys(media_names) if name]
     done = 0
 
     def advance(count: int) -> None:
@@ -111,12 +112,12 @@ def _plan_corpus(
         done += count
         progress(f"{corpus.name}: fingerprints of media", done, len(media))
 
-    hashes = digests.digests([corpus.root / name for name in media], progress=advance)
+    hashes = digests.digests([os.path.join(corpus.root, name) for name in media], progress=advance)
     digest_of = dict(zip(media, hashes, strict=True)) | {"": ""}
-    media_digests = tuple(digest_of[name] for name in corpus.utterances["media"])
+    media_digests = tuple(digest_of[name] for name in media_names)
     parts = {
         "revision": REVISION,
-        "table": hashlib.sha256(corpus.utterances.to_csv(index=False).encode()).hexdigest(),
+        "table": table_digest(corpus.utterances),
         "layout": corpus.layout,
         "findings": digest([[f.kind, f.where, f.message] for f in corpus.findings]),
         "media": digest(media_digests),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from data.cache import INDEX, CachedCorpus
 from data.corpora.base import Corpus
@@ -52,6 +55,33 @@ class CorpusPlan:
     def key(self) -> str:
         return digest(self.parts)
 
+    def readable_rows(self, modality: str) -> tuple[int, ...]:
+        """Returns the rows of the manifest that have something to read for an encoder of this modality."""
+        return self._rows_with_media if modality == "audio" else self._rows  # a text can be encoded even if its clip cannot be used
+
+    def own_sources(self, modality: str) -> tuple[str, ...]:
+        """Returns the digest of each of the `readable_rows`: of its text, or of its medium and times. Sets share them."""
+        return self._media_sources if modality == "audio" else self._text_sources
+
+    @cached_property
+    def _rows(self) -> tuple[int, ...]:
+        return tuple(range(len(self.corpus.utterances)))
+
+    @cached_property
+    def _rows_with_media(self) -> tuple[int, ...]:
+        table = self.corpus.utterances
+        return tuple(np.flatnonzero((table["media"] != "") & (table["excluded"] == "")).tolist())
+
+    @cached_property
+    def _text_sources(self) -> tuple[str, ...]:
+        return tuple(map(digest, self.corpus.utterances["text"].tolist()))
+
+    @cached_property
+    def _media_sources(self) -> tuple[str, ...]:
+        table = self.corpus.utterances
+        starts, ends = (table[name].astype(object).where(table[name].notna(), None).tolist() for name in ("start_s", "end_s"))
+        return tuple(digest([self.media_digests[row], starts[row], ends[row]]) for row in self._rows_with_media)
+
 
 @dataclass(frozen=True)
 class ShardPlan:
@@ -79,10 +109,14 @@ class FeaturePlan:
     path: Path
     key: str
 
+    def sources_of(self, rows: Iterable[int]) -> list[str]:
+        """Returns the digests in `sources` of some rows of the manifest, found by halving: the plan's own `rows` ascend."""
+        return [self.sources[bisect_left(self.rows, row)] for row in rows]
+
     @cached_property
-    def source_of_row(self) -> Mapping[int, str]:
-        """Row of the manifest → digest in `sources`."""
-        return dict(zip(self.rows, self.sources, strict=True))
+    def shard_named(self) -> Mapping[str, ShardPlan]:
+        """Name → shard."""
+        return {shard.name: shard for shard in self.shards}
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Sequence
+from pathlib import Path
 
 from data.atomic import atomic_path
 from data.feature_store import FeatureStore
@@ -63,14 +64,19 @@ def summary(plan: Plan, computed: Sequence[Output], reused: Sequence[Output], se
                 f"{int(store.offsets[-1]):>10,} × {store.dim:<4} {size:>9,.1f} MB  {name}"
             )
     for name, ledger in plan.ledgers.items():
-        table = read_table(ledger.path)
-        abstained = int((table["abstained"] != "").sum())
-        lines.append(f"  {name:<8} pseudo labels {len(table) - abstained:,} of {len(table):,} utterances")
+        abstained, count = _filled(ledger.path, "abstained")
+        lines.append(f"  {name:<8} pseudo labels {count - abstained:,} of {count:,} utterances")
     for name, corpus in plan.corpora.items():
-        excluded = int((read_manifest(corpus.manifest)["excluded"] != "").sum())
+        excluded, _ = _filled(corpus.manifest, "excluded")
         if excluded:
             lines.append(f"  {name:<8} {excluded:,} utterances excluded, by name in the report")
     return "\n".join([*lines, f"  cache    {plan.settings.cache}", f"  report   {plan.report}"])
+
+
+def _filled(path: Path, column: str) -> tuple[int, int]:
+    """Returns the number of texts in a column of a table that are not empty, and of all. No other column is read."""
+    texts = read_table(path, [column])[column]
+    return int((texts != "").sum()), len(texts)
 
 
 def _counts(chosen: Sequence[Output], word: str) -> str:
