@@ -239,7 +239,11 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m crash", description=__doc__)
     parser.add_argument("--seconds", type=float, default=3600, metavar="S", help="time after which nothing is killed (default 3600)")
     parser.add_argument(
-        "--kills", type=int, default=140, metavar="N", help="kills: 28 %% for each build, 16 %% for one that adapts, 14 %% for each sweep (default 140)"
+        "--kills",
+        type=int,
+        default=140,
+        metavar="N",
+        help="kills: 28 %% for each build, 16 %% for one that adapts, 14 %% for each sweep (default 140)",
     )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", choices=("build", "sweep"), default="", help="builds alone, or sweeps alone")
