@@ -1,7 +1,8 @@
-"""Ends a build that is interrupted (Ctrl-C, TERM, HUP): no stray file, one line, exit status 130, 143 or 129.
+"""Ends a build that is interrupted (Ctrl-C, TERM, HUP, USR1): no stray file, one line, exit status 130, 143, 129 or 138.
 
 The signals become a `KeyboardInterrupt`, which Luigi does not take for a failed task, so that every open file is cleaned up on the way
-out. What is finished stays; the same command goes on.
+out. What is finished stays; the same command goes on. USR1, which schedulers of clusters send some time before they end a job, lets
+the tasks that are being run finish first (`pipeline.luigi_setup.PatientWorker`); only a build that has not begun to plan ends at once.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import os
 import signal
 import sys
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 from pipeline import build
 
@@ -29,10 +30,22 @@ class Interrupted(KeyboardInterrupt):
 
 def install() -> None:
     """Makes the signals end this process and its forks cleanly. A signal that is ignored (nohup) stays ignored."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _raise)
     sys.excepthook = _end
+
+
+def end_in_order(number: int) -> NoReturn:
+    """Ends a build that has finished its tasks in hand because of a signal, and has others left.
+
+    Raises:
+        SystemExit: With the status of the signal.
+    """
+    name = signal.Signals(number).name
+    _end_bar()
+    print(f"interrupted ({name}): what was in hand is finished; the same command goes on.", file=sys.stderr, flush=True)
+    raise SystemExit(128 + number)
 
 
 class QuietEnd:
@@ -70,8 +83,12 @@ def _end(kind: type[BaseException], error: BaseException, traceback: TracebackTy
         return
     for child in multiprocessing.active_children():
         child.join(_WAIT_S)
-    if build.current_build.cache_info().currsize:
-        build.current_build().bar.end()
+    _end_bar()
     print(f"interrupted ({error or 'SIGINT'}): no incomplete file is left; the same command goes on.", file=sys.stderr, flush=True)
     sys.stdout.flush()
     os._exit(_status(error))  # Python has no other way to a status of its own for an interruption
+
+
+def _end_bar() -> None:
+    if build.current_build.cache_info().currsize:
+        build.current_build().bar.end()

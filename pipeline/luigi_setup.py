@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from luigi.configuration import get_config
 from luigi.parameter import ParameterException, UnconsumedParameterWarning
 from luigi.rpc import RPCError
 
+from data import stopping
 from data.errors import InputError
 from pipeline import command_line, config, console, interruption
 from pipeline.encoding import devices
@@ -81,11 +83,18 @@ class PatientWorker(luigi.worker.Worker):
         else:
             log(task, tb)
 
+    def handle_interrupt(self, signum: int, _: Any) -> None:
+        """Asks for no more tasks after USR1; Luigi makes this the handler of the signal."""
+        stopping.ask(signum)
+        super().handle_interrupt(signum, _)
+
     def run(self) -> bool:
         succeeded = super().run()
         main = self._add_task_history[0][0]
         if main.complete():
             self._add_task_history += [(task, "DONE", True) for task in self._scheduled_tasks.values()]
+        elif stopping.is_asked():
+            interruption.end_in_order(signal.SIGUSR1)
         else:
             print(f"error: {main.task_family} has not finished. The next run continues from the files that exist.", file=sys.stderr)
         return succeeded

@@ -1,8 +1,9 @@
 """One process at a time makes an output: builds without a scheduler that share a cache do no work twice.
 
 A process holds a lock file in cache/locks/ while it makes an output; the file names host and process and is refreshed every 10 s.
-Another process that wants the same output waits. A lock whose process has ended is taken over: at once on the same machine, and after
-30 s without a refresh on others. Outputs appear atomically, so even a lock that is lost (a machine that sleeps) only costs time.
+Another process that wants the same output makes something else meanwhile, or waits. A lock whose process has ended is taken over: at
+once on the same machine, and after 30 s without a refresh on others. Outputs appear atomically, so even a lock that is lost (a machine
+that sleeps) only costs time.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from filelock import SoftFileLease, Timeout
@@ -23,20 +24,47 @@ _POLL_S = 0.2
 
 
 @contextlib.contextmanager
-def only_maker(cache: Path, output: Path) -> Iterator[None]:
-    """Waits until no other process makes `output`, and keeps others from it in the block. The caller looks then whether it exists."""
+def only_maker(cache: Path, output: Path, make_another: Callable[[], bool] = lambda: False) -> Iterator[None]:
+    """Waits until no other process makes `output`, and keeps others from it in the block. The caller looks then whether it exists.
+
+    Args:
+        cache: The folder of all outputs.
+        output: A file below it.
+        make_another: Called instead of waiting, as long as another process makes `output`; returns False if there is nothing to make.
+    """
     path = _lock_path(cache, output)
-    path.parent.mkdir(parents=True, exist_ok=True)
     lock = SoftFileLease(path, lease_duration=LEASE_S)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        print(f"BuildFeatures: waits for {output.name}, which {_holder(path)} is making.", file=sys.stderr, flush=True)
-        lock.acquire(poll_interval=_POLL_S)
+    while not _acquired(lock, path):
+        if not make_another():
+            print(f"BuildFeatures: waits for {output.name}, which {_holder(path)} is making.", file=sys.stderr, flush=True)
+            lock.acquire(poll_interval=_POLL_S)
+            break
     try:
         yield
     finally:
         lock.release()
+
+
+@contextlib.contextmanager
+def if_nobody_makes(cache: Path, output: Path) -> Iterator[bool]:
+    """Yields False if another process makes `output`; otherwise keeps others from it in the block, and yields True."""
+    path = _lock_path(cache, output)
+    lock = SoftFileLease(path, lease_duration=LEASE_S)
+    is_ours = _acquired(lock, path)
+    try:
+        yield is_ours
+    finally:
+        if is_ours:
+            lock.release()
+
+
+def _acquired(lock: SoftFileLease, path: Path) -> bool:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return False
+    return True
 
 
 def remove_stale(cache: Path) -> None:

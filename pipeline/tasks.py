@@ -23,11 +23,12 @@ from pathlib import Path
 import luigi
 import luigi.interface
 
+from data import stopping
 from data.atomic import remove_strays
 from pipeline import console, outputs, steps
 from pipeline.build import Build, current_build
 from pipeline.encoding import devices
-from pipeline.one_maker import only_maker, remove_stale
+from pipeline.one_maker import if_nobody_makes, only_maker, remove_stale
 from pipeline.plan import AdaptationPlan, CorpusPlan, FeaturePlan, LedgerPlan, Plan, ShardPlan
 from pipeline.report import gather
 
@@ -60,10 +61,10 @@ class _Task(luigi.Task):
         return current_build().plan
 
     @contextlib.contextmanager
-    def alone(self) -> Iterator[bool]:
-        """Yields, once no other process makes the output of this task, whether it is still missing."""
+    def alone(self, make_another: Callable[[], bool] = lambda: False) -> Iterator[bool]:
+        """Yields, once no other process makes the output of this task, whether it is still missing; see `only_maker`."""
         target = self.output()
-        with only_maker(self.plan.settings.cache, target.path):
+        with only_maker(self.plan.settings.cache, target.path, make_another):
             yield not target.exists()
 
 
@@ -152,10 +153,26 @@ class FeatureShard(_Task):
         return _File(self.planned.path, outputs.shard_is_sound)
 
     def run(self) -> None:
-        with self.alone() as is_missing:
+        with self.alone(self._make_another) as is_missing:
             if is_missing:
-                with devices.claim(self.plan.settings.device) as device, self.build.bar.in_hand() as advance:
-                    steps.make_shard(self.plan, self.features, self.planned, device, _threads(), advance)
+                self._make()
+
+    def _make(self) -> None:
+        with devices.claim(self.plan.settings.device) as device, self.build.bar.in_hand() as advance:
+            steps.make_shard(self.plan, self.features, self.planned, device, _threads(), advance)
+
+    def _make_another(self) -> bool:
+        """Makes the next missing shard that nobody makes, if there is one: builds without a scheduler divide the shards this way."""
+        for features in self.plan.features.values():
+            for shard in () if stopping.is_asked() or Features.of(features).complete() else features.shards:
+                task = FeatureShard(corpus=features.corpus.settings.name, modality=features.name, shard=shard.name, key=shard.key)
+                if shard.path.exists() or not all(required.complete() for required in task.requires()):
+                    continue
+                with if_nobody_makes(self.plan.settings.cache, shard.path) as is_ours:
+                    if is_ours and not task.complete():
+                        task._make()
+                        return True
+        return False
 
 
 class Features(_Task):

@@ -5,6 +5,7 @@ import configparser
 import importlib
 import re
 import shlex
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -111,6 +112,17 @@ def test_commands_are_known_to_their_parsers(package, monkeypatch, capsys):
                 continue
             refused.append(f"{command}: {capsys.readouterr().err.splitlines()[-1]}")
     assert refused == []
+
+
+@pytest.mark.parametrize("script", sorted((CHECKOUT / "docs" / "slurm").glob("*.sbatch")), ids=lambda path: path.name)
+def test_scripts_for_slurm_are_explained_and_sound(script):
+    """`pytest -m slurm` runs them."""
+    assert f"](slurm/{script.name})" in text(CHECKOUT / "docs" / "slurm.md")
+    assert subprocess.run(["bash", "-n", script], capture_output=True, text=True, check=False).stderr == ""
+    found = text(script)
+    signals = found.partition("\n# Some minutes before the end")[2]
+    assert signals == text(script.with_name("sweep.sbatch")).partition("\n# Some minutes before the end")[2] != ""
+    assert {"--requeue", "--open-mode=append", "--signal=B:USR1@300"} <= set(re.findall(r"^#SBATCH (\S+)", found, re.MULTILINE))
 
 
 def test_flags_of_luigi_are_settings_of_a_build():

@@ -30,18 +30,26 @@ def interrupted(project: Project, number: int, *arguments: str) -> CompletedProc
     return finish(process)
 
 
-@pytest.mark.parametrize(("number", "arguments"), [(signal.SIGTERM, ()), (signal.SIGINT, ("--workers", "2"))])
+@pytest.mark.parametrize(
+    ("number", "arguments"), [(signal.SIGTERM, ()), (signal.SIGINT, ("--workers", "2")), (signal.SIGUSR1, ("--workers", "2"))]
+)
 def test_an_interrupted_build_leaves_nothing_behind_and_goes_on(project, finished, number, arguments):
     project.configure(
         corpora={"folders": '{"clips": "clips"}', "modalities": '["text"]'}, pseudo_labels={"targets": "[]", "donors": "[]"}
     )
     result = interrupted(project, number, *arguments)
     assert result.returncode == 128 + number, result.stderr
-    line = f"interrupted ({signal.Signals(number).name}): no incomplete file is left; the same command goes on."
+    left = "what was in hand is finished" if number == signal.SIGUSR1 else "no incomplete file is left"
+    line = f"interrupted ({signal.Signals(number).name}): {left}; the same command goes on."
     assert result.stderr.splitlines()[-1] == line
     assert "Traceback" not in result.stderr
     assert list(project.cache.rglob("*.tmp~*")) == []
     assert list(project.cache.rglob("*.lock")) in ([], [project.cache / ".index.lock"])
+    if number == signal.SIGUSR1:
+        plan = project.plan(modalities=("text",), targets=(), donors=())
+        made = [shard.path.exists() for features in plan.features.values() for shard in features.shards]
+        assert any(made), "the shards in hand"
+        assert not all(made)
     if arguments:
         return  # one build that goes on is enough
     result = project.build("--log-level", "WARNING")

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import shutil
 import signal
 import threading
 
@@ -9,7 +10,7 @@ import pytest
 from projects import features, finish
 
 from pipeline import build, config, steps, tasks
-from pipeline.one_maker import FOLDER, only_maker, remove_stale
+from pipeline.one_maker import FOLDER, if_nobody_makes, only_maker, remove_stale
 
 
 def hold(cache, output, connection) -> None:
@@ -91,6 +92,47 @@ def test_what_another_process_has_made_meanwhile_is_not_made_again(finished, mon
     tasks.PseudoLabels.of(plan.ledgers["clips"]).run()
     build.current_build.cache_clear()
     remove_stale(finished.cache)
+
+
+def test_instead_of_waiting_another_output_is_made(tmp_path, holder, capsys):
+    process, connection = holder
+    made = []
+
+    def make_another() -> bool:
+        with if_nobody_makes(tmp_path, tmp_path / "a" / "b.h5") as is_ours:
+            assert not is_ours
+        with if_nobody_makes(tmp_path, tmp_path / "a" / "c.h5") as is_ours:
+            made.append(is_ours)
+        if len(made) == 2:
+            connection.send("finish")
+            process.join()
+        return True
+
+    with only_maker(tmp_path, tmp_path / "a" / "b.h5", make_another):
+        assert made == [True, True]
+    assert capsys.readouterr().err == ""
+    remove_stale(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_build_makes_other_shards_while_another_process_makes_one(built, monkeypatch):
+    """The other process makes the first shard of the text until this one has made all other shards, which then exist."""
+    plan = built.plan()
+    text = plan.features["clips", "text"]
+    shutil.rmtree(text.shards[0].path.parent)
+    text.path.unlink()
+    monkeypatch.setattr(config, "read_settings", lambda: plan.settings)
+    build.current_build.cache_clear()
+    first = tasks.FeatureShard(corpus="clips", modality="text", shard=text.shards[0].name, key=text.shards[0].key)
+    made = []
+    with only_maker(built.cache, text.shards[0].path):
+        while first._make_another():
+            made.append([shard.path.exists() for shard in text.shards])
+    assert made == [[False] + [place < count for place in range(len(text.shards) - 1)] for count in range(1, len(text.shards))]
+    assert first._make_another(), "nobody makes the first one any more"
+    assert not first._make_another()
+    build.current_build.cache_clear()
+    remove_stale(built.cache)
 
 
 def test_two_builds_without_a_scheduler_end_alike(project, finished):

@@ -14,6 +14,9 @@ from heads.commands import _flags
 
 if TYPE_CHECKING:
     from heads.runs.config import RunConfig
+    from heads.sweeps.execution import Execution
+    from heads.sweeps.parts import Part
+    from heads.sweeps.sweep import Sweep
 
 HELP = "train all configurations of a grid file; the same command goes on where it was stopped"
 DESCRIPTION = (
@@ -35,11 +38,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     words = "let Optuna choose the points of the grid's random section"
     parser.add_argument("--search", choices=("optuna",), help=words)
     parser.add_argument("--prune", choices=("asha",), help="stop poorly performing trials early")
+    words = "train only part K of N: the jobs of an array train one part each at the same time; a call without --part writes the tables"
+    parser.add_argument("--part", metavar="K/N", help=words)
     _flags.add_execution(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train the trials that are left, print the best configurations, and return 1 if a trial failed.
+    """Train the trials that are left, of the whole sweep or of a part, print the best, and return 1 if a trial failed.
 
     Raises:
         InputError: The grid file, a flag, the cache or a device cannot be used, or the folder is of another sweep.
@@ -48,6 +53,7 @@ def run(args: argparse.Namespace) -> int:
     from heads.runs.run_data import memory_bytes
     from heads.sweeps.execution import train_trials
     from heads.sweeps.grid import read_grid
+    from heads.sweeps.parts import Part, configs_of
     from heads.sweeps.results.report import write_report
     from heads.sweeps.results.trials import ranked
     from heads.sweeps.sweep import Sweep, opened
@@ -57,10 +63,15 @@ def run(args: argparse.Namespace) -> int:
     metric = metric_of(configs, args.metric)
     execution = _trials.execution(args)
     sweep = Sweep(grid, args.cache, args.out, metric, args.search, args.prune, memory_bytes(args.memory_gb))
+    part = None if args.part is None else Part.of(args.part)
+    if part is not None:
+        configs = configs_of(sweep, part)
     if args.dry_run:
         print(f"varied: {', '.join(grid.varied) or 'seeds alone'}")
         _trials.print_dry_run(sweep, configs, execution)
         return 0
+    if part is not None:
+        return _run_part(sweep, part, configs, execution)
     with opened(sweep):
         trials = train_trials(sweep, configs, execution, _trials.announce)
         report = write_report(sweep.folder, metric, trials)
@@ -68,6 +79,22 @@ def run(args: argparse.Namespace) -> int:
     if (trials["status"] == "complete").any():
         print(ranked(trials, metric).head(5).to_string(index=False))
     print(f"{report}: the report; {sweep.folder / 'trials.parquet'}: every trial; {sweep.trials}: their run folders")
+    return status
+
+
+def _run_part(sweep: Sweep, part: Part, configs: Sequence[RunConfig], execution: Execution) -> int:
+    """Train one part of a sweep, and return 1 if a trial of it failed."""
+    from heads.commands import _trials
+    from heads.sweeps.execution import train_part
+    from heads.sweeps.parts import opened_part
+
+    if not configs:
+        print(f"{sweep.folder}, part {part}: there are so few trials that none is in this part.")
+        return 0
+    with opened_part(sweep, part, configs):
+        trials = train_part(sweep, part, configs, execution, _trials.announce)
+    status = _trials.print_failures(sweep.folder, trials)
+    print(f"Part {part} is over. When all are, the same command without --part writes the report and the tables.")
     return status
 
 

@@ -1,7 +1,8 @@
 """Sweeps: many runs of one grid file, trained in packs, on one device, several, or a Ray cluster.
 
-Before training: `grid` and `distributions` read the grid file, `sweep` opens the sweep's folder and its trials, `status` says how far
-a trial is, `search` asks Optuna for trials and stops poor ones early, `packing` puts trials together that can be trained at once.
+Before training: `grid` and `distributions` read the grid file, `sweep` opens the sweep's folder and its trials, `locks` keeps others
+from it, `status` says how far a trial is, `search` asks Optuna for trials and stops poor ones early, `packing` puts trials together
+that can be trained at once, `parts` divides a sweep among the jobs of a cluster.
 
 Training: `workers` trains one pack, `executors` gives packs to the devices of this machine and `cluster` to those of a Ray cluster,
 `session` trains everything that is left, `progress` shows it, `execution` does all of this on the devices that the user chose, and

@@ -40,7 +40,7 @@ from data.errors import InputError
 from heads.runs.folder import RunFolder, run_folder
 from heads.sweeps.packing import free_memory
 from heads.sweeps.status import is_over
-from heads.sweeps.sweep import Sweep
+from heads.sweeps.sweep import Sweep, remove_unfinished_files
 from heads.sweeps.workers import TrialPack, Watcher, train_pack_alone
 
 TRIES = 5
@@ -97,8 +97,7 @@ def locked(sweep: Sweep, folder: RunFolder) -> Iterator[None]:
     lock = sweep.folder / "locks" / f"{folder.path.name}.lock"
     lock.parent.mkdir(exist_ok=True)
     with FileLock(lock, poll_interval=LOCK_POLL_S):
-        for stray in folder.path.glob(".*.tmp~*"):  # nobody writes here now: they are of a process that was killed, on whatever machine
-            stray.unlink(missing_ok=True)
+        remove_unfinished_files(folder)
         yield
 
 

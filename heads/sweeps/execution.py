@@ -14,10 +14,12 @@ import pandas as pd
 
 from data.errors import InputError
 from heads.runs.config import RunConfig
+from heads.runs.folder import RunFolder, run_folder
 from heads.runs.run_data import choose_device
 from heads.sweeps.executors import Execute, in_process, in_processes
+from heads.sweeps.parts import Part
 from heads.sweeps.progress import Bar, summary_writer
-from heads.sweeps.results.trials import remedy, write_trials
+from heads.sweeps.results.trials import collect, remedy, write_trials
 from heads.sweeps.session import train_remaining
 from heads.sweeps.sweep import Sweep, count_trials
 
@@ -70,11 +72,46 @@ def train_trials(sweep: Sweep, configs: Sequence[RunConfig], execution: Executio
     total, over = count_trials(sweep, configs)
     announce(f"{sweep.folder}: {total} trials, {len(over)} of them over")
     try:
-        with _workers(execution, announce) as workers, Bar(total, over, sweep.metric, execution.tensorboard) as bar:
-            train_remaining(sweep, workers.devices, workers.execute, bar, execution.pack_size, workers.free_bytes)
+        _train(sweep, configs, execution, announce, total, over)
     finally:
         trials = write_trials(sweep.folder) if any(sweep.trials.iterdir()) else pd.DataFrame()
     return trials
+
+
+def train_part(
+    sweep: Sweep, part: Part, configs: Sequence[RunConfig], execution: Execution, announce: Callable[[str], None]
+) -> pd.DataFrame:
+    """Train the trials that are left of one part of a sweep, and write no tables, because other processes train the other parts.
+
+    Args:
+        sweep: A sweep of which this part is `heads.sweeps.parts.opened_part`.
+        part: The part.
+        configs: Its configurations (`heads.sweeps.parts.configs_of`).
+        execution: Devices and size of packs.
+        announce: Called with each line for the user.
+
+    Returns:
+        The trials of this part, as `heads.sweeps.results.trials.collect` returns them.
+
+    Raises:
+        InputError: As for `train_trials`.
+    """
+    total, over = count_trials(sweep, configs)
+    announce(f"{sweep.folder}, part {part}: {total} trials, {len(over)} of them over")
+    _train(sweep, configs, execution, announce, total, over)
+    return collect(sweep.folder, {run_folder(config, sweep.trials).path.name for config in configs})
+
+
+def _train(
+    sweep: Sweep,
+    configs: Sequence[RunConfig],
+    execution: Execution,
+    announce: Callable[[str], None],
+    total: int,
+    over: Sequence[RunFolder],
+) -> None:
+    with _workers(execution, announce) as workers, Bar(total, over, sweep.metric, execution.tensorboard) as bar:
+        train_remaining(sweep, workers.devices, workers.execute, bar, execution.pack_size, workers.free_bytes, configs)
 
 
 def failures(folder: Path, trials: pd.DataFrame) -> str | None:

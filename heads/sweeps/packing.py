@@ -67,11 +67,20 @@ def group(trials: Sequence[Trial], free_bytes: int | None, size: int | None = No
     Raises:
         InputError: A trial cannot be trained: an option is out of its range, a label is missing, ….
     """
+    return [_group(tuple(found), free_bytes, size) for found in alike(trials)]
+
+
+def alike(trials: Sequence[Trial]) -> list[list[Trial]]:
+    """Divide trials into those that can be trained together, in the order of the first of each; a head that cannot be packed is alone.
+
+    Raises:
+        InputError: A trial cannot be trained, as for `group`.
+    """
     groups: dict[object, list[Trial]] = {}
     for trial in trials:
         found = signature(trial.config, trial.run_data.tensors)
         groups.setdefault(object() if found is None else found, []).append(trial)
-    return [_group(tuple(alike), free_bytes, size) for alike in groups.values()]
+    return [*groups.values()]
 
 
 def _group(trials: tuple[Trial, ...], free_bytes: int | None, size: int | None) -> PackGroup:

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from data.errors import InputError, reason
 from data.files import unreadable
@@ -38,6 +38,7 @@ from heads.runs.config import RunConfig
 from heads.runs.contents import fault_of
 from heads.sweeps.distributions import Distribution
 from heads.sweeps.grid import Grid
+from heads.sweeps.locks import is_held
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -175,7 +176,7 @@ class Search(contextlib.AbstractContextManager):
             asked = trial.user_attrs.get(_ASKED)
             if asked is None:  # the process was killed before it was handed out
                 self.tell(trial.number, None, "failed")
-            elif not _is_held(self._folder / "study.owners" / asked["owner"]):
+            elif not is_held(self._folder / "study.owners" / asked["owner"]):
                 self._note(trial.number, asked | {"owner": self._own()})
                 yield trial.number, self._config(trial.params, asked["place"])
 
@@ -322,17 +323,6 @@ def _fingerprint(grid: Grid, search: str | None) -> str:
     """Hash everything of a grid that a study depends on; the count of a search may grow, so it is left out."""
     asked = dataclasses.asdict(grid) | {"path": None} | ({"count": None} if search else {})
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
-
-
-def _is_held(path: Path) -> bool:
-    """Return True if a living process holds this lock."""
-    if not path.is_file():
-        return False
-    try:
-        with FileLock(path, timeout=0):
-            return False
-    except Timeout:
-        return True
 
 
 def _cut_torn_end(path: Path, lock: JournalFileSymlinkLock) -> None:

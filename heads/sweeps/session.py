@@ -28,6 +28,7 @@ def train_remaining(
     watcher: Watcher,
     size: int | None = None,
     free_bytes: int | None = None,
+    configs: Sequence[RunConfig] | None = None,
 ) -> None:
     """Train what is left of a sweep.
 
@@ -38,6 +39,7 @@ def train_remaining(
         watcher: Is told about the trials.
         size: Trials of a pack, instead of as many as fit into the memory of a device.
         free_bytes: That memory, if the devices are GPUs of other machines.
+        configs: Configurations of the trials, instead of all of the grid. A study chooses them itself.
 
     Raises:
         InputError: A trial cannot be trained as it is asked for.
@@ -52,7 +54,7 @@ def train_remaining(
         execute(packs, watcher)
 
     if not sweep.has_study:
-        train(open_trials(sweep, sweep.grid.configs()), {})
+        train(open_trials(sweep, sweep.grid.configs() if configs is None else configs), {})
         return
     with sweep.study() as study:
         while asked := study.ask(len(devices) * (size or ROUND)):

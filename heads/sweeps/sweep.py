@@ -13,12 +13,11 @@ from functools import cache
 from pathlib import Path
 from typing import Protocol
 
-from filelock import FileLock, Timeout
-
 from data.errors import InputError
 from heads.runs.config import RunConfig
 from heads.runs.folder import RunFolder, run_folder
 from heads.runs.run_data import LoadedCache, RunData, choose_device
+from heads.sweeps import locks
 from heads.sweeps.grid import Grid
 from heads.sweeps.search import Search
 from heads.sweeps.status import is_final, is_over, status_of
@@ -176,12 +175,15 @@ def opened(sweep: Sweep, keep: Callable[[Sweep], None] = keep_grid) -> Iterator[
         keep: Writes into the folder what was asked for, or refuses.
 
     Raises:
-        InputError: Another process has the folder, or it is of another sweep.
+        InputError: Another process has the folder, or a part of the sweep, or it is of another sweep.
     """
     sweep.trials.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(sweep.folder / "lock", timeout=0):
-            keep(sweep)
-            yield
-    except Timeout as error:
-        raise InputError(f"{sweep.folder}: another sweep is at work there. Wait for it, or choose another --out.") from error
+    with locks.whole(sweep.folder):
+        keep(sweep)
+        yield
+
+
+def remove_unfinished_files(folder: RunFolder) -> None:
+    """Remove what killed processes, of whatever machine, were writing into a trial that this process has locked."""
+    for stray in folder.path.glob(".*.tmp~*"):
+        stray.unlink(missing_ok=True)

@@ -7,7 +7,7 @@ run has them. The page is made in `heads.sweeps.results.report`, tables as text 
 
 import glob
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from functools import cache
 from itertools import combinations
 from numbers import Real
@@ -50,7 +50,7 @@ class Paired(NamedTuple):
     utterances: int
 
 
-def collect(sweep: Path) -> pd.DataFrame:
+def collect(sweep: Path, names: Container[str] | None = None) -> pd.DataFrame:
     """Read all trials into a table, one row a trial, by name.
 
     A trial with a file that cannot be used is damaged; its error says which and why, and it has no results.
@@ -62,11 +62,12 @@ def collect(sweep: Path) -> pd.DataFrame:
 
     Args:
         sweep: Folder with `trials/`.
+        names: Names of the trials to read; None: all. Other processes may be writing the others.
 
     Raises:
         InputError: There are no trials.
     """
-    folders = sorted(path for path in (sweep / "trials").glob("*") if path.is_dir())
+    folders = sorted(path for path in (sweep / "trials").glob("*") if path.is_dir() and (names is None or path.name in names))
     if not folders:
         raise InputError(f"{sweep / 'trials'}: holds no trials. Give the folder that a sweep wrote to.")
     table = pd.DataFrame([_trial(RunFolder(path)) for path in folders])
