@@ -85,20 +85,6 @@ def test_preceding_utterances_are_those_that_a_search_backwards_finds(rows, limi
     assert list(preceding(table(*rows), limit)) == expected
 
 
-def test_the_context_of_a_video_is_not_looked_for_before_its_first_utterance_is_asked_for():
-    """So that the contexts of a long corpus are not in memory at once."""
-    seen = []
-
-    class Speaker(str):
-        def __bool__(self) -> bool:
-            seen.append(str(self))
-            return bool(str(self))
-
-    found = preceding(table(*(("a", n, Speaker("ann")) for n in range(3)), *(("b", n, Speaker("bob")) for n in range(3))), 2)
-    assert [next(found) for _ in range(3)] == [(), (0,), (0, 1)]
-    assert set(seen) == {"ann"}
-
-
 def test_a_video_in_two_splits_is_refused_by_name():
     utterances = pd.DataFrame({"video_id": ["a", "b", "a", "b"], "split": ["train", "train", "train", "test"]})
     expect_whole_videos(utterances.iloc[:3], "mosi", "context")

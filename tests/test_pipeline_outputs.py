@@ -109,6 +109,12 @@ def test_other_files_exist_as_they_are(tmp_path):
     assert not exists(tmp_path / "a.h5")
 
 
+@pytest.fixture
+def nothing_remembered():
+    """No file counts as whole because it was whole before."""
+    outputs._intact_in_state.cache_clear()
+
+
 @contextlib.contextmanager
 def no_descriptor_left() -> Iterator[None]:
     """This process can open no further file in the block."""
@@ -122,7 +128,7 @@ def no_descriptor_left() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_an_output_that_cannot_be_read_now_is_neither_missing_nor_damaged(finished):
+def test_an_output_that_cannot_be_read_now_is_neither_missing_nor_damaged(finished, nothing_remembered):
     plan = finished.plan()
     paths = [plan.features["clips", "text"].path, plan.corpora["clips"].manifest, plan.ledgers["clips"].path]
     for path in paths:
@@ -139,7 +145,7 @@ def test_an_output_that_cannot_be_read_now_is_neither_missing_nor_damaged(finish
         (MemoryError(), "not enough memory"),
     ],
 )
-def test_a_failure_inside_hdf5_is_not_called_damage(finished, monkeypatch, error, reason):
+def test_a_failure_inside_hdf5_is_not_called_damage(finished, nothing_remembered, monkeypatch, error, reason):
     path = finished.plan().features["clips", "text"].path
 
     def fail(*_, **__):
