@@ -133,7 +133,8 @@ def _settle_media(table: pd.DataFrame, root: Path) -> tuple[pd.DataFrame, list[F
     untimed = cut & table["end_s"].isna()
     reasons = pd.Series("", index=table.index, dtype=object)
     lacking = zip(table["names"][~has_media], table["expected"][~has_media], strict=True)
-    reasons[~has_media] = [f"missing media: expected {_expected(names, near_misses, usual)}" for names, usual in lacking]
+    said = [f"missing media: expected {_expected(names, near_misses, usual)}" for names, usual in lacking]
+    reasons[~has_media] = np.array(said, dtype=object)
     reasons = reasons.mask(untimed, "no times: no table says where in " + table["media"] + " it is")
     excluded = reasons != ""
     findings = [

@@ -157,7 +157,7 @@ def _expectations(
     """
     expected = [""] * len(table)
     names: list[tuple[Name, ...]] = [()] * len(table)
-    lacking = table.iloc[missing]
+    lacking = table.iloc[list(missing)]
     if usual is not None:
         for row, stem in zip(missing, usual.stems(lacking), strict=True):
             expected[row] = stem + usual.suffix
