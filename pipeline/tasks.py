@@ -26,7 +26,7 @@ import luigi.interface
 from data.atomic import remove_strays
 from pipeline import console, outputs, steps
 from pipeline.build import Build, current_build
-from pipeline.encoding import devices
+from pipeline.encoding import devices, encoders
 from pipeline.one_maker import only_maker, remove_stale
 from pipeline.plan import AdaptationPlan, CorpusPlan, FeaturePlan, LedgerPlan, Plan, ShardPlan
 from pipeline.report import gather
@@ -136,6 +136,11 @@ class FeatureShard(_Task):
         return self.plan.features[self.corpus, self.modality]
 
     @property
+    def encoder(self) -> str:
+        """Name of what the process of this task has to load; `pipeline.luigi_worker` prefers one that has it."""
+        return self.modality
+
+    @property
     def planned(self) -> ShardPlan:
         return next(shard for shard in self.features.shards if shard.name == self.shard)
 
@@ -154,7 +159,8 @@ class FeatureShard(_Task):
     def run(self) -> None:
         with self.alone() as is_missing:
             if is_missing:
-                with devices.claim(self.plan.settings.device) as device, self.build.bar.in_hand() as advance:
+                claim = devices.claim(self.plan.settings.device, encoders.kept_on())
+                with claim as device, self.build.bar.in_hand() as advance:
                     steps.make_shard(self.plan, self.features, self.planned, device, _threads(), advance)
 
 
