@@ -26,7 +26,8 @@ class KeepingWorker(luigi.worker.Worker):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._task_result_queue.close()
-        self._task_result_queue = WorkerProcesses(self._do, self._lost)  # Luigi takes results from it and closes it at the end
+        processes: Any = WorkerProcesses(self._do, self._lost)
+        self._task_result_queue = processes  # Luigi takes the results from it and closes it at the end
 
     def _create_task_process(self, task: luigi.Task) -> Any:
         made = super()._create_task_process(task)

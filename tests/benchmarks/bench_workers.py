@@ -111,9 +111,8 @@ def main() -> int:
     parser.add_argument("--fresh-shards", type=int, default=8, help="shards with a fresh process each (default 8)")
     options = parser.parse_args()
     print("seconds of overhead a shard, wall (CPU)")
-    print(
-        f"{'workers':>7}  {'fresh process':>16}  {'stays: first':>16}  {'stays: later':>16}  {f'{MOSEI_SHARDS} shards':>16}  ratio, wall (CPU)"
-    )
+    columns = ("fresh process", "stays: first", "stays: later", f"{MOSEI_SHARDS} shards")
+    print("  ".join(["workers", *(f"{column:>16}" for column in columns), "ratio"]))
     worst = 0.0
     with tempfile.TemporaryDirectory() as name:
         folders = {way: Path(name) / way for way in ("fresh", "kept")}
