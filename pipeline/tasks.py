@@ -70,6 +70,7 @@ class _Task(luigi.Task):
 class Manifest(_Task):
     """The utterances of one corpus, validated, with durations and exclusions."""
 
+    priority = 1_000  # first of all: media that cannot be used stop a build before it has encoded for hours
     corpus: luigi.Parameter[str] = luigi.Parameter()
     key: luigi.Parameter[str] = luigi.Parameter()
 
@@ -134,6 +135,12 @@ class FeatureShard(_Task):
     @property
     def features(self) -> FeaturePlan:
         return self.plan.features[self.corpus, self.modality]
+
+    @property
+    def priority(self) -> int:
+        """Shards of one encoder follow each other, so that a worker loads it once. Above 0, which Luigi raises requirements to."""
+        sets = list(dict.fromkeys(name for _, name in self.plan.features))
+        return len(sets) - sets.index(self.modality)
 
     @property
     def encoder(self) -> str:
