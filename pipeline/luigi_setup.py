@@ -23,6 +23,7 @@ from data import stopping
 from data.errors import InputError
 from pipeline import command_line, config, console, interruption
 from pipeline.encoding import devices
+from pipeline.luigi_worker import KeepingWorker
 
 _SCHEDULER_KEYS = (
     "default-scheduler-host", "default_scheduler_host", "default-scheduler-url", "default_scheduler_url", "scheduler_host",
@@ -60,7 +61,7 @@ def install() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
-class PatientWorker(luigi.worker.Worker):
+class PatientWorker(KeepingWorker):
     """A worker that stays until the other workers have finished their tasks, and counts their outputs as done.
 
     Luigi's own worker leaves when no task is left to take, with an exit status that says that the build failed.

@@ -94,6 +94,7 @@ def make_adapted_encoder(
     torch.set_num_threads(threads)
     modality = adaptation.modality
     settings = _learning(plan, adaptation.feature_set)
+    encoders.drop()  # that of shards made before
     encoder = encoders.make(modality, adaptation.base, settings, device, trainable=True)
     packages = {"python": platform.python_version()} | {name: installed_version(name) or "absent" for name in (*_PACKAGES, "peft")}
     record = {

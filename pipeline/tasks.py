@@ -27,7 +27,7 @@ from data import stopping
 from data.atomic import remove_strays
 from pipeline import console, outputs, steps
 from pipeline.build import Build, current_build
-from pipeline.encoding import devices
+from pipeline.encoding import devices, encoders
 from pipeline.one_maker import if_nobody_makes, only_maker, remove_stale
 from pipeline.plan import AdaptationPlan, CorpusPlan, FeaturePlan, LedgerPlan, Plan, ShardPlan
 from pipeline.report import gather
@@ -71,6 +71,7 @@ class _Task(luigi.Task):
 class Manifest(_Task):
     """The utterances of one corpus, validated, with durations and exclusions."""
 
+    priority = 1_000  # first of all: media that cannot be used stop a build before it has encoded for hours
     corpus: luigi.Parameter[str] = luigi.Parameter()
     key: luigi.Parameter[str] = luigi.Parameter()
 
@@ -137,6 +138,17 @@ class FeatureShard(_Task):
         return self.plan.features[self.corpus, self.modality]
 
     @property
+    def priority(self) -> int:
+        """Shards of one encoder follow each other, so that a worker loads it once. Above 0, which Luigi raises requirements to."""
+        sets = list(dict.fromkeys(name for _, name in self.plan.features))
+        return len(sets) - sets.index(self.modality)
+
+    @property
+    def encoder(self) -> str:
+        """Name of what the process of this task has to load; `pipeline.luigi_worker` prefers one that has it."""
+        return self.modality
+
+    @property
     def planned(self) -> ShardPlan:
         return self.features.shard_named[self.shard]
 
@@ -158,7 +170,8 @@ class FeatureShard(_Task):
                 self._make()
 
     def _make(self) -> None:
-        with devices.claim(self.plan.settings.device) as device, self.build.bar.in_hand() as advance:
+        claim = devices.claim(self.plan.settings.device, encoders.kept_on())
+        with claim as device, self.build.bar.in_hand() as advance:
             steps.make_shard(self.plan, self.features, self.planned, device, _threads(), advance)
 
     def _make_another(self) -> bool:

@@ -22,6 +22,7 @@ ONLY_IN = {
         "pipeline/command_line.py",
         "pipeline/luigi_setup.py",
         "pipeline/luigi_command.py",
+        "pipeline/luigi_worker.py",
     },
     "peft": {"pipeline/adaptation/model.py"},
     "h5py": {"data/hdf5.py", "data/feature_store.py", "data/feature_index.py", "data/csd.py"},
@@ -42,7 +43,8 @@ DATA_ROOMS = ("reporting", "corpora", "interchange", "sample", "doctor", "__main
 ROOMS = {
     "pipeline": (
         "pseudo_labels", "settings", "encoding", "adaptation", "plan", "outputs", "explain", "steps", "report", "console",
-        "config_file", "config", "command_line", "one_maker", "build", "interruption", "tasks", "luigi_setup", "luigi_command",
+        "config_file", "config", "command_line", "one_maker", "build", "interruption", "worker_processes", "luigi_worker", "tasks",
+        "luigi_setup", "luigi_command",
         "__main__",
     ),
     "heads": ("models", "evaluation", "runs", "training", "sweeps", "tables", "commands", "__main__"),

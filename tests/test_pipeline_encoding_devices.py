@@ -76,6 +76,11 @@ def test_each_gpu_is_claimed_once_and_a_third_waits_for_one(two_gpus, monkeypatc
     assert sorted(path.name for path in two_gpus.iterdir()) == ["mmolre-gpu-2.lock", "mmolre-gpu-5.lock"]
 
 
+def test_the_gpu_that_holds_the_encoder_is_tried_first(two_gpus):
+    with devices.claim("auto", "cuda:1") as first, devices.claim("auto", "cuda:1") as second:
+        assert (first, second) == ("cuda:1", "cuda:0")
+
+
 def test_a_claim_ends_when_its_work_fails(two_gpus):
     claimed = []
 

@@ -3,6 +3,7 @@
 For audio the reference runs in float64: in float32 transformers' own rounding takes up most of the 1e-5 that ours may be off."""
 
 import shutil
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.errors import InputError
+from pipeline.encoding import encoders
 from pipeline.encoding.checkpoints import Source
 from pipeline.encoding.encoders import AudioEncoder, SentenceEncoder, TextEncoder
 from pipeline.settings import SAMPLE, EncoderSettings
@@ -220,3 +222,20 @@ def test_bfloat16_is_close_but_not_equal(audio_encoder):
     exact, rounded = audio_encoder.encode([item])[0], short.encode([item])[0]
     error = np.linalg.norm(rounded - exact) / np.linalg.norm(exact)
     assert 1e-4 < error < 0.1
+
+
+def test_an_encoder_is_kept_until_another_one_is_loaded(bert):
+    text = EncoderSettings(str(bert.folder))
+    encoders.drop()
+    assert encoders.kept_on() == ""
+    one, short = (encoders.load("text", text, "cpu", precision) for precision in ("float32", "bfloat16"))
+    assert encoders.load("text", text, "cpu", "float32") is one
+    assert encoders.load("text", text, "cpu", "bfloat16") is short
+    assert encoders.kept_on() == "cpu"
+    models = [weakref.ref(encoder.model) for encoder in (one, short)]
+    del one, short
+    speech = weakref.ref(encoders.load("audio", EncoderSettings("tiny-data2vec"), "cpu", "float32").model)
+    assert [model() for model in models] == [None, None]
+    assert speech() is not None
+    encoders.drop()
+    assert speech() is None

@@ -41,8 +41,14 @@ def wants_gpu(setting: str) -> bool:
 
 
 @contextlib.contextmanager
-def claim(setting: str) -> Iterator[str]:
+def claim(setting: str, preferred: str = "") -> Iterator[str]:
     """Yields a torch device, "cpu" or "cuda:0" …; a GPU serves one process at a time, and while all are taken this waits.
+
+    What torch has allocated there and does not use any more is given back at the end: the next process needs it.
+
+    Args:
+        setting: "auto", "cpu" or "cuda".
+        preferred: Device that is tried first, because this process has its encoder there.
 
     Raises:
         InputError: The setting means a GPU, but torch cannot use one.
@@ -57,18 +63,19 @@ def claim(setting: str) -> Iterator[str]:
             f"device = {setting} means a GPU here, but torch {torch.__version__} cannot use one. Install a CUDA build of torch, or set "
             "device = cpu in luigi.cfg, section [build]."
         )
-    lock, number = _take_lock(torch.cuda.device_count())
+    lock, number = _take_lock(torch.cuda.device_count(), preferred)
     try:
         yield f"cuda:{number}"
     finally:
+        torch.cuda.empty_cache()
         lock.release()
 
 
-def _take_lock(count: int) -> tuple[FileLock, int]:
+def _take_lock(count: int, preferred: str) -> tuple[FileLock, int]:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     names = visible.split(",") if visible else [str(number) for number in range(count)]
     while True:
-        for number in range(count):
+        for number in sorted(range(count), key=lambda number: f"cuda:{number}" != preferred):
             lock = FileLock(Path(tempfile.gettempdir()) / f"mmolre-gpu-{names[number].strip()}.lock")
             with contextlib.suppress(Timeout):
                 lock.acquire(blocking=False)

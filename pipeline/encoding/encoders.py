@@ -6,12 +6,13 @@ Checkpoints are found in `pipeline.encoding.checkpoints`, batches are composed i
 
 from __future__ import annotations
 
+import gc
 import inspect
 import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -469,14 +470,39 @@ def _window_means(frames: np.ndarray, size: int) -> np.ndarray:
 _CLASSES = {"text": TextEncoder, "audio": AudioEncoder, "sentence": SentenceEncoder}
 
 
-@lru_cache(maxsize=4)
-def load(modality: str, settings: EncoderSettings, device: str, precision: str) -> TextEncoder | AudioEncoder | SentenceEncoder:
-    """Loads the encoder of a modality onto its device and keeps it for the next call in the same process."""
+Encoder = TextEncoder | AudioEncoder | SentenceEncoder
+
+_kept: dict[tuple[str, EncoderSettings, str], dict[str, Encoder]] = {}
+"""What `load` keeps: precision → encoder of the one (modality, settings, device) that this process loaded last."""
+
+
+def load(modality: str, settings: EncoderSettings, device: str, precision: str) -> Encoder:
+    """Loads the encoder of a modality onto its device and keeps it for the next call in the same process.
+
+    Encoders of another modality, of other settings or on another device are dropped first; those of another precision are not, because
+    bfloat16 is compared with float32.
+    """
     from pipeline.encoding import cpu
 
-    if device == "cpu":
-        cpu.keep_freed_memory()
-    return make(modality, locate(modality, settings), settings, device, precision)
+    if (modality, settings, device) not in _kept:
+        drop()
+    kept = _kept.setdefault((modality, settings, device), {})
+    if precision not in kept:
+        if device == "cpu":
+            cpu.keep_freed_memory()
+        kept[precision] = make(modality, locate(modality, settings), settings, device, precision)
+    return kept[precision]
+
+
+def drop() -> None:
+    """Frees the encoders that `load` keeps."""
+    _kept.clear()
+    gc.collect()  # a model and its hooks refer to each other
+
+
+def kept_on() -> str:
+    """Returns the device of the encoder that `load` keeps, or "" without one."""
+    return next((device for _, _, device in _kept), "")
 
 
 def make(
@@ -486,7 +512,7 @@ def make(
     device: str = "cpu",
     precision: str = "float32",
     trainable: bool = False,
-) -> TextEncoder | AudioEncoder | SentenceEncoder:
+) -> Encoder:
     """Loads and tries an encoder. One that is `trainable` can learn and is slower on a CPU.
 
     Raises:
