@@ -21,7 +21,7 @@ _LONG_BUILD = 2_000
 """Clips to encode from which a faster precision is worth a line."""
 
 _SHORTER = (
-    "This processor has instructions for bfloat16 (AMX): precision = bfloat16 in luigi.cfg, section [build], encodes about FACTOR times"
+    "This processor has instructions for bfloat16 (AMX): precision = bfloat16 in luigi.cfg, section [build], encodes about three times"
     " as fast, with a relative error of 1e-2 in the features (docs/measurements.md)."
 )
 

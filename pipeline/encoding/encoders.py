@@ -447,7 +447,7 @@ def _audio_budget(device: str, precision: str) -> int:
     """Returns the frames of a batch. On a CPU, a float32 clip alone keeps the processor busy; bfloat16 would wait for the weights."""
     if device != "cpu":
         return 30_000
-    return 1_024 if precision == "bfloat16" else 0
+    return 2_048 if precision == "bfloat16" else 0
 
 
 def _window_means(frames: np.ndarray, size: int) -> np.ndarray:
