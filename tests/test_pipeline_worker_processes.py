@@ -27,10 +27,12 @@ def do(order: tuple[str, float]) -> object:
 
 @pytest.fixture
 def processes():
-    """Two processes at most are started by these tests; what they do is above."""
+    """Two processes at most are started by these tests; what they do is above. TERM ends them, whatever an earlier test made of it."""
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
     made = WorkerProcesses(do, lambda order, status: ("lost", order, status))
     yield made
     made.close()
+    signal.signal(signal.SIGTERM, before)
     assert multiprocessing.active_children() == []
 
 
