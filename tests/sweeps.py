@@ -1,12 +1,14 @@
 """Grids of runs that take a fraction of a second, and sweeps of them in this process."""
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 import small_runs
 import torch
 import yaml
+from command_line import call
 
 from heads.runs.folder import RunFolder, run_folder
 from heads.runs.run_data import LoadedCache
@@ -51,6 +53,17 @@ def write_grid(path: Path, fixed: dict | None = None, **sections: object) -> Pat
 def a_grid(folder: Path, fixed: dict | None = None, **sections: object) -> Grid:
     """Write such a grid file and read it."""
     return read_grid(write_grid(folder / "grid.yaml", fixed, **sections), None)
+
+
+def a_sweep(cache: Path, folder: Path, search: str | None = None, prune: str | None = None, **sections: object) -> Sweep:
+    """Make a sweep, in folder / "sweep", of such a grid."""
+    return Sweep(a_grid(folder, **sections), cache, folder / "sweep", "mae", search, prune)
+
+
+def call_sweep(capsys: pytest.CaptureFixture, cache: Path, folder: Path, *options: object, **sections: Any) -> tuple[int, str, str]:
+    """Call `sweep` on such a grid, into folder / "sweep"; return status, output and errors."""
+    grid = write_grid(folder / "grid.yaml", **sections)
+    return call(capsys, "sweep", grid, "--cache", cache, "--out", folder / "sweep", "--devices", "cpu", *options)
 
 
 def swept(made: Sweep, size: int | None = 3, execute: Execute | None = None, devices: tuple[str, ...] = ("cpu",)) -> Seen:

@@ -1,15 +1,15 @@
 """`python -m heads sweep`: what it prints, writes and refuses."""
 
 import re
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
 from caches import make_cache
 from command_line import call, content
 from filelock import FileLock
-from sweeps import write_grid
+from sweeps import call_sweep
 
 from heads.runs.folder import RunFolder
 from heads.sweeps import execution
@@ -27,12 +27,7 @@ def cache(tmp_path_factory):
 @pytest.fixture
 def sweep(cache, tmp_path, capsys):
     """Calls the command on a grid file of these sections."""
-
-    def of(*options: object, **sections: Any) -> tuple[int, str, str]:
-        grid = write_grid(tmp_path / "grid.yaml", **sections)
-        return call(capsys, "sweep", grid, "--cache", cache, "--out", tmp_path / "sweep", "--devices", "cpu", *options)
-
-    return of
+    return partial(call_sweep, capsys, cache, tmp_path)
 
 
 def trials(folder: Path) -> list[RunFolder]:

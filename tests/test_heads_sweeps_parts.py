@@ -2,13 +2,13 @@
 
 import itertools
 import multiprocessing
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from caches import make_cache
-from command_line import call
-from sweeps import a_grid, folders, swept, times, write_grid
+from sweeps import a_sweep, call_sweep, folders, swept, times
 
 from data.errors import InputError
 from heads.runs.folder import run_folder
@@ -31,22 +31,13 @@ def cache(tmp_path_factory):
 @pytest.fixture
 def sweep(cache, tmp_path):
     """Makes a sweep of a grid in tmp_path / "sweep"."""
-
-    def of(search: str | None = None, prune: str | None = None, **sections: object) -> Sweep:
-        return Sweep(a_grid(tmp_path, **sections), cache, tmp_path / "sweep", "mae", search, prune)
-
-    return of
+    return partial(a_sweep, cache, tmp_path)
 
 
 @pytest.fixture
 def command(cache, tmp_path, capsys):
     """Calls `sweep` on a grid file of these sections."""
-
-    def of(*options: object, **sections: object) -> tuple[int, str, str]:
-        grid = write_grid(tmp_path / "grid.yaml", **sections)
-        return call(capsys, "sweep", grid, "--cache", cache, "--out", tmp_path / "sweep", "--devices", "cpu", *options)
-
-    return of
+    return partial(call_sweep, capsys, cache, tmp_path)
 
 
 def names(made: Sweep, part: Part) -> list[str]:

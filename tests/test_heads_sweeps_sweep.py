@@ -1,11 +1,12 @@
 """A sweep and its trials: its folder, and which trials are left."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from caches import make_cache
 from filelock import FileLock
-from sweeps import a_grid
+from sweeps import a_grid, a_sweep
 
 from data.errors import InputError
 from heads.sweeps.grid import read_grid
@@ -24,11 +25,7 @@ def cache(tmp_path_factory):
 @pytest.fixture
 def sweep(cache, tmp_path):
     """Makes a sweep of a grid in tmp_path / "sweep"."""
-
-    def of(search: str | None = None, prune: str | None = None, **sections: object) -> Sweep:
-        return Sweep(a_grid(tmp_path, **sections), cache, tmp_path / "sweep", "mae", search, prune)
-
-    return of
+    return partial(a_sweep, cache, tmp_path)
 
 
 def test_a_folder_of_another_grid_is_refused(sweep, tmp_path):

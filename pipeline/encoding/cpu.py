@@ -184,11 +184,11 @@ def pack(model: Any) -> str:
         The library that computes the matrix products, and in float32 its error measured on this machine, for the provenance of the
         features.
     """
-    short = model.dtype == torch.bfloat16
-    if not (torch.ops.mkldnn._is_mkldnn_bf16_supported() if short else torch.backends.mkldnn.is_available()):
+    is_short = model.dtype == torch.bfloat16
+    if not (torch.ops.mkldnn._is_mkldnn_bf16_supported() if is_short else torch.backends.mkldnn.is_available()):
         return "torch default"
-    error = product_error()
-    if not short and error > _MAXIMUM_ERROR:
+    error = 0.0 if is_short else product_error()
+    if error > _MAXIMUM_ERROR:
         return f"torch default (oneDNN's relative error is {error:.1e} here: not float32)"
     if model.config.model_type == "data2vec-audio":
         model.feature_extractor = ChannelsLastFrontEnd(model.feature_extractor)
@@ -197,7 +197,7 @@ def pack(model: Any) -> str:
         for name, child in list(module.named_children()):
             if type(child) is nn.Linear:
                 setattr(module, name, PackedLinear(child.weight, child.bias))
-    return "oneDNN bfloat16, packed" if short else f"oneDNN float32, packed (relative error {error:.0e} against float64)"
+    return "oneDNN bfloat16, packed" if is_short else f"oneDNN float32, packed (relative error {error:.0e} against float64)"
 
 
 def product_error() -> float:
