@@ -18,6 +18,13 @@ def model() -> torch.nn.Module:
     return transformers.AutoModel.from_pretrained(SAMPLE / "tiny-data2vec").eval().requires_grad_(False)
 
 
+@pytest.fixture(params=[False, True], ids=["oneDNN", "MKL"])
+def is_mkl(request, monkeypatch) -> bool:
+    """Whether float32 products stay with torch's own library, as they do on an Intel processor."""
+    monkeypatch.setattr(cpu, "mkl_is_fastest", lambda: request.param)
+    return request.param
+
+
 @pytest.mark.parametrize("inputs", [1, 255, 256, 257, 700])
 @pytest.mark.parametrize("bias", [True, False])
 def test_a_packed_layer_equals_the_linear_layer(inputs, bias):
@@ -38,9 +45,11 @@ def test_a_packed_layer_gives_its_weights_to_modules_that_read_them(inputs):
 
 @pytest.mark.parametrize(("kernel", "stride"), [(3, 2), (2, 2), (10, 5), (5, 5), (4, 3), (3, 1)])
 @pytest.mark.parametrize("batch", [1, 3])
-def test_strided_convolution_as_matrix_products_equals_conv1d(kernel, stride, batch):
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.usefixtures("is_mkl")
+def test_strided_convolution_as_matrix_products_equals_conv1d(kernel, stride, batch, bias):
     torch.manual_seed(0)
-    convolution = torch.nn.Conv1d(8, 16, kernel, stride)
+    convolution = torch.nn.Conv1d(8, 16, kernel, stride, bias=bias)
     inputs = torch.randn(batch, 47, 8)
     with torch.no_grad():
         ours = cpu._StridedConvolution(convolution)(inputs)
@@ -69,17 +78,24 @@ def test_a_convolution_in_bfloat16_is_rounded_once(kernel):
     torch.testing.assert_close(ours.double(), exact, atol=1e-4, rtol=2**-8)  # bfloat16 has 8 bits
 
 
-def test_packed_products_are_float32_not_bfloat16(model):
+def test_packed_products_are_float32_not_bfloat16(monkeypatch, model):
+    monkeypatch.setattr(cpu, "mkl_is_fastest", lambda: False)
     assert cpu.product_error() < 1e-6
     assert "oneDNN float32" in cpu.pack(model)
     assert isinstance(model.encoder.layers[0].attention.q_proj, cpu.PackedLinear)
 
 
-def test_a_packed_model_gives_the_features_of_the_untouched_one(model):
+def test_on_an_intel_processor_float32_products_stay_with_mkl(monkeypatch, model):
+    monkeypatch.setattr(cpu, "mkl_is_fastest", lambda: True)
+    assert cpu.pack(model) == "MKL float32"
+    assert not any(isinstance(module, cpu.PackedLinear) for module in model.modules())
+
+
+def test_a_packed_model_gives_the_features_of_the_untouched_one(model, is_mkl):
     waveform = torch.from_numpy(np.random.default_rng(0).normal(0, 1, (1, 5_000)).astype(np.float32))
     with torch.no_grad():
         expected = model(waveform).last_hidden_state
-        cpu.pack(model)
+        assert ("MKL" in cpu.pack(model)) == is_mkl
         assert isinstance(model.feature_extractor, cpu.ChannelsLastFrontEnd)
         torch.testing.assert_close(model(waveform).last_hidden_state, expected, atol=1e-5, rtol=0)
 
@@ -96,12 +112,14 @@ def test_a_packed_model_in_bfloat16_is_as_near_to_float32_as_the_untouched_one(m
 
 
 def test_products_that_are_not_float32_are_never_used(monkeypatch, model):
+    monkeypatch.setattr(cpu, "mkl_is_fastest", lambda: False)
     monkeypatch.setattr(cpu, "product_error", lambda: 3e-3)
     assert "not float32" in cpu.pack(model)
     assert isinstance(model.encoder.layers[0].attention.q_proj, torch.nn.Linear)
 
 
 def test_without_onednn_the_model_stays_as_it_is(monkeypatch, model):
+    monkeypatch.setattr(cpu, "mkl_is_fastest", lambda: False)
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
     assert cpu.pack(model) == "torch default"
     assert isinstance(model.encoder.layers[0].attention.q_proj, torch.nn.Linear)
