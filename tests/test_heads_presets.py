@@ -90,6 +90,12 @@ def test_common_is_one_recipe(head):
     assert (config.loss.sentiment, config.loss.emotion, config.loss.emotion_reduction) == ("l1", "bce", "mean")
 
 
+@pytest.mark.parametrize("head", TRAINED)
+@pytest.mark.parametrize("preset", ["common", "light"])
+def test_a_batch_has_about_as_many_clips_when_it_counts_videos(head, preset):
+    assert make_config(head, "mosi", preset).train.batch_size == (4 if HEADS[head].head.context else 32)
+
+
 @pytest.mark.parametrize("head", [head for head in ZOO if head != "mmml"])
 def test_common_changes_little_of_a_published_model(head):
     model, published = make_config(head, "mosei", "common").model, HEADS[head].options()
