@@ -66,9 +66,18 @@ class Encoders:
 
     def encode(self, root: Path, batch: pd.DataFrame) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """{modality: (B, T, 768)} and {modality: (B, T)} of clips, from files to features: T = 96 and 299 for all."""
+        (text, text_mask), (audio, audio_mask) = self.encode_texts(batch), self.encode_speech(root, batch)
+        return {"text": text, "audio": audio}, {"text": text_mask, "audio": audio_mask}
+
+    def encode_texts(self, batch: pd.DataFrame) -> tuple[Tensor, Tensor]:
+        """(B, 96, 768) features and (B, 96) mask of the transcripts."""
         texts = [sentence_case(text) for text in batch["text"]]
         tokens = self.tokenizer(texts, padding="max_length", truncation=True, max_length=TOKENS, return_tensors="pt").to(self.device)
         text = self.text(input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]).last_hidden_state
+        return text, tokens["attention_mask"].bool()
+
+    def encode_speech(self, root: Path, batch: pd.DataFrame) -> tuple[Tensor, Tensor]:
+        """(B, 299, 768) features and (B, 299) mask of the clips' first six seconds."""
         samples = SECONDS * SAMPLE_RATE_HZ
         waves = [decode(root / media)[:samples] for media in batch["media"]]
         speech = self.extractor(
@@ -76,8 +85,7 @@ class Encoders:
         ).to(self.device)
         audio = self.audio(speech["input_values"], speech["attention_mask"], output_attentions=True).last_hidden_state
         steps = torch.arange(audio.shape[1], device=audio.device)
-        masks = {"text": tokens["attention_mask"].bool(), "audio": steps < frames(speech["attention_mask"].sum(1, keepdim=True))}
-        return {"text": text, "audio": audio}, masks
+        return audio, steps < frames(speech["attention_mask"].sum(1, keepdim=True))
 
 
 def encoder_gflop(paths: Mapping[str, Path], modality: str, lengths: list[int]) -> list[float]:
