@@ -30,6 +30,8 @@ from data.targets import EMOTION_SOURCES, presence
 from data.tuning import FROZEN
 from pipeline.adaptation import clips
 from pipeline.encoding import context, encoders, extract
+from pipeline.encoding.audio_encoder import AudioEncoder
+from pipeline.encoding.encoder import Prepared
 from pipeline.plan import AdaptationPlan, CorpusPlan, FeaturePlan, LedgerPlan, Plan, ShardPlan
 from pipeline.pseudo_labels import donor_pool, transfer
 from pipeline.pseudo_labels.audit import audit
@@ -124,13 +126,13 @@ def _clips(plan: Plan, adaptation: AdaptationPlan, split: str, encoder: Any, scr
     pairs = list(zip(corpora, tables, strict=True))
     ids = [f"{corpus.settings.name}/{name}" for corpus, table in pairs for name in table["utterance_id"]]
 
-    def items() -> Iterator[tuple[int, encoders.Prepared]]:
+    def items() -> Iterator[tuple[int, Prepared]]:
         for corpus, table in pairs:
             inputs = _inputs(corpus, modality, table, encoder.settings)
             yield from extract.prepare(encoder, inputs, table["utterance_id"].tolist())
 
     if modality == "text":
-        prepared: Sequence[encoders.Prepared] = clips.in_memory(items())
+        prepared: Sequence[Prepared] = clips.in_memory(items())
     else:
         limit = adaptation.recipe.settings.max_seconds if split == "train" else math.inf
         prepared = stack.enter_context(clips.on_disk(scratch / split, clips.shortened(encoder, items(), limit)))
@@ -170,11 +172,11 @@ def make_shard(plan: Plan, features: FeaturePlan, shard: ShardPlan, device: str,
     table = _usable(features, shard.rows)
     ids = table["utterance_id"].tolist()
 
-    def items() -> Iterator[tuple[int, encoders.Prepared]]:
+    def items() -> Iterator[tuple[int, Prepared]]:
         return extract.prepare(encoder, _inputs(features.corpus, features.modality, table, settings), ids)
 
     context_cut = None
-    if isinstance(encoder, encoders.AudioEncoder):
+    if isinstance(encoder, AudioEncoder):
         prepared, truncated = items, []
         lengths = [encoder.rows(round(seconds * SAMPLE_RATE_HZ)) for seconds in table["duration_s"]]
     else:

@@ -13,6 +13,7 @@ from tokenizers.pre_tokenizers import ByteLevel
 
 from data.errors import InputError
 from data.probe import SHORTEST_S
+from pipeline.encoding.audio_encoder import AudioEncoder
 from pipeline.encoding.checkpoints import Source
 from pipeline.encoding.context import (
     SpeechBefore,
@@ -24,7 +25,7 @@ from pipeline.encoding.context import (
     preceding,
     text_inputs,
 )
-from pipeline.encoding.encoders import AudioEncoder, SentenceEncoder, TextEncoder
+from pipeline.encoding.text_encoder import SentenceEncoder, TextEncoder
 from pipeline.settings import SAMPLE, EncoderSettings
 
 LAYOUTS = {"bert": (1, 1), "roberta": (1, 2), "mpnet": (1, 2), "xlnet": (0, 1)}

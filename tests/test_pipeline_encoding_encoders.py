@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from data.errors import InputError
 from pipeline.encoding import encoders
+from pipeline.encoding.audio_encoder import AudioEncoder
 from pipeline.encoding.checkpoints import Source
-from pipeline.encoding.encoders import AudioEncoder, SentenceEncoder, TextEncoder
+from pipeline.encoding.text_encoder import SentenceEncoder, TextEncoder
 from pipeline.settings import SAMPLE, EncoderSettings
 
 TINY_AUDIO = Source("tiny-data2vec", SAMPLE / "tiny-data2vec", "", False)

@@ -14,7 +14,7 @@ from projects import write_wav
 
 from data.errors import InputError
 from pipeline.encoding import extract
-from pipeline.encoding.encoders import Prepared
+from pipeline.encoding.encoder import Prepared
 
 costs = st.lists(st.integers(1, 300), max_size=60)
 

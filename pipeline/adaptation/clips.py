@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from data.media import SAMPLE_RATE_HZ
-from pipeline.encoding.encoders import Prepared
+from pipeline.encoding.encoder import Prepared
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,13 @@ from transformers.pytorch_utils import Conv1D
 from data.errors import InputError
 from data.labels import EMOTIONS
 from pipeline.adaptation.recipe import Recipe
-from pipeline.encoding.encoders import Prepared
+from pipeline.encoding.encoder import Prepared
 
 _OUTPUTS = {"msa": 1, "mer": len(EMOTIONS)}
 
 
 class TaskModel:
-    """An encoder of `pipeline.encoding.encoders`, loaded as trainable, with the linear layers of its tasks.
+    """An encoder of text or of speech, loaded as trainable, with the linear layers of its tasks.
 
     What the configuration says while it learns is not saved: `merged` puts back the one of the base.
 

@@ -18,7 +18,7 @@ import pandas as pd
 from data.errors import InputError
 from data.media import SAMPLE_RATE_HZ, cut, decode
 from pipeline.encoding.context import SpeechBefore
-from pipeline.encoding.encoders import Prepared
+from pipeline.encoding.encoder import Prepared
 
 T = TypeVar("T")
 
@@ -39,7 +39,7 @@ def extract(
     """Encodes utterances and passes the features of each to `write`, in the order in which they are computed.
 
     Args:
-        encoder: One of `pipeline.encoding.encoders`.
+        encoder: An encoder of text or of speech; see `pipeline.encoding.encoder`.
         items: (index, utterance), see `prepare`; consumed in a thread of its own, so that the encoder does not wait for decoding.
         write: Is called with (index, (T, D) float32).
         progress: Is called with the number of utterances finished since the last call.
