@@ -102,7 +102,7 @@ def make_adapted_encoder(
     record = {
         "key": adaptation.key,
         "parts": dict(adaptation.parts),
-        "base": {"name": adaptation.base.name, "revision": adaptation.base.revision},
+        "base": {"name": adaptation.base.name, "revision": adaptation.base.revision, "tuning": adaptation.base.tuning},
         "corpora": [corpus.settings.name for corpus in adaptation.corpora],
         "made": {"packages": packages, "device": _device_name(device), "threads": threads, "when": _now()},
     }

@@ -2,7 +2,7 @@
 
 import pytest
 
-from data.tuning import encoder_words, note, tunings
+from data.tuning import adapted_on, encoder_words, note, tunings
 
 FROZEN = {"name": "minilm", "revision": "", "trained": True}
 ADAPTED = {"name": "minilm-adapted-1", "trained": True, "tuning": "adapted on mosi+mosei"}
@@ -27,6 +27,22 @@ def test_a_name_says_what_sets_the_encoder_apart(facts, words):
     assert encoder_words(facts) == words
 
 
+@pytest.mark.parametrize(
+    ("before", "word"),
+    [
+        ("frozen", "adapted on mosi"),
+        ("adapted on mosei+meld", "adapted on mosei+meld, then on mosi"),
+        ("tuned elsewhere", "tuned elsewhere, then adapted on mosi"),
+        ("tuned elsewhere, then adapted on mosei", "tuned elsewhere, then adapted on mosei, then on mosi"),
+    ],
+)
+def test_what_the_weights_learned_before_an_adaptation_stays_in_its_word(before, word):
+    assert adapted_on("mosi", before) == word
+    words = encoder_words({"name": "x", "tuning": word})
+    assert tunings([words]) == {word: ["x"]}
+    assert note([words]).startswith(f"The features are {word}: the ")
+
+
 def test_encoders_are_grouped_by_their_words_frozen_ones_first():
     names = [encoder_words(facts) for facts in (ADAPTED, ELSEWHERE, UNTRAINED, FROZEN)]
     assert tunings([*names, "tiny (untrained)"]) == {
@@ -45,4 +61,4 @@ def test_the_note_explains_one_word_for_all_features_or_each_with_its_encoders()
     )
     both = note([encoder_words(ELSEWHERE), "minilm"])
     assert both.startswith("The features of minilm are frozen: ")
-    assert "The features of mine are tuned elsewhere: the weights are in a folder of the user." in both
+    assert "The features of mine are tuned elsewhere: the weights were in a folder of the user." in both

@@ -35,7 +35,12 @@ def test_transformers_loads_it_and_its_features_are_those_of_the_cache(project):
             with torch.no_grad():
                 expected = model(**tokens).last_hidden_state[0].numpy()
             np.testing.assert_allclose(store[name], expected, atol=1e-5, rtol=0)
-        assert store.attrs["encoder"] == {"name": folder.name, "revision": "", "trained": True, "tuning": "adapted on clips"}
+        assert store.attrs["encoder"] == {
+            "name": folder.name,
+            "revision": "",
+            "trained": True,
+            "tuning": "tuned elsewhere, then adapted on clips",
+        }
         assert store.attrs["identity"]["adapted"]["train"] == record(folder)["parts"]["train"]
     assert folder.name.startswith("tiny-bert-adapted-")
 
@@ -93,10 +98,11 @@ def test_an_encoder_is_needed_only_while_a_shard_is_missing(project):
 
 def test_the_next_adaptation_may_start_from_it(project):
     first = adapted(project, epochs=1)
-    assert locate("text", EncoderSettings(str(first))).tuning == "adapted on clips"
+    assert locate("text", EncoderSettings(str(first))).tuning == "tuned elsewhere, then adapted on clips"
     again = adapted(type(project)(project.root, first), epochs=1)
     assert again.name.startswith(f"{first.name}-adapted-")
-    assert record(again)["base"]["name"] == first.name
+    assert record(again)["base"] == {"name": first.name, "revision": "", "tuning": "tuned elsewhere, then adapted on clips"}
+    assert locate("text", EncoderSettings(str(again))).tuning == "tuned elsewhere, then adapted on clips, then on clips"
 
 
 @pytest.mark.parametrize(

@@ -68,10 +68,15 @@ def test_the_encoder_learns_before_its_shards_and_everything_names_it(first):
     assert re.search(line, result.stderr, re.MULTILINE)
     assert "computed 1 manifest, 1 encoder, 1 shard, 1 features, 1 report; reused nothing" in result.stdout
     name = folder(project).name
-    assert f"{name} (adapted on clips)" in result.stdout
+    assert f"{name} (tuned elsewhere, then adapted on clips)" in result.stdout
     assert feature_file(project).name.startswith(f"clips-text-{name}-")
     with FeatureStore.open(feature_file(project)) as store:
-        assert store.attrs["encoder"] == {"name": name, "revision": "", "trained": True, "tuning": "adapted on clips"}
+        assert store.attrs["encoder"] == {
+            "name": name,
+            "revision": "",
+            "trained": True,
+            "tuning": "tuned elsewhere, then adapted on clips",
+        }
         assert store.attrs["identity"]["adapted"]["lr"] == 0.001
     assert record(folder(project))["selected"] in (1, 2)
 
@@ -83,9 +88,9 @@ def test_the_report_shows_the_course_of_the_training_and_the_word_for_the_featur
     assert "Adapted encoder: clips text" in page
     assert "<dt>reads.case</dt><dd>sentence</dd><dt>reads.max_tokens</dt><dd>0</dd></dl>" in page
     assert re.search(r"clips text: training and validation loss of 2 epochs, epoch \d chosen", page)
-    assert "The features are adapted on clips: the encoder learned the task once, on the training split" in page
+    assert "The features are tuned elsewhere, then adapted on clips: the weights were in a folder of the user." in page
     assert "frozen" not in page
-    assert '<span class="badge">adapted on clips</span>' in page
+    assert '<span class="badge">tuned elsewhere, then adapted on clips</span>' in page
 
 
 def test_nothing_is_missing_then_and_explain_names_the_setting_that_changes(first):
@@ -106,7 +111,7 @@ def test_heads_name_the_encoder_of_their_features_and_refuse_those_of_its_base(l
     assert status == 0, err
     (trained,) = (tmp_path / "runs").iterdir()
     made = json.loads((trained / "config.json").read_text(encoding="utf-8"))["encoders"]["text"]
-    assert (made["encoder"]["name"], made["encoder"]["tuning"]) == (folder(learned).name, "adapted on clips")
+    assert (made["encoder"]["name"], made["encoder"]["tuning"]) == (folder(learned).name, "tuned elsewhere, then adapted on clips")
     frozen = planned(learned, corpora=())
     features = frozen.features["clips", "text"]
     steps.make_shard(frozen, features, features.shards[0], "cpu", 1, lambda count: None)
@@ -146,4 +151,4 @@ def test_several_corpora_teach_one_encoder(project):
     made = record(run(plan, adaptation))
     assert made["corpora"] == ["clips", "donors"]
     assert (made["train"]["clips"], made["valid"]["clips"]) == (8 + 9, 8 + 3)
-    assert adaptation.source.tuning == "adapted on clips+donors"
+    assert adaptation.source.tuning == "tuned elsewhere, then adapted on clips+donors"

@@ -22,7 +22,7 @@ from data.files import read_head
 from data.layers import LayerChoice
 from data.lookup import lookup
 from data.media import DECODER, SAMPLE_RATE_HZ
-from data.tuning import ADAPTED, FROZEN, TUNED_ELSEWHERE
+from data.tuning import FROZEN, TUNED_ELSEWHERE, adapted_on
 from pipeline.settings import CHECKOUT, EncoderSettings
 
 MODALITIES = ("text", "audio", "sentence")
@@ -136,7 +136,8 @@ def _in_folder(folder: Path) -> Source:
 def _tuning(folder: Path) -> str:
     """Returns the word for a folder: one that a build has adapted says so itself; others go by their names."""
     if (folder / "adapt.json").is_file():
-        return ADAPTED + "+".join(_read_json(folder / "adapt.json").get("corpora", ["?"]))
+        record = _read_json(folder / "adapt.json")
+        return adapted_on("+".join(record.get("corpora", ["?"])), record.get("base", {}).get("tuning", FROZEN))
     is_snapshot = folder.resolve().parent.name == "snapshots"  # in the cache of the hub
     return FROZEN if is_snapshot or _PUBLISHED.fullmatch(folder.name.lower()) else TUNED_ELSEWHERE
 

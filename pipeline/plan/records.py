@@ -15,7 +15,7 @@ from data.cache import INDEX, CachedCorpus
 from data.corpora.base import Corpus
 from data.feature_sets import modality_of
 from data.fingerprint import digest
-from data.tuning import ADAPTED
+from data.tuning import adapted_on
 from pipeline.adaptation import Recipe
 from pipeline.adaptation.checkpoint import RECORD
 from pipeline.encoding.checkpoints import Source
@@ -173,7 +173,7 @@ class AdaptationPlan:
 
     @property
     def source(self) -> Source:
-        return Source(self.folder.name, self.folder, "", self.base.trained, ADAPTED + self.taught_by)
+        return Source(self.folder.name, self.folder, "", self.base.trained, adapted_on(self.taught_by, self.base.tuning))
 
     @property
     def clips(self) -> int:
