@@ -124,9 +124,13 @@ def dataset(file: h5py.File, name: str) -> h5py.Dataset:
 
 
 def is_finite(values: np.ndarray) -> bool:
-    """Return True if all values are finite. float16 is tested by the bits of its exponent: NumPy's test takes 13 times as long."""
+    """Return True if all of at least one value are finite; NumPy's test takes 30 times as long for float16.
+
+    A float16 that is not finite has the bits 0x7C00 to 0x7FFF if it is positive, and 0xFC00 to 0xFFFF if it is negative: the largest
+    numbers of 16 bits with and without a sign.
+    """
     if values.dtype.name == "float16":
-        return bool((values.view("<u2") & 0x7C00 < 0x7C00).all())
+        return bool(values.view("<i2").max() < 0x7C00 and values.view("<u2").max() < 0xFC00)
     return bool(np.isfinite(values).all())
 
 

@@ -167,9 +167,22 @@ class FeatureStore:
         """
         if not 0 <= start <= stop <= len(self):
             raise IndexError(f"{self.path}: utterances {start} to {stop} of {len(self)}")
-        rows = self._read_rows(int(self.offsets[start]), int(self.offsets[stop]))
-        self._compare(start, stop, rows)
+        begin = int(self.offsets[start])
+        rows = np.empty((int(self.offsets[stop]) - begin, self.dim), self.dtype)
+        for first, end in self._blocks(start, stop):
+            block = rows[self.offsets[first] - begin : self.offsets[end] - begin]
+            self._fill(block, int(self.offsets[first]))
+            self._compare(first, end, block)
         return rows
+
+    def _blocks(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
+        """Divide utterances into blocks of a few megabytes: while one is compared, the system reads the next from the disk."""
+        most = max(1, _BLOCK_BYTES // (self.dim * self.dtype.itemsize))
+        while start < stop:
+            end = int(np.searchsorted(self.offsets, self.offsets[start] + most, "right")) - 1
+            end = min(max(end, start + 1), stop)
+            yield start, end
+            start = end
 
     def _compare(self, start: int, stop: int, rows: np.ndarray) -> None:
         """Compare utterances of `rows`, which begin at utterance `start`, with their checksums, unless that was done before."""
@@ -192,7 +205,8 @@ class FeatureStore:
         start, stop = self.offsets[index : index + 2].tolist()
         step = max(1, _BLOCK_BYTES // (self.dim * self.dtype.itemsize))
         for first in range(start, stop, step):
-            rows = self._read_rows(first, min(first + step, stop))
+            rows = np.empty((min(step, stop - first), self.dim), self.dtype)
+            self._fill(rows, first)
             checksum = zlib.crc32(rows.data, checksum)
             all_finite = all_finite and is_finite(rows)
         yield from self._differences(index, checksum, all_finite)
@@ -204,10 +218,10 @@ class FeatureStore:
         if not all_finite:
             yield "values that are not finite"
 
-    def _read_rows(self, first: int, stop: int) -> np.ndarray:
+    def _fill(self, rows: np.ndarray, first: int) -> None:
+        """Read `rows`, contiguous, from the file, the first of which is row `first` there."""
         if not self._finalizer.alive:
             raise ValueError(f"{self.path}: the store is closed")
-        rows = np.empty((stop - first, self.dim), self.dtype)
         target = rows.reshape(-1).view(np.uint8)
         position = self._position + first * self.dim * self.dtype.itemsize
         while target.size:  # one call reads at most 2 GiB
@@ -218,7 +232,6 @@ class FeatureStore:
             if count == 0:
                 raise DamagedFileError(f"{self.path}: ends at byte {position:,}, inside its values. {REBUILD}")
             target, position = target[count:], position + count
-        return rows
 
 
 class FeatureWriter:
@@ -293,8 +306,7 @@ class FeatureWriter:
         if not is_finite(stored):
             largest, limit = np.abs(values).max(), np.finfo(self._dtype).max
             raise InputError(f"{name}: largest value {largest}, expected finite ones up to {limit:g} ({self._dtype.name}).")
-        with self._file.change():
-            self._values[first:stop] = stored
+        self._file.write_at(self._position + first * stored[0].nbytes, stored.data)
         self._index.checksums[index] = zlib.crc32(stored.data)
         self._written[index] = True
 
@@ -306,7 +318,8 @@ class FeatureWriter:
         with new_hdf5(self.path, libver=layout, locking=False, **page) as made:
             self._file = made
             with made.change() as file:
-                self._values = file.create_dataset("values", self._shape, self._dtype, fill_time="never")
+                values = file.create_dataset("values", self._shape, self._dtype, fill_time="never")
+                self._position = made.place(values) if values.size else 0
             yield
             if missing := np.flatnonzero(~self._written).tolist():
                 names = ", ".join(repr(self._index.ids[index]) for index in missing[:3])

@@ -5,11 +5,14 @@ crashes the interpreter. HDF5 is therefore never told of a failure. It writes th
 first failure and drops all later writes. An interruption, which Python would raise in that object or lose in a callback of h5py, is
 delayed until the current change is complete.
 
+The values of a large contiguous dataset can be written past HDF5, which takes 0.1 ms for each piece: `place` and `write_at`.
+
 `data.feature_store` and `data.csd` define formats that are written this way.
 """
 
 import contextlib
 import io
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -44,6 +47,25 @@ class NewFile:
         finally:
             if self._output.failure is not None:  # HDF5's own error, if any, only follows from the dropped writes
                 raise self._output.failure
+
+    def place(self, values: h5py.Dataset) -> int:
+        """Return the position in the file, in bytes, of a new contiguous dataset of at least one row, for `write_at`.
+
+        HDF5 gives a dataset its place when it is first written to. What HDF5 holds back of that is written now.
+        """
+        values[:1] = 0
+        self._file.flush()
+        return values.id.get_offset()
+
+    def write_at(self, position: int, content: memoryview) -> None:
+        """Write bytes at a position inside a dataset, without HDF5.
+
+        Raises:
+            OSError: The bytes cannot be written, for example because the disk is full.
+        """
+        self._output.write_at(position, content)
+        if self._output.failure is not None:
+            raise self._output.failure
 
 
 @contextlib.contextmanager
@@ -82,6 +104,16 @@ class _Output(io.FileIO):
         except OSError as error:
             self.failure = error
         return memoryview(content).nbytes
+
+    def write_at(self, position: int, content: memoryview) -> None:
+        """Write bytes at a position; the one at which `write` goes on stays."""
+        rest = content.cast("B")
+        try:
+            while rest and self.failure is None:
+                written = os.pwrite(self.fileno(), rest, position)
+                rest, position = rest[written:], position + written
+        except OSError as error:
+            self.failure = error
 
     def truncate(self, size: int | None = None) -> int:
         try:

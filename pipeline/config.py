@@ -141,6 +141,9 @@ class build(luigi.Config):
     shard_clips: WholeParameter = WholeParameter(
         default=512, description="Largest number of utterances in a shard, the unit of work and the most that a kill loses."
     )
+    decoders: WholeParameter = WholeParameter(
+        default=0, description="Recordings that a worker decodes at a time: 1 in its own process, more in others; 0: automatic."
+    )
 
 
 class text(luigi.Config):
@@ -288,6 +291,7 @@ def read_settings() -> Settings:
         on_bad_media=how.on_bad_media,
         device=how.device,
         shard_clips=how.shard_clips,
+        decoders=how.decoders,
         targets=tuple(targets),
         donors=tuple(donors),
         rule=Rule(

@@ -176,6 +176,7 @@ class Settings:
     on_bad_media: str = "stop"
     device: str = "auto"
     shard_clips: int = 512
+    decoders: int = 0  # of each worker; 0: chosen by the device
     targets: tuple[str, ...] = ()  # corpora that get pseudo-labels
     donors: tuple[str, ...] = ()  # corpora that give pseudo-labels
     rule: Rule = field(default_factory=Rule)
@@ -190,6 +191,8 @@ class Settings:
         lookup(DEVICES, self.device, "[build] device")
         if self.shard_clips < 1:
             raise InputError(f"[build] shard_clips is {self.shard_clips}, expected at least 1.")
+        if self.decoders < 0:
+            raise InputError(f"[build] decoders is {self.decoders}, expected 0 (automatic) or at least 1.")
         names = [corpus.name for corpus in self.corpora]
         if not names:
             raise InputError("No corpus is configured. Give at least one root in the [corpora] section of luigi.cfg.")

@@ -12,6 +12,7 @@ import os
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from data.tuning import FROZEN
 from pipeline.adaptation import clips
 from pipeline.encoding import context, encoders, extract
 from pipeline.encoding.audio_encoder import AudioEncoder
+from pipeline.encoding.decoding import number_of_decoders
 from pipeline.encoding.encoder import Prepared
 from pipeline.plan import AdaptationPlan, CorpusPlan, FeaturePlan, LedgerPlan, Plan, ShardPlan
 from pipeline.pseudo_labels import donor_pool, transfer
@@ -110,7 +112,8 @@ def make_adapted_encoder(
     scratch = adaptation.folder.with_name(f"{adaptation.folder.name}.clips")
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(temporary_folder(scratch)) if modality == "audio" else scratch
-        train, valid = (_clips(plan, adaptation, split, encoder, folder, stack) for split in ("train", "valid"))
+        decoders = number_of_decoders(plan.settings.decoders, device, threads)
+        train, valid = (_clips(plan, adaptation, split, encoder, folder, stack, decoders) for split in ("train", "valid"))
         training.adapt(job, encoder, train, valid, advance, say)
 
 
@@ -119,7 +122,9 @@ def _learning(plan: Plan, feature_set: str) -> EncoderSettings:
     return replace(plan.settings.encoder(feature_set), layers="-1", frame_rate_hz=0.0)
 
 
-def _clips(plan: Plan, adaptation: AdaptationPlan, split: str, encoder: Any, scratch: Path, stack: contextlib.ExitStack) -> clips.Clips:
+def _clips(
+    plan: Plan, adaptation: AdaptationPlan, split: str, encoder: Any, scratch: Path, stack: contextlib.ExitStack, decoders: int
+) -> clips.Clips:
     """Returns the clips of a split, ready for the encoder; waveforms are in a file that goes with the stack."""
     modality, corpora = adaptation.modality, adaptation.corpora
     tables = [_taught(adaptation, corpus, split) for corpus in corpora]
@@ -128,7 +133,7 @@ def _clips(plan: Plan, adaptation: AdaptationPlan, split: str, encoder: Any, scr
 
     def items() -> Iterator[tuple[int, Prepared]]:
         for corpus, table in pairs:
-            inputs = _inputs(corpus, modality, table, encoder.settings)
+            inputs = _inputs(corpus, modality, table, encoder.settings, decoders)
             yield from extract.prepare(encoder, inputs, table["utterance_id"].tolist())
 
     if modality == "text":
@@ -172,23 +177,24 @@ def make_shard(plan: Plan, features: FeaturePlan, shard: ShardPlan, device: str,
     table = _usable(features, shard.rows)
     ids = table["utterance_id"].tolist()
 
-    def items() -> Iterator[tuple[int, Prepared]]:
-        return extract.prepare(encoder, _inputs(features.corpus, features.modality, table, settings), ids)
+    def items(decoders: int = 1) -> Iterator[tuple[int, Prepared]]:
+        return extract.prepare(encoder, _inputs(features.corpus, features.modality, table, settings, decoders), ids)
 
     context_cut = None
     if isinstance(encoder, AudioEncoder):
-        prepared, truncated = items, []
+        sample, prepared, truncated = items, partial(items, number_of_decoders(plan.settings.decoders, device, threads)), []
         lengths = [encoder.rows(round(seconds * SAMPLE_RATE_HZ)) for seconds in table["duration_s"]]
     else:
         texts = list(items())
-        prepared, truncated = texts.copy, [ids[index] for index, item in texts if item.truncated]
+        sample = prepared = texts.copy
+        truncated = [ids[index] for index, item in texts if item.truncated]
         if encoder.context:
             context_cut = [ids[index] for index, item in texts if item.context_cut]
         lengths = [item.length for _, item in texts]
     error = None
     if plan.settings.precision != "float32" and ids:
         reference = encoders.load(features.modality, settings, device, "float32")
-        error = extract.precision_error(encoder, reference, prepared())
+        error = extract.precision_error(encoder, reference, sample())
     attributes = provenance(plan, features) | {
         "shard": shard.name,
         "device": _device_name(device),
@@ -224,7 +230,9 @@ def _excluded(features: FeaturePlan, shard: ShardPlan, usable: pd.DataFrame) -> 
     return dict(zip(ids, features.sources_of(rows), strict=True))
 
 
-def _inputs(corpus: CorpusPlan, modality: str, table: pd.DataFrame, settings: EncoderSettings) -> Iterator[tuple[Any, ...]]:
+def _inputs(
+    corpus: CorpusPlan, modality: str, table: pd.DataFrame, settings: EncoderSettings, decoders: int
+) -> Iterator[tuple[Any, ...]]:
     """Yields (row, text or waveform) of each utterance, and with it its context where the encoder reads one.
 
     For features and for learning alike: an encoder learns from exactly the inputs of which it then makes features.
@@ -232,10 +240,13 @@ def _inputs(corpus: CorpusPlan, modality: str, table: pd.DataFrame, settings: En
     Args:
         table: Utterances of the corpus: of audio, whole videos but for clips that cannot be used; of text, any.
         settings: Of the encoder.
+        decoders: Number of recordings that are decoded at the same time.
     """
     root = corpus.corpus.root
+    if modality == "audio" and settings.context_s:
+        return extract.waveforms_in_context(root, table, settings.context_s, decoders)
     if modality == "audio":
-        return extract.waveforms_in_context(root, table, limit) if (limit := settings.context_s) else extract.waveforms(root, table)
+        return extract.waveforms(root, table, decoders)
     if modality == "text" and settings.context:
         return _texts_in_context(corpus, table, settings.context)
     return enumerate(table["text"])

@@ -151,21 +151,51 @@ def test_values_that_are_not_finite_are_damage_even_with_their_checksum(path):
             store.read_all()
 
 
+def reads_of(store, monkeypatch):
+    """The numbers of rows that the store reads at a time, blocks being 8 rows of 4 float16."""
+    counts, fill = [], store._fill
+    monkeypatch.setattr(feature_store, "_BLOCK_BYTES", 64)
+    monkeypatch.setattr(store, "_fill", lambda rows, first: (counts.append(len(rows)), fill(rows, first)))
+    return counts
+
+
 def test_a_long_utterance_is_verified_in_blocks(tmp_path, monkeypatch):
     path = write(tmp_path / "x.h5", features([100, 100]))
-    largest = 0
     with FeatureStore.open(path) as store:
-        read = store._read_rows
-
-        def measured(first, stop):
-            nonlocal largest
-            largest = max(largest, stop - first)
-            return read(first, stop)
-
-        monkeypatch.setattr(feature_store, "_BLOCK_BYTES", 64)
-        monkeypatch.setattr(store, "_read_rows", measured)
+        counts = reads_of(store, monkeypatch)
         assert store.verify() == []
-    assert largest == 8  # rows of 4 float16 in 64 bytes
+    assert max(counts) == 8
+
+
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_many_utterances_are_read_in_blocks_of_whole_ones(tmp_path, monkeypatch, is_damaged):
+    lengths = [3, 4, 2, 1, 30, 1, 1]
+    values = np.concatenate(features(lengths)).astype(np.float16)
+    path = write(tmp_path / "x.h5", features(lengths))
+    with FeatureStore.open(path) as store:
+        counts = reads_of(store, monkeypatch)
+        if is_damaged:
+            flip_bit(path, (sum(lengths) - 1) * 8)
+            with pytest.raises(DamagedFileError, match="the values of 'video_6' are damaged"):
+                store.read(1, 7)
+        else:
+            np.testing.assert_array_equal(store.read(1, 7), values[3:])
+    assert counts == [7, 30, 2]
+
+
+def test_the_values_are_placed_and_written_as_hdf5_itself_would_do_it(tmp_path):
+    values = features([3, 70, 1, 900], dim=64)
+    path = write(tmp_path / "ours.h5", values, order=[2, 3, 0, 1])
+    layout = {"libver": ("v108", "v108"), "locking": False, "alignment_threshold": 4096, "alignment_interval": 4096}
+    output = (tmp_path / "hdf5.h5").open("w+b")
+    with output, h5py.File(path) as made, h5py.File(output, "w", **layout) as file:
+        written = file.create_dataset("values", made["values"].shape, "<f2", fill_time="never")
+        written[...] = np.concatenate(values)
+        for name in ("offsets", "utterance_id", "checksum", "source"):
+            file.create_dataset(name, data=made[name][()], dtype=made[name].dtype)
+        for name in ("format", "version", "index_checksum", *sorted(ATTRIBUTES)):
+            file.attrs[name] = made.attrs[name]
+    assert path.read_bytes() == (tmp_path / "hdf5.h5").read_bytes()
 
 
 @pytest.mark.parametrize(

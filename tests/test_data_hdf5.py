@@ -97,6 +97,40 @@ def test_a_failure_shows_in_the_change_that_it_befalls(tmp_path, small_disk):
     assert written == [0, 1]
 
 
+def test_bytes_can_be_placed_past_hdf5(tmp_path):
+    values = np.arange(40_000, dtype=np.float32).reshape(10_000, 4)
+    with new_hdf5(tmp_path / "x.h5") as made:
+        with made.change() as file:
+            file["before"] = values
+            position = made.place(file.create_dataset("values", values.shape, np.float32))
+        for first in (6_000, 0, 3_000):
+            made.write_at(position + first * 16, values[first : first + 4_000].data)
+        with made.change() as file:
+            file["behind"] = values
+    with h5py.File(tmp_path / "x.h5") as file:
+        for name in ("before", "values", "behind"):
+            np.testing.assert_array_equal(file[name][()], values)
+
+
+def test_a_disk_that_fills_up_past_hdf5_is_one_error_and_leaves_nothing(tmp_path, request):
+    values = np.ones((10_000, 4), np.float32)
+    written = []
+
+    def fail():
+        with new_hdf5(tmp_path / "x.h5") as made:
+            with made.change() as file:
+                position = made.place(file.create_dataset("values", values.shape, np.float32))
+            request.getfixturevalue("small_disk")
+            for first in range(0, 10_000, 1_000):
+                made.write_at(position + first * 16, values[:1_000].data)
+                written.append(first)
+
+    with pytest.raises(OSError, match=rf"^\[Errno 27\] File too large: '{tmp_path}/x\.h5'$"):
+        fail()
+    assert written == [0, 1_000, 2_000, 3_000, 4_000, 5_000]
+    assert os.listdir(tmp_path) == []
+
+
 def test_a_file_is_written_in_a_thread_too(tmp_path):
     with ThreadPoolExecutor(1) as pool:
         pool.submit(write, tmp_path / "x.h5", 3, 5).result()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from projects import write_wav
 
 from data.errors import InputError
-from pipeline.encoding import extract
+from pipeline.encoding import decoding, extract
 from pipeline.encoding.encoder import Prepared
 
 costs = st.lists(st.integers(1, 300), max_size=60)
@@ -165,14 +165,31 @@ def test_segments_are_cut_from_a_recording_that_is_decoded_once(tmp_path, monkey
     write_wav(tmp_path / "whole.wav", ramp)
     write_wav(tmp_path / "clip.wav", ramp[:4_000])
     decoded = []
-    decode = extract.decode
-    monkeypatch.setattr(extract, "decode", lambda path: decoded.append(path.name) or decode(path))
+    decode = decoding.decode
+    monkeypatch.setattr(decoding, "decode", lambda path: decoded.append(path.name) or decode(path))
     rows = [("a", "whole.wav", 0.0, 0.5, 0.5), ("b", "whole.wav", 0.5, 1.0, 0.5), ("c", "clip.wav", np.nan, np.nan, 0.25)]
     (_, first), (_, second), (row, third) = extract.waveforms(tmp_path, table(rows))
     assert decoded == ["whole.wav", "clip.wav"]
     assert row == 2
     np.testing.assert_allclose(np.concatenate([first, second]), ramp, atol=1e-4)
     np.testing.assert_allclose(third, ramp[:4_000], atol=1e-4)
+
+
+def test_recordings_are_decoded_ahead_in_processes_that_stay_for_the_next_shard(tmp_path):
+    rows = []
+    for number in range(4):
+        write_wav(tmp_path / f"{number}.wav", np.linspace(-0.5, 0.5, 8_000 + number))
+        rows += [(f"{number}a", f"{number}.wav", 0.0, 0.25, 0.25), (f"{number}b", f"{number}.wav", 0.25, 0.5, 0.25)]
+    expected = list(extract.waveforms(tmp_path, table(rows)))
+    kept = []
+    for _ in range(2):
+        found = list(extract.waveforms(tmp_path, table(rows), 2))
+        assert [row for row, _ in found] == list(range(8))
+        for (_, samples), (_, same) in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(samples, same)
+        kept.append(decoding._kept[2])
+    assert kept[0] is kept[1]
+    decoding._kept.pop(2).end()
 
 
 def test_the_speech_before_a_segment_comes_from_its_recording_and_that_before_a_clip_from_its_video(tmp_path):

@@ -21,7 +21,7 @@ from data.layers import stored_layers
 from data.manifest import read_attributes, read_manifest
 from data.media import decode
 from pipeline import steps
-from pipeline.encoding import encoders, extract
+from pipeline.encoding import decoding, encoders, extract
 from pipeline.encoding.checkpoints import locate
 from pipeline.plan import Plan
 from pipeline.settings import EncoderSettings
@@ -56,6 +56,20 @@ def test_a_manifest_has_measured_durations_and_the_parts_of_its_key(project):
     attributes = read_attributes(corpus.manifest)
     assert attributes["parts"] == corpus.parts
     assert (attributes["corpus"], attributes["layout"], attributes["key"]) == ("clips", corpus.corpus.layout, corpus.key)
+
+
+def test_decoders_change_neither_keys_nor_features(project):
+    plans = [project.plan(targets=(), donors=(), decoders=count) for count in (1, 2)]
+    shards = [plan.features["clips", "audio"].shards[0] for plan in plans]
+    assert shards[0].path == shards[1].path
+    steps.make_manifest(plans[0].corpora["clips"], "stop", 1, lambda count: None)
+    values = []
+    for plan, shard in zip(plans, shards, strict=True):
+        steps.make_shard(plan, plan.features["clips", "audio"], shard, "cpu", 2, lambda count: None)
+        with FeatureStore.open(shard.path) as store:
+            values.append(store.read_all())
+    np.testing.assert_array_equal(*values)
+    decoding._kept.pop(2).end()  # the second shard was decoded in processes
 
 
 def test_layers_and_means_of_frames_are_built_and_stated(project, tiny_bert):

@@ -16,8 +16,9 @@ import numpy as np
 import pandas as pd
 
 from data.errors import InputError
-from data.media import SAMPLE_RATE_HZ, cut, decode
+from data.media import SAMPLE_RATE_HZ, cut
 from pipeline.encoding.context import SpeechBefore
+from pipeline.encoding.decoding import recordings
 from pipeline.encoding.encoder import Prepared
 
 T = TypeVar("T")
@@ -99,39 +100,46 @@ def batches(costs: Sequence[int], budget: int) -> list[list[int]]:
     return groups
 
 
-def waveforms(root: Path, table: pd.DataFrame) -> Iterator[tuple[int, np.ndarray]]:
+def waveforms(root: Path, table: pd.DataFrame, decoders: int = 1) -> Iterator[tuple[int, np.ndarray]]:
     """Yields (row, samples (S,) float32 at 16 kHz) of each utterance of a manifest. A recording is decoded once for all its clips.
+
+    Args:
+        root: The folder that `media` is relative to.
+        table: The utterances.
+        decoders: Number of recordings that are decoded at the same time, see `pipeline.encoding.decoding`.
 
     Raises:
         InputError: A medium has changed since the manifest was made.
     """
-    return ((row, samples) for row, _, _, samples in _decoded(root, table))
+    return ((row, samples) for row, _, _, samples in _decoded(root, table, decoders))
 
 
-def waveforms_in_context(root: Path, table: pd.DataFrame, context_s: float) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+def waveforms_in_context(
+    root: Path, table: pd.DataFrame, context_s: float, decoders: int = 1
+) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     """Yields (row, samples (S,), the up to `context_s` seconds of speech before them (C,)), as `waveforms`.
 
     Videos must be whole, but for clips that cannot be used, and in the order of the manifest; see `pipeline.encoding.context`.
     """
     speech_before = SpeechBefore(context_s)
-    for row, utterance, recording, samples in _decoded(root, table):
+    for row, utterance, recording, samples in _decoded(root, table, decoders):
         yield row, samples, speech_before(utterance, recording, samples)
 
 
-def _decoded(root: Path, table: pd.DataFrame) -> Iterator[tuple[int, Any, np.ndarray, np.ndarray]]:
+def _decoded(root: Path, table: pd.DataFrame, decoders: int) -> Iterator[tuple[int, Any, np.ndarray, np.ndarray]]:
     """Yields (row, utterance, samples of its whole medium, its own samples)."""
-    media, recording = None, np.zeros(0, np.float32)
-    rows: Any = table.itertuples()  # pandas-stubs have no type for the fields of a row
-    for row, utterance in enumerate(rows):
-        if utterance.media != media:
-            media, recording = utterance.media, decode(root / utterance.media)
-        samples = cut(recording, utterance.start_s, utterance.end_s, utterance.utterance_id)
-        if len(samples) != round(utterance.duration_s * SAMPLE_RATE_HZ):
-            raise InputError(
-                f"{root / utterance.media}: {utterance.utterance_id} has {len(samples)} samples, the manifest says "
-                f"{utterance.duration_s:g} s: the file has changed during the build. Run BuildFeatures again."
-            )
-        yield row, utterance, recording, samples
+    media = [medium for medium, _ in itertools.groupby(table["media"])]
+    decoded = recordings([root / medium for medium in media], decoders)
+    rows: Any = enumerate(table.itertuples())  # pandas-stubs have no type for the fields of a row
+    for recording, (medium, clips) in zip(decoded, itertools.groupby(rows, lambda clip: clip[1].media), strict=True):
+        for row, utterance in clips:
+            samples = cut(recording, utterance.start_s, utterance.end_s, utterance.utterance_id)
+            if len(samples) != round(utterance.duration_s * SAMPLE_RATE_HZ):
+                raise InputError(
+                    f"{root / medium}: {utterance.utterance_id} has {len(samples)} samples, the manifest says "
+                    f"{utterance.duration_s:g} s: the file has changed during the build. Run BuildFeatures again."
+                )
+            yield row, utterance, recording, samples
 
 
 def precision_error(encoder: Any, reference: Any, items: Iterable[tuple[int, Prepared]]) -> dict[str, float]:

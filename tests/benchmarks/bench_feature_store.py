@@ -1,24 +1,29 @@
 """The feature store beside other ways to keep the same features, at the size of MOSI: writing, size, reading all, random reads.
 
-    python tests/benchmarks/bench_feature_store.py [--clips 2199] [--rounds 3] [--folder DISK] [--quick]
+    python tests/benchmarks/bench_feature_store.py [--clips 2199] [--rounds 3] [--formats NAME …] [--random 1000] [--folder DISK]
 
 Every clip has text (T, 768) with a mean of 20 rows and audio (T, 768) with a mean of 202, float16. Each round writes all
-alternatives and then reads each three times, in turn and beginning with another one each time, so that a slow moment of the
-machine meets them all; the table shows medians.
+alternatives and then reads each three times, all in an order drawn anew each time, so that a slow moment of the machine meets
+them all. "plain file" is the limit: the bare values, unchecked.
 
     write    until the file is on disk (fsync)
-    cold     all clips as arrays, the file just dropped from the page cache
+    cold     all clips as arrays, the file just dropped from the page cache; `disk` is the least share of it that was then read from the
+             disk (/proc/self/io), 100 % if every read was cold
     all      the same again, the file in the page cache
     random   1,000 clips by id, in random order, opening included (loading, for a format that can only be loaded as a whole)
+
+The first table has medians. The second has the spread, CPU seconds, which a busy machine changes less, and ours as a multiple of
+others: the median of the ratios of single rounds.
 """
 
 import argparse
 import os
 import pickle
+import random
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -26,6 +31,7 @@ from typing import NamedTuple
 import h5py
 import numpy as np
 import torch
+from timing import spread
 
 from data.feature_store import FeatureStore, FeatureWriter
 
@@ -36,7 +42,16 @@ READS_PER_ROUND = 3
 
 Clips = Mapping[str, Mapping[str, np.ndarray]]  # modality → id → (T, D) float16
 Wanted = list[tuple[str, str]]  # (modality, id)
-Times = dict[str, dict[str, list[float]]]  # format → column → seconds
+
+
+class Seconds(NamedTuple):
+    """What one piece of work took."""
+
+    wall: float
+    cpu: float
+
+
+Times = dict[str, dict[str, list[Seconds]]]  # format → column → one a round
 
 
 class Format(NamedTuple):
@@ -187,6 +202,33 @@ def read_some_torch(folder: Path, wanted: Wanted) -> list[np.ndarray]:
     return [loaded[modality][name].clone().numpy() for modality, name in wanted]
 
 
+def write_plain(folder: Path, clips: Clips) -> None:
+    for modality, path in _files(folder):
+        with path.open("wb") as file:
+            for value in clips[modality].values():
+                file.write(value.data)
+        sizes = [value.nbytes for value in clips[modality].values()]
+        path.with_suffix(".index").write_bytes(pickle.dumps((list(clips[modality]), np.cumsum([0, *sizes]).tolist())))
+
+
+def read_plain(folder: Path) -> list[np.ndarray]:
+    arrays = []
+    for _, path in _files(folder):
+        _, offsets = pickle.loads(path.with_suffix(".index").read_bytes())
+        values = np.fromfile(path, "f2").reshape(-1, DIM)
+        arrays += np.split(values, np.array(offsets[1:-1]) // (2 * DIM))
+    return arrays
+
+
+def read_some_plain(folder: Path, wanted: Wanted) -> list[np.ndarray]:
+    places = {}
+    for modality, path in _files(folder):
+        names, offsets = pickle.loads(path.with_suffix(".index").read_bytes())
+        places |= {(modality, name): (path, offsets[i], offsets[i + 1] - offsets[i]) for i, name in enumerate(names)}
+    found = (places[one] for one in wanted)
+    return [np.fromfile(path, "f2", size // 2, offset=begin).reshape(-1, DIM) for path, begin, size in found]
+
+
 FORMATS: Mapping[str, Format] = {
     "feature store": Format(write_store, read_store, read_some_store),
     "without comparing": Format(write_store, partial(read_store, compares=False), partial(read_some_store, compares=False)),
@@ -194,14 +236,23 @@ FORMATS: Mapping[str, Format] = {
     "HDF5, chunks, gzip 1": Format(write_gzip, read_gzip, read_some_gzip),
     "pickle, padded": Format(write_pickle, read_pickle, read_some_pickle),
     "torch.save, dict": Format(write_torch, read_torch, read_some_torch),
+    "plain file": Format(write_plain, read_plain, read_some_plain),
 }
+OURS = "feature store"
+OTHERS = ("torch.save, dict", "HDF5, a dataset per clip", "plain file")
 COLUMNS = ("write", "cold", "all", "random")
 
 
-def seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
+def seconds(work: Callable[[], object]) -> Seconds:
+    wall, cpu = time.perf_counter(), time.process_time()
     work()
-    return time.perf_counter() - start
+    return Seconds(time.perf_counter() - wall, time.process_time() - cpu)
+
+
+def read_from_disk() -> int:
+    """Bytes that this process has had read from disks so far. Source: proc(5), `io`."""
+    fields = dict(line.split(": ") for line in Path("/proc/self/io").read_text(encoding="ascii").splitlines())
+    return int(fields["read_bytes"])
 
 
 def sync(folder: Path, drop: bool = False) -> None:
@@ -213,7 +264,7 @@ def sync(folder: Path, drop: bool = False) -> None:
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def time_writing(kind: Format, folder: Path, clips: Clips) -> float:
+def time_writing(kind: Format, folder: Path, clips: Clips) -> Seconds:
     """Seconds to write the clips into a folder, the files of an earlier round gone before."""
 
     def write() -> None:
@@ -226,27 +277,32 @@ def time_writing(kind: Format, folder: Path, clips: Clips) -> float:
     return seconds(write)
 
 
-def measure(clips: Clips, wanted: Wanted, rounds: int, disk: Path) -> tuple[Times, dict[str, int]]:
-    """Seconds by format and column, and bytes by format, of files below `disk` that are deleted at the end."""
-    times: Times = {name: {column: [] for column in COLUMNS} for name in FORMATS}
+def measure(names: list[str], clips: Clips, wanted: Wanted, rounds: int, disk: Path) -> tuple[Times, dict[str, int], dict[str, float]]:
+    """Seconds by format and column, bytes by format, and the least share read from the disk; the files are deleted at the end."""
+    columns = COLUMNS if wanted else COLUMNS[:-1]
+    times: Times = {name: {column: [] for column in columns} for name in names}
+    order = random.Random(0)
+    cold = dict.fromkeys(names, 1.0)
     with tempfile.TemporaryDirectory(dir=disk) as root:
-        folders = {name: Path(root) / name for name in FORMATS}
-        for turn in range(rounds):
-            for name in _in_turn(turn):
+        folders = {name: Path(root) / name for name in names}
+        for _ in range(rounds):
+            for name in order.sample(names, len(names)):
                 times[name]["write"].append(time_writing(FORMATS[name], folders[name], clips))
-            for repeat in range(READS_PER_ROUND):
-                for name in _in_turn(turn + repeat):
+            for _ in range(READS_PER_ROUND):
+                for name in order.sample(names, len(names)):
                     kind, folder, row = FORMATS[name], folders[name], times[name]
                     sync(folder, drop=True)
+                    before = read_from_disk()
                     row["cold"].append(seconds(partial(kind.read_all, folder)))
+                    cold[name] = min(cold[name], (read_from_disk() - before) / _size(folder))
                     row["all"].append(seconds(partial(kind.read_all, folder)))
-                    row["random"].append(seconds(partial(kind.read_some, folder, wanted)))
-        return times, {name: sum(path.stat().st_size for _, path in _files(folder)) for name, folder in folders.items()}
+                    if wanted:
+                        row["random"].append(seconds(partial(kind.read_some, folder, wanted)))
+        return times, {name: _size(folder) for name, folder in folders.items()}, cold
 
 
-def _in_turn(first: int) -> list[str]:
-    names = list(FORMATS)
-    return names[first % len(names) :] + names[: first % len(names)]
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for _, path in _files(folder))
 
 
 def check(kind: Format, clips: Clips, wanted: Wanted) -> None:
@@ -266,33 +322,54 @@ def choose(clips: Clips, count: int) -> Wanted:
     return [(("text", "audio")[i % 2], names[rng.integers(len(names))]) for i in range(count)]
 
 
-def table(times: Times, sizes: Mapping[str, int], raw_bytes: int) -> Iterator[str]:
-    medians = {name: {column: statistics.median(row[column]) for column in COLUMNS} for name, row in times.items()}
-    ours = next(iter(medians.values()))
-    yield f"{'':<26}" + "".join(f"{column + ' s':>9} {'×ours':>6}" for column in COLUMNS) + f"{'MB':>9} {'over raw':>9}"
+def table(times: Times, sizes: Mapping[str, int], cold: Mapping[str, float], raw_bytes: int) -> Iterator[str]:
+    medians = {name: {column: statistics.median(one.wall for one in row[column]) for column in row} for name, row in times.items()}
+    ours = medians[OURS]
+    yield f"{'':<26}" + "".join(f"{column + ' s':>9} {'×ours':>6}" for column in ours) + f"{'disk':>6}{'MB':>9} {'over raw':>9}"
     for name, row in medians.items():
-        cells = "".join(f"{row[column]:>9.3f} {row[column] / ours[column]:>6.1f}" for column in COLUMNS)
-        yield f"{name:<26}{cells}{sizes[name] / 1e6:>9.1f} {sizes[name] / raw_bytes - 1:>+9.2%}"
+        cells = "".join(f"{row[column]:>9.3f} {row[column] / ours[column]:>6.1f}" for column in ours)
+        yield f"{name:<26}{cells}{cold[name]:>6.0%}{sizes[name] / 1e6:>9.1f} {sizes[name] / raw_bytes - 1:>+9.2%}"
+
+
+def spreads(times: Times) -> Iterator[str]:
+    others = [name for name in OTHERS if name in times]
+    yield f"{'':<34}{'seconds':>22}{'CPU s':>22}" + "".join(f"  {'ours ÷ ' + name:>32}" for name in others) + "  (CPU)"
+    for column in times[OURS]:
+        for name, row in times.items():
+            walls, cpus = ([one[kind] for one in row[column]] for kind in (0, 1))
+            cells = f"{column:<8}{name:<26}{spread(walls, 3):>22}{spread(cpus, 3):>22}"
+            if name == OURS:
+                cells += "".join(f"  {_ratio(row[column], times[other][column]):>32}" for other in others)
+            yield cells
+
+
+def _ratio(ours: Sequence[Seconds], others: Sequence[Seconds]) -> str:
+    wall, cpu = (statistics.median(a[kind] / b[kind] for a, b in zip(ours, others, strict=True)) for kind in (0, 1))
+    return f"{wall:.2f} ({cpu:.2f})"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=int, default=2199, help="default: %(default)s, as in CMU-MOSI")
     parser.add_argument("--rounds", type=int, default=3, help="default: %(default)s")
+    parser.add_argument("--formats", nargs="+", choices=list(FORMATS), default=list(FORMATS), metavar="NAME", help="default: all")
     parser.add_argument("--folder", type=Path, default=tempfile.gettempdir(), help="where to write, 6 GB (default: %(default)s)")
+    parser.add_argument("--random", type=int, default=RANDOM_READS, help="random reads (default: %(default)s; 0: none)")
     parser.add_argument("--quick", action="store_true", help="100 clips, 1 round: does it run?")
     args = parser.parse_args()
     count, rounds = (100, 1) if args.quick else (args.clips, args.rounds)
+    names = list(dict.fromkeys([OURS, *args.formats]))
 
     small = make_clips(30)
-    for kind in FORMATS.values():
-        check(kind, small, choose(small, 10))
+    for name in names:
+        check(FORMATS[name], small, choose(small, 10))
     clips = make_clips(count)
-    wanted = choose(clips, RANDOM_READS)
+    wanted = choose(clips, args.random)
     raw_bytes = sum(value.nbytes for values in clips.values() for value in values.values())
-    times, sizes = measure(clips, wanted, rounds, args.folder)
-    print(f"{count:,} clips, {raw_bytes / 1e6:,.1f} MB of float16 values, medians of {rounds} rounds")
-    print("\n".join(table(times, sizes, raw_bytes)))
+    times, sizes, cold = measure(names, clips, wanted, rounds, args.folder)
+    reads = rounds * READS_PER_ROUND
+    print(f"{count:,} clips, {raw_bytes / 1e6:,.1f} MB of float16 values, medians of {rounds} rounds of writing and {reads} of reading")
+    print("\n".join([*table(times, sizes, cold, raw_bytes), "", *spreads(times)]))
 
 
 if __name__ == "__main__":
