@@ -3,6 +3,7 @@
 import contextlib
 import json
 import multiprocessing
+from typing import Any
 
 import pytest
 from caches import make_cache
@@ -197,6 +198,10 @@ def test_a_damaged_record_is_refused(machine, chosen, tmp_path, content, fault):
     assert str(refused.value).endswith("). Remove it: the same command measures again how trials share the cores.")
 
 
+def chosen_by(sweep: Sweep, part: Part | None = None, **execution: Any) -> Any:
+    return choose_cores(sweep, sweep.grid.configs(), Execution(**execution), part)
+
+
 @pytest.mark.parametrize(
     ("chosen_by_user", "study"),
     [({"devices": ("cpu",)}, {}), ({"devices": ("cpu", "cpu")}, {}), ({"pack_size": 1}, {}), ({"executor": "ray"}, {}), ({}, "asha")],
@@ -204,19 +209,19 @@ def test_a_damaged_record_is_refused(machine, chosen, tmp_path, content, fault):
 def test_what_the_user_chooses_is_not_measured_nor_is_a_study(machine, cache, tmp_path, chosen_by_user, study):
     tried = machine({1: 10.0, 2: 16.0, 4: 15.0})
     sweep = a_sweep(cache, tmp_path, prune=study or None, fixed=LONG, seeds=[1, 2, 3, 4])
-    assert choose_cores(sweep, sweep.grid.configs(), Execution(**chosen_by_user), None) is None
+    assert chosen_by(sweep, **chosen_by_user) is None
     assert tried == []
     if not study:
-        assert choose_cores(sweep, sweep.grid.configs(), Execution(), None).workers == 2
+        assert chosen_by(sweep).workers == 2
 
 
 def test_each_part_keeps_its_own_choice(machine, cache, tmp_path):
     machine({1: 10.0, 2: 16.0, 4: 15.0})
     sweep, part = a_sweep(cache, tmp_path, fixed=LONG, seeds=[1, 2, 3, 4]), Part(1, 2)
     (sweep.folder / "parts").mkdir(parents=True)
-    keep(choose_cores(sweep, sweep.grid.configs(), Execution(), part), sweep.folder / "parts" / "1-of-2.cores.json")
-    assert "as measured before" in choose_cores(sweep, sweep.grid.configs(), Execution(), part).words
-    assert "as measured before" not in choose_cores(sweep, sweep.grid.configs(), Execution(), Part(2, 2)).words
+    keep(chosen_by(sweep, part), sweep.folder / "parts" / "1-of-2.cores.json")
+    assert "as measured before" in chosen_by(sweep, part).words
+    assert "as measured before" not in chosen_by(sweep, Part(2, 2)).words
 
 
 @pytest.fixture
@@ -256,7 +261,9 @@ def test_a_process_is_timed_for_real_and_ends(cache, tmp_path):
     sweep = a_sweep(cache, tmp_path, seeds=[1])
     before = multiprocessing.active_children()
     with cores.together(sweep, sweep.grid.configs()[0]) as rate:
-        assert rate(1, 1) > 0
+        found = rate(1, 1)
+        assert found is not None
+        assert found > 0
         assert len(multiprocessing.active_children()) == len(before) + 1
     assert multiprocessing.active_children() == before
     assert not sweep.folder.exists()

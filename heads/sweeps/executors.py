@@ -66,7 +66,10 @@ def in_processes(devices: Sequence[str], threads: int | None = None) -> Execute:
                             watcher.on_end(RunFolder(path))
                     watcher.on_wait()
         except BrokenProcessPool as error:
-            raise InputError("A worker process died (out of memory?). The same command goes on with what is left.") from error
+            words = (
+                "A worker process died (out of memory?). The same command goes on with what is left; fewer --devices need less memory."
+            )
+            raise InputError(words) from error
 
     return execute
 
