@@ -6,7 +6,9 @@ that can be trained at once, `parts` divides a sweep among the jobs of a cluster
 
 Training: `workers` trains one pack, `executors` gives packs to the devices of this machine and `cluster` to those of a Ray cluster,
 `session` trains everything that is left, `progress` shows it, `execution` does all of this on the devices that the user chose, and
-`dry_run` estimates time and memory without training, by steps of `timing`. After training: `results` has tables, statistics and the report.
+`dry_run` estimates time and memory without training, by steps of `timing`.
+
+After training: `results` has tables, statistics and the report.
 
 How runs are trained together is in `heads.training`; a single run needs nothing from here.
 """

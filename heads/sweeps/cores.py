@@ -173,7 +173,7 @@ def _fastest(tried: Sequence[int], trials: int, cores: int, rates: dict[int, flo
     best = tried[0]
     for count in tried[1:]:
         if time.monotonic() > until:
-            return best, f" {count} were not tried: measuring takes at most {SHARE:.0%} of the time of the sweep."
+            return best, f" {count} were not tried: measuring takes at most {100 * SHARE:g} % of the time of the sweep."
         found = rate(count, cores // count)
         if found is None:
             return best, f" {count} did not fit into memory."
