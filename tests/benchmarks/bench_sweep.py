@@ -85,8 +85,9 @@ def seeds(options: argparse.Namespace) -> list[int]:
 
 
 def choice(log: Path) -> str:
-    """The line of the sweep that says how many trials it trains at a time."""
-    return next(line for line in log.read_text(encoding="utf-8").splitlines() if line.startswith("Trials at a time:"))
+    """The line of the sweep that says how many trials it trains at a time; with one core there is none."""
+    lines = log.read_text(encoding="utf-8").splitlines()
+    return next((line for line in lines if line.startswith("Trials at a time:")), "One core: one trial at a time.")
 
 
 def errors_of(folder: Path) -> pd.Series:
