@@ -288,7 +288,7 @@ class CorpusTensors:
             picked = (layers or {}).get(modality)
             files = [_File.open(path, corpus.manifest, targets.ids, picked, f"data.layers.{modality}") for path in paths]
             features[modality] = _Features.open(files, targets.ids, limits.get(modality))
-        available = _SHARE * _free_bytes(device) if memory_bytes is None else memory_bytes
+        available = _SHARE * free_bytes(device) if memory_bytes is None else memory_bytes
         is_streamed = sum(one.size_bytes() for one in features.values()) > available
         return cls(targets, features, device, dtype, is_streamed)
 
@@ -362,7 +362,8 @@ def _ahead(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
         pool.shutdown(cancel_futures=True)  # waits for the batch that is being read
 
 
-def _free_bytes(device: torch.device) -> int:
+def free_bytes(device: torch.device) -> int:
+    """Return the bytes of memory that are free on a device; on a CPU, those that the system can make free."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     with open("/proc/meminfo", encoding="ascii") as file:

@@ -114,11 +114,11 @@ def test_features_stream_when_they_are_larger_than_the_memory_given(corpus):
 
 def test_by_default_four_fifths_of_the_free_memory_are_used(corpus, monkeypatch):
     installed = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    assert installed / 1000 < tensors._free_bytes(torch.device("cpu")) <= installed
+    assert installed / 1000 < tensors.free_bytes(torch.device("cpu")) <= installed
     stored = sum(FeatureStore.open(path).read_all().nbytes for path in corpus.features.values()) + 2 * (8 + 6)
-    monkeypatch.setattr(tensors, "_free_bytes", lambda device: stored / 0.8 + 1)
+    monkeypatch.setattr(tensors, "free_bytes", lambda device: stored / 0.8 + 1)
     assert load(corpus).is_streamed is False
-    monkeypatch.setattr(tensors, "_free_bytes", lambda device: stored / 0.8 - 2)
+    monkeypatch.setattr(tensors, "free_bytes", lambda device: stored / 0.8 - 2)
     assert load(corpus).is_streamed is True
 
 

@@ -93,7 +93,7 @@ def test_streamed_features_give_the_same_bits(head, made, cache):
 
 
 def test_features_stream_where_memory_is_short(cache, monkeypatch):
-    monkeypatch.setattr(data_tensors, "_free_bytes", lambda device: 1000)
+    monkeypatch.setattr(data_tensors, "free_bytes", lambda device: 1000)
     assert small_runs.run_data(cache).tensors.is_streamed
 
 

@@ -8,7 +8,7 @@ from sweeps import a_grid
 
 from data.errors import InputError
 from heads.runs.config import make_config
-from heads.sweeps import dry_run
+from heads.sweeps import timing
 from heads.sweeps.dry_run import time_packs
 from heads.sweeps.execution import Execution
 from heads.sweeps.sweep import Sweep, open_trials
@@ -45,7 +45,7 @@ def test_the_middle_step_stands_for_all_steps_of_all_packs(estimate, monkeypatch
     """Of four steps the first, which warms up, does not count."""
     seconds = itertools.cycle([50.0, 1.0, 9.0, 2.0])
     clock = itertools.accumulate(itertools.chain.from_iterable((0.0, next(seconds)) for _ in itertools.count()))
-    monkeypatch.setattr(dry_run.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: next(clock))
     ((group, found),) = estimate(fixed={"train.max_epochs": 5, "train.batch_size": 4}, seeds=[1, 2, 3, 4])
     rows = group.trials[0].run_data.tensors.targets.rows("train")
     batches = -(-len(rows) // 4)

@@ -129,6 +129,7 @@ def test_a_run_says_what_it_read(cache, complete):
     assert content["encoders"]["text"] == {"encoder": "made up", "identity": {}, "dim": 8}
     assert content["made"]["cache"] == str(cache.resolve())
     assert content["made"]["packages"]["torch"] == torch.__version__
+    assert (content["made"]["device"], content["made"]["threads"]) == ("cpu", torch.get_num_threads())
 
 
 def test_the_chosen_metric_must_be_defined(cache, tmp_path):

@@ -144,7 +144,7 @@ def test_a_killed_run_goes_on(cache, tmp_path, undisturbed):
 
 
 def test_streamed_features_give_the_same_bytes(cache, tmp_path, monkeypatch, undisturbed):
-    monkeypatch.setattr(data_tensors, "_free_bytes", lambda device: 1000)
+    monkeypatch.setattr(data_tensors, "free_bytes", lambda device: 1000)
     made = small_runs.run_data(cache)
     assert made.tensors.is_streamed
     folder = run_folder(made.config, tmp_path)

@@ -15,7 +15,8 @@ from data.reporting.tables import aligned
 from heads.models.registry import HEADS
 from heads.runs.config import RunConfig
 from heads.sweeps.dry_run import time_packs
-from heads.sweeps.execution import Execution, failures
+from heads.sweeps.execution import Execution, choose_cores, failures
+from heads.sweeps.parts import Part
 from heads.sweeps.sweep import Sweep, open_trials, remaining
 
 _HEADER = ("head", "corpus", "task", "preset", "trials", "packs", "at a time", "memory a trial", "at most")
@@ -44,13 +45,15 @@ def announce(line: str) -> None:
     print(line, flush=True)
 
 
-def print_dry_run(sweep: Sweep, configs: Sequence[RunConfig], execution: Execution) -> None:
+def print_dry_run(sweep: Sweep, configs: Sequence[RunConfig], execution: Execution, part: Part | None = None) -> None:
     """Print how many trials there are, how they are packed, how much memory they take and how long they take at most.
 
     Args:
         sweep: The sweep; its folder need not exist and is not written to.
-        configs: Configurations of all its trials.
-        execution: The first device is timed; the others are assumed to be as fast.
+        configs: Configurations of its trials, or of those of the part.
+        execution: The first device is timed; the others are assumed to be as fast. If the user has not chosen, how trials share the
+            cores is measured as for the sweep.
+        part: The part of the sweep, if it is not the whole.
 
     Raises:
         InputError: The cache lacks what a trial reads, an option is out of its range, or memory runs out.
@@ -70,7 +73,10 @@ def print_dry_run(sweep: Sweep, configs: Sequence[RunConfig], execution: Executi
         sizes = (len(group.trials), len(group.packs), group.size)
         rows.append([config.head, config.corpus, config.task, config.preset, *map(str, sizes), memory, _clock(seconds)])
     print(aligned(rows, _HEADER, left=4))
-    total = sum(seconds for _, seconds in timed) / len(execution.devices)
+    choice = choose_cores(sweep, configs, execution, part)
+    if choice:
+        print(choice.words)
+    total = sum(seconds for _, seconds in timed) / (choice.speed if choice else len(execution.devices))
     print(f"at most {_clock(total)} on {', '.join(execution.devices)}, if no trial stops early")
 
 

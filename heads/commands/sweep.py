@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
         configs = configs_of(sweep, part)
     if args.dry_run:
         print(f"varied: {', '.join(grid.varied) or 'seeds alone'}")
-        _trials.print_dry_run(sweep, configs, execution)
+        _trials.print_dry_run(sweep, configs, execution, part)
         return 0
     if part is not None:
         return _run_part(sweep, part, configs, execution)

@@ -16,19 +16,20 @@ from data.errors import InputError
 from heads.runs.config import RunConfig
 from heads.runs.folder import RunFolder, run_folder
 from heads.runs.run_data import choose_device
+from heads.sweeps.cores import Choice, available_cores, choose, keep
 from heads.sweeps.executors import Execute, in_process, in_processes
 from heads.sweeps.parts import Part
 from heads.sweeps.progress import Bar, summary_writer
 from heads.sweeps.results.trials import collect, remedy, write_trials
 from heads.sweeps.session import train_remaining
-from heads.sweeps.sweep import Sweep, count_trials
+from heads.sweeps.sweep import Sweep, count_trials, open_trials, remaining
 
 
 @dataclass(frozen=True, kw_only=True)
 class Execution:
-    """The machinery that trains the trials of a sweep; none of it changes their results."""
+    """The machinery that trains the trials of a sweep; it changes their results in the last bits at most."""
 
-    devices: tuple[str, ...] = ("auto",)  # one worker each
+    devices: tuple[str, ...] = ("auto",)  # one worker each; auto alone: the GPU, or workers that share the CPU (`choose_cores`)
     executor: str = "local"  # local: processes of this machine; ray: a Ray cluster
     ray_address: str | None = None  # of a running cluster; None starts a local one
     pack_size: int | None = None  # trials that are trained together; None: as many as fit into the memory of a device
@@ -72,7 +73,7 @@ def train_trials(sweep: Sweep, configs: Sequence[RunConfig], execution: Executio
     total, over = count_trials(sweep, configs)
     announce(f"{sweep.folder}: {total} trials, {len(over)} of them over")
     try:
-        _train(sweep, configs, execution, announce, total, over)
+        _train(sweep, configs, execution, announce, total, over, None)
     finally:
         trials = write_trials(sweep.folder) if any(sweep.trials.iterdir()) else pd.DataFrame()
     return trials
@@ -98,8 +99,35 @@ def train_part(
     """
     total, over = count_trials(sweep, configs)
     announce(f"{sweep.folder}, part {part}: {total} trials, {len(over)} of them over")
-    _train(sweep, configs, execution, announce, total, over)
+    _train(sweep, configs, execution, announce, total, over, part)
     return collect(sweep.folder, {run_folder(config, sweep.trials).path.name for config in configs})
+
+
+def choose_cores(sweep: Sweep, configs: Sequence[RunConfig], execution: Execution, part: Part | None) -> Choice | None:
+    """Choose how the trials that are left share the cores of this machine.
+
+    Args:
+        sweep: The sweep; nothing is written to its folder.
+        configs: Configurations of its trials, or of those of the part.
+        execution: Devices and size of packs, if the user has chosen them.
+        part: The part of the sweep that is trained, if it is not the whole.
+
+    Returns:
+        The choice; None if the user has chosen, there is nothing to choose, or the number would change what is trained: a study asks
+        for trials and stops them by the results known by then.
+
+    Raises:
+        InputError: As for `heads.sweeps.cores.choose`.
+    """
+    is_free = (execution.devices, execution.executor, execution.pack_size) == (("auto",), "local", None)
+    if not is_free or sweep.has_study or choose_device("auto").type != "cpu" or available_cores() < 2:
+        return None
+    return choose(sweep, remaining(open_trials(sweep, configs)), _record(sweep, part))
+
+
+def _record(sweep: Sweep, part: Part | None) -> Path:
+    """Return the file that keeps the choice of a sweep, or of a part, which another machine may train."""
+    return sweep.folder / "cores.json" if part is None else sweep.folder / "parts" / f"{part.number}-of-{part.count}.cores.json"
 
 
 def _train(
@@ -109,8 +137,15 @@ def _train(
     announce: Callable[[str], None],
     total: int,
     over: Sequence[RunFolder],
+    part: Part | None,
 ) -> None:
-    with _workers(execution, announce) as workers, Bar(total, over, sweep.metric, execution.tensorboard) as bar:
+    if choice := choose_cores(sweep, configs, execution, part):
+        announce(choice.words)
+        keep(choice, _record(sweep, part))
+    with (
+        _workers(execution, choice, announce) as workers,
+        Bar(total, over, sweep.metric, execution.tensorboard) as bar,
+    ):
         train_remaining(sweep, workers.devices, workers.execute, bar, execution.pack_size, workers.free_bytes, configs)
 
 
@@ -131,7 +166,7 @@ def failures(folder: Path, trials: pd.DataFrame) -> str | None:
 
 
 @contextlib.contextmanager
-def _workers(execution: Execution, announce: Callable[[str], None]) -> Iterator[_Workers]:
+def _workers(execution: Execution, choice: Choice | None, announce: Callable[[str], None]) -> Iterator[_Workers]:
     """Make the workers of an execution, and end them."""
     if execution.executor == "ray":
         from heads.sweeps.cluster import on_ray  # Ray is optional
@@ -139,6 +174,10 @@ def _workers(execution: Execution, announce: Callable[[str], None]) -> Iterator[
         with on_ray(execution.ray_address, execution.devices) as cluster:
             announce(f"Ray: {len(cluster.devices)} × {cluster.devices[0]}")
             yield _Workers(cluster.devices, cluster.execute, cluster.free_bytes)
+        return
+    if choice and choice.shares:
+        devices = ("cpu",) * choice.workers
+        yield _Workers(devices, in_processes(devices, choice.threads))
         return
     for name in execution.devices:
         choose_device(name)

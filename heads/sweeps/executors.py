@@ -40,14 +40,20 @@ def in_process(device: str) -> Execute:
     return execute
 
 
-def in_processes(devices: Sequence[str]) -> Execute:
-    """Return the executor of several devices of this machine, with one process each."""
+def in_processes(devices: Sequence[str], threads: int | None = None) -> Execute:
+    """Return the executor of several devices of this machine, with one process each.
+
+    Args:
+        devices: A name for each process.
+        threads: Threads of each process; None divides those of this process.
+    """
+    share = threads or max(1, torch.get_num_threads() // len(devices))
 
     def execute(packs: Sequence[TrialPack], watcher: Watcher) -> None:
         waiting = deque(packs)
         busy: dict[Future[list[Path]], int] = {}
         try:
-            with _pools(len(devices)) as pools, _stopping_together(pools, busy):
+            with processes(len(devices), share) as pools, _stopping_together(pools, busy):
                 while waiting or busy:
                     for number in set(range(len(devices))) - set(busy.values()):
                         if waiting:
@@ -60,7 +66,10 @@ def in_processes(devices: Sequence[str]) -> Execute:
                             watcher.on_end(RunFolder(path))
                     watcher.on_wait()
         except BrokenProcessPool as error:
-            raise InputError("A worker process died (out of memory?). The same command goes on with what is left.") from error
+            words = (
+                "A worker process died (out of memory?). The same command goes on with what is left; fewer --devices need less memory."
+            )
+            raise InputError(words) from error
 
     return execute
 
@@ -87,12 +96,11 @@ def _stopping_together(pools: Sequence[ProcessPoolExecutor], busy: Mapping[Futur
 
 
 @contextlib.contextmanager
-def _pools(count: int) -> Iterator[list[ProcessPoolExecutor]]:
-    """Start processes that share the cores. They end at once when this process ends or an exception is raised here, because whoever
-    goes on with the sweep trains their trials again."""
+def processes(count: int, threads: int) -> Iterator[list[ProcessPoolExecutor]]:
+    """Start processes with so many threads each, as pools of one process. They end at once when this process ends or an exception is
+    raised here, because whoever goes on with the sweep trains their trials again."""
     context = multiprocessing.get_context("spawn")
     ending, held = context.Pipe(duplex=False)
-    threads = max(1, torch.get_num_threads() // count)
     pools = [ProcessPoolExecutor(1, context, _begin, (ending, threads)) for _ in range(count)]
     try:
         yield pools
@@ -107,7 +115,7 @@ def _pools(count: int) -> Iterator[list[ProcessPoolExecutor]]:
 
 
 def _begin(ending: Connection, threads: int) -> None:
-    """Prepare a process of `_pools`, which ends when nobody holds the other end of the pipe any more."""
+    """Prepare a process of `processes`, which ends when nobody holds the other end of the pipe any more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal
     stopping.handle(at_once=False)
     torch.set_num_threads(threads)

@@ -32,7 +32,7 @@ _SLACK = 1.5
 """Factor on the activations kept for the backward pass, for temporary tensors beside them."""
 
 CPU_PACK = 1
-"""Trials at a time on a CPU, which one trial keeps busy (tests/benchmarks/bench_sweep.py)."""
+"""Trials of a pack on a CPU, where more are slower (tests/benchmarks/bench_sweep.py)."""
 
 _GPU_SHARE = 0.8
 """Share of the free memory of a GPU that a pack may take."""

@@ -11,6 +11,8 @@ import platform
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+
 from data.errors import InputError
 from data.feature_sets import modality_of
 from data.packages import installed_version
@@ -163,7 +165,8 @@ def describe(run_data: RunData) -> dict[str, Any]:
         "encoders": encoders(corpus, run_data.sets),
         "made": {
             "cache": str(corpus.manifest.parent.parent.resolve()),
-            "device": str(run_data.tensors.device),
+            "device": str(device := run_data.tensors.device),
+            **({"threads": torch.get_num_threads()} if device.type == "cpu" else {}),
             "python": platform.python_version(),
             "packages": {name: installed_version(name) for name in ("torch", "numpy", "scikit-learn", "safetensors")},
         },

@@ -1,4 +1,5 @@
-"""A grid of 24 trials three ways: packed, one after another in one process, and with one process per trial, as it is done elsewhere.
+"""A grid of 24 trials several ways: one after another in one process, packed, as many at a time as the sweep chooses by measurement,
+two at a time, and with one process per trial, as it is done elsewhere.
 
     python tests/benchmarks/bench_sweep.py --cache cache --corpus mosi [--head mmolre] [--preset light] [--device cpu] [--packs 4 24]
 
@@ -23,8 +24,8 @@ import yaml
 from data.reporting.tables import aligned
 from heads.sweeps.results.trials import collect
 
-RATES, DROPOUTS, SEEDS = (1e-4, 3e-4, 1e-3), (0.1, 0.3), (1, 2, 3, 4)
-"""24 trials of the same shapes."""
+RATES, DROPOUTS = (1e-4, 3e-4, 1e-3), (0.1, 0.3)
+"""6 trials of the same shapes, with each seed."""
 
 
 class Result(NamedTuple):
@@ -46,15 +47,15 @@ def run(command: Sequence[str], log: Path) -> tuple[float, int]:
     return time.perf_counter() - began, usage.ru_maxrss * 1024
 
 
-def sweep(options: argparse.Namespace, folder: Path, pack: int, devices: Sequence[str]) -> Result:
-    """All trials by one sweep."""
+def sweep(options: argparse.Namespace, folder: Path, *flags: object) -> Result:
+    """All trials by one sweep with these flags."""
     grid = folder / "grid.yaml"
-    out = folder / f"sweep-{pack}-{len(devices)}"
+    out = folder / "-".join(["sweep", *map(str, flags)])
     fixed = {"train.max_epochs": options.epochs, "train.patience": options.epochs}
     points = {"train.lr": list(RATES), "model.output_dropout": list(DROPOUTS)}
     whole = {"head": options.head, "corpus": options.corpus, "preset": options.preset, "fixed": fixed, "grid": points}
-    grid.write_text(yaml.safe_dump(whole | {"seeds": list(SEEDS)}), encoding="utf-8")
-    command = ["sweep", grid, "--cache", options.cache, "--out", out, "--pack-size", pack, "--devices", *devices]
+    grid.write_text(yaml.safe_dump(whole | {"seeds": seeds(options)}), encoding="utf-8")
+    command = ["sweep", grid, "--cache", options.cache, "--out", out, *flags]
     seconds, peak = run([str(part) for part in command], folder / "log")
     return Result(seconds, peak, errors_of(out))
 
@@ -63,7 +64,7 @@ def processes(options: argparse.Namespace, folder: Path) -> Result:
     """Each trial by a `fit` of its own, one after the other."""
     out = folder / "processes"
     seconds, peak = 0.0, 0
-    for rate, dropout, seed in itertools.product(RATES, DROPOUTS, SEEDS):
+    for rate, dropout, seed in itertools.product(RATES, DROPOUTS, seeds(options)):
         command = ["fit", "--cache", options.cache, "--corpus", options.corpus, "--head", options.head, "--preset", options.preset]
         command += ["--seed", seed, "--device", options.device, "--out", out / "trials"]
         values = {
@@ -76,6 +77,17 @@ def processes(options: argparse.Namespace, folder: Path) -> Result:
         taken, used = run([str(part) for part in command], folder / "log")
         seconds, peak = seconds + taken, max(peak, used)
     return Result(seconds, peak, errors_of(out))
+
+
+def seeds(options: argparse.Namespace) -> list[int]:
+    """Seeds of every configuration."""
+    return [*range(1, options.seeds + 1)]
+
+
+def choice(log: Path) -> str:
+    """The line of the sweep that says how many trials it trains at a time; with one core there is none."""
+    lines = log.read_text(encoding="utf-8").splitlines()
+    return next((line for line in lines if line.startswith("Trials at a time:")), "One core: one trial at a time.")
 
 
 def errors_of(folder: Path) -> pd.Series:
@@ -92,15 +104,21 @@ def main() -> None:
     parser.add_argument("--preset", default="light")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--packs", type=int, nargs="+", default=[4, 24], help="trials at a time")
+    parser.add_argument("--seeds", type=int, default=4, help="number of seeds of 6 configurations")
+    parser.add_argument("--packs", type=int, nargs="*", default=[4, 24], help="trials in a pack")
     parser.add_argument("--without-processes", action="store_true", help="leave out one process per trial")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
-        found = {"one after another": sweep(options, folder, 1, [options.device])}
-        found |= {f"packs of {size}": sweep(options, folder, size, [options.device]) for size in options.packs}
+        one = ["--pack-size", 1, "--devices", options.device]
+        found = {"one after another": sweep(options, folder, *one)}
+        found |= {
+            f"packs of {size}": sweep(options, folder, "--pack-size", size, "--devices", options.device) for size in options.packs
+        }
         if options.device == "cpu":
-            found["one after another, two workers"] = sweep(options, folder, 1, ["cpu", "cpu"])
+            found["as measured"] = sweep(options, folder)
+            found["one after another, two workers"] = sweep(options, folder, *one, "cpu")
+            print(choice(folder / "log"))
         if not options.without_processes:
             found["one process per trial"] = processes(options, folder)
     base = found["one after another"]
