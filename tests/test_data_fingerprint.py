@@ -9,7 +9,7 @@ import time
 
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data import fingerprint
@@ -77,9 +77,27 @@ def test_a_long_list_has_the_digest_of_its_whole_json():
     assert digest(["key", rows]) == hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]
 
 
-def test_the_digest_of_a_table_is_that_of_its_csv():
-    table = pd.DataFrame({"text": ["a, b", 'c "d"', "é\u2028"] * 3_000, "label": [1.5, float("nan"), -3.0] * 3_000})
-    assert table_digest(table) == hashlib.sha256(table.to_csv(index=False).encode()).hexdigest()
+def csv_digest(table):
+    return hashlib.sha256(table.to_csv(index=False).encode()).hexdigest()
+
+
+def test_the_digest_of_a_long_table_is_that_of_its_csv():
+    table = pd.DataFrame({"text": ["a, b", 'c "d"', "é\u2028"] * 4_000, "label": [1.5, float("nan"), -3.0] * 4_000})
+    assert table_digest(table) == csv_digest(table)
+
+
+@given(
+    rows=st.lists(st.tuples(st.text(), st.none() | st.text(), st.floats(), st.floats(-4, 4), st.integers(-(2**63), 2**63 - 1))),
+    piece=st.integers(1, 3),
+)
+@settings(max_examples=40)
+def test_the_digest_of_a_table_is_that_of_the_csv_of_pandas(rows, piece):
+    types = {"a": object, "b, c": object, "d": float, "e": float, "f": "int64"}
+    table = pd.DataFrame(rows, columns=list(types)).astype(types)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fingerprint, "_PIECE", piece)
+        for part in (table, table[["b, c"]], table.iloc[:0]):
+            assert table_digest(part) == csv_digest(part)
 
 
 @given(value=JSON)

@@ -1,6 +1,7 @@
 """Names of outputs: a change renames what it touches and nothing else, and shards stay put when a corpus grows."""
 
 import dataclasses
+import hashlib
 import os
 import shutil
 
@@ -327,6 +328,19 @@ def test_shards_are_a_partition_into_whole_videos_within_the_limit(video_ids, li
     for rows, inside in zip(shards.values(), of_shard, strict=True):
         assert rows == sorted(rows)
         assert len(rows) <= limit or len(inside) == 1
+
+
+@given(videos, limits)
+def test_a_shard_has_the_videos_whose_hashes_begin_with_its_bits_and_no_fewer_bits_would_do(video_ids, limit):
+    bits = {video: f"{int.from_bytes(hashlib.sha256(video.encode()).digest()):0256b}" for video in video_ids}
+    shards = cut_shards(video_ids, limit)
+    assert list(shards) == sorted(shards)
+    for name, rows in shards.items():
+        assert rows == [row for row, video in enumerate(video_ids) if bits[video].startswith(name)]
+        for length in range(len(name)):
+            above = [video for video in video_ids if bits[video].startswith(name[:length])]
+            assert len(above) > limit
+            assert len(set(above)) > 1
 
 
 @given(videos, limits, st.randoms())

@@ -41,8 +41,9 @@ def load(modality: str, settings: EncoderSettings, device: str, precision: str) 
 
 def drop() -> None:
     """Frees the encoders that `load` keeps."""
-    _kept.clear()
-    gc.collect()  # a model and its hooks refer to each other
+    if _kept:
+        _kept.clear()
+        gc.collect()  # a model and its hooks refer to each other
 
 
 def kept_on() -> str:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
+import pandas as pd
 
 from data.feature_sets import modality_of
 from data.fingerprint import digest
@@ -12,6 +16,8 @@ from pipeline.encoding.checkpoints import Source
 from pipeline.plan.records import REVISION, CorpusPlan, FeaturePlan, ShardPlan
 from pipeline.plan.sources import rows_and_sources
 from pipeline.settings import Settings
+
+_HASH_BITS = 256
 
 
 def plan_features(
@@ -42,23 +48,29 @@ def cut_shards(video_ids: Sequence[str], limit: int) -> dict[str, list[int]]:
     Returns:
         Leading hash bits ("" for a corpus that fits into one shard) → rows in order.
     """
-    rows_of: dict[str, list[int]] = {}
-    for row, video in enumerate(video_ids):
-        rows_of.setdefault(video, []).append(row)
-    hashes = {video: int.from_bytes(hashlib.sha256(video.encode()).digest()) for video in rows_of}
+    codes, names = pd.factorize(np.array(video_ids, dtype=object))
+    hashes = [int.from_bytes(hashlib.sha256(name.encode()).digest()) for name in names]
+    by_hash = sorted(range(len(names)), key=hashes.__getitem__)
+    hashes.sort()
+    place_of_video = np.empty(len(names), np.int64)
+    place_of_video[by_hash] = np.arange(len(names))
+    places = place_of_video[codes]  # (N,) of the video of each row, in the order of hashes
+    rows = np.argsort(places, kind="stable")
+    first_row = np.searchsorted(places[rows], np.arange(len(names) + 1))  # of each place in `rows`, and the end
     leaves: dict[str, list[int]] = {}
 
-    def split(prefix: str, videos: list[str]) -> None:
-        if len(videos) == 1 or sum(len(rows_of[video]) for video in videos) <= limit:
-            leaves[prefix] = sorted(row for video in videos for row in rows_of[video])
+    def split(prefix: str, start: int, stop: int) -> None:
+        inside = rows[first_row[start] : first_row[stop]]
+        if stop - start == 1 or len(inside) <= limit:
+            leaves[prefix] = np.sort(inside).tolist()
             return
-        shift = 255 - len(prefix)
-        for bit in (0, 1):
-            if inside := [video for video in videos if hashes[video] >> shift & 1 == bit]:
-                split(f"{prefix}{bit}", inside)
+        middle = bisect_left(hashes, int(f"{prefix}1".ljust(_HASH_BITS, "0"), 2), start, stop)
+        for bit, (first, last) in enumerate([(start, middle), (middle, stop)]):
+            if first < last:
+                split(f"{prefix}{bit}", first, last)
 
-    if rows_of:
-        split("", list(rows_of))
+    if len(names):
+        split("", 0, len(names))
     return leaves
 
 
