@@ -91,6 +91,8 @@ class TrainOptions:
     reset_optimizer: Forgets the optimizer's moments at the end of every epoch, as MMML does.
     average: Decay of a moving average of the parameters, which is then evaluated and kept instead of them; 0: none.
     precision: float32, tf32 (GPU), bfloat16 (autocast).
+    length_multiple: Lengths of training batches are rounded up to a multiple of it, so that there are few shapes; the padding is masked
+        and changes the result by rounding only. None: 16 on CUDA, else 1.
     """
 
     batch_size: int = option(32, above=0)
@@ -111,6 +113,7 @@ class TrainOptions:
     reset_optimizer: bool = option(False, in_pack=FREE)
     average: float = option(0.0, least=0, below=1, in_pack=FREE)
     precision: str = option("float32", choices=("float32", "tf32", "bfloat16"))
+    length_multiple: int | None = option(None, omitted=True)
 
 
 @dataclass(frozen=True, kw_only=True)

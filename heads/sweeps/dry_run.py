@@ -19,6 +19,7 @@ from heads.sweeps.session import pack_trials
 from heads.sweeps.sweep import Sweep, Trial, loaded_cache
 from heads.training.loop import Run, together
 from heads.training.packed_engine import PackedEngine
+from heads.training.plan import length_multiple
 from heads.training.single_engine import SingleEngine
 
 _TIMED_STEPS = 4
@@ -79,7 +80,9 @@ def _step(engine: Any, runs: Sequence[Run], batches: Sequence[Any]) -> None:
     """Train one step, with one batch of each run, and wait until the device is done."""
     head: Any = HEADS[runs[0].config.head].head  # no simple baseline is packed
     engine.begin(head.stages[-1], [1] * len(runs))
-    batch = next(iter(runs[0].tensors.batches([together(batches)])))
+    tensors = runs[0].tensors
+    multiple = length_multiple(runs[0].config.train, tensors.device)
+    batch = next(iter(tensors.batches([together(batches)], multiple)))
     engine.accumulate(batch, torch.zeros(len(runs), dtype=torch.int64, device=batch.index.device), 1.0)
     engine.step([0.0] * len(runs))
     if batch.index.is_cuda:
