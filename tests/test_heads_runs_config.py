@@ -85,6 +85,7 @@ NAMED = {
     "train.keep": (),
     "train.optimizer": "adam",
     "train.precision": "bfloat16",
+    "train.step": "graphed",
     "train.schedule": "linear",
 }
 """Another value of the options that are words."""

@@ -97,6 +97,7 @@ class TrainOptions:
     precision: float32, tf32 (GPU), bfloat16 (autocast); auto: tf32 on CUDA, else float32 (`with_precision`).
     length_multiple: Lengths of training batches are rounded up to a multiple of it, so that there are few shapes; the padding is masked
         and changes the result by rounding only. None: 16 on CUDA, else 1.
+    step: eager, or graphed: steps are recorded as CUDA graphs (`heads.training.graphed_steps`).
     """
 
     batch_size: int = option(32, above=0)
@@ -118,6 +119,7 @@ class TrainOptions:
     average: float = option(0.0, least=0, below=1, in_pack=FREE)
     precision: str = option(AUTO, choices=(AUTO, *PRECISIONS))
     length_multiple: int | None = option(None, omitted=True)
+    step: str = option("eager", choices=("eager", "graphed"), omitted=True)
 
 
 @dataclass(frozen=True, kw_only=True)

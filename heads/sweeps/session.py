@@ -16,6 +16,7 @@ from heads.sweeps.search import Search
 from heads.sweeps.status import status_of
 from heads.sweeps.sweep import Sweep, Trial, open_trials, remaining
 from heads.sweeps.workers import TrialPack, Watcher
+from heads.training.steps import expect_steps
 
 ROUND = 8
 """Trials that a study is asked for at a time and device, unless the size of packs is given."""
@@ -48,6 +49,8 @@ def train_remaining(
 
     def train(trials: Iterable[Trial], numbers: Mapping[tuple[str, int], int]) -> None:
         left = remaining(trials)
+        for trial in left:
+            expect_steps(trial.config, "cpu" if free_bytes is None else "cuda")
         packs = _packs(sweep, left, numbers, free_bytes, len(devices), size)
         for trial in left:
             trial.folder.forget_failure()
