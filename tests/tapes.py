@@ -48,7 +48,7 @@ class _Tape(TorchDispatchMode):
         self.operations: list[tuple[Any, tuple, dict[str, Any], list[Tensor]]] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: Any = None) -> Any:
-        assert not _ON_THE_HOST & set(func.tags), f"{func} waits for the device"
+        assert not _ON_THE_HOST & set(func.tags) or _is_by_numbers(func, args), f"{func} waits for the device"
         result = func(*args, **(kwargs or {}))
         self.operations.append((func, args, kwargs or {}, _tensors(result)))
         return result
@@ -60,6 +60,11 @@ class _Tape(TorchDispatchMode):
             for old, new in zip(results, _tensors(func(*args, **kwargs)), strict=True):
                 if old.untyped_storage().data_ptr() != new.untyped_storage().data_ptr():
                     old.copy_(new)
+
+
+def _is_by_numbers(func: Any, args: tuple) -> bool:
+    """Return True for an indexing by numbers, whose result has a known shape; by a mask, the host waits for the count."""
+    return func is torch.ops.aten.index.Tensor and all(index is None or index.dtype == torch.int64 for index in args[1])
 
 
 def _tensors(result: Any) -> list[Tensor]:
