@@ -55,7 +55,10 @@ class CudaRecorder:
 
     def record(self, work: Callable[[], T]) -> Callable[[], T]:
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
+        with (
+            torch.cuda.device(self._stream.device),
+            torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"),
+        ):  # other threads may pin the memory of streamed features meanwhile
             result = work()
 
         def replay() -> T:
