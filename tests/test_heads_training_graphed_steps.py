@@ -84,7 +84,7 @@ def test_recorded_steps_are_those_of_a_run(loaded, head, tape):
 
 @pytest.mark.parametrize("points", [[0, 2], [1, 2]], ids=["one leaves the pack", "one resets its optimizer"])
 def test_recorded_steps_are_those_of_a_pack(loaded, points, tape):
-    train = partial(trained, loaded, "mmolre", [unlike("mmolre")[point] for point in points])
+    train = partial(trained, loaded, "pre-fusion", [unlike("pre-fusion")[point] for point in points])
     found, recorders = tape(train)
     assert sum(recorder.replayed for recorder in recorders) > 0
     assert_same(found, train())
