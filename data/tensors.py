@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeVar
 
@@ -41,7 +42,7 @@ R = TypeVar("R")
 
 
 class Batch(NamedTuple):
-    """B utterances, padded to the longest of them. `heads.models.base` explains the letters of shapes."""
+    """B utterances, padded to the longest of them, or to a multiple above it. `heads.models.base` explains the letters of shapes."""
 
     features: Mapping[str, Tensor]  # modality → (B, T, D) in the chosen dtype; zeros in the padding
     masks: Mapping[str, Tensor]  # modality → (B, T) bool, True = real
@@ -292,33 +293,35 @@ class CorpusTensors:
         is_streamed = sum(one.size_bytes() for one in features.values()) > available
         return cls(targets, features, device, dtype, is_streamed)
 
-    def batch(self, rows: np.ndarray, dialogue: np.ndarray | None = None) -> Batch:
+    def batch(self, rows: np.ndarray, dialogue: np.ndarray | None = None, length_multiple: int = 1) -> Batch:
         """Return one batch.
 
         Args:
             rows: (B,) int64, B ≥ 1, in any order. Rows may be repeated.
             dialogue: (V, L) int64, positions in `rows`, -1 = padding.
+            length_multiple: T of each modality is the next multiple of it, with more padding.
         """
-        return self._finish(self._prepare(rows if dialogue is None else DialogueRows(rows, dialogue)))
+        return self._finish(self._prepare(rows if dialogue is None else DialogueRows(rows, dialogue), length_multiple))
 
-    def batches(self, plan: Iterable[np.ndarray | DialogueRows]) -> Iterator[Batch]:
-        """Yield the batches of a plan (see `data.batching`), one at a time.
+    def batches(self, plan: Iterable[np.ndarray | DialogueRows], length_multiple: int = 1) -> Iterator[Batch]:
+        """Yield the batches of a plan (see `data.batching`), one at a time; `length_multiple` as for `batch`.
 
         A thread reads streamed features a few batches ahead. It ends with the iteration, also if that ends early. An error in the
         thread is raised here, at the batch that it concerns.
         """
-        prepared = _ahead(self._prepare, plan) if self.is_streamed else map(self._prepare, plan)
+        prepare = partial(self._prepare, length_multiple=length_multiple)
+        prepared = _ahead(prepare, plan) if self.is_streamed else map(prepare, plan)
         for one in prepared:
             yield self._finish(one)
 
-    def _prepare(self, rows: np.ndarray | DialogueRows) -> _Prepared:
+    def _prepare(self, rows: np.ndarray | DialogueRows, length_multiple: int) -> _Prepared:
         rows, layout = rows if isinstance(rows, DialogueRows) else (rows, None)
         packed = {modality: source.gather(rows) for modality, source in self._sources.items()}
         spans = [part for one in packed.values() for part in (one.starts, one.lengths)]
         return _Prepared(
             index=self._pinned(np.stack([rows, *spans])),
             values={modality: one.values for modality, one in packed.items()},
-            longest={modality: int(one.lengths.max()) for modality, one in packed.items()},
+            longest={modality: rounded_up(int(one.lengths.max()), length_multiple) for modality, one in packed.items()},
             layout=None if layout is None else self._pinned(layout),
         )
 
@@ -337,6 +340,11 @@ class CorpusTensors:
 
     def _moved(self, tensor: Tensor) -> Tensor:
         return tensor.to(self.device, non_blocking=True)
+
+
+def rounded_up(length: int, multiple: int) -> int:
+    """Return the smallest multiple that is not below a length."""
+    return -(-length // multiple) * multiple
 
 
 def _pad(values: Tensor, starts: Tensor, lengths: Tensor, longest: int) -> tuple[Tensor, Tensor]:

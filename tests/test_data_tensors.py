@@ -103,6 +103,23 @@ def test_streamed_batches_are_the_resident_ones_bit_for_bit(tmp_path_factory, le
         assert one.features["text"].shape == (len(rows), max(lengths[row] for row in rows), 5)
 
 
+@pytest.mark.parametrize("streams", [{}, STREAM], ids=["resident", "streamed"])
+def test_lengths_of_batches_are_rounded_up_to_a_multiple(corpus, streams):
+    loaded, rows = load(corpus, **streams), [np.array([3, 7, 7]), np.array([12])]
+    exact, found = [*loaded.batches(rows)], [*loaded.batches(rows, length_multiple=7)]
+    for one, other, of_batch in zip(exact, found, rows, strict=True):
+        assert_same(loaded.batch(of_batch, length_multiple=7), other)
+        for modality, mask in one.masks.items():
+            length = mask.shape[1]
+            assert other.masks[modality].shape[1] == -(-length // 7) * 7 > length
+            assert torch.equal(other.masks[modality][:, :length], mask)
+            assert torch.equal(other.features[modality][:, :length], one.features[modality])
+            assert not other.masks[modality][:, length:].any()
+            assert not other.features[modality][:, length:].any()
+        unpadded = {"features": {}, "masks": {}}
+        assert_same(one._replace(**unpadded), other._replace(**unpadded))
+
+
 def test_features_stream_when_they_are_larger_than_the_memory_given(corpus):
     stored = sum(FeatureStore.open(path).read_all().nbytes for path in corpus.features.values())
     rows_of_zeros = 2 * (8 + 6)

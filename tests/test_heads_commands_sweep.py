@@ -53,6 +53,10 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(sweep, tmp_path):
     expected = ["pre-fusion", "mosi", "both", "light", "6", "3", "2"]
     assert [row[:7] for row in rows] == [expected] * 2, "those of one width stand together"
     assert all(re.fullmatch(r"\d+ MB", row[7]) and re.fullmatch(r"\d+:\d\d:\d\d", row[8]) for row in rows)
+    header, *rows = [re.split(r" {2,}", line) for line in out.splitlines()[5:8]]
+    assert header[4:] == ["launches", "GFLOP", "GB moved", "alone", "a trial of a pack", "packs up to"]
+    assert all(float(row[5]) > 0 and row[7].endswith(" ms") and int(row[9].replace(",", "")) > 1 for row in rows)
+    assert re.search(r"\ncpu in float32, measured: \S+ µs a launch, [\d,]+ GFLOP/s, [\d,]+ GB/s\n", out)
     assert re.search(r"\nat most \d+:\d\d:\d\d on cpu, if no trial stops early\n$", out)
     assert not (tmp_path / "sweep").exists()
 

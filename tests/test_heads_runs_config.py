@@ -7,7 +7,16 @@ import pytest
 from data.errors import InputError
 from heads.models import options
 from heads.models.registry import HEADS
-from heads.runs.config import PRESETS, RunConfig, change, from_mapping, make_config, read_yaml
+from heads.runs.config import (
+    PRESETS,
+    RunConfig,
+    change,
+    default_precision,
+    from_mapping,
+    make_config,
+    read_yaml,
+    with_precision,
+)
 
 TRAINED = [name for name, entry in HEADS.items() if entry.head]
 
@@ -76,6 +85,7 @@ NAMED = {
     "train.keep": (),
     "train.optimizer": "adam",
     "train.precision": "bfloat16",
+    "train.step": "graphed",
     "train.schedule": "linear",
 }
 """Another value of the options that are words."""
@@ -111,7 +121,7 @@ def test_runs_of_before_there_were_layers_keep_their_keys():
         "ridge": "28ed3984",
         "median": "32c9fe58",
     }
-    assert {head: make_config(head, "mosi").key() for head in known} == known
+    assert {head: with_precision(make_config(head, "mosi"), "float32").key() for head in known} == known
     plain, picked = make_config("mult", "mosi").as_dict(), make_config("mult", "mosi", changes={"data": {"layers": {"text": [8]}}})
     assert "layers" not in plain["data"]
     assert "adapter" not in plain["model"]
@@ -340,3 +350,15 @@ def test_a_configuration_of_another_version_is_refused_by_name():
     stored = make_config("pre-fusion", "mosi").as_dict()
     with pytest.raises(InputError, match=r"^run/config\.json: unknown option 'train\.cosine'\."):
         from_mapping({**stored, "train": {**stored["train"], "cosine": 1}}, "run/config.json")
+
+
+@pytest.mark.parametrize(
+    ("device", "head", "settled"), [("cuda", "mult", "tf32"), ("cpu", "mult", "float32"), ("cuda", "ridge", "float32")]
+)
+def test_a_run_has_the_precision_of_its_device_unless_it_asks_for_one(device, head, settled):
+    """A run in tf32 has a key of its own, and a run on a CPU the key that it always had."""
+    made = with_precision(make_config(head, "mosi"), default_precision(device))
+    assert made.train.precision == settled
+    asked = [make_config(head, "mosi", changes={"train": {"precision": name}}) for name in ("float32", "tf32", "bfloat16")]
+    assert [one.key() for one in asked].index(made.key()) == ["float32", "tf32"].index(settled)
+    assert [with_precision(one, "tf32") for one in asked] == asked

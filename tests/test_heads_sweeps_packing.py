@@ -19,6 +19,7 @@ from heads.runs.folder import RunFolder
 from heads.runs.rows import labelled_rows
 from heads.runs.run_data import LoadedCache
 from heads.sweeps import packing
+from heads.sweeps.costs import Speeds, step_costs
 from heads.sweeps.packing import PackGroup, group, halves
 from heads.sweeps.sweep import Trial
 from heads.training.plan import epoch_plan
@@ -93,6 +94,23 @@ def test_the_memory_of_a_device_says_how_many(loaded):
     assert group(trials, 4 * needed)[0].size == 3, "four fifths of the memory"
     assert group(trials, needed // 2)[0].size == 1, "at least one, whatever the estimate says"
     assert group(trials, 4 * needed, 2)[0].size == 2
+
+
+def test_a_pack_is_no_larger_than_saves_time(loaded):
+    """On a device of which only the launches cost anything, every trial more is worth it; on another one, two are enough."""
+    trials = seeds(trial(loaded), 5)
+    costs = step_costs(trials[0].config, trials[0].run_data.tensors)
+    asked = []
+
+    def of(launch_s: float, flops: float):
+        return lambda precision: asked.append(precision) or Speeds(launch_s, flops, 1e15)
+
+    by_memory = group(trials, 10**9)[0].size
+    assert group(trials, 10**9, None, of(1.0, 1e15))[0].size == by_memory > 2
+    balanced = of(costs.flops / costs.launches / 2.5, 1.0)
+    assert group(trials, 10**9, None, balanced)[0].size == 2
+    assert group(trials, 10**9, 4, balanced)[0].size == 4, "as asked"
+    assert asked == ["float32", "float32"]
 
 
 @pytest.mark.parametrize(

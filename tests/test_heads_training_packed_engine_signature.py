@@ -61,6 +61,8 @@ OTHER = {
     "train.accumulate": (2, False),
     "train.optimizer": ("adam", False),
     "train.precision": ("bfloat16", False),
+    "train.length_multiple": (4, False),
+    "train.step": ("graphed", False),
     "model.dim": (16, False),
     "model.audio_pool": (2, False),
     "model.adapter": ("none", False),

@@ -61,7 +61,7 @@ def add_execution(parser: argparse.ArgumentParser) -> None:
     """Add the flags that say how trials are trained; `heads.commands._trials.execution` reads them."""
     words = "print the number of trials, how they are trained, and estimates of memory and time; train nothing"
     parser.add_argument("--dry-run", action="store_true", help=words)
-    words = "number of trials that are trained together (default: as many as fit into the memory of the device)"
+    words = "number of trials that are trained together (default: as many as save time and fit into the memory of the device)"
     parser.add_argument("--pack-size", type=int, metavar="N", help=words)
     words = "devices, with one worker each: cpu, cuda:0, … (default: the GPU, or as many workers on the CPU as measured to be fastest)"
     parser.add_argument("--devices", action=ListOf, metavar="DEVICE", help=words)

@@ -9,17 +9,25 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
+import torch
 
 from data.errors import InputError
 from data.reporting.tables import aligned
 from heads.models.registry import HEADS
 from heads.runs.config import RunConfig
+from heads.runs.run_data import choose_device
+from heads.sweeps.calibration import calibrate
+from heads.sweeps.costs import step_costs
 from heads.sweeps.dry_run import time_packs
 from heads.sweeps.execution import Execution, choose_cores, failures
+from heads.sweeps.packing import PackGroup
 from heads.sweeps.parts import Part
 from heads.sweeps.sweep import Sweep, open_trials, remaining
 
 _HEADER = ("head", "corpus", "task", "preset", "trials", "packs", "at a time", "memory a trial", "at most")
+
+_COSTS = ("a step of head", "corpus", "task", "preset", "launches", "GFLOP", "GB moved", "alone", "a trial of a pack", "packs up to")
+"""Heading of counted costs: for one trial, on a batch of middle size; times are upper bounds that follow from the device's speeds."""
 
 
 def execution(args: argparse.Namespace) -> Execution:
@@ -73,11 +81,32 @@ def print_dry_run(sweep: Sweep, configs: Sequence[RunConfig], execution: Executi
         sizes = (len(group.trials), len(group.packs), group.size)
         rows.append([config.head, config.corpus, config.task, config.preset, *map(str, sizes), memory, _clock(seconds)])
     print(aligned(rows, _HEADER, left=4))
+    _print_costs([group for group, _ in timed if group.trial_bytes is not None], choose_device(execution.devices[0]))
     choice = choose_cores(sweep, configs, execution, part)
     if choice:
         print(choice.words)
     total = sum(seconds for _, seconds in timed) / (choice.speed if choice else len(execution.devices))
     print(f"at most {_clock(total)} on {', '.join(execution.devices)}, if no trial stops early")
+
+
+def _print_costs(groups: Sequence[PackGroup], device: torch.device) -> None:
+    """Print the counted costs of a step of each group that can be packed, and what follows from the speeds of the device."""
+    rows, measured = [], {}
+    for group in groups:
+        config = group.trials[0].config
+        speeds = measured.setdefault(config.train.precision, calibrate(device, config.train.precision))
+        costs = step_costs(config, group.trials[0].run_data.tensors)
+        counted = f"{costs.launches:,}", f"{costs.flops / 1e9:.3g}", f"{costs.traffic_bytes / 1e9:.3g}"
+        expected = costs.seconds(speeds), costs.seconds(speeds, group.size) / group.size
+        per_trial = (f"{1e3 * seconds:.3g} ms" for seconds in expected)
+        rows.append(
+            [config.head, config.corpus, config.task, config.preset, *counted, *per_trial, f"{costs.worthwhile_size(speeds):,}"]
+        )
+    if rows:
+        print(aligned(rows, _COSTS, left=4))
+    for precision, speeds in measured.items():
+        launch, flops, traffic = 1e6 * speeds.launch_s, speeds.flops / 1e9, speeds.bytes_per_s / 1e9
+        print(f"{device} in {precision}, measured: {launch:.2g} µs a launch, {flops:,.0f} GFLOP/s, {traffic:,.0f} GB/s")
 
 
 def print_failures(folder: Path, trials: pd.DataFrame) -> int:

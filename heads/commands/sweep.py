@@ -54,6 +54,7 @@ def run(args: argparse.Namespace) -> int:
     from heads.sweeps.execution import train_trials
     from heads.sweeps.grid import read_grid
     from heads.sweeps.parts import Part, configs_of
+    from heads.sweeps.precision import of_sweep
     from heads.sweeps.results.report import write_report
     from heads.sweeps.results.trials import ranked
     from heads.sweeps.sweep import Sweep, opened
@@ -62,7 +63,8 @@ def run(args: argparse.Namespace) -> int:
     configs = grid.configs()
     metric = metric_of(configs, args.metric)
     execution = _trials.execution(args)
-    sweep = Sweep(grid, args.cache, args.out, metric, args.search, args.prune, memory_bytes(args.memory_gb))
+    precision = of_sweep(args.out, execution.executor, execution.devices[0])
+    sweep = Sweep(grid, args.cache, args.out, metric, args.search, args.prune, memory_bytes(args.memory_gb), precision)
     part = None if args.part is None else Part.of(args.part)
     if part is not None:
         configs = configs_of(sweep, part)

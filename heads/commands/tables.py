@@ -49,6 +49,7 @@ def run(args: argparse.Namespace) -> int:
     """
     from heads.commands import _trials
     from heads.runs.run_data import memory_bytes
+    from heads.sweeps.precision import of_sweep
     from heads.sweeps.results.trials import encoder_names
     from heads.tables.build import TablesRequest, plan_tables, train_tables
     from heads.tables.report import write
@@ -63,7 +64,8 @@ def run(args: argparse.Namespace) -> int:
         split=args.split,
         add=tuple(args.add),
     )
-    plan = plan_tables(request, args.cache, args.out, memory_bytes(args.memory_gb))
+    precision = of_sweep(args.out, execution.executor, execution.devices[0])
+    plan = plan_tables(request, args.cache, args.out, memory_bytes(args.memory_gb), precision)
     if args.dry_run:
         for line in plan.left_out:
             print(line)

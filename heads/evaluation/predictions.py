@@ -154,13 +154,15 @@ def total_lengths(tensors: CorpusTensors) -> np.ndarray:
 @contextlib.contextmanager
 def autocast(device: torch.device, precision: str) -> Iterator[None]:
     """Sets the precision of products: float32, tf32 (on a GPU; no difference elsewhere), or bfloat16 with float32 parameters."""
-    before = torch.get_float32_matmul_precision()
+    before, of_convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"  # convolutions and recurrent layers; PyTorch's default is True
     try:
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
             yield
     finally:
         torch.set_float32_matmul_precision(before)
+        torch.backends.cudnn.allow_tf32 = of_convolutions
 
 
 def scores(predictions: Predictions, tensors: CorpusTensors, loss: LossOptions | None = None) -> dict[str, float]:

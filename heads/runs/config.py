@@ -33,6 +33,10 @@ EMOTION_CHOICES = ("auto", "annotated", "pseudo")
 """auto: annotated where the corpus has them, else pseudo. The others are `data.targets.EMOTION_SOURCES`, which is not imported here
 because pandas comes with it; a test compares the two."""
 
+AUTO = "auto"
+PRECISIONS = ("float32", "tf32", "bfloat16")
+"""Precisions of products. A run that is trained has one of them in its configuration and its key, never "auto"."""
+
 _MODALITIES_WITH_SETS = ("text", "audio")
 """Modalities of which a cache may have several feature sets; each has an option of its name in `DataOptions`."""
 
@@ -90,7 +94,10 @@ class TrainOptions:
     clip_value: Largest absolute value of each number of the gradient.
     reset_optimizer: Forgets the optimizer's moments at the end of every epoch, as MMML does.
     average: Decay of a moving average of the parameters, which is then evaluated and kept instead of them; 0: none.
-    precision: float32, tf32 (GPU), bfloat16 (autocast).
+    precision: float32, tf32 (GPU), bfloat16 (autocast); auto: tf32 on CUDA, else float32 (`with_precision`).
+    length_multiple: Lengths of training batches are rounded up to a multiple of it, so that there are few shapes; the padding is masked
+        and changes the result by rounding only. None: 16 on CUDA, else 1.
+    step: eager, or graphed: steps are recorded as CUDA graphs (`heads.training.graphed_steps`).
     """
 
     batch_size: int = option(32, above=0)
@@ -110,7 +117,9 @@ class TrainOptions:
     clip_value: float | None = option(None, above=0, in_pack=FREE)
     reset_optimizer: bool = option(False, in_pack=FREE)
     average: float = option(0.0, least=0, below=1, in_pack=FREE)
-    precision: str = option("float32", choices=("float32", "tf32", "bfloat16"))
+    precision: str = option(AUTO, choices=(AUTO, *PRECISIONS))
+    length_multiple: int | None = option(None, omitted=True)
+    step: str = option("eager", choices=("eager", "graphed"), omitted=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,6 +204,19 @@ def change(config: RunConfig, values: Mapping[str, Any], where: str) -> RunConfi
     model = options.change(config.model, values.pop("model", {}), f"{where}: model")
     bare = options.change(dataclasses.replace(config, model=None), values, where)
     return _checked(dataclasses.replace(bare, model=model), where)
+
+
+def default_precision(device_type: str) -> str:
+    """Returns the precision that "auto" means on a device: tf32 on CUDA, where it costs heads nothing that seeds do not hide."""
+    return "tf32" if device_type == "cuda" else "float32"
+
+
+def with_precision(config: RunConfig, precision: str) -> RunConfig:
+    """Returns the configuration with this precision in the place of "auto"; simple baselines, which do not train, have float32."""
+    if config.train.precision != AUTO:
+        return config
+    settled = "float32" if HEADS[config.head].simple else precision
+    return dataclasses.replace(config, train=dataclasses.replace(config.train, precision=settled))
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The data of runs, loaded from a cache: features on a device, labels, and the configuration with the source of emotions settled.
+"""The data of runs, loaded from a cache: features on a device, labels, and the configuration with nothing left open.
 
 Runs that read the same features share them: each feature is loaded once. Runs are trained in `heads.training.loop`.
 """
@@ -22,7 +22,7 @@ from data.targets import Targets, load_targets
 from data.tensors import CorpusTensors
 from heads.models.inputs import MIX
 from heads.models.tasks import TASKS
-from heads.runs.config import RunConfig
+from heads.runs.config import RunConfig, default_precision, with_precision
 from heads.runs.streams import sets_of, streams_of
 
 
@@ -30,7 +30,7 @@ from heads.runs.streams import sets_of, streams_of
 class RunData:
     """The data of one run."""
 
-    config: RunConfig  # with the source of emotions settled, and without modalities if no feature is read
+    config: RunConfig  # with the source of emotions and the precision settled, and without modalities if no feature is read
     corpus: CachedCorpus
     tensors: CorpusTensors
     streams: Mapping[str, tuple[str, ...]]  # what the head reads → the feature sets that are joined by width in it
@@ -57,11 +57,12 @@ class LoadedCache:
         self._tensors: dict[tuple[object, ...], CorpusTensors] = {}
 
     def open(self, config: RunConfig) -> RunData:
-        """Loads the data of one configuration.
+        """Loads the data of one configuration, and settles what depends on corpus and device.
 
         Raises:
             InputError: The cache lacks the corpus, features or labels that the configuration asks for.
         """
+        config = with_precision(config, default_precision(self.device.type))
         if config.corpus not in self._corpora:
             self._corpora[config.corpus] = open_corpus(self.cache, config.corpus)
         corpus = self._corpora[config.corpus]

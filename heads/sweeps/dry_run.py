@@ -5,10 +5,12 @@ A few steps of each kind of pack are timed; nothing is trained to its end or kep
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 from heads.runs.devices import watched
 from heads.runs.run_data import choose_device
+from heads.sweeps.calibration import calibrate
 from heads.sweeps.execution import Execution
 from heads.sweeps.packing import PackGroup, free_memory
 from heads.sweeps.session import pack_trials
@@ -36,7 +38,8 @@ def time_packs(sweep: Sweep, left: Sequence[Trial], execution: Execution) -> lis
     """
     device = choose_device(execution.devices[0])
     timed = []
-    for group in pack_trials(left, free_memory(device), execution.pack_size):
+    measure = partial(calibrate, device) if device.type == "cuda" else None
+    for group in pack_trials(left, free_memory(device), execution.pack_size, measure):
         with watched(device):
             timed.append(TimedGroup(group, _seconds(sweep, group, str(device))))
     return timed

@@ -32,7 +32,7 @@ class Execution:
     devices: tuple[str, ...] = ("auto",)  # one worker each; auto alone: the GPU, or workers that share the CPU (`choose_cores`)
     executor: str = "local"  # local: processes of this machine; ray: a Ray cluster
     ray_address: str | None = None  # of a running cluster; None starts a local one
-    pack_size: int | None = None  # trials that are trained together; None: as many as fit into the memory of a device
+    pack_size: int | None = None  # trials that are trained together; None: as many as save time and fit into a device's memory
     tensorboard: bool = False  # write an event file of TensorBoard into every run folder
 
     def __post_init__(self) -> None:

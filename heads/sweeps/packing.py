@@ -1,9 +1,9 @@
-"""Packs: trials with one signature are trained together, as many at a time as the memory of the device allows.
+"""Packs: trials with one signature are trained together, as many at a time as save time and as the memory of the device allows.
 
 Signatures are in `heads.training.packed_engine`; packs are trained in `heads.sweeps.workers`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TypeVar
@@ -12,18 +12,16 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
-from data.tensors import Batch, CorpusTensors
+from data.tensors import CorpusTensors
 from heads.models.base import Head
-from heads.models.inputs import Inputs
 from heads.models.losses import total_loss
 from heads.models.parts.randomness import drawing_from
 from heads.models.registry import HEADS
-from heads.runs.build import make_head
 from heads.runs.config import RunConfig
-from heads.runs.rows import labelled_rows
+from heads.sweeps.costs import Speeds, step_costs
+from heads.sweeps.sizes import batch_of_size, head_on_meta
 from heads.sweeps.sweep import Trial
 from heads.training.packed_engine import signature
-from heads.training.plan import epoch_plan, rows_of
 
 _COPIES = 7
 """Copies of the parameters during training: themselves, gradients, two moments, the average, and two temporary ones within a step."""
@@ -36,6 +34,9 @@ CPU_PACK = 1
 
 _GPU_SHARE = 0.8
 """Share of the free memory of a GPU that a pack may take."""
+
+Measure = Callable[[str], Speeds]
+"""Returns the speeds of a device in a precision; see `heads.sweeps.calibration`."""
 
 T = TypeVar("T")
 
@@ -56,18 +57,19 @@ class PackGroup:
         return [self.trials[start:stop] for start, stop in pairwise(bounds)]
 
 
-def group(trials: Sequence[Trial], free_bytes: int | None, size: int | None = None) -> list[PackGroup]:
+def group(trials: Sequence[Trial], free_bytes: int | None, size: int | None = None, measure: Measure | None = None) -> list[PackGroup]:
     """Group the trials that can be trained together, in the order of the first trial of each group.
 
     Args:
         trials: Trials of heads that are trained by gradients.
         free_bytes: Memory of a GPU; None on a CPU.
-        size: Trials at a time, instead of as many as the memory allows.
+        size: Trials at a time, instead of as many as save time and as the memory allows.
+        measure: Returns the speeds of the device; None: the memory alone decides.
 
     Raises:
         InputError: A trial cannot be trained: an option is out of its range, a label is missing, ….
     """
-    return [_group(tuple(found), free_bytes, size) for found in alike(trials)]
+    return [_group(tuple(found), free_bytes, size, measure) for found in alike(trials)]
 
 
 def alike(trials: Sequence[Trial]) -> list[list[Trial]]:
@@ -83,13 +85,16 @@ def alike(trials: Sequence[Trial]) -> list[list[Trial]]:
     return [*groups.values()]
 
 
-def _group(trials: tuple[Trial, ...], free_bytes: int | None, size: int | None) -> PackGroup:
+def _group(trials: tuple[Trial, ...], free_bytes: int | None, size: int | None, measure: Measure | None) -> PackGroup:
     first = trials[0]
     if not HEADS[first.config.head].packs:
         return PackGroup(trials, None, 1)
     needed = trial_bytes(first.config, first.run_data.tensors)
     if size is None:
         size = CPU_PACK if free_bytes is None else max(1, int(_GPU_SHARE * free_bytes / needed))
+        if free_bytes is not None and measure is not None:
+            speeds = measure(first.config.train.precision)
+            size = min(size, step_costs(first.config, first.run_data.tensors).worthwhile_size(speeds))
     return PackGroup(trials, needed, size)
 
 
@@ -103,8 +108,7 @@ def trial_bytes(config: RunConfig, tensors: CorpusTensors) -> int:
         config: Configuration of the trial.
         tensors: The corpus that it reads. Its features are not looked at.
     """
-    with torch.device("meta"):
-        head = make_head(config.head, config.model, Inputs.of(tensors), config.task)
+    head = head_on_meta(config, tensors)
     parameters = sum(parameter.numel() * parameter.element_size() for parameter in head.parameters())
     return int(_COPIES * parameters + _SLACK * _activations(head.train(), config, tensors))
 
@@ -120,23 +124,11 @@ def _activations(head: Head, config: RunConfig, tensors: CorpusTensors) -> int:
             kept[storage._cdata] = storage.nbytes()
         return tensor
 
-    batch = _largest_batch(config, tensors)
+    batch = batch_of_size(config, tensors, 1)
     with saved_tensors_hooks(remember, lambda tensor: tensor), drawing_from(torch.zeros((), dtype=torch.int64, device="meta")):
         loss = total_loss(head(batch), batch, config.loss, config.loss.weights())
     del loss
     return sum(kept.values())
-
-
-def _largest_batch(config: RunConfig, tensors: CorpusTensors) -> Batch:
-    """Return a batch without memory that has the shapes of the largest batch of an epoch."""
-    lengths, dims = tensors.lengths, tensors.dims
-    plan = map(rows_of, epoch_plan(config, tensors, labelled_rows(config, tensors, "train"), 1))
-    sizes = [(len(rows), {m: int(lengths[m][rows].max()) for m in dims}) for rows in plan]
-    count, steps = max(sizes, key=lambda size: size[0] * sum(size[1].values()))
-    with torch.device("meta"):
-        features = {m: torch.empty(count, steps[m], dim) for m, dim in dims.items()}
-        masks = {m: torch.empty(count, steps[m], dtype=torch.bool) for m in dims}
-        return Batch(features, masks, torch.empty(count), torch.empty(count, 6), torch.empty(count, dtype=torch.int64))
 
 
 def halves(items: Sequence[T]) -> Iterator[tuple[T, ...]]:

@@ -15,7 +15,7 @@ from data.errors import InputError, shown
 from heads.models.registry import HEADS
 from heads.runs.config import RunConfig
 from heads.runs.folder import run_folder
-from heads.sweeps import locks
+from heads.sweeps import locks, precision
 from heads.sweeps.packing import alike
 from heads.sweeps.sweep import Sweep, keep_grid, open_trials, remove_unfinished_files
 
@@ -81,6 +81,11 @@ def _bounds(sizes: Sequence[int], part: Part) -> tuple[int, int]:
     return cut(part.number - 1), cut(part.number)
 
 
+def _keep(sweep: Sweep) -> None:
+    keep_grid(sweep)
+    precision.note(sweep.folder, sweep.precision)
+
+
 @contextlib.contextmanager
 def opened_part(sweep: Sweep, part: Part, configs: Sequence[RunConfig]) -> Iterator[None]:
     """Make the folder of a sweep if need be, and keep other processes from one part of it.
@@ -94,7 +99,7 @@ def opened_part(sweep: Sweep, part: Part, configs: Sequence[RunConfig]) -> Itera
         InputError: Another process has this part, a part of another division or the whole sweep, or the folder is of another sweep.
     """
     sweep.trials.mkdir(parents=True, exist_ok=True)
-    with locks.part(sweep.folder, part.number, part.count, lambda: keep_grid(sweep)):
+    with locks.part(sweep.folder, part.number, part.count, lambda: _keep(sweep)):
         for config in configs:
             remove_unfinished_files(run_folder(config, sweep.trials))
         yield

@@ -5,17 +5,20 @@ of results in `heads.sweeps.results.trials`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 
 from heads.models.registry import HEADS
 from heads.runs.config import RunConfig
 from heads.runs.folder import RunFolder
 from heads.runs.run_data import choose_device
+from heads.sweeps.calibration import calibrate
 from heads.sweeps.executors import Execute
-from heads.sweeps.packing import PackGroup, free_memory, group
+from heads.sweeps.packing import Measure, PackGroup, free_memory, group
 from heads.sweeps.search import Search
 from heads.sweeps.status import status_of
 from heads.sweeps.sweep import Sweep, Trial, open_trials, remaining
 from heads.sweeps.workers import TrialPack, Watcher
+from heads.training.steps import expect_steps
 
 ROUND = 8
 """Trials that a study is asked for at a time and device, unless the size of packs is given."""
@@ -37,18 +40,22 @@ def train_remaining(
         devices: One for each worker.
         execute: Trains packs on them.
         watcher: Is told about the trials.
-        size: Trials of a pack, instead of as many as fit into the memory of a device.
+        size: Trials of a pack, instead of as many as save time and fit into the memory of a device.
         free_bytes: That memory, if the devices are GPUs of other machines.
         configs: Configurations of the trials, instead of all of the grid. A study chooses them itself.
 
     Raises:
         InputError: A trial cannot be trained as it is asked for.
     """
-    free_bytes = free_bytes or free_memory(choose_device(devices[0]))
+    measure = None
+    if free_bytes is None and (free_bytes := free_memory(device := choose_device(devices[0]))) is not None:
+        measure = partial(calibrate, device)
 
     def train(trials: Iterable[Trial], numbers: Mapping[tuple[str, int], int]) -> None:
         left = remaining(trials)
-        packs = _packs(sweep, left, numbers, free_bytes, len(devices), size)
+        for trial in left:
+            expect_steps(trial.config, "cpu" if free_bytes is None else "cuda")
+        packs = _packs(sweep, left, numbers, free_bytes, len(devices), size, measure)
         for trial in left:
             trial.folder.forget_failure()
         execute(packs, watcher)
@@ -64,18 +71,21 @@ def train_remaining(
                 _tell(study, number, sweep.metric, trial.folder)
 
 
-def pack_trials(trials: Sequence[Trial], free_bytes: int | None, size: int | None = None) -> list[PackGroup]:
+def pack_trials(
+    trials: Sequence[Trial], free_bytes: int | None, size: int | None = None, measure: Measure | None = None
+) -> list[PackGroup]:
     """Group trials that can be trained together, without loading features; simple baselines are left out.
 
     Args:
         trials: Trials that are left.
         free_bytes: Memory of the device, which limits how many trials are trained at a time; None for a CPU.
         size: Trials at a time, instead of that.
+        measure: Returns the speeds of the device, by which packs are no larger than saves time; None: the memory alone decides.
 
     Raises:
         InputError: A trial cannot be trained: an option is out of its range, a label is missing, ….
     """
-    return group([trial for trial in trials if not HEADS[trial.config.head].simple], free_bytes, size)
+    return group([trial for trial in trials if not HEADS[trial.config.head].simple], free_bytes, size, measure)
 
 
 def _packs(
@@ -85,10 +95,11 @@ def _packs(
     free_bytes: int | None,
     workers: int,
     size: int | None,
+    measure: Measure | None,
 ) -> list[TrialPack]:
     """Make packs: at least one for each worker, if there are trials enough; each simple baseline is one by itself."""
     parts: list[tuple[RunConfig, ...]] = [(trial.config,) for trial in trials if HEADS[trial.config.head].simple]
-    for one in pack_trials(trials, free_bytes, size):
+    for one in pack_trials(trials, free_bytes, size, measure):
         share = max(1, -(-len(one.trials) // workers))
         for pack in PackGroup(one.trials, one.trial_bytes, min(one.size, share)).packs:
             parts.append(tuple(trial.config for trial in pack))

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Protocol
 
 from data.errors import InputError
-from heads.runs.config import RunConfig
+from heads.runs.config import RunConfig, with_precision
 from heads.runs.folder import RunFolder, run_folder
 from heads.runs.run_data import LoadedCache, RunData, choose_device
-from heads.sweeps import locks
+from heads.sweeps import locks, precision
 from heads.sweeps.grid import Grid
 from heads.sweeps.search import Search
 from heads.sweeps.status import is_final, is_over, status_of
@@ -48,6 +48,7 @@ class Sweep:
     search: str | None = None
     prune: str | None = None
     memory_bytes: int | None = None  # of features on a device; more are streamed
+    precision: str = "float32"  # of trials whose train.precision is auto; see heads.sweeps.precision
 
     @property
     def trials(self) -> Path:
@@ -75,7 +76,7 @@ class Sweep:
         Raises:
             InputError: The cache lacks something that it reads.
         """
-        run_data = loaded_cache(self.cache, "cpu", 0).open(config)
+        run_data = loaded_cache(self.cache, "cpu", 0).open(with_precision(config, self.precision))
         return Trial(run_data, run_folder(run_data.config, self.trials))
 
 
@@ -88,7 +89,7 @@ class Trial:
 
     @property
     def config(self) -> RunConfig:
-        """Its configuration, with the source of emotions settled."""
+        """Its configuration, with the source of emotions and the precision settled."""
         return self.run_data.config
 
 
@@ -108,7 +109,7 @@ def open_trials(sweep: Sweep, configs: Iterable[RunConfig]) -> list[Trial]:
 
 
 def resolved(sweep: Sweep, config: RunConfig) -> RunConfig:
-    """Return the configuration of a trial with the source of emotions settled.
+    """Return the configuration of a trial with the source of emotions and the precision settled.
 
     Raises:
         InputError: The cache lacks something that it reads.
@@ -180,6 +181,7 @@ def opened(sweep: Sweep, keep: Callable[[Sweep], None] = keep_grid) -> Iterator[
     sweep.trials.mkdir(parents=True, exist_ok=True)
     with locks.whole(sweep.folder):
         keep(sweep)
+        precision.note(sweep.folder, sweep.precision)
         yield
 
 

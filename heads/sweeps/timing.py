@@ -13,6 +13,7 @@ from heads.runs.folder import run_folder
 from heads.sweeps.sweep import Sweep, loaded_cache
 from heads.training.loop import Run, together
 from heads.training.packed_engine import PackedEngine
+from heads.training.plan import length_multiple
 from heads.training.single_engine import SingleEngine
 
 _STEPS = 4
@@ -48,7 +49,9 @@ class TimedSteps:
         began = time.perf_counter()
         head: Any = HEADS[self._runs[0].config.head].head  # no simple baseline is packed
         self._engine.begin(head.stages[-1], [1] * len(self._runs))
-        batch = next(iter(self._runs[0].tensors.batches([self._batches[number]])))
+        tensors = self._runs[0].tensors
+        multiple = length_multiple(self._runs[0].config.train, tensors.device)
+        batch = next(iter(tensors.batches([self._batches[number]], multiple)))
         self._engine.accumulate(batch, torch.zeros(len(self._runs), dtype=torch.int64, device=batch.index.device), 1.0)
         self._engine.step([0.0] * len(self._runs))
         if batch.index.is_cuda:

@@ -99,7 +99,9 @@ class TrainedTables(NamedTuple):
     trials: pd.DataFrame  # those of the plan, as `heads.sweeps.results.trials.collect` returns them
 
 
-def plan_tables(request: TablesRequest, cache: Path, out: Path, memory_bytes: int | None = None) -> TablesPlan:
+def plan_tables(
+    request: TablesRequest, cache: Path, out: Path, memory_bytes: int | None = None, precision: str = "float32"
+) -> TablesPlan:
     """Choose the rows of the tables and check that each can be trained; read the predictions of other tools.
 
     Args:
@@ -107,6 +109,7 @@ def plan_tables(request: TablesRequest, cache: Path, out: Path, memory_bytes: in
         cache: Folder that BuildFeatures made.
         out: Folder for tables and trials; nothing is written to it.
         memory_bytes: Features of a run larger than this are streamed from disk; None: 80 % of what is free.
+        precision: Of trials whose train.precision is auto.
 
     Raises:
         InputError: A name is unknown, nothing is left to show or train, a file of predictions cannot be used, or `out` is the folder of
@@ -120,7 +123,7 @@ def plan_tables(request: TablesRequest, cache: Path, out: Path, memory_bytes: in
             f"No row of the tables can be trained on this cache; the first of the reasons: {next(iter(problems.values()))}"
         )
     configs = {row: _with_seeds(row, request.different_seeds) for row in every_row if row not in problems}
-    sweep = _sweep([config for of_row in configs.values() for config in of_row], cache, out, memory_bytes)
+    sweep = _sweep([config for of_row in configs.values() for config in of_row], cache, out, memory_bytes, precision)
     added = imported(request.add, sections, cache, request.split)
     return TablesPlan(request, sections, left_out, problems, configs, added, sweep)
 
@@ -193,7 +196,7 @@ def _with_seeds(row: Row, seeds: Sequence[int]) -> list[RunConfig]:
     return [change(row.config, {"seed": seed}, "--seeds") for seed in used]
 
 
-def _sweep(configs: Sequence[RunConfig], cache: Path, out: Path, memory_bytes: int | None) -> Sweep:
+def _sweep(configs: Sequence[RunConfig], cache: Path, out: Path, memory_bytes: int | None, precision: str) -> Sweep:
     """Return all configurations as one sweep.
 
     Raises:
@@ -202,7 +205,7 @@ def _sweep(configs: Sequence[RunConfig], cache: Path, out: Path, memory_bytes: i
     grid = FixedGrid(out / "grid.yaml", tuple(configs))
     if grid.path.is_file() and not grid.path.read_bytes().startswith(_HEADER.encode()):
         raise InputError(f"{out}: holds another sweep. Choose another --out.")
-    return Sweep(grid, cache, out, _metric(configs), memory_bytes=memory_bytes)
+    return Sweep(grid, cache, out, _metric(configs), memory_bytes=memory_bytes, precision=precision)
 
 
 def _record(plan: TablesPlan) -> None:

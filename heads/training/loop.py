@@ -28,6 +28,7 @@ from heads.training.plan import (
     groups,
     head_class,
     learning_rates,
+    length_multiple,
     rows_of,
     size_of,
     steps_per_epoch,
@@ -274,7 +275,7 @@ def train_epoch(runs: Sequence[Run], engine: Engine, advance: Advance = lambda s
     keys = iter(torch.from_numpy(np.stack([run.keys(len(plans[0])) for run in runs], 1)).to(device))
     rates = iter(zip(*(run.rates() for run in runs), strict=True))
     plan = [together(parts) for parts in zip(*plans, strict=True)]
-    batches = first.tensors.batches(plan)
+    batches = first.tensors.batches(plan, length_multiple(first.config.train, device))
     total = torch.zeros(len(runs), device=device)
     length = len(plan) // len(stages)
     for stage, part in zip(stages, groups(plan, length), strict=True):

@@ -30,6 +30,7 @@ from heads.runs.devices import watched
 from heads.runs.rows import labelled_rows
 from heads.training.loop import Run, below
 from heads.training.single_engine import OPTIMIZERS
+from heads.training.steps import make_steps
 
 
 def signature(config: RunConfig, tensors: CorpusTensors) -> tuple[Any, ...] | None:
@@ -74,7 +75,7 @@ class PackedEngine:
         """Build the heads of all runs and stack their parameters.
 
         Raises:
-            InputError: An option is out of its range.
+            InputError: An option is out of its range, or `train.step` is not for this head or device.
         """
         heads = [build_head(run.config, run.tensors) for run in runs]
         self.shapes = {name: value.shape for name, value in heads[0].named_parameters()}
@@ -90,7 +91,9 @@ class PackedEngine:
         self.runs, self.flat, self.average = runs, flat.requires_grad_(), average
         self.rows = flat.detach().unbind()  # torch's optimizers have a learning rate per tensor
         groups = [{"params": [row], "weight_decay": run.config.train.weight_decay} for row, run in zip(self.rows, runs, strict=True)]
-        self.optimizer = OPTIMIZERS[runs[0].config.train.optimizer](groups, lr=0.0, fused=True)
+        self.steps = make_steps(runs[0].config, flat.device)  # what was recorded of other runs is dropped
+        kind = OPTIMIZERS[runs[0].config.train.optimizer]
+        self.optimizer = kind(groups, lr=0.0, fused=True, capturable=self.steps.is_recorded)
         self.optimizer.state.update({row: state for row, state in zip(self.rows, states, strict=True) if state})
         self.clip_norm, self.clip_value = (self._column(name, torch.inf) for name in ("clip_norm", "clip_value"))
         self.decay = self._column("average", 0.0)
@@ -108,8 +111,12 @@ class PackedEngine:
         for row, run in zip(self.rows, self.runs, strict=True):
             if run.config.train.reset_optimizer:
                 self.optimizer.state.pop(row, None)
+                self.steps.forget_update()
 
     def accumulate(self, batch: Batch, keys: Tensor, share: float) -> Tensor:
+        return self.steps.backward(self._backward, batch, keys, share)
+
+    def _backward(self, batch: Batch, keys: Tensor, share: float) -> Tensor:
         config, count = self.runs[0].config, len(self.runs)
         features, masks = ({m: x.unflatten(0, (count, -1)) for m, x in part.items()} for part in (batch.features, batch.masks))
         index, sentiment = batch.index.view(count, -1), batch.sentiment.view(count, -1)
@@ -128,6 +135,13 @@ class PackedEngine:
         return losses.detach()
 
     def step(self, rates: Sequence[float]) -> None:
+        self.steps.update(self._update, rates)
+        if self.average is not None:
+            kept = self.decay * self.averaged_before[:, None]
+            self.average.lerp_(self.flat.detach(), 1 - kept)
+            self.averaged_before.fill_(1)
+
+    def _update(self, rates: Sequence[float] | Sequence[Tensor]) -> None:
         for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
             group["lr"] = rate
         gradient = self.flat.grad
@@ -140,11 +154,10 @@ class PackedEngine:
         for row, own in zip(self.rows, gradient, strict=True):
             row.grad = own
         self.optimizer.step()
-        self.flat.grad = None
-        if self.average is not None:
-            kept = self.decay * self.averaged_before[:, None]
-            self.average.lerp_(self.flat.detach(), 1 - kept)
-            self.averaged_before.fill_(1)
+        if self.steps.is_recorded:
+            gradient.zero_()
+        else:
+            self.flat.grad = None
 
     def evaluate(self) -> list[Predictions]:
         first = self.runs[0]
@@ -193,6 +206,7 @@ class PackedEngine:
             step = moments[f"{next(iter(self.shapes))}/step"].to(self.flat.device)
             joined = {key: self._joined({name: moments[f"{name}/{key}"] for name in self.shapes}) for key in ("exp_avg", "exp_avg_sq")}
             self.optimizer.state[self.rows[number]] = {"step": step, **joined}
+            self.steps.forget_update()
 
     def keep(self, numbers: Sequence[int]) -> None:
         if not numbers:

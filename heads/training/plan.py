@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 import numpy as np
+import torch
 
 from data.batching import DialogueRows, dialogues, of_like_lengths, shuffled
 from data.tensors import CorpusTensors
@@ -19,6 +20,9 @@ from heads.runs.seeds import stream
 
 BatchRows = np.ndarray | DialogueRows
 """The rows of one batch: (B,) int64, or whole videos for heads that read context."""
+
+CUDA_LENGTH_MULTIPLE = 16
+"""Default of `train.length_multiple` on a GPU, where shapes that come again are worth some padding."""
 
 T = TypeVar("T")
 
@@ -53,6 +57,13 @@ def _pass(
     if config.data.like_lengths:
         return of_like_lengths(rows, total_lengths(tensors), size, order, schedule, smallest=head.smallest_batch)
     return shuffled(rows, size, order, smallest=head.smallest_batch)
+
+
+def length_multiple(options: TrainOptions, device: torch.device) -> int:
+    """Return the number whose multiples the lengths of training batches are rounded up to."""
+    if options.length_multiple is not None:
+        return options.length_multiple
+    return CUDA_LENGTH_MULTIPLE if device.type == "cuda" else 1
 
 
 def batch_keys(config: RunConfig, epoch: int, count: int) -> np.ndarray:

@@ -18,6 +18,7 @@ from heads.models.parts.randomness import drawing_from
 from heads.runs.build import build_head
 from heads.runs.config import TrainOptions
 from heads.training.loop import Run, below
+from heads.training.steps import make_steps
 
 OPTIMIZERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
 
@@ -29,9 +30,10 @@ class SingleEngine:
         """Build the head of a run and its optimizer.
 
         Raises:
-            InputError: An option is out of its range.
+            InputError: An option is out of its range, or `train.step` is not for this head or device.
         """
         self.run, options = run, run.config.train
+        self.steps = make_steps(run.config, run.tensors.device)
         self.head = build_head(run.config, run.tensors)
         self.head.prepare(run.tensors.sentiment, run.tensors.emotions, _mask(run))
         self.average = averaged(self.head, options.average)
@@ -43,7 +45,8 @@ class SingleEngine:
         groups = [{"params": [parameter]} for parameter in self.head.parameters()]
         if len(set(self.factors)) == 1:  # in one group all parameters are changed by one kernel
             groups = [{"params": list(self.head.parameters())}]
-        return OPTIMIZERS[options.optimizer](groups, lr=options.lr, weight_decay=options.weight_decay, fused=True)
+        kind, recorded = OPTIMIZERS[options.optimizer], self.steps.is_recorded
+        return kind(groups, lr=options.lr, weight_decay=options.weight_decay, fused=True, capturable=recorded)
 
     @property
     def shown(self) -> Head:
@@ -54,11 +57,15 @@ class SingleEngine:
         self.head.train()
         if self.run.config.train.reset_optimizer and stage == self.head.stages[0]:
             self.optimizer = self._new_optimizer()
+            self.steps.forget_update()
         for name, parameter in self.head.named_parameters():
             parameter.requires_grad_(self.head.trains(name, stage))
         self.head.begin(stage, epochs[0])
 
     def accumulate(self, batch: Batch, keys: Tensor, share: float) -> Tensor:
+        return self.steps.backward(self._backward, batch, keys, share)
+
+    def _backward(self, batch: Batch, keys: Tensor, share: float) -> Tensor:
         config = self.run.config
         with autocast(self.run.tensors.device, config.train.precision), drawing_from(keys[0]):
             output = self.head(batch)
@@ -69,14 +76,17 @@ class SingleEngine:
         return loss.detach()
 
     def step(self, rates: Sequence[float]) -> None:
-        options = self.run.config.train
-        for group, factor in zip(self.optimizer.param_groups, self.factors, strict=False):
-            group["lr"] = rates[0] * factor
-        clip(self.head, options)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        factors = self.factors[: len(self.optimizer.param_groups)]  # one group if all are equal
+        self.steps.update(self._update, [rates[0] * factor for factor in factors])
         if self.average:
             self.average.update_parameters(self.head)
+
+    def _update(self, rates: Sequence[float] | Sequence[Tensor]) -> None:
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
+        clip(self.head, self.run.config.train)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=not self.steps.is_recorded)
 
     def evaluate(self) -> list[Predictions]:
         run, options = self.run, self.run.config.train
@@ -103,6 +113,7 @@ class SingleEngine:
         of_parameter = (below(moments, name) for name, _ in self.head.named_parameters())
         content["state"] = {number: found for number, found in enumerate(of_parameter) if found}
         self.optimizer.load_state_dict(content)
+        self.steps.forget_update()
 
     def keep(self, numbers: Sequence[int]) -> None:
         """Do nothing: the only run is either kept or over."""
