@@ -29,6 +29,13 @@ def last_step(inputs: Tensor, mask: Tensor) -> Tensor:
     return inputs.gather(1, last[:, None, None].expand(-1, 1, inputs.shape[-1])).squeeze(1)
 
 
+def reverse(inputs: Tensor, mask: Tensor) -> Tensor:
+    """Reverse the order of the real steps of (B, T, d), which come first; padding stays where it is."""
+    steps = torch.arange(mask.shape[1], device=mask.device)
+    places = torch.where(mask, mask.sum(1, keepdim=True) - 1 - steps, steps)
+    return inputs.gather(1, places.unsqueeze(-1).expand(inputs.shape))
+
+
 def pool_steps(inputs: Tensor, mask: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """Average every `size` consecutive time steps; padding does not count.
 
