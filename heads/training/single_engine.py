@@ -154,6 +154,9 @@ def _tensors(head: nn.Module) -> dict[str, Tensor]:
 
 
 def _copy(state: Mapping[str, Tensor], head: nn.Module) -> None:
+    """Restore parameters and buffers. Buffers that an earlier version did not have follow from the options and stay as they are."""
     with torch.no_grad():
-        for name, tensor in _tensors(head).items():
-            tensor.copy_(state[name])
+        for name, parameter in head.named_parameters():
+            parameter.copy_(state[name])
+        for name, buffer in head.named_buffers():
+            buffer.copy_(state.get(name, buffer))
