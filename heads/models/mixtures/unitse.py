@@ -95,7 +95,7 @@ class UniTSEBlock(nn.Module):
             mask: (B, T).
 
         Returns:
-            Task → (B, T, d), and task → (B, N) gates.
+            Task → (B, T, d), zero in the padding, and task → (B, N) gates.
         """
         distinct = {id(inputs): inputs for inputs in streams.values()}
         seen = {key: windows(inputs, mask) for key, inputs in distinct.items()}
@@ -104,8 +104,7 @@ class UniTSEBlock(nn.Module):
         for task, inputs in streams.items():
             gates = self.select(self.routers[task](inputs, mask))
             own = cast(LowRankExperts, self.own[task])
-            always = gates.new_ones(len(inputs), 1)
-            mixed = self.shared.mix(hidden[id(inputs)], gates, mask) + own.mix(own.hidden(seen[id(inputs)]), always, mask)
+            mixed = self.shared.weighted(hidden[id(inputs)], gates, mask) + own.weighted(own.hidden(seen[id(inputs)]), None, mask)
             posted = self.dropout(self.post[task](mixed))
             outputs[task] = zero_padding(posted + inputs if self.residual else posted, mask)
             routing[task] = gates

@@ -20,7 +20,7 @@ def zero_padding(inputs: Tensor, mask: Tensor) -> Tensor:
 
 def masked_mean(inputs: Tensor, mask: Tensor) -> Tensor:
     """Average (B, T, d) over its real time steps, to (B, d); an utterance without any gets zeros."""
-    return zero_padding(inputs, mask).sum(1) / mask.sum(1, keepdim=True).clamp(min=1).to(inputs.dtype)
+    return zero_padding(inputs, mask).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
 
 
 def last_step(inputs: Tensor, mask: Tensor) -> Tensor:
