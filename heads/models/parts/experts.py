@@ -78,7 +78,8 @@ class LowRankExperts(nn.Module):
             (B, T, d), anything in the padding.
         """
         if gates is None:
-            return functional.linear(windows(hidden, mask) if self.kernel2 == 3 else hidden, self.up, self.up_bias.sum(0))
+            bias = self.up_bias.sum(0) if len(self.ranks) > 1 else self.up_bias.squeeze(0)
+            return functional.linear(windows(hidden, mask) if self.kernel2 == 3 else hidden, self.up, bias)
         if gates.dim() == 2:
             gates = gates.unsqueeze(1)
         scaled = self._scaled(hidden, gates)

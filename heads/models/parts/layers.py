@@ -120,7 +120,7 @@ class PostNorm(nn.Module):
         self.norm = nn.LayerNorm(dim, eps=epsilon)
 
     def forward(self, inputs: Tensor, added: Tensor) -> Tensor:
-        return self.norm(inputs + self.dropout(added))
+        return self.norm(self.dropout.added(inputs, added))
 
 
 class FeedForward(nn.Sequential):

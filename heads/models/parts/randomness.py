@@ -80,6 +80,12 @@ class Dropout(nn.Module):
             return inputs
         return inputs * _drawn(inputs, _scaled_mask, self.threshold, self.scale)
 
+    def added(self, base: Tensor, inputs: Tensor) -> Tensor:
+        """Return base + dropout(inputs), in one pass."""
+        if not self.training or not self.is_active:
+            return base + inputs
+        return torch.addcmul(base, inputs, _drawn(inputs, _scaled_mask, self.threshold, self.scale))
+
 
 def gaussian_like(values: Tensor) -> Tensor:
     """Draw independent standard normal numbers in the shape and dtype of `values`."""
