@@ -9,7 +9,8 @@ from batches import select
 from small_heads import TRAINED, ZOO, a_batch, joined, made
 
 from data.tensors import Batch
-from heads.models.baselines._dialogue import real, reverse
+from heads.models.baselines._dialogue import real
+from heads.models.parts.layers import reverse
 from heads.models.registry import HEADS
 from pipeline.settings import CHECKOUT
 

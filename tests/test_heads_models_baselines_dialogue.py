@@ -19,7 +19,6 @@ from heads.models.baselines._dialogue import (
     heads_for,
     inter_modal_attention,
     real,
-    reverse,
     utterances,
 )
 
@@ -88,18 +87,6 @@ def test_an_utterance_is_the_mean_over_its_real_steps():
         row = batch.dialogue[video, step]
         torch.testing.assert_close(found[video, step], batch.features["text"][row][batch.masks["text"][row]].mean(0))
     assert found[1, 1].tolist() == [0] * DIMS["text"]
-
-
-def test_real_steps_are_reversed_and_padding_stays():
-    values, mask = torch.tensor([[1.0, 2, 3], [4, 5, 9], [6, 9, 9]])[..., None], torch.tensor([[1, 1, 1], [1, 1, 0], [1, 0, 0]]).bool()
-    assert reverse(values, mask).squeeze(-1).tolist() == [[3, 2, 1], [5, 4, 9], [6, 9, 9]]
-
-
-@given(sizes=st.lists(st.integers(1, 6), min_size=1, max_size=4))
-def test_reversing_twice_is_the_identity(sizes):
-    mask = torch.arange(max(sizes)) < torch.tensor(sizes)[:, None]
-    values = torch.randn(*mask.shape, 3, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(reverse(reverse(values, mask), mask), values)
 
 
 def test_a_gru_cell_equals_torchs():

@@ -5,6 +5,7 @@ import torch
 from batches import random_batch
 from test_heads_models_parts_layers import torch_attention
 from torch import nn
+from torch.nn.utils import rnn
 
 from heads.models.baselines._encoder import TORCH_EPSILON, EncoderLayer, LinearOutputs, SequenceLSTM
 
@@ -71,6 +72,33 @@ def test_an_lstm_reads_each_utterance_as_if_it_were_alone(audio, bidirectional):
         expected, (state, _) = layer.lstm(inputs[row, :length])
         torch.testing.assert_close(steps[row, :length], expected, rtol=0, atol=1e-12)
         torch.testing.assert_close(last[row], state.flatten(), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_an_lstm_equals_torchs_on_packed_sequences(audio, bidirectional):
+    inputs, mask = audio
+    layer = SequenceLSTM(DIM, 4, bidirectional).double()
+    packed = rnn.pack_padded_sequence(inputs, mask.sum(1), batch_first=True, enforce_sorted=False)
+    outputs, (state, _) = layer.lstm(packed)
+    expected = rnn.pad_packed_sequence(outputs, batch_first=True, total_length=mask.shape[1])[0], state.transpose(0, 1).flatten(1)
+    found = layer(inputs, mask)
+    weights = [torch.randn_like(one) for one in expected]
+    gradients = [
+        torch.autograd.grad(sum((one * weight).sum() for one, weight in zip(pair, weights, strict=True)), list(layer.parameters()))
+        for pair in (found, expected)
+    ]
+    for ours, theirs in zip((*found, *gradients[0]), (*expected, *gradients[1]), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
+
+
+def test_what_stands_in_the_padding_changes_no_gradient_of_an_lstm(audio):
+    inputs, mask = audio
+    layer = SequenceLSTM(DIM, 4, bidirectional=True).double()
+    clean, dirty = (
+        torch.autograd.grad(layer(inputs.masked_fill(~mask.unsqueeze(-1), value), mask)[1].sum(), list(layer.parameters()))
+        for value in (0.0, torch.nan)
+    )
+    assert all(torch.equal(*pair) for pair in zip(clean, dirty, strict=True))
 
 
 def test_outputs_are_one_linear_layer_a_task():

@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from data.errors import InputError
@@ -14,6 +16,7 @@ from heads.models.parts.layers import (
     masked_mean,
     pool_steps,
     projection,
+    reverse,
     stacked,
     zero_padding,
 )
@@ -47,6 +50,18 @@ def test_padding_becomes_zero_whatever_stood_there():
 def test_the_last_real_step_is_taken():
     values = torch.arange(12.0).view(2, 3, 2)
     assert last_step(values, MASK).tolist() == [[2, 3], [6, 7]]
+
+
+def test_real_steps_are_reversed_and_padding_stays():
+    values, mask = torch.tensor([[1.0, 2, 3], [4, 5, 9], [6, 9, 9]])[..., None], torch.tensor([[1, 1, 1], [1, 1, 0], [1, 0, 0]]).bool()
+    assert reverse(values, mask).squeeze(-1).tolist() == [[3, 2, 1], [5, 4, 9], [6, 9, 9]]
+
+
+@given(sizes=st.lists(st.integers(1, 6), min_size=1, max_size=4))
+def test_reversing_twice_is_the_identity(sizes):
+    mask = torch.arange(max(sizes)) < torch.tensor(sizes)[:, None]
+    values = torch.randn(*mask.shape, 3, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(reverse(reverse(values, mask), mask), values)
 
 
 def test_a_projection_is_nothing_where_the_widths_are_equal():

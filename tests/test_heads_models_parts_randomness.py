@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, grad, stack_module_state, vmap
 
+from heads.models.parts import randomness
 from heads.models.parts.randomness import Dropout, drawing_from, gaussian_like
 
 
@@ -89,6 +90,68 @@ def test_every_draw_has_numbers_of_its_own():
     with drawing_from(torch.tensor(1)):
         masks = torch.stack([Dropout(0.5)(torch.ones(20_000)) for _ in range(4)])
     assert torch.corrcoef(masks).fill_diagonal_(0).abs().max() < 0.03
+
+
+def zeros(shape: tuple[int, ...], key: int, draws: int = 1) -> Tensor:
+    """(*shape,): 1 where the last of some draws drops a value."""
+    with drawing_from(torch.tensor(key)):
+        masks = [Dropout(0.5)(torch.ones(shape)) for _ in range(draws)]
+    return (masks[-1] == 0).double()
+
+
+def correlation(first: Tensor, second: Tensor) -> float:
+    return torch.corrcoef(torch.stack([first.flatten(), second.flatten()]))[0, 1].item()
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5])
+def test_counts_of_dropped_values_vary_as_those_of_independent_draws(rate):
+    """Whatever is counted: the values of an utterance, of a time step, or of a place of the width."""
+    size = (64, 80, 96)
+    with drawing_from(torch.tensor(5)):
+        dropped_values = (Dropout(rate)(torch.ones(size)) == 0).double()
+    for dim in range(3):
+        counts = dropped_values.movedim(dim, 0).flatten(1).sum(1)
+        each = dropped_values.numel() / size[dim]
+        assert counts.mean().item() == pytest.approx(rate * each, rel=0.02)
+        expected = (each * rate * (1 - rate)) ** 0.5
+        assert counts.std().item() == pytest.approx(expected, rel=4 / (2 * size[dim]) ** 0.5)  # 4 standard errors
+
+
+@pytest.mark.parametrize("shift", [(1, 1, 0), (1, 0, 1), (0, 1, 1), (1, 1, 1), (1, 2, 4), (0, 1, 4), (3, 0, 4)])
+def test_values_a_few_places_apart_in_several_dimensions_are_independent(shift):
+    mask = zeros((40, 50, 60), key=3)
+    first = tuple(slice(None, size - step) for size, step in zip(mask.shape, shift, strict=True))
+    second = tuple(slice(step, None) for step in shift)
+    assert abs(correlation(mask[first], mask[second])) < 0.02
+
+
+@pytest.mark.parametrize("other", [1, 2, 3, 2**16, 2**32, 2**48, 2**63 - 1, -1, -5])
+def test_masks_of_keys_that_are_alike_are_independent(other):
+    shape, base = (30, 40, 50), zeros((30, 40, 50), key=0)
+    assert abs(correlation(base, zeros(shape, key=other))) < 0.02
+    for dim in range(3):  # nor is one the other, moved
+        moved = zeros(shape, key=other).narrow(dim, 1, shape[dim] - 1)
+        assert abs(correlation(base.narrow(dim, 0, shape[dim] - 1), moved)) < 0.02
+
+
+def test_the_next_draw_is_not_that_of_the_next_key():
+    shape = (50, 400)
+    assert abs(correlation(zeros(shape, key=8, draws=2), zeros(shape, key=9))) < 0.03
+    assert abs(correlation(zeros(shape, key=8), zeros(shape, key=8, draws=3))) < 0.03
+
+
+def test_words_are_the_documented_function_of_key_and_place():
+    """The sum of the key and of the places, each times an odd factor, mixed as splitmix64 does with shifts at 32; in plain integers."""
+    words = randomness._words((3, 2), torch.tensor(-7))
+    for row in range(3):
+        for column in range(2):
+            word = (-7 + (row + 1) * randomness._factor(1) + (column + 1) * randomness._factor(2)) % 2**64
+            for factor in (0xBF58476D1CE4E5B9, 0x94D049BB133111EB):
+                word = (word ^ word >> 32) * factor % 2**64
+            assert words[row, column].item() % 2**64 == word ^ word >> 32
+    factors = [randomness._factor(number) for number in range(6)]
+    assert all(factor % 2 for factor in factors)
+    assert len(set(factors)) == 6
 
 
 @pytest.mark.parametrize("dim", [0, 1, 2])

@@ -14,6 +14,7 @@ from heads.runs.config import make_config
 from heads.runs.folder import RunFolder
 from heads.runs.run_data import open_run_data
 from heads.training.loop import Run, train_runs
+from heads.training.packed_engine import PackedEngine
 from heads.training.single_engine import SingleEngine
 
 
@@ -116,3 +117,19 @@ def test_the_moving_average_is_what_is_kept(cache, tmp_path):
     torch.testing.assert_close(nn.utils.parameters_to_vector(one.shown.parameters()), expected)
     assert one.shown is not one.head
     assert engine_of(cache, tmp_path, {"train.average": 0}).average is None
+
+
+@pytest.mark.parametrize("engine", [SingleEngine, lambda run: PackedEngine([run])])
+def test_a_state_without_buffers_that_follow_from_the_options_is_gone_on_with(cache, tmp_path, engine):
+    """Those that an earlier version saved have no thresholds of dropout."""
+    run = engine_of(cache, tmp_path, {"model.output_dropout": 0.25}).run
+    saved = {name: value.clone() for name, value in engine(run).state(0).items() if "threshold" not in name and "scale" not in name}
+    saved = {name: value + 1 if name.endswith(".weight") else value for name, value in saved.items()}
+    other = engine(run)
+    other.load(0, saved)
+    found = other.state(0)
+    assert found.keys() - saved.keys() == {
+        name.replace(".rate", f".{part}") for name in saved if ".rate" in name for part in ("threshold", "scale")
+    }
+    assert all(torch.equal(found[name], value) for name, value in saved.items())
+    assert {value.item() for name, value in found.items() if name.endswith("outputs.msa.0.threshold")} == {-(2**14)}

@@ -198,7 +198,7 @@ class PackedEngine:
         with torch.no_grad():
             self.flat[number] = self._joined(head)
             for name, value in self.buffers.items():
-                value[number] = head[name]
+                value[number] = head.get(name, value[number])  # as in `heads.training.single_engine`
             if self.average is not None:
                 self.average[number] = self._joined(average or head)
                 self.averaged_before[number] = 1

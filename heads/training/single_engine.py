@@ -3,12 +3,11 @@
 The loop around it is in `heads.training.loop`, the engine of several runs in `heads.training.packed_engine`.
 """
 
+import copy
 from collections.abc import Mapping, Sequence
-from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from data.tensors import Batch
 from heads.evaluation.predictions import Predictions, autocast, predict
@@ -36,7 +35,7 @@ class SingleEngine:
         self.steps = make_steps(run.config, run.tensors.device)
         self.head = build_head(run.config, run.tensors)
         self.head.prepare(run.tensors.sentiment, run.tensors.emotions, _mask(run))
-        self.average = averaged(self.head, options.average)
+        self.average = MovingAverage(self.head, options.average) if options.average else None
         self.factors = [self.head.lr_factor(name) for name, _ in self.head.named_parameters()]
         self.optimizer = self._new_optimizer()
 
@@ -51,7 +50,7 @@ class SingleEngine:
     @property
     def shown(self) -> Head:
         """Head that is evaluated and kept: the trained one, or the moving average of its parameters."""
-        return cast(Head, self.average.module) if self.average else self.head
+        return self.average.of(self.head) if self.average else self.head
 
     def begin(self, stage: str, epochs: Sequence[int]) -> None:
         self.head.train()
@@ -79,7 +78,7 @@ class SingleEngine:
         factors = self.factors[: len(self.optimizer.param_groups)]  # one group if all are equal
         self.steps.update(self._update, [rates[0] * factor for factor in factors])
         if self.average:
-            self.average.update_parameters(self.head)
+            self.average.update(self.head)
 
     def _update(self, rates: Sequence[float] | Sequence[Tensor]) -> None:
         for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
@@ -98,7 +97,7 @@ class SingleEngine:
     def state(self, number: int) -> dict[str, Tensor]:
         tensors = {f"head/{name}": value for name, value in _tensors(self.head).items()}
         if self.average:
-            tensors |= {f"average/{name}": value for name, value in _tensors(self.average.module).items()}
+            tensors |= {f"average/{name}": value for name, value in _tensors(self.average.of(self.head)).items()}
         for name, parameter in self.head.named_parameters():
             moments = self.optimizer.state.get(parameter, {})
             tensors |= {f"optimizer/{name}/{key}": value for key, value in moments.items()}
@@ -107,8 +106,8 @@ class SingleEngine:
     def load(self, number: int, state: Mapping[str, Tensor]) -> None:
         _copy(below(state, "head"), self.head)
         if self.average:
-            _copy(below(state, "average"), self.average.module)
-            self.average.n_averaged.fill_(1)  # it holds an average, so that the next update does not start a new one
+            _copy(below(state, "average"), self.average.head)
+            self.average.has_begun = True
         content, moments = self.optimizer.state_dict(), below(state, "optimizer")
         of_parameter = (below(moments, name) for name, _ in self.head.named_parameters())
         content["state"] = {number: found for number, found in enumerate(of_parameter) if found}
@@ -119,9 +118,31 @@ class SingleEngine:
         """Do nothing: the only run is either kept or over."""
 
 
-def averaged(head: Head, decay: float) -> AveragedModel | None:
-    """Return the moving average of a head's parameters over its steps; None without a decay."""
-    return AveragedModel(head, multi_avg_fn=get_ema_multi_avg_fn(decay)) if decay else None
+class MovingAverage:
+    """Exponential moving average of a head's parameters over its steps: a ← decay · a + (1 − decay) · p, from the first step on.
+
+    torch's AveragedModel has the same numbers, but keeps its count of steps on the host and copies it to the device at every step.
+    """
+
+    def __init__(self, head: Head, decay: float) -> None:
+        self.head, self.decay, self.has_begun = copy.deepcopy(head), decay, False
+
+    @torch.no_grad()
+    def update(self, head: Head) -> None:
+        """Take the parameters of the head after a step into the average."""
+        average, latest = list(self.head.parameters()), list(head.parameters())
+        if self.has_begun:
+            torch._foreach_lerp_(average, latest, 1 - self.decay)
+        else:
+            torch._foreach_copy_(average, latest)
+        self.has_begun = True
+
+    @torch.no_grad()
+    def of(self, head: Head) -> Head:
+        """Return the head with averaged parameters and the buffers of `head`."""
+        for average, latest in zip(self.head.buffers(), head.buffers(), strict=True):
+            average.copy_(latest)
+        return self.head
 
 
 def clip(head: nn.Module, options: TrainOptions) -> None:
@@ -144,6 +165,9 @@ def _tensors(head: nn.Module) -> dict[str, Tensor]:
 
 
 def _copy(state: Mapping[str, Tensor], head: nn.Module) -> None:
+    """Restore parameters and buffers. Buffers that an earlier version did not have follow from the options and stay as they are."""
     with torch.no_grad():
-        for name, tensor in _tensors(head).items():
-            tensor.copy_(state[name])
+        for name, parameter in head.named_parameters():
+            parameter.copy_(state[name])
+        for name, buffer in head.named_buffers():
+            buffer.copy_(state.get(name, buffer))

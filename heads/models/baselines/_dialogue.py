@@ -67,13 +67,6 @@ def utterances(batch: Batch, modality: str) -> Tensor:
     return by_video(masked_mean(batch.features[modality], batch.masks[modality]), dialogue_of(batch))
 
 
-def reverse(values: Tensor, mask: Tensor) -> Tensor:
-    """Reverse the order of the real steps of (V, L, d), which come first; the padding stays where it is."""
-    steps = torch.arange(mask.shape[1], device=mask.device)
-    places = torch.where(mask, mask.sum(1, keepdim=True) - 1 - steps, steps)
-    return values.gather(1, places.unsqueeze(-1).expand(values.shape))
-
-
 class GRUCell(nn.GRUCell):
     """PyTorch's GRU cell, written out: the fused kernel can neither be batched by `torch.func.vmap` nor drop parts of the state."""
 

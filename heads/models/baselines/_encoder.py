@@ -4,9 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from heads.models.parts.layers import Attention, PostNorm, masked_mean
+from heads.models.parts.layers import Attention, PostNorm, last_step, masked_mean, reverse, zero_padding
 from heads.models.parts.randomness import Dropout
 from heads.models.tasks import WIDTHS
 
@@ -70,7 +69,11 @@ class EncoderLayer(nn.Module):
 
 
 class SequenceLSTM(nn.Module):
-    """One LSTM layer that runs over the real steps only, so that the backward direction begins at the last real step."""
+    """One LSTM layer whose backward direction begins at the last real step.
+
+    Padding comes last. It changes no step before it, so the forward direction runs over all steps, and the backward one over the
+    sequences with their real steps reversed. The result is that of torch's packed sequences, whose lengths the host would have to know.
+    """
 
     def __init__(self, dim: int, hidden: int, bidirectional: bool = False) -> None:
         super().__init__()
@@ -87,10 +90,20 @@ class SequenceLSTM(nn.Module):
             (B, T, h), zeros in the padding, and (B, h), the state behind the last real step. With two directions their outputs are
             concatenated, 2h in place of h, and the backward direction ends at the first step.
         """
-        packed = pack_padded_sequence(inputs, mask.sum(1).cpu(), batch_first=True, enforce_sorted=False)
-        outputs, (state, _) = self.lstm(packed)
-        steps, _ = pad_packed_sequence(outputs, batch_first=True, total_length=inputs.shape[1])
-        return steps, state.transpose(0, 1).flatten(1)
+        inputs = zero_padding(inputs, mask)
+        outputs = zero_padding(self._run(inputs, ""), mask)
+        state = last_step(outputs, mask)
+        if self.lstm.bidirectional:
+            backward = self._run(reverse(inputs, mask), "_reverse")
+            outputs = torch.cat([outputs, zero_padding(reverse(backward, mask), mask)], -1)
+            state = torch.cat([state, last_step(backward, mask)], -1)
+        return outputs, state
+
+    def _run(self, inputs: Tensor, direction: str) -> Tensor:
+        """Run one direction over all steps from first to last, (B, T, d) → (B, T, h)."""
+        weights = [getattr(self.lstm, f"{name}_l0{direction}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+        start = inputs.new_zeros(1, len(inputs), self.lstm.hidden_size)
+        return torch.lstm(inputs, (start, start), weights, True, 1, 0.0, self.training, False, True)[0]
 
 
 class LastState(nn.Module):

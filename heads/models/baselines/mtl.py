@@ -23,10 +23,11 @@ from data.labels import SENTIMENT_RANGE
 from data.lookup import lookup
 from data.tensors import Batch
 from heads.models.base import Aux, Head, HeadOutput, predictions
-from heads.models.baselines._dialogue import GRUCell, by_utterance, dialogue_of, inter_modal_attention, real, reverse, utterances
+from heads.models.baselines._dialogue import GRUCell, by_utterance, dialogue_of, inter_modal_attention, real, utterances
 from heads.models.inputs import InputOptions
 from heads.models.losses import labelled_mean
 from heads.models.options import dropout_rate
+from heads.models.parts.layers import reverse
 from heads.models.parts.randomness import Dropout
 from heads.models.tasks import WIDTHS
 

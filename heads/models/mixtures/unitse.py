@@ -11,7 +11,7 @@ from data.lookup import expect
 from heads.models.mixtures.base import Mixed, Mixture
 from heads.models.options import FREE, dropout_rate, option
 from heads.models.parts.experts import LowRankExperts, Router, TopK, squared_variation, windows
-from heads.models.parts.layers import stacked, zero_padding
+from heads.models.parts.layers import stacked
 from heads.models.parts.randomness import Dropout
 
 BLOCK_POSTS = ("none", "ln", "mlore")
@@ -95,19 +95,19 @@ class UniTSEBlock(nn.Module):
             mask: (B, T).
 
         Returns:
-            Task → (B, T, d), and task → (B, N) gates.
+            Task → (B, T, d), zero in the padding, and task → (B, N) gates.
         """
         distinct = {id(inputs): inputs for inputs in streams.values()}
         seen = {key: windows(inputs, mask) for key, inputs in distinct.items()}
         hidden = {key: self.shared.hidden(value) for key, value in seen.items()}
+        padding = ~mask.unsqueeze(-1)
         outputs, routing = {}, {}
         for task, inputs in streams.items():
             gates = self.select(self.routers[task](inputs, mask))
             own = cast(LowRankExperts, self.own[task])
-            always = gates.new_ones(len(inputs), 1)
-            mixed = self.shared.mix(hidden[id(inputs)], gates, mask) + own.mix(own.hidden(seen[id(inputs)]), always, mask)
+            mixed = self.shared.weighted(hidden[id(inputs)], gates, mask) + own.weighted(own.hidden(seen[id(inputs)]), None, mask)
             posted = self.dropout(self.post[task](mixed))
-            outputs[task] = zero_padding(posted + inputs if self.residual else posted, mask)
+            outputs[task] = (posted + inputs if self.residual else posted).masked_fill(padding, 0)
             routing[task] = gates
         return outputs, routing
 

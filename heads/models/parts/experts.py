@@ -5,6 +5,7 @@ mixture read the same input, and their outputs are summed with weights. N expert
 expert's ranks by its gate, and one product Σr → D, which also does the summing. A full-rank expert has r = D.
 """
 
+import functools
 from collections.abc import Sequence
 
 import torch
@@ -61,30 +62,37 @@ class LowRankExperts(nn.Module):
         """Apply the first convolution of all experts: (B, T, 3d) from `windows` → (B, T, Σr). It is the same for all tasks."""
         return self.activation(functional.linear(seen, self.down, self.down_bias))
 
-    def mix(self, hidden: Tensor, gates: Tensor, mask: Tensor) -> Tensor:
+    def mix(self, hidden: Tensor, gates: Tensor | None, mask: Tensor) -> Tensor:
+        """Sum the experts' outputs as `weighted` does, with zeros in the padding."""
+        return zero_padding(self.weighted(hidden, gates, mask), mask)
+
+    def weighted(self, hidden: Tensor, gates: Tensor | None, mask: Tensor) -> Tensor:
         """Sum the experts' outputs, weighted by their gates.
 
         Args:
             hidden: (B, T, Σr) from `hidden`.
-            gates: (B, N), one weight per expert; or (B, T, N), one per expert and time step.
+            gates: (B, N), one weight per expert; or (B, T, N), one per expert and time step; None: 1 each.
             mask: (B, T).
 
         Returns:
-            (B, T, d), zero in the padding.
+            (B, T, d), anything in the padding.
         """
+        if gates is None:
+            bias = self.up_bias.sum(0) if len(self.ranks) > 1 else self.up_bias.squeeze(0)
+            return functional.linear(windows(hidden, mask) if self.kernel2 == 3 else hidden, self.up, bias)
         if gates.dim() == 2:
             gates = gates.unsqueeze(1)
-        scaled = hidden * self._per_rank(gates)
+        scaled = self._scaled(hidden, gates)
         if self.kernel2 == 3:
             scaled = windows(scaled, mask)
-        return zero_padding(functional.linear(scaled, self.up) + gates @ self.up_bias, mask)
+        return functional.linear(scaled, self.up) + gates @ self.up_bias
 
-    def _per_rank(self, gates: Tensor) -> Tensor:
-        """Repeat each gate for the ranks of its expert, (…, N) → (…, Σr)."""
+    def _scaled(self, hidden: Tensor, gates: Tensor) -> Tensor:
+        """Multiply the ranks of each expert by its gate: hidden (B, T, Σr), gates (B, 1 or T, N) → (B, T, Σr)."""
         # many times as fast as indexing, whose gradient is summed element by element
         if len(set(self.ranks)) == 1:
-            return gates.repeat_interleave(self.ranks[0], -1)
-        return gates[..., self.expert_of_rank]
+            return (hidden.unflatten(-1, (len(self.ranks), -1)) * gates.unsqueeze(-1)).flatten(-2)
+        return hidden * gates[..., self.expert_of_rank]
 
     def forward(self, inputs: Tensor, gates: Tensor, mask: Tensor) -> Tensor:
         """Apply all experts, (B, T, d) → (B, T, d); `gates` and `mask` are those of `mix`."""
@@ -97,8 +105,8 @@ def windows(inputs: Tensor, mask: Tensor) -> Tensor:
     A convolution of kernel 3 is one matrix product with the result. At d = 768 this was measured to be as fast as torch's convolution,
     and `torch.func.vmap` can batch it over runs.
     """
-    padded = functional.pad(zero_padding(inputs, mask), (0, 0, 1, 1))
-    return torch.cat([padded[:, :-2], padded[:, 1:-1], padded[:, 2:]], -1)
+    real = zero_padding(inputs, mask)
+    return torch.cat([functional.pad(real, (0, 0, 1, -1)), real, functional.pad(real, (0, 0, -1, 1))], -1)
 
 
 class Router(nn.Module):
@@ -164,10 +172,15 @@ class TopK(nn.Module):
 
 def ranking(values: Tensor) -> Tensor:
     """Rank the values (…, N) along the last dimension: 0 for the largest; of equal values the first ranks higher."""
-    larger = values.unsqueeze(-2) > values.unsqueeze(-1)
-    number = torch.arange(values.shape[-1], device=values.device)
-    equal_before = (values.unsqueeze(-2) == values.unsqueeze(-1)) & (number < number[:, None])
-    return (larger | equal_before).sum(-1)
+    other, own = values.unsqueeze(-2), values.unsqueeze(-1)
+    return torch.where(_comes_before(values.shape[-1], values.device), other >= own, other > own).sum(-1)
+
+
+@functools.cache
+def _comes_before(count: int, device: torch.device) -> Tensor:
+    """Return (count, count) bool, True where the number of the column is below that of the row."""
+    number = torch.arange(count, device=device)
+    return number < number[:, None]
 
 
 def squared_variation(gates: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from heads.models.options import dropout_rate
 from heads.models.parts.layers import Attention, FeedForward, PostNorm, stacked
@@ -37,7 +38,7 @@ class CrossModalFusion(nn.Module):
 
     def forward(self, streams: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Tensor:
         tokens = {m: torch.cat([self.cls[m].to(x.dtype).expand(len(x), 1, -1), x], 1) for m, x in streams.items()}
-        real = {m: torch.cat([mask.new_ones(len(mask), 1), mask], 1) for m, mask in masks.items() if m in streams}
+        real = {m: functional.pad(mask, (1, 0), value=True) for m, mask in masks.items() if m in streams}
         for number, layer in enumerate(self.layers, 1):
             tokens = layer(tokens, real, only_cls=number == len(self.layers))
         return torch.cat([x[:, 0] for x in tokens.values()], -1)

@@ -20,13 +20,20 @@ def zero_padding(inputs: Tensor, mask: Tensor) -> Tensor:
 
 def masked_mean(inputs: Tensor, mask: Tensor) -> Tensor:
     """Average (B, T, d) over its real time steps, to (B, d); an utterance without any gets zeros."""
-    return zero_padding(inputs, mask).sum(1) / mask.sum(1, keepdim=True).clamp(min=1).to(inputs.dtype)
+    return zero_padding(inputs, mask).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
 
 
 def last_step(inputs: Tensor, mask: Tensor) -> Tensor:
     """Select the last real time step of (B, T, d), as (B, d)."""
     last = (mask.sum(1) - 1).clamp(min=0)
     return inputs.gather(1, last[:, None, None].expand(-1, 1, inputs.shape[-1])).squeeze(1)
+
+
+def reverse(inputs: Tensor, mask: Tensor) -> Tensor:
+    """Reverse the order of the real steps of (B, T, d), which come first; padding stays where it is."""
+    steps = torch.arange(mask.shape[1], device=mask.device)
+    places = torch.where(mask, mask.sum(1, keepdim=True) - 1 - steps, steps)
+    return inputs.gather(1, places.unsqueeze(-1).expand(inputs.shape))
 
 
 def pool_steps(inputs: Tensor, mask: Tensor, size: int) -> tuple[Tensor, Tensor]:
@@ -113,7 +120,7 @@ class PostNorm(nn.Module):
         self.norm = nn.LayerNorm(dim, eps=epsilon)
 
     def forward(self, inputs: Tensor, added: Tensor) -> Tensor:
-        return self.norm(inputs + self.dropout(added))
+        return self.norm(self.dropout.added(inputs, added))
 
 
 class FeedForward(nn.Sequential):
