@@ -78,9 +78,8 @@ def test_the_arithmetic_is_that_of_a_real_step(cache, head):
     assert len(set(expected)) > 1
 
 
-@pytest.mark.xfail(reason="Open: one of the two tests of counted costs failed on a busy machine, not yet understood.")
 def test_a_wider_head_costs_more_work_and_no_more_launches(cache):
-    of_width = [small_runs.run_data(cache, changes={"model.dim": dim}) for dim in (8, 64)]
+    of_width = [small_runs.run_data(cache, changes={"model.dim": dim}) for dim in (16, 64)]
     small, wide = (step_costs(made.config, made.tensors) for made in of_width)
     assert small.launches == wide.launches > 100
     assert wide.flops > 3 * small.flops
