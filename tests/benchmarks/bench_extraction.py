@@ -13,18 +13,17 @@ import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 import transformers
-from mmml import BATCH, SECONDS, Encoders, choose_clips, encoder_gflop, make_checkpoints, sentence_case
+from mmml import BATCH, SECONDS, Encoders, Recordings, choose_clips, encoder_gflop, in_files, make_checkpoints, sentence_case
 from timing import peak_gflops
 
-from data.media import SAMPLE_RATE_HZ, decode
+from data.media import SAMPLE_RATE_HZ
 from pipeline.encoding import encoders, extract
 from pipeline.settings import SAMPLE, EncoderSettings
 
@@ -34,36 +33,37 @@ MMML = "MMML's way"
 class Reference(Encoders):
     """What users have today."""
 
-    def one_at_a_time(self, root: Path, table: pd.DataFrame) -> dict[str, list[np.ndarray]]:
+    def one_at_a_time(self, clips: Recordings) -> dict[str, list[np.ndarray]]:
         features: dict[str, list[np.ndarray]] = {"text": [], "audio": []}
         with torch.no_grad():
-            for text, media in zip(table["text"], table["media"], strict=True):
+            for row, text in enumerate(clips.texts):
                 ids = self.tokenizer(sentence_case(text), return_tensors="pt")["input_ids"].to(self.device)
                 features["text"].append(self.text(ids).last_hidden_state[0].cpu().numpy())
-                values = self.extractor(decode(root / media), sampling_rate=SAMPLE_RATE_HZ, return_tensors="pt")["input_values"]
+                values = self.extractor(clips.wave(row), sampling_rate=SAMPLE_RATE_HZ, return_tensors="pt")["input_values"]
                 features["audio"].append(self.audio(values.to(self.device)).last_hidden_state[0].cpu().numpy())
         return features
 
-    def mmml(self, root: Path, table: pd.DataFrame) -> None:
+    def mmml(self, clips: Recordings) -> None:
+        rows = range(len(clips.texts))
         with torch.no_grad():
-            for start in range(0, len(table), BATCH):
-                features, _ = self.encode(root, table.iloc[start : start + BATCH])
+            for start in range(0, len(rows), BATCH):
+                features, _ = self.encode(clips, rows[start : start + BATCH])
                 features["audio"].cpu()
 
 
-def ours(loaded: dict[str, Any], root: Path, table: pd.DataFrame) -> dict[str, list[np.ndarray]]:
-    """The pipeline's own path, from files to features in memory."""
-    features: dict[str, list[Any]] = {"text": [None] * len(table), "audio": [None] * len(table)}
-    ids = table["utterance_id"].tolist()
-    for modality, inputs in (("text", enumerate(table["text"])), ("audio", extract.waveforms(root, table))):
+def ours(loaded: Mapping[str, Any], texts: Sequence[str], sound: Iterable[tuple[int, np.ndarray]]) -> dict[str, list[np.ndarray]]:
+    """The pipeline's own path, to features in memory. `sound` yields (row, waveform), and is decoded beside the encoder."""
+    features: dict[str, list[Any]] = {"text": [None] * len(texts), "audio": [None] * len(texts)}
+    ids = [str(row) for row in range(len(texts))]
+    for modality, inputs in (("text", enumerate(texts)), ("audio", sound)):
         encoder = loaded[modality]
         extract.extract(encoder, extract.prepare(encoder, inputs, ids), features[modality].__setitem__)
     return features
 
 
-def useful_gflop(paths: dict[str, Path], table: pd.DataFrame, features: dict[str, list[np.ndarray]]) -> float:
-    """TrialPack of each utterance alone and unpadded; counted on shapes at four lengths, and quadratic between them."""
-    lengths = {"text": [len(f) for f in features["text"]], "audio": [round(s * SAMPLE_RATE_HZ) for s in table["duration_s"]]}
+def useful_gflop(paths: Mapping[str, Path], seconds: Sequence[float], features: Mapping[str, Sequence[np.ndarray]]) -> float:
+    """Work of each utterance alone and unpadded; counted on shapes at four lengths, and quadratic between them."""
+    lengths = {"text": [len(f) for f in features["text"]], "audio": [round(s * SAMPLE_RATE_HZ) for s in seconds]}
     total = 0.0
     for modality, values in lengths.items():
         nodes = np.linspace(min(values), max(values), 4).round().astype(int)
@@ -89,6 +89,7 @@ def main() -> None:
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     root, table = choose_clips(options.root, options.clips)
+    clips = in_files(root, table)
     device = options.device if options.device == "cpu" else "cuda:0"
     with tempfile.TemporaryDirectory() as folder:
         paths = make_checkpoints(Path(folder))
@@ -99,10 +100,10 @@ def main() -> None:
             for precision in ("float32", "bfloat16")
         }
         ways: dict[str, Callable[[], Any]] = {
-            MMML: lambda: eager.mmml(root, table),
-            "one at a time": lambda: alone.one_at_a_time(root, table),
-            "ours, float32": lambda: ours(loaded["float32"], root, table),
-            "ours, bfloat16": lambda: ours(loaded["bfloat16"], root, table),
+            MMML: lambda: eager.mmml(clips),
+            "one at a time": lambda: alone.one_at_a_time(clips),
+            "ours, float32": lambda: ours(loaded["float32"], clips.texts, extract.waveforms(root, table)),
+            "ours, bfloat16": lambda: ours(loaded["bfloat16"], clips.texts, extract.waveforms(root, table)),
         }
         results = {name: way() for name, way in ways.items()}  # warm-up, and what the differences are taken from
         seconds: dict[str, list[float]] = {name: [] for name in ways}
@@ -112,7 +113,7 @@ def main() -> None:
                 begin = time.perf_counter()
                 way()
                 seconds[name].append(time.perf_counter() - begin)
-        work = useful_gflop(paths, table, results["one at a time"])
+        work = useful_gflop(paths, table["duration_s"].tolist(), results["one at a time"])
     speech_s, cut_s = table["duration_s"].sum(), (table["duration_s"] - SECONDS).clip(lower=0).sum()
     print(f"\n{len(table)} clips, {speech_s:.0f} s of speech, mean {speech_s / len(table):.2f} s, on {device}")
     print(f"useful work {work:,.0f} GFLOP; peak of a matrix product: float32 {peaks[torch.float32]:,.0f} GFLOP/s, ", end="")
