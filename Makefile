@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: features test lint bench fuzz crash clean
+.PHONY: features test lint bench gpu fuzz crash clean
 
 features: $(READY)
 	$(BIN)/luigi --module pipeline BuildFeatures
@@ -22,6 +22,12 @@ lint: $(READY)
 bench: $(READY)
 	$(BIN)/pip install -q -c constraints.txt -e '.[bench]'
 	for benchmark in tests/benchmarks/bench_*.py; do $(BIN)/python $$benchmark || exit 1; done
+
+# Equality and speed on a GPU, in MINUTES. Takes the environment if there is one, else the python3 of a CUDA image: it installs nothing.
+MINUTES ?= 8
+
+gpu:
+	$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) tests/benchmarks/gpu.py --device cuda --minutes $(MINUTES) --out gpu.json
 
 # Reads damaged files, CASES of every reader, and kills builds and sweeps at random moments. SECONDS bounds either; SEED repeats it.
 SECONDS ?= 3600

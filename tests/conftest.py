@@ -29,6 +29,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.name not in LONG_FILES)
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Lets `pytest -m gpu` look at files with such tests only: GPU machines lack Luigi and PyAV, which many others import."""
+    is_test = collection_path.name.startswith("test_") and collection_path.suffix == ".py"
+    if config.getoption("markexpr") == "gpu" and is_test and "mark.gpu" not in collection_path.read_text(encoding="utf-8"):
+        return True
+    return None
+
+
 @pytest.fixture
 def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     """Runs a command of `python -m heads` that is refused, and returns the one line of its message."""

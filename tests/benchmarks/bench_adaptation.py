@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import mpnet
 import numpy as np
@@ -83,21 +83,36 @@ def clips(encoder: Any, recipe: Recipe, split: str, count: int) -> Clips:
     return Clips(tuple(ids), items, Labels(sentiment, np.full((count, 6), np.nan, "f4")), tuple(item.cost for item in items))
 
 
-def measure(modality: str, model: str, precision: str, num_steps: int) -> Costs:
-    """Times some steps, validation clips and clips to encode, and multiplies them."""
+class Measured(NamedTuple):
+    """Seconds of the parts of an adaptation, of which whole corpora are multiples."""
+
+    recipe: Recipe
+    step: float  # of the optimizer
+    validated: float  # a clip
+    encoded: float  # a clip
+
+    def of(self, clips: Mapping[str, int]) -> Costs:
+        """The costs of a corpus with so many clips in each split."""
+        epoch = self.step * -(-clips["train"] // self.recipe.step_size) + self.validated * clips["valid"]
+        return Costs(epoch, self.recipe.settings.epochs, self.encoded * sum(clips.values()))
+
+
+def measure(modality: str, model: str, precision: str, num_steps: int, device: str = "cpu", sample: int = SAMPLE) -> Measured:
+    """Times some steps, and the validation and encoding of `sample` clips, after a first time that is not counted."""
     settings, recipe = EncoderSettings(model), Recipe.of(AdaptSettings(precision=precision), modality)
-    fixed = encoders.load(modality, settings, "cpu", "float32")
-    prepared = list(extract.prepare(fixed, inputs(modality, SAMPLE), [str(row) for row in range(SAMPLE)]))
-    encoding = timed(lambda: extract.extract(fixed, iter(prepared), lambda row, values: None)) / SAMPLE * sum(CLIPS.values())
+    fixed = encoders.load(modality, settings, device, "float32")
+    prepared = list(extract.prepare(fixed, inputs(modality, sample), [str(row) for row in range(sample)]))
+    if device != "cpu":
+        extract.extract(fixed, iter(prepared), lambda row, values: None)  # warms up
+    encoded = timed(lambda: extract.extract(fixed, iter(prepared), lambda row, values: None)) / sample
     source = locate(modality, settings)
-    encoder = encoders.make(modality, source, settings, trainable=True)
-    train, valid = (clips(encoder, recipe, *one) for one in (("train", recipe.step_size * num_steps), ("valid", SAMPLE)))
+    encoder = encoders.make(modality, source, settings, device, trainable=True)
+    train, valid = (clips(encoder, recipe, *one) for one in (("train", recipe.step_size * num_steps), ("valid", sample)))
     job = training.Job(modality, "", recipe, source, Path(), {})
     course = training.Course(job, TaskModel(encoder, recipe), train, valid)
     course.learn(1, lambda count: None)  # warms up
     step = timed(lambda: course.learn(2, lambda count: None)) / num_steps
-    epoch = step * -(-CLIPS["train"] // recipe.step_size) + timed(course.validate) / SAMPLE * CLIPS["valid"]
-    return Costs(epoch, recipe.settings.epochs, encoding)
+    return Measured(recipe, step, timed(course.validate) / sample, encoded)
 
 
 def train_head(head: str, modalities: list[str], loaded: LoadedCache, folder: Path) -> float:
@@ -154,7 +169,7 @@ def main() -> None:
         sets = [["text"]] + [["text", "audio"]] * ("audio" in models)
         heads = [{head: train_head(head, one, loaded, folder) for head in options.heads} for one in sets]
         light = peak_gb()
-        costs = {modality: measure(modality, model, options.precision, options.steps) for modality, model in models.items()}
+        costs = {modality: measure(modality, model, options.precision, options.steps).of(CLIPS) for modality, model in models.items()}
     print(f"{models}, {options.precision}, {torch.get_num_threads()} threads; steps are measured, totals follow from them")
     table = [[f"{modality}: one epoch of adaptation", f"{one.epoch:,.1f} s", ""] for modality, one in costs.items()]
     for used, seconds in zip(sets, heads, strict=True):

@@ -14,7 +14,7 @@ differs:
     ours               in batches of like lengths
     ours, bfloat16     and in bfloat16 autocast
 
-Cached features are random, float16, and as long as the clips' own. TrialPack is what each way executes, padding included,
+Cached features are random, float16, and as long as the clips' own. Work is what each way executes, padding included,
 counted by torch; a backward pass counts as two forward passes. On a GPU also: an epoch of 1,284 clips, CMU-MOSI's, in bfloat16.
 """
 
@@ -25,11 +25,11 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import mmml
 import numpy as np
-import pandas as pd
 import torch
 import transformers
 from timing import in_turns, launches, peak_gflops, spread
@@ -51,14 +51,10 @@ from heads.training.plan import epoch_plan
 from heads.training.single_engine import SingleEngine
 from pipeline.settings import SAMPLE
 
-DIM = 768
 FULL = {"text": mmml.TOKENS, "audio": mmml.frames(mmml.SECONDS * SAMPLE_RATE_HZ)}
 MOSI_CLIPS = 1284
 Plan = Sequence[np.ndarray]
-Clips = tuple[Path, pd.DataFrame]
-"""The root of a corpus, and its clips."""
-
-TrialPack = Callable[[Any, Any], np.ndarray]
+Work = Callable[[Any, Any], np.ndarray]
 """(tokens, frames) of utterances → GFLOP of a forward pass for each alone."""
 
 
@@ -67,20 +63,26 @@ class Setup(NamedTuple):
 
     options: argparse.Namespace
     folder: Path  # for feature files
-    clips: Clips
+    clips: mmml.Recordings
     lengths: Mapping[str, np.ndarray]  # modality → (N,) rows of features of each clip
     encoders: mmml.Encoders
     encoder_gflop: float  # forward, of a padded clip
+    model: Mapping[str, Any] = MappingProxyType({})  # options of the head that differ from the preset
+
+    @property
+    def dims(self) -> dict[str, int]:
+        """Modality → D of the encoders."""
+        return {modality: getattr(self.encoders, modality).config.hidden_size for modality in FULL}
 
 
-def lengths_of(tokenizer: Any, clips: pd.DataFrame) -> dict[str, np.ndarray]:
+def lengths_of(tokenizer: Any, clips: mmml.Recordings) -> dict[str, np.ndarray]:
     """Modality → (N,) rows of features of each clip, at most MMML's."""
-    tokens = [len(tokenizer(mmml.sentence_case(text))["input_ids"]) for text in clips["text"]]
-    frames = [mmml.frames(round(seconds * SAMPLE_RATE_HZ)) for seconds in clips["duration_s"]]
+    tokens = [len(tokenizer(mmml.sentence_case(text))["input_ids"]) for text in clips.texts]
+    frames = [mmml.frames(round(seconds * SAMPLE_RATE_HZ)) for seconds in clips.seconds]
     return {"text": np.minimum(tokens, FULL["text"]), "audio": np.minimum(frames, FULL["audio"])}
 
 
-def cached(folder: Path, lengths: Mapping[str, np.ndarray], device: str) -> CorpusTensors:
+def cached(folder: Path, lengths: Mapping[str, np.ndarray], dims: Mapping[str, int], device: str) -> CorpusTensors:
     """Random features and labels of clips of these lengths, all for training but one more, which is for validation."""
     folder.mkdir()
     rng = np.random.default_rng(0)
@@ -89,9 +91,9 @@ def cached(folder: Path, lengths: Mapping[str, np.ndarray], device: str) -> Corp
     paths = {modality: folder / f"{modality}.h5" for modality in lengths}
     for modality, values in lengths.items():
         rows = [*values.tolist(), 1]
-        with FeatureWriter(paths[modality], ids, rows, DIM, "float16", {}, [""] * count) as writer:
+        with FeatureWriter(paths[modality], ids, rows, dims[modality], "float16", {}, [""] * count) as writer:
             for place, length in enumerate(rows):
-                writer.write(place, rng.standard_normal((length, DIM), "f4"))
+                writer.write(place, rng.standard_normal((length, dims[modality]), "f4"))
     splits = np.array([*["train"] * (count - 1), "valid"])
     sentiment, emotions = rng.uniform(-3, 3, count).astype("f4"), rng.integers(0, 2, (count, 6)).astype("f4")
     targets = Targets(tuple(ids), splits, np.array(ids), np.zeros(count, np.int64), sentiment, emotions, ("",) * count)
@@ -120,12 +122,12 @@ class Encoded:
         self.setup, self.is_tuned = setup, is_tuned
 
     def batches(self, plan: Plan) -> Iterator[Batch]:
-        encoders, (root, table) = self.setup.encoders, self.setup.clips
+        encoders = self.setup.encoders
         for model in (encoders.text, encoders.audio):
             model.train(self.is_tuned)
         for labels in self.tensors.batches(plan):
             with torch.set_grad_enabled(self.is_tuned), autocast(self.device, self.setup.options.precision):
-                features, masks = encoders.encode(root, table.iloc[labels.index.tolist()])
+                features, masks = encoders.encode(self.setup.clips, labels.index.tolist())
             yield labels._replace(features=features, masks=masks)
 
 
@@ -138,19 +140,19 @@ class Way(NamedTuple):
     gflop: float  # with the backward pass of what is trained
 
 
-def configure(preset: str, precision: str, like_lengths: bool = False) -> RunConfig:
-    """A preset at MMML's batch size."""
+def configure(preset: str, precision: str, like_lengths: bool = False, model: Mapping[str, Any] = MappingProxyType({})) -> RunConfig:
+    """A preset at MMML's batch size, with some other options of the head."""
     train, data = {"batch_size": mmml.BATCH, "precision": precision}, {"emotions": "annotated", "like_lengths": like_lengths}
-    return make_config("mmolre", "mosi", preset, {"train": train, "data": data})
+    return make_config("mmolre", "mosi", preset, {"train": train, "data": data, "model": dict(model)})
 
 
-def head_gflop(config: RunConfig, tensors: CorpusTensors) -> TrialPack:
+def head_gflop(config: RunConfig, tensors: CorpusTensors) -> Work:
     """The work of the head, counted on shapes; exact for all, for it is a polynomial of degree 2 in both lengths."""
     head = build_head(config, tensors).to("meta")
 
     def count(tokens: int, frames: int) -> float:
         steps = {"text": tokens, "audio": frames}
-        features = {modality: torch.empty(1, length, DIM, device="meta") for modality, length in steps.items()}
+        features = {modality: torch.empty(1, length, tensors.dims[modality], device="meta") for modality, length in steps.items()}
         masks = {modality: torch.empty(1, length, dtype=torch.bool, device="meta") for modality, length in steps.items()}
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             head(Batch(features, masks, *(torch.empty(0) for _ in range(3))))
@@ -165,16 +167,17 @@ def head_gflop(config: RunConfig, tensors: CorpusTensors) -> TrialPack:
     return lambda tokens, frames: terms(tokens, frames) @ coefficients
 
 
-def plan_gflop(config: RunConfig, tensors: CorpusTensors, rows: np.ndarray, work: TrialPack) -> float:
+def plan_gflop(config: RunConfig, tensors: CorpusTensors, rows: np.ndarray, work: Work) -> float:
     """Forward work of an epoch's batches, each padded to its longest clip."""
     lengths = tensors.lengths
     return sum(len(part) * float(work(*(lengths[m][part].max() for m in FULL))) for part in epoch_plan(config, tensors, rows, 1))
 
 
-def ways(preset: str, setup: Setup, tensors: CorpusTensors, work: TrialPack) -> dict[str, Way]:
+def ways(preset: str, setup: Setup, tensors: CorpusTensors, work: Work) -> dict[str, Way]:
     """The epochs to compare, each with one thing less to do than the one before."""
-    precision, rows = setup.options.precision, np.arange(len(setup.clips[1]))
-    plain, ours, bfloat16 = configure(preset, precision), configure(preset, precision, True), configure(preset, "bfloat16", True)
+    precision, rows, model = setup.options.precision, np.arange(len(setup.clips.texts)), setup.model
+    plain, ours = configure(preset, precision, False, model), configure(preset, precision, True, model)
+    bfloat16 = configure(preset, "bfloat16", True, model)
     full, encoding = len(rows) * float(work(*FULL.values())), len(rows) * setup.encoder_gflop
     shuffled, alike = (plan_gflop(config, tensors, rows, work) for config in (plain, ours))
     found = {
@@ -208,25 +211,43 @@ def rows_of(
         before = median
 
 
+class Epochs(NamedTuple):
+    """The ways of one preset, ready to be timed."""
+
+    engine: SingleEngine
+    found: Mapping[str, Way]
+    rows: np.ndarray
+    work: Work
+
+    @classmethod
+    def prepare(cls, preset: str, setup: Setup) -> "Epochs":
+        """Caches features, and takes one step of each way."""
+        config = configure(preset, setup.options.precision, False, setup.model)
+        tensors = cached(setup.folder / preset, setup.lengths, setup.dims, setup.options.device)
+        engine = SingleEngine(Run(config, tensors, RunFolder(setup.folder / preset / "run")))
+        engine.optimizer.add_param_group({"params": [*setup.encoders.text.parameters(), *setup.encoders.audio.parameters()]})
+        work = head_gflop(config, tensors)
+        made = cls(engine, ways(preset, setup, tensors, work), np.arange(len(setup.clips.texts)), work)
+        for way in made.found.values():
+            train(engine, way, made.rows[: mmml.BATCH])
+        return made
+
+    def times(self, rounds: int, device: str) -> dict[str, list[float]]:
+        """Way → seconds of an epoch in each round."""
+        return in_turns({name: partial(train, self.engine, way, self.rows) for name, way in self.found.items()}, rounds, device)
+
+
 def compare(preset: str, setup: Setup) -> None:
     """Measures and prints one preset."""
-    options, encoders = setup.options, setup.encoders
-    config = configure(preset, options.precision)
-    tensors = cached(setup.folder / preset, setup.lengths, options.device)
-    engine = SingleEngine(Run(config, tensors, RunFolder(setup.folder / preset / "run")))
-    engine.optimizer.add_param_group({"params": [*encoders.text.parameters(), *encoders.audio.parameters()]})
-    work = head_gflop(config, tensors)
-    found, rows = ways(preset, setup, tensors, work), np.arange(len(setup.clips[1]))
-    for way in found.values():
-        train(engine, way, rows[: mmml.BATCH])
+    options, epochs = setup.options, Epochs.prepare(preset, setup)
     peaks = {precision: peak_gflops(options.device, getattr(torch, precision)) for precision in ("float32", "bfloat16")}
-    times = in_turns({name: partial(train, engine, way, rows) for name, way in found.items()}, options.rounds, options.device)
-    alone = work(*(setup.lengths[modality] for modality in FULL)).mean()
+    times = epochs.times(options.rounds, options.device)
+    alone = epochs.work(*(setup.lengths[modality] for modality in FULL)).mean()
     header = ["way", "s an epoch", "s a clip", "clips/s", "× ours", "gain over last", "GFLOP a clip, forward", "of peak"]
     print(f"\n{preset}, {options.precision} unless said; peak of a matrix product: ", end="")
     print(", ".join(f"{precision} {peak:,.0f} GFLOP/s" for precision, peak in peaks.items()))
     print(f"the head for a clip alone: {alone:.1f} GFLOP forward; the encoders for a padded one: {setup.encoder_gflop:.1f}")
-    print(aligned(list(rows_of(times, found, len(rows), peaks)), header))
+    print(aligned(list(rows_of(times, epochs.found, len(epochs.rows), peaks)), header))
 
 
 def whole_epoch(setup: Setup) -> None:
@@ -234,7 +255,7 @@ def whole_epoch(setup: Setup) -> None:
     device, folder = setup.options.device, setup.folder / "whole"
     config = configure("paper-mosi", "bfloat16", True)
     lengths = {modality: np.resize(values, MOSI_CLIPS) for modality, values in setup.lengths.items()}
-    tensors = cached(folder, lengths, device)
+    tensors = cached(folder, lengths, setup.dims, device)
     engine = SingleEngine(Run(config, tensors, RunFolder(folder / "run")))
     useful = float(head_gflop(config, tensors)(*(lengths[modality] for modality in FULL)).sum())
     way, rows = Way(config, tensors, useful, 3 * useful), np.arange(MOSI_CLIPS)
@@ -262,15 +283,15 @@ def main() -> None:
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     torch.backends.cudnn.allow_tf32 = False  # float32 is float32, in convolutions too
-    clips = mmml.choose_clips(options.root, options.clips)
+    clips = mmml.in_files(*mmml.choose_clips(options.root, options.clips))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         paths = mmml.make_checkpoints(folder)
         encoders = mmml.Encoders(paths, options.device, "eager")
         sizes = {"text": mmml.TOKENS, "audio": mmml.SECONDS * SAMPLE_RATE_HZ}
         encoder_gflop = sum(mmml.encoder_gflop(paths, modality, [size])[0] for modality, size in sizes.items())
-        setup = Setup(options, folder, clips, lengths_of(encoders.tokenizer, clips[1]), encoders, encoder_gflop)
-        print(f"{options.clips} clips on {options.device}, {clips[1]['duration_s'].mean():.2f} s, ", end="")
+        setup = Setup(options, folder, clips, lengths_of(encoders.tokenizer, clips), encoders, encoder_gflop)
+        print(f"{options.clips} clips on {options.device}, {clips.seconds.mean():.2f} s, ", end="")
         print(f"{setup.lengths['text'].mean():.1f} tokens and {setup.lengths['audio'].mean():.0f} frames on average")
         for preset in options.preset:
             compare(preset, setup)

@@ -43,7 +43,7 @@ class Size:
     rank: int
 
     def gflop(self, case: str) -> float:
-        """TrialPack of forward and backward: every product, and its two in the backward pass, what tasks share counted once."""
+        """Work of forward and backward: every product, and its two in the backward pass, what tasks share counted once."""
         tasks = CASES[case]
         first, second = 3 * len(set(tasks)), len(tasks)  # kernels of 3 and of 1
         return 3 * 2 * self.batch * self.steps * self.dim * EXPERTS * self.rank * (first + second) / 1e9
@@ -77,7 +77,7 @@ def packed(experts: Sequence[Sequence[Tensor]]) -> list[Tensor]:
     return [down, torch.cat(down_bias), torch.cat([weight.squeeze(-1) for weight in up], 1), torch.stack(up_bias)]
 
 
-class TrialPack(NamedTuple):
+class Work(NamedTuple):
     """What every way computes."""
 
     inputs: list[Tensor]  # (B, T, d), one a task; the same tensor for tasks that share it
@@ -85,7 +85,7 @@ class TrialPack(NamedTuple):
     cotangents: list[Tensor]  # (B, T, d), one a task
 
     @classmethod
-    def random(cls, size: Size, case: str, device: str) -> "TrialPack":
+    def random(cls, size: Size, case: str, device: str) -> "Work":
         torch.manual_seed(1)
         select, tasks = TopK(EXPERTS, TOP_K), CASES[case]
         streams = [torch.randn(size.batch, size.steps, size.dim, device=device, requires_grad=True) for _ in set(tasks)]
@@ -96,7 +96,7 @@ class TrialPack(NamedTuple):
         return [*{id(inputs): inputs for inputs in self.inputs}.values(), *self.gates]
 
 
-def ways(loop: ExpertLoop, experts: LowRankExperts, work: TrialPack) -> dict[str, Forward]:
+def ways(loop: ExpertLoop, experts: LowRankExperts, work: Work) -> dict[str, Forward]:
     """The forward passes to compare; ours first."""
     mask = torch.ones(work.inputs[0].shape[:2], dtype=torch.bool, device=work.inputs[0].device)
 
@@ -113,7 +113,7 @@ def ways(loop: ExpertLoop, experts: LowRankExperts, work: TrialPack) -> dict[str
     return found
 
 
-def step(forward: Forward, work: TrialPack, parameters: Sequence[Tensor], precision: str) -> tuple[list[Tensor], Sequence[Tensor]]:
+def step(forward: Forward, work: Work, parameters: Sequence[Tensor], precision: str) -> tuple[list[Tensor], Sequence[Tensor]]:
     """Outputs, and gradients of inputs, gates and parameters."""
     with autocast(work.inputs[0].device, precision):
         outputs = forward(work.inputs, work.gates)
@@ -151,12 +151,12 @@ def same_experts(size: Size, device: str) -> tuple[ExpertLoop, LowRankExperts]:
     return loop.to(device), experts.to(device)
 
 
-def compare(size: Size, case: str, device: str, precision: str) -> tuple[dict[str, Callable[[], object]], float]:
-    """A step of each way, and how far ours is from the loop."""
+def compare(size: Size, case: str, device: str, precision: str, extras: bool = True) -> tuple[dict[str, Callable[[], object]], float]:
+    """A step of each way, on a GPU also compiled and captured unless without extras, and how far ours is from the loop."""
     loop, experts = same_experts(size, device)
-    work = TrialPack.random(size, case, device)
+    work = Work.random(size, case, device)
     forwards = ways(loop, experts, work)
-    if device != "cpu":
+    if device != "cpu" and extras:
         torch.compiler.reset()  # each case compiles anew, instead of falling back after a few
         forwards["ours, compiled"] = torch.compile(forwards["ours"])
     parameters = {name: list((experts if name.startswith("ours") else loop).parameters()) for name in forwards}
@@ -164,7 +164,7 @@ def compare(size: Size, case: str, device: str, precision: str) -> tuple[dict[st
     (outputs, gradients), (outputs_loop, gradients_loop) = steps["ours"](), steps["loop, per task"]()
     count = len(work.leaves())
     as_ours = packed([gradients_loop[place : place + 4] for place in range(count, len(gradients_loop), 4)])
-    if device != "cpu":
+    if device != "cpu" and extras:
         steps["ours, captured"] = captured(steps["ours"])
     return steps, difference([*outputs, *gradients], [*outputs_loop, *gradients_loop[:count], *as_ours])
 

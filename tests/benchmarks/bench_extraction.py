@@ -12,70 +12,61 @@ every epoch, the others once. Useful work is what the models need for each utter
 import argparse
 import statistics
 import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 import transformers
-from mmml import BATCH, SECONDS, Encoders, choose_clips, encoder_gflop, make_checkpoints, sentence_case
-from timing import peak_gflops
+from mmml import BATCH, SECONDS, Encoders, Recordings, choose_clips, encoder_gflop, in_files, make_checkpoints, sentence_case
+from timing import in_turns, peak_gflops
 
-from data.media import SAMPLE_RATE_HZ, decode
+from data.media import SAMPLE_RATE_HZ
 from pipeline.encoding import encoders, extract
 from pipeline.settings import SAMPLE, EncoderSettings
 
 MMML = "MMML's way"
 
 
-Way = Callable[[], Any]
-"""Encodes one modality of all clips, from files to features in memory."""
-
-
 class Reference(Encoders):
     """What users have today."""
 
-    def one_at_a_time(self, root: Path, table: pd.DataFrame) -> dict[str, Way]:
-        return {
-            "text": torch.no_grad()(lambda: [self._text(text) for text in table["text"]]),
-            "audio": torch.no_grad()(lambda: [self._speech(root / media) for media in table["media"]]),
-        }
+    def one_at_a_time(self, clips: Recordings) -> dict[str, list[np.ndarray]]:
+        return {"text": self.texts(clips), "audio": self.speech(clips)}
 
-    def _text(self, text: str) -> np.ndarray:
-        ids = self.tokenizer(sentence_case(text), return_tensors="pt")["input_ids"].to(self.device)
-        return self.text(ids).last_hidden_state[0].cpu().numpy()
+    @torch.no_grad()
+    def texts(self, clips: Recordings) -> list[np.ndarray]:
+        ids = (self.tokenizer(sentence_case(text), return_tensors="pt")["input_ids"] for text in clips.texts)
+        return [self.text(one.to(self.device)).last_hidden_state[0].cpu().numpy() for one in ids]
 
-    def _speech(self, path: Path) -> np.ndarray:
-        values = self.extractor(decode(path), sampling_rate=SAMPLE_RATE_HZ, return_tensors="pt")["input_values"]
-        return self.audio(values.to(self.device)).last_hidden_state[0].cpu().numpy()
+    @torch.no_grad()
+    def speech(self, clips: Recordings) -> list[np.ndarray]:
+        waves = (clips.wave(row) for row in range(len(clips.texts)))
+        values = (self.extractor(wave, sampling_rate=SAMPLE_RATE_HZ, return_tensors="pt")["input_values"] for wave in waves)
+        return [self.audio(one.to(self.device)).last_hidden_state[0].cpu().numpy() for one in values]
 
-    def mmml(self, root: Path, table: pd.DataFrame) -> dict[str, Way]:
-        batches = [table.iloc[start : start + BATCH] for start in range(0, len(table), BATCH)]
-        return {
-            "text": torch.no_grad()(lambda: [self.encode_texts(batch)[0].cpu() for batch in batches]),
-            "audio": torch.no_grad()(lambda: [self.encode_speech(root, batch)[0].cpu() for batch in batches]),
-        }
-
-
-def ours(loaded: dict[str, Any], root: Path, table: pd.DataFrame) -> dict[str, Way]:
-    """The pipeline's own path, from files to features in memory."""
-    ids = table["utterance_id"].tolist()
-
-    def encode(modality: str) -> list[np.ndarray]:
-        features: list[Any] = [None] * len(table)
-        inputs = enumerate(table["text"]) if modality == "text" else extract.waveforms(root, table)
-        extract.extract(loaded[modality], extract.prepare(loaded[modality], inputs, ids), features.__setitem__)
-        return features
-
-    return {modality: lambda modality=modality: encode(modality) for modality in loaded}
+    def mmml(self, clips: Recordings) -> None:
+        rows = range(len(clips.texts))
+        with torch.no_grad():
+            for start in range(0, len(rows), BATCH):
+                features, _ = self.encode(clips, rows[start : start + BATCH])
+                features["audio"].cpu()
 
 
-def useful_gflop(paths: dict[str, Path], table: pd.DataFrame, features: dict[str, list[np.ndarray]]) -> float:
+def ours(loaded: Mapping[str, Any], texts: Sequence[str], sound: Iterable[tuple[int, np.ndarray]]) -> dict[str, list[np.ndarray]]:
+    """The pipeline's own path, to features of the loaded modalities in memory. `sound` yields (row, waveform), and is decoded beside the encoder."""
+    features: dict[str, list[Any]] = {modality: [None] * len(texts) for modality in loaded}
+    ids = [str(row) for row in range(len(texts))]
+    for modality, encoder in loaded.items():
+        inputs = enumerate(texts) if modality == "text" else sound
+        extract.extract(encoder, extract.prepare(encoder, inputs, ids), features[modality].__setitem__)
+    return features
+
+
+def useful_gflop(paths: Mapping[str, Path], seconds: Sequence[float], features: Mapping[str, Sequence[np.ndarray]]) -> float:
     """Work of each utterance alone and unpadded; counted on shapes at four lengths, and quadratic between them."""
-    lengths = {"text": [len(f) for f in features["text"]], "audio": [round(s * SAMPLE_RATE_HZ) for s in table["duration_s"]]}
+    lengths = {"text": [len(f) for f in features["text"]], "audio": [round(s * SAMPLE_RATE_HZ) for s in seconds]}
     total = 0.0
     for modality, values in lengths.items():
         nodes = np.linspace(min(values), max(values), 4).round().astype(int)
@@ -101,6 +92,7 @@ def main() -> None:
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     root, table = choose_clips(options.root, options.clips)
+    clips = in_files(root, table)
     device = options.device if options.device == "cpu" else "cuda:0"
     with tempfile.TemporaryDirectory() as folder:
         paths = make_checkpoints(Path(folder))
@@ -110,41 +102,43 @@ def main() -> None:
             precision: {m: encoders.load(m, EncoderSettings(str(path)), device, precision) for m, path in paths.items()}
             for precision in ("float32", "bfloat16")
         }
-        ways = {
-            MMML: eager.mmml(root, table),
-            "one at a time": alone.one_at_a_time(root, table),
-            "ours, float32": ours(loaded["float32"], root, table),
-            "ours, bfloat16": ours(loaded["bfloat16"], root, table),
+        ways: dict[str, Callable[[], Any]] = {
+            MMML: lambda: eager.mmml(clips),
+            "one at a time": lambda: alone.one_at_a_time(clips),
+            "ours, float32": lambda: ours(loaded["float32"], clips.texts, extract.waveforms(root, table)),
+            "ours, bfloat16": lambda: ours(loaded["bfloat16"], clips.texts, extract.waveforms(root, table)),
         }
-        results = {name: {m: encode() for m, encode in way.items()} for name, way in ways.items()}  # warms up, too
-        seconds: dict[str, dict[str, list[float]]] = {name: {m: [] for m in way} for name, way in ways.items()}
+        of_texts: dict[str, Callable[[], Any]] = {
+            "one at a time": lambda: alone.texts(clips),
+            "ours, float32": lambda: ours({"text": loaded["float32"]["text"]}, clips.texts, ()),
+            "ours, bfloat16": lambda: ours({"text": loaded["bfloat16"]["text"]}, clips.texts, ()),
+        }
+        results = {name: way() for name, way in ways.items()}  # warm-up, and what the differences are taken from
+        seconds: dict[str, list[float]] = {name: [] for name in ways}
+        text_seconds: dict[str, list[float]] = {name: [] for name in of_texts}
         for _ in range(options.rounds):
             peaks = {dtype: max(peak, peak_gflops(device, dtype)) for dtype, peak in peaks.items()}
-            for name, way in ways.items():
-                for modality, encode in way.items():
-                    begin = time.perf_counter()
-                    encode()
-                    seconds[name][modality].append(time.perf_counter() - begin)
-        work = useful_gflop(paths, table, results["one at a time"])
+            for name, times in in_turns(ways, 1, device).items():
+                seconds[name] += times
+            for name, times in in_turns(of_texts, 1, device).items():
+                text_seconds[name] += times
+        work = useful_gflop(paths, table["duration_s"].tolist(), results["one at a time"])
     speech_s, cut_s = table["duration_s"].sum(), (table["duration_s"] - SECONDS).clip(lower=0).sum()
     print(f"\n{len(table)} clips, {speech_s:.0f} s of speech, mean {speech_s / len(table):.2f} s, on {device}")
     print(f"useful work {work:,.0f} GFLOP; peak of a matrix product: float32 {peaks[torch.float32]:,.0f} GFLOP/s, ", end="")
     print(f"bfloat16 {peaks[torch.bfloat16]:,.0f} GFLOP/s")
     print(f"MMML's way cuts {100 * cut_s / speech_s:.1f} % of the speech and repeats all of this in every epoch")
-    tokens = sum(map(len, results["one at a time"]["text"]))
-    totals = {name: [sum(both) for both in zip(*found.values(), strict=True)] for name, found in seconds.items()}
-    medians = {name: statistics.median(values) for name, values in totals.items()}
-    print(
-        f"{'way':<16}{'s, median (min–max)':>24}{'clips/s':>9}{'of peak':>9}{'vs MMML':>9}{'vs one':>8}{'text: tokens/s':>16}", end=""
-    )
+    print(f"{'way':<16}{'s, median (min–max)':>24}{'clips/s':>9}{'of peak':>9}{'vs MMML':>9}{'vs one':>8}{'tokens/s':>10}", end="")
     print("   max |Δ| to alone (relative): text, audio")
-    for name, values in totals.items():
+    tokens = sum(map(len, results["one at a time"]["text"]))
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    for name, values in seconds.items():
         median, peak = medians[name], peaks[torch.bfloat16 if "bfloat16" in name else torch.float32]
         spread = f"{median:.1f} ({min(values):.1f}–{max(values):.1f})"
         line = f"{name:<16}{spread:>24}{len(table) / median:>9.2f}{work / median / peak:>9.0%}"
         line += f"{medians[MMML] / median:>8.2f}×{medians['one at a time'] / median:>7.2f}×"
-        line += f"{tokens / statistics.median(seconds[name]['text']):>10,.0f}"
         if name != MMML:
+            line += f"{tokens / statistics.median(text_seconds[name]):>10,.0f}"
             pairs = [largest_difference(results[name][m], results["one at a time"][m]) for m in ("text", "audio")]
             line += "   " + ", ".join(f"{worst:.1e} ({relative:.1e})" for worst, relative in pairs)
         print(line)

@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import pandas as pd
 import yaml
+from checkout import CHECKOUT
 
 from data.reporting.tables import aligned
 from heads.sweeps.results.trials import collect
@@ -36,11 +37,12 @@ class Result(NamedTuple):
     errors: pd.Series  # validation MAE by trial
 
 
-def run(command: Sequence[str], log: Path) -> tuple[float, int]:
+def run_command(command: Sequence[str], log: Path) -> tuple[float, int]:
     """Seconds and peak resident memory of a process with its children."""
     began = time.perf_counter()
     with log.open("ab") as output:
-        process = subprocess.Popen([sys.executable, "-m", "heads", *command], stdout=output, stderr=output)
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(CHECKOUT), os.environ.get("PYTHONPATH", "")])}
+        process = subprocess.Popen([sys.executable, "-m", "heads", *command], stdout=output, stderr=output, env=environment)
         _, status, usage = os.wait4(process.pid, 0)
     if status:
         raise SystemExit(f"{' '.join(command)} failed; see {log}")
@@ -56,7 +58,7 @@ def sweep(options: argparse.Namespace, folder: Path, *flags: object) -> Result:
     whole = {"head": options.head, "corpus": options.corpus, "preset": options.preset, "fixed": fixed, "grid": points}
     grid.write_text(yaml.safe_dump(whole | {"seeds": seeds(options)}), encoding="utf-8")
     command = ["sweep", grid, "--cache", options.cache, "--out", out, *flags]
-    seconds, peak = run([str(part) for part in command], folder / "log")
+    seconds, peak = run_command([str(part) for part in command], folder / "log")
     return Result(seconds, peak, errors_of(out))
 
 
@@ -74,7 +76,7 @@ def processes(options: argparse.Namespace, folder: Path) -> Result:
             "train.patience": options.epochs,
         }
         command += [f"--set={name}={value}" for name, value in values.items()]
-        taken, used = run([str(part) for part in command], folder / "log")
+        taken, used = run_command([str(part) for part in command], folder / "log")
         seconds, peak = seconds + taken, max(peak, used)
     return Result(seconds, peak, errors_of(out))
 

@@ -4,8 +4,9 @@ Written from its description: every text padded to 96 tokens, every clip cut or 
 and returned. Speed does not depend on the weights' values.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -22,12 +23,24 @@ from pipeline.encoding import checkpoints
 TOKENS, SECONDS, BATCH = 96, 6, 8  # MMML's paddings and batch
 
 
-def make_checkpoints(folder: Path) -> dict[str, Path]:
-    """Full-size encoders with random weights, as folders that `pipeline.encoding.encoders` loads."""
+class Recordings(NamedTuple):
+    """Clips with texts, whose sound is read when it is needed."""
+
+    texts: Sequence[str]
+    seconds: np.ndarray  # (N,)
+    wave: Callable[[int], np.ndarray]  # row → (S,) float32 at 16 kHz
+
+
+def make_checkpoints(folder: Path, tokenizer: Any = None, text_config: Any = None, audio_config: Any = None) -> dict[str, Path]:
+    """Encoders with random weights, as folders that `pipeline.encoding.encoders` loads; of full size unless configurations are given.
+
+    Without a tokenizer, texts are read by the one of MiniLM.
+    """
     torch.manual_seed(0)
-    tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoints._minilm_folder())
-    text = transformers.RobertaModel(transformers.RobertaConfig(pad_token_id=tokenizer.pad_token_id, max_position_embeddings=514))
-    audio = transformers.Data2VecAudioModel(transformers.Data2VecAudioConfig())
+    tokenizer = tokenizer or transformers.AutoTokenizer.from_pretrained(checkpoints._minilm_folder())
+    usual = transformers.RobertaConfig(pad_token_id=tokenizer.pad_token_id, max_position_embeddings=514)
+    text = transformers.RobertaModel(text_config or usual)
+    audio = transformers.Data2VecAudioModel(audio_config or transformers.Data2VecAudioConfig())
     paths = {"text": folder / "roberta-base", "audio": folder / "data2vec-audio-base"}
     text.save_pretrained(paths["text"])
     tokenizer.save_pretrained(paths["text"])
@@ -41,6 +54,12 @@ def choose_clips(root: Path, count: int) -> tuple[Path, pd.DataFrame]:
     table = read_corpus("mosi", root).utterances
     table = table.iloc[np.linspace(0, len(table) - 1, count).round().astype(int)].reset_index(drop=True)
     return root, table.assign(duration_s=probe(root, table, 2)["duration_s"].to_numpy())
+
+
+def in_files(root: Path, table: pd.DataFrame) -> Recordings:
+    """Clips of a table; each is decoded whenever it is read."""
+    paths = [root / media for media in table["media"]]
+    return Recordings(table["text"].tolist(), table["duration_s"].to_numpy(), lambda row: decode(paths[row]))
 
 
 def sentence_case(text: str) -> str:
@@ -64,28 +83,20 @@ class Encoders:
         self.extractor = transformers.AutoFeatureExtractor.from_pretrained(paths["audio"])
         self.device = device
 
-    def encode(self, root: Path, batch: pd.DataFrame) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """{modality: (B, T, 768)} and {modality: (B, T)} of clips, from files to features: T = 96 and 299 for all."""
-        (text, text_mask), (audio, audio_mask) = self.encode_texts(batch), self.encode_speech(root, batch)
-        return {"text": text, "audio": audio}, {"text": text_mask, "audio": audio_mask}
-
-    def encode_texts(self, batch: pd.DataFrame) -> tuple[Tensor, Tensor]:
-        """(B, 96, 768) features and (B, 96) mask of the transcripts."""
-        texts = [sentence_case(text) for text in batch["text"]]
+    def encode(self, clips: Recordings, rows: Sequence[int]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """{modality: (B, T, D)} and {modality: (B, T)} of clips, from sound to features: T = 96 and 299 for all."""
+        texts = [sentence_case(clips.texts[row]) for row in rows]
         tokens = self.tokenizer(texts, padding="max_length", truncation=True, max_length=TOKENS, return_tensors="pt").to(self.device)
         text = self.text(input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]).last_hidden_state
-        return text, tokens["attention_mask"].bool()
-
-    def encode_speech(self, root: Path, batch: pd.DataFrame) -> tuple[Tensor, Tensor]:
-        """(B, 299, 768) features and (B, 299) mask of the clips' first six seconds."""
         samples = SECONDS * SAMPLE_RATE_HZ
-        waves = [decode(root / media)[:samples] for media in batch["media"]]
+        waves = [clips.wave(row)[:samples] for row in rows]
         speech = self.extractor(
             waves, sampling_rate=SAMPLE_RATE_HZ, padding="max_length", max_length=samples, truncation=True, return_tensors="pt"
         ).to(self.device)
         audio = self.audio(speech["input_values"], speech["attention_mask"], output_attentions=True).last_hidden_state
         steps = torch.arange(audio.shape[1], device=audio.device)
-        return audio, steps < frames(speech["attention_mask"].sum(1, keepdim=True))
+        masks = {"text": tokens["attention_mask"].bool(), "audio": steps < frames(speech["attention_mask"].sum(1, keepdim=True))}
+        return {"text": text, "audio": audio}, masks
 
 
 def encoder_gflop(paths: Mapping[str, Path], modality: str, lengths: list[int]) -> list[float]:

@@ -3,7 +3,7 @@
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -39,17 +39,39 @@ def spread(values: Sequence[float], digits: int = 1) -> str:
 
 def launches(step: Callable[[], Any]) -> int:
     """How many kernels (or captured graphs) the host launches on a GPU in one call, which is not the first."""
+    return profiled(step, "cuda", rounds=1).launches
+
+
+class Profile(NamedTuple):
+    """What a device does in one call."""
+
+    launches: int  # of kernels, or of captured graphs; on a CPU: operators that are called
+    busy: float  # share of the time in which it computes
+
+
+def profiled(step: Callable[[], Any], device: str, rounds: int = 5) -> Profile:
+    """Profiles a call that is not the first. Its time is the median of calls without a profiler, which slows the host."""
+    activity = torch.profiler.ProfilerActivity
     step()
-    torch.cuda.synchronize()
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]) as profile:
+    seconds = statistics.median(in_turns({"": step}, rounds, device)[""])
+    with torch.profiler.profile(activities=[activity.CPU] if device == "cpu" else [activity.CPU, activity.CUDA]) as profile:
         step()
-        torch.cuda.synchronize()
-    return sum(event.count for event in profile.key_averages() if "Launch" in event.key)
+        synchronize(device)
+    events = profile.key_averages()
+    if device == "cpu":
+        counted = [event for event in events if event.key.startswith("aten::")]
+        return Profile(sum(event.count for event in counted), sum(event.self_cpu_time_total for event in counted) / 1e6 / seconds)
+    kernels = [event for event in events if event.device_type == torch.autograd.DeviceType.CUDA]
+    count = sum(event.count for event in events if "Launch" in event.key)
+    return Profile(count, sum(event.self_device_time_total for event in kernels) / 1e6 / seconds)
 
 
-def peak_gflops(device: str, dtype: torch.dtype) -> float:
-    """Best rate of a (1600, 768) × (768, 3072) product, or of a large square one on a GPU, by any path that keeps the arithmetic."""
-    shape = (1600, 768, 3072) if device == "cpu" else (8192, 8192, 8192)
+def peak_gflops(device: str, dtype: torch.dtype, is_small: bool = False) -> float:
+    """Best rate of a (1600, 768) × (768, 3072) product, or of a large square one on a GPU, by any path that keeps the arithmetic.
+
+    A small product only shows that this runs.
+    """
+    shape = (64, 64, 64) if is_small else (1600, 768, 3072) if device == "cpu" else (8192, 8192, 8192)
     inputs, weight = (
         torch.randn(shape[0], shape[1], device=device, dtype=dtype),
         torch.randn(shape[2], shape[1], device=device, dtype=dtype),
