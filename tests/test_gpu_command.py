@@ -70,7 +70,8 @@ def test_the_whole_command_runs_on_a_cpu_without_luigi(tmp_path):
 
 def test_tests_for_a_gpu_are_found_without_luigi_and_without_pyav():
     code = WITHOUT + "sys.modules.update(av=None, soxr=None); import pytest; "
-    code += "sys.exit(pytest.main(['-m', 'gpu', '--collect-only', '-q', '-p', 'no:cacheprovider']))"
+    options = ["-m", "gpu", "--collect-only", "-q", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
+    code += f"sys.exit(pytest.main({options}))"
     result = finish(forked("-c", code, cwd=CHECKOUT))
     assert result.returncode == 0, result.stdout + result.stderr
     assert "test_a_gpu_finds_what_the_cpu_finds" in result.stdout

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from data.tensors import Batch
 from heads.evaluation.predictions import Predictions, autocast, predict
@@ -125,16 +126,19 @@ class MovingAverage:
     """
 
     def __init__(self, head: Head, decay: float) -> None:
-        self.head, self.decay, self.has_begun = copy.deepcopy(head), decay, False
+        self.head, self.has_begun = copy.deepcopy(head), False
+        self._move = get_ema_multi_avg_fn(decay)
 
     @torch.no_grad()
     def update(self, head: Head) -> None:
         """Take the parameters of the head after a step into the average."""
-        average, latest = list(self.head.parameters()), list(head.parameters())
+        average: list[Tensor] = list(self.head.parameters())
+        latest: list[Tensor] = list(head.parameters())
         if self.has_begun:
-            torch._foreach_lerp_(average, latest, 1 - self.decay)
+            self._move(average, latest, 0)  # one kernel; it has no use for the count of steps
         else:
-            torch._foreach_copy_(average, latest)
+            for own, first in zip(average, latest, strict=True):
+                own.copy_(first)
         self.has_begun = True
 
     @torch.no_grad()

@@ -91,7 +91,7 @@ class _Process:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._orders, self.answers = self._process.stdin, self._process.stdout
-        with contextlib.suppress(PermissionError):  # a user's pipes may have 64 MB in all; the others keep 64 kB each
+        with contextlib.suppress(PermissionError, AttributeError):  # a user's pipes may have 64 MB in all, and only Linux can do this
             fcntl.fcntl(self.answers, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
     def ask(self, path: Path) -> None:

@@ -106,7 +106,7 @@ class Padded:
     def __init__(self, tensors: CorpusTensors) -> None:
         self.tensors, self.device = tensors, tensors.device
 
-    def batches(self, plan: Plan) -> Iterator[Batch]:
+    def batches(self, plan: Plan, _length_multiple: int = 1) -> Iterator[Batch]:  # the lengths are fixed
         for batch in self.tensors.batches(plan):
             missing = {modality: FULL[modality] - mask.shape[1] for modality, mask in batch.masks.items()}
             features = {modality: functional.pad(x, (0, 0, 0, missing[modality])) for modality, x in batch.features.items()}
@@ -121,7 +121,7 @@ class Encoded:
         self.tensors, self.device = tensors, tensors.device
         self.setup, self.is_tuned = setup, is_tuned
 
-    def batches(self, plan: Plan) -> Iterator[Batch]:
+    def batches(self, plan: Plan, _length_multiple: int = 1) -> Iterator[Batch]:  # the lengths are fixed
         encoders = self.setup.encoders
         for model in (encoders.text, encoders.audio):
             model.train(self.is_tuned)

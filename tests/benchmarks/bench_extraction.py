@@ -55,7 +55,7 @@ class Reference(Encoders):
 
 
 def ours(loaded: Mapping[str, Any], texts: Sequence[str], sound: Iterable[tuple[int, np.ndarray]]) -> dict[str, list[np.ndarray]]:
-    """The pipeline's own path, to features of the loaded modalities in memory. `sound` yields (row, waveform), decoded beside the encoder."""
+    """The pipeline's own path, to features of the loaded modalities. `sound` yields (row, waveform), decoded beside the encoder."""
     features: dict[str, list[Any]] = {modality: [None] * len(texts) for modality in loaded}
     ids = [str(row) for row in range(len(texts))]
     for modality, encoder in loaded.items():
