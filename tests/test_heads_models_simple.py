@@ -54,6 +54,16 @@ def test_ridge_recovers_a_linear_sentiment(clips):
     assert sentiment_metrics(result.sentiment[TEST], sentiment[TEST])["corr"] > 0.999
 
 
+def test_ridge_reads_several_sets_of_features_that_are_nearly_the_same():
+    """float32 is too coarse for that: scikit-learn warned of an ill-conditioned matrix, and warnings are errors here."""
+    generator = np.random.default_rng(3)
+    one = generator.normal(size=(COUNT, 1))
+    features = np.tile(one, 80_000).astype(np.float32)
+    result = fit_simple("ridge", features, one[:, 0], np.zeros((COUNT, 6)), TRAIN, VALID)
+    assert result.chosen["sentiment"] == {"alpha": 1.0}
+    assert np.allclose(result.sentiment, one[:, 0], atol=1e-3)
+
+
 @pytest.mark.parametrize(("name", "error"), [("ridge", 0.1), ("svr", 0.25), ("logistic", 0.4)])
 def test_fitted_floors_beat_the_median(name, error, clips):
     _, sentiment, emotions = clips

@@ -80,7 +80,8 @@ def test_a_file_that_cannot_be_decoded_raises_the_error_of_decoding_it_here_in_i
     assert children() == []
 
 
-def test_a_process_that_is_killed_is_an_error_of_one_line(paths):
+def test_a_process_that_is_killed_is_an_error_of_one_line(paths, monkeypatch):
+    monkeypatch.setattr(decoding, "_AHEAD_BYTES", 1)  # so that files are left when the first has come
     found = decoding.recordings(paths, 2)
     next(found)
     for number in children():

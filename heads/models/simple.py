@@ -52,7 +52,8 @@ def _base_rate(features: np.ndarray, targets: np.ndarray) -> Predict:
 
 
 def _ridge(features: np.ndarray, targets: np.ndarray, alpha: float) -> Predict:
-    return Ridge(alpha=alpha).fit(features, targets).predict
+    """In float64: joined sets of features of one text are nearly the same, too near for float32 and a small alpha."""
+    return Ridge(alpha=alpha).fit(features.astype(np.float64), targets).predict
 
 
 def _svr(features: np.ndarray, targets: np.ndarray, C: float) -> Predict:
