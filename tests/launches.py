@@ -1,7 +1,7 @@
 """Trains and evaluates every head, and encodes clips, on a device that is not there, and counts launches, copies and waits.
 
-    PYTHONPATH=tests python -m fake_cuda LIBRARY launches FOLDER            prints each case as a line of JSON
-    PYTHONPATH=tests python -m fake_cuda LIBRARY launches FOLDER CASE …     prints where the launches of some cases come from
+    PYTHONPATH=tests python -m fake_cuda LIBRARY launches FOLDER everyday|all   prints each case as a line of JSON
+    PYTHONPATH=tests python -m fake_cuda LIBRARY launches FOLDER CASE …         prints where the launches of some cases come from
 
 `watch.py` says what is counted. The numbers are those of a small corpus: heads that read whole videos launch kernels for each utterance
 of the longest video, and the longest here has five.
@@ -47,26 +47,42 @@ class Case(NamedTuple):
         return f"{self.what} of {self.head}{f' × {self.runs}' if self.runs > 1 else ''}, {self.preset}, {self.precision}"
 
 
-def cases() -> Iterator[Case]:
-    """Yield the cases: every head, and of all else what takes another way through the program.
+_TRAINED = [name for name, entry in HEADS.items() if entry.head]
 
-    Every head takes a step alone in float32, and in a pack of 16 if it can; a pack of two differs in sizes only, so that one head takes
-    it. Baselines, and one head of MMoLRE's family, are evaluated in bfloat16. Operations in tf32 are those in float32. A native recipe
-    differs in optimizer, clipping and sizes; those here clip values, or have a learning rate for each parameter.
+
+def everyday_cases() -> Iterator[Case]:
+    """Yield a step of every head alone, and one of all else that takes another way through the program.
+
+    Operations in tf32 are those in float32. A native recipe differs in optimizer, clipping and sizes; the one here clips values.
     """
-    trained = [name for name, entry in HEADS.items() if entry.head]
-    for name in trained:
+    for name in _TRAINED:
         yield Case(name)
     for changes in ({"runs": 2}, {"precision": "bfloat16"}, {"preset": "paper-mosi"}):
         yield Case("mmolre", **changes)
-    for name in ("mmolre", *(name for name in trained if ".baselines." in HEADS[name].head.__module__)):
-        yield Case(name, "evaluation", precision="bfloat16")
+    yield Case("baseline-msa", runs=16)
     yield Case("baseline-msa", "streamed step")
-    for name in ("misa", "mmml", "unimse-head"):
-        yield Case(name, preset="native")
-    for name in trained:
+    yield Case("misa", preset="native")
+    for name in ("mmolre", "tbje", "mr"):
+        yield Case(name, "evaluation", precision="bfloat16")
+
+
+def further_cases() -> Iterator[Case]:
+    """Yield what takes minutes: packs of every head that has them, other evaluations and native recipes."""
+    for name in _TRAINED:
         if HEADS[name].packs:
-            yield Case(name, runs=16)
+            for runs in (2, 16):
+                yield Case(name, runs=runs)
+    for name in ("mmml", "unimse-head"):  # they have a learning rate for each parameter
+        yield Case(name, preset="native")
+    for name in _TRAINED:
+        # torch casts the weights of a bidirectional LSTM in cuDNN alone, which is not there
+        yield Case(name, "evaluation", precision="float32" if name == "misa" else "bfloat16")
+
+
+def cases(which: str) -> list[Case]:
+    """Return the everyday cases, or "all"."""
+    further = further_cases() if which == "all" else ()
+    return list(dict.fromkeys([*everyday_cases(), *further]))
 
 
 class Corpus:
@@ -136,7 +152,7 @@ def _encoder(modality: str, source: Any) -> Any:
     return encoders.make(modality, source, EncoderSettings("tiny"), trainable=True)  # weights are packed for the CPU otherwise
 
 
-def everything(folder: Path) -> Iterator[tuple[str, Callable[[bool], Watch]]]:
+def everything(folder: Path, which: str) -> Iterator[tuple[str, Callable[[bool], Watch]]]:
     """Yield the name of each case, and what runs it."""
     sources = {
         "text": write_text_checkpoint(folder / "text", "roberta"),
@@ -151,14 +167,15 @@ def everything(folder: Path) -> Iterator[tuple[str, Callable[[bool], Watch]]]:
         for (modality, precision), encoder in made.items():
             yield f"encoding of {modality}, {precision}", functools.partial(encoded, encoder, clips[modality], precision)
         corpus = Corpus(folder)
-        for case in cases():
+        for case in cases(which):
             yield str(case), functools.partial(corpus.watched, case)
 
 
 def main() -> None:
     folder, *asked = sys.argv[1:]
-    for name, run in everything(Path(folder)):
-        if not asked:
+    counted = asked if asked in (["everyday"], ["all"]) else []
+    for name, run in everything(Path(folder), counted[0] if counted else "all"):
+        if counted:
             print(json.dumps({"case": name, **_counted(run)}), flush=True)
         elif name in asked:
             watch = run(True)

@@ -135,7 +135,7 @@ class Watch(TorchDispatchMode):
                 return 1.0 if inputs[0].dtype.is_floating_point else 1  # FakeTensors have no values
         result = func(*args, **kwargs)
         outputs = _tensors(result)
-        if name in ("_to_copy", "copy_"):
+        if name in ("_to_copy", "copy_") and inputs:  # not a number of Python, which vmap passes as it is
             asked = kwargs.get("non_blocking") or (name == "copy_" and len(args) > 2 and args[2])
             self._count_copies(inputs[-1] if name == "copy_" else inputs[0], outputs[0], asked)
         if any(map(_is_there, (*inputs, *outputs))) and name not in _VIEWS and name not in _NO_KERNEL:
