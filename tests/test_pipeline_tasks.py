@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from projects import Project, executed, features, finish, forked, python, states, write_project, write_wav
+from projects import LIMIT_S, Process, Project, executed, features, finish, forked, python, states, write_project, write_wav
 
 from data.__main__ import main
 from data.atomic import remove_strays
@@ -272,6 +272,71 @@ def test_two_processes_with_a_luigid_both_say_so_when_the_build_fails(built, sch
         assert "error: BuildFeatures has not finished" in result.stderr
         assert "Traceback" not in result.stderr
     assert any("video2_1" in result.stderr for result in results)
+
+
+def test_two_workers_with_a_luigid_lose_one_output_by_a_kill_and_the_next_call_makes_the_bytes_of_a_local_build(
+    project, finished, scheduler
+):
+    project.configure(**NO_LABELS | {"worker": {"wait_interval": 0.2, "wait_jitter": 0}})
+    arguments = ("--workers", "2", *scheduler)
+    first = project.start(*arguments)
+    output = _kill_a_worker(project, first)
+    result = finish(first)
+    assert result.returncode == 30, result.stderr
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ") and "its process was ended" in line]
+    assert "(SIGKILL; by the system if memory is short" in line
+    assert "error: BuildFeatures has not finished" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not output.exists()
+    assert _processes_of(first) == []
+    second = project.start(*arguments)
+    again = finish(second)
+    assert again.returncode == 0, again.stderr
+    assert _processes_of(second) == []
+    ran = {task for one in (result, again) for task in executed(one.stderr)}
+    plan = project.plan()
+    assert {task for task in ran if task.startswith("FeatureShard")} == {
+        f"FeatureShard clips {modality} {name}" for modality in ("audio", "text") for name in shards(plan, modality)
+    }
+    expected = features(finished)
+    made = features(project)
+    assert len(made) == 2
+    assert made == {name: expected[name] for name in made}
+    assert list(project.cache.rglob("*.tmp~*")) == []
+    assert not (project.cache / "locks").exists()
+
+
+def _kill_a_worker(project: Project, build: Process) -> Path:
+    """Kills a process of a build while it makes an output, and returns the output."""
+    deadline = time.monotonic() + LIMIT_S
+    while time.monotonic() < deadline:
+        assert build.poll() is None
+        for lock in project.cache.glob("locks/*.lock"):
+            maker = _maker(lock)
+            if maker in (None, build.pid):
+                continue
+            os.kill(maker, signal.SIGSTOP)
+            time.sleep(RETRY_S)  # until it has stopped
+            if _maker(lock) == maker:
+                os.kill(maker, signal.SIGKILL)
+                return project.cache.joinpath(*lock.name.removesuffix(".lock").split("~"))
+            os.kill(maker, signal.SIGCONT)
+    raise AssertionError("no worker has made an output")
+
+
+def _maker(lock: Path) -> int | None:
+    """Returns the number of the process that holds a lock of an output, if one does."""
+    try:
+        found = re.search(r"^pid=(\d+)$", lock.read_text(encoding="utf-8"), re.MULTILINE)
+    except FileNotFoundError:
+        return None
+    return int(found[1]) if found else None
+
+
+def _processes_of(build: Process) -> list[str]:
+    """Returns the processes of the group of a build that have not ended."""
+    states = [path.read_text(encoding="ascii").rpartition(")")[2].split() for path in Path("/proc").glob("[0-9]*/stat")]
+    return [" ".join(fields[:3]) for fields in states if int(fields[2]) == build.pid and fields[0] != "Z"]
 
 
 def test_a_build_repeats_only_what_a_change_touches_as_explain_has_said(built):
