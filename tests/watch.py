@@ -8,6 +8,7 @@ Counts are an estimate. An operation that is no view counts as one launch; one o
 layers count as the cells that torch computes without cuDNN.
 """
 
+import contextlib
 import sys
 from collections import Counter
 from pathlib import Path
@@ -37,6 +38,7 @@ def on_the_device() -> FakeTensorMode:
     replaced: list[tuple[Any, str, Any]] = [
         (torch, "empty", empty_or_pinned),
         (torch.Tensor, "pin_memory", pinned),
+        (torch, "inference_mode", lambda mode=True: torch.no_grad() if mode else contextlib.nullcontext()),
         (torch.cuda, "is_bf16_supported", lambda *_, **__: True),
         (torch.cuda, "mem_get_info", lambda *_: (140 << 30, 141 << 30)),
         (torch.cuda.amp.common, "amp_definitely_not_available", lambda: False),
@@ -44,6 +46,8 @@ def on_the_device() -> FakeTensorMode:
         (FakeTensorMode, "__deepcopy__", lambda mode, memo: mode),
         (torch.nn.Module, "_apply", _with_new_parameters),
     ]
+    filled = ("uniform_", "normal_", "kaiming_uniform_", "xavier_uniform_", "xavier_normal_", "orthogonal_", "zeros_", "ones_")
+    replaced += [(torch.nn.init, name, lambda tensor, *_, **__: tensor) for name in filled]  # to no purpose where no values are
     for owner, name, value in replaced:
         setattr(owner, name, value)
     return FakeTensorMode(allow_non_fake_inputs=True)
@@ -122,11 +126,6 @@ class Watch(TorchDispatchMode):
         kwargs = kwargs or {}
         if func.namespace != "aten":  # questions about a tensor
             return func(*args, **kwargs)
-        if torch.is_inference_mode_enabled():  # where operations that are made of others arrive whole
-            with self:
-                result = func.decompose(*args, **kwargs)
-            if result is not NotImplemented:
-                return result
         name = func._schema.name.rpartition("::")[2]
         inputs = _tensors((*args, *kwargs.values()))
         if any(map(_is_there, inputs)):
@@ -135,7 +134,7 @@ class Watch(TorchDispatchMode):
                 return 1.0 if inputs[0].dtype.is_floating_point else 1  # FakeTensors have no values
         result = func(*args, **kwargs)
         outputs = _tensors(result)
-        if name in ("_to_copy", "copy_") and inputs:  # not a number of Python, which vmap passes as it is
+        if name in ("_to_copy", "copy_") and inputs:  # a number in a batched operation is no input
             asked = kwargs.get("non_blocking") or (name == "copy_" and len(args) > 2 and args[2])
             self._count_copies(inputs[-1] if name == "copy_" else inputs[0], outputs[0], asked)
         if any(map(_is_there, (*inputs, *outputs))) and name not in _VIEWS and name not in _NO_KERNEL:
