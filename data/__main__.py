@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from data import doctor
+from data.arguments import Parser
 from data.cache import forget_corpus, forget_features
 from data.errors import InputError, UnreadableError
 from data.feature_store import PROVENANCE, DamagedFileError, FeatureStore
@@ -60,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m data",
         description="Examine corpora, feature files and tables; exchange features with other tools.",
         epilog=_EXAMPLES,

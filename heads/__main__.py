@@ -9,6 +9,7 @@ import contextlib
 import os
 import sys
 
+from data.arguments import Parser
 from data.errors import InputError
 from data.stopping import Stopped, stoppable
 from heads.commands import COMMANDS
@@ -60,9 +61,7 @@ def main(argv: list[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line; the name of the command becomes `command`."""
     raw = argparse.RawDescriptionHelpFormatter
-    whole = argparse.ArgumentParser(
-        prog="python -m heads", description="Train heads on cached features.", epilog=_EXAMPLES, formatter_class=raw
-    )
+    whole = Parser(prog="python -m heads", description="Train heads on cached features.", epilog=_EXAMPLES, formatter_class=raw)
     commands = whole.add_subparsers(required=True, metavar="COMMAND", dest="command")
     for name, command in COMMANDS.items():
         command.add_arguments(commands.add_parser(name, help=command.HELP, description=command.DESCRIPTION))

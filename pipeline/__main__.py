@@ -1,15 +1,15 @@
 """The command `python -m pipeline explain`: what BuildFeatures would compute, and why, without running it."""
 
-import argparse
 import sys
 
+from data.arguments import Parser
 from data.errors import InputError
 from pipeline.config_file import expect_readable_files
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the command line and returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline", description=__doc__)
+    parser = Parser(prog="python -m pipeline", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     words = "Reads luigi.cfg and the cache that it names, and prints what BuildFeatures would compute, and why. Runs nothing."
     commands.add_parser("explain", help="print what would be computed, and why; run nothing", description=words)
