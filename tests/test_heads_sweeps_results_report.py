@@ -12,9 +12,9 @@ from caches import make_cache
 from small_sweeps import ERROR, SHORT, make_sweep
 
 from data.errors import InputError
+from heads.evaluation.intervals import holm
 from heads.runs.folder import RunFolder
 from heads.sweeps.results.report import write_report
-from heads.sweeps.results.tables import holm
 from heads.sweeps.results.trials import collect, paired, ranked
 
 

@@ -4,7 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heads.sweeps.results.tables import holm, interval, metric_words, p_words, spread
+from heads.evaluation.intervals import holm
+from heads.sweeps.results.tables import interval, metric_words, p_words, spread
 
 
 def test_numbers_have_a_minus_that_is_one():

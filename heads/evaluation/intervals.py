@@ -83,6 +83,18 @@ def difference(first: Resampled, second: Resampled, level: float = 0.95) -> Diff
     return Difference(first.observed - second.observed, *_interval(values, level), _p_value(values))
 
 
+def holm(p_values: np.ndarray) -> np.ndarray:
+    """Corrects (n,) p values for n tests; NaN are no tests.
+
+    Source: S. Holm, A simple sequentially rejective multiple test procedure, Scandinavian Journal of Statistics 6, 1979.
+    """
+    corrected = np.full(len(p_values), np.nan)
+    order = np.argsort(p_values)[: (~np.isnan(p_values)).sum()]
+    factors = len(order) - np.arange(len(order))
+    corrected[order] = np.minimum(1, np.maximum.accumulate(factors * p_values[order])) if len(order) else []
+    return corrected
+
+
 def mean_sd(runs: Sequence[Mapping[str, float]]) -> dict[str, MeanSd]:
     """Computes mean and sample standard deviation of every metric over runs that differ in their seed; NaN if NaN in one of them.
 

@@ -21,12 +21,12 @@ from data.reporting.numbers import duration, number, signed
 from data.reporting.page import Section, Tile
 from data.reporting.tables import Cell, Column, Table, latex, markdown
 from data.spreadsheets import escape_cells
+from heads.evaluation.intervals import holm
 from heads.evaluation.metrics import DEFAULT_METRICS, METRICS, default_metric
 from heads.runs.folder import RunFolder
 from heads.sweeps.results.plots import CURVES, coordinates, curves, effect
 from heads.sweeps.results.tables import (
     HEADLINES,
-    holm,
     metric_words,
     option_words,
     p_words,

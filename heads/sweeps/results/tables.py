@@ -99,18 +99,6 @@ def option_words(trial: pd.Series, table: pd.DataFrame, options: Sequence[str]) 
     return [words(trial[name]) if applies(table, name)[place] else DASH for name in options]
 
 
-def holm(p_values: np.ndarray) -> np.ndarray:
-    """Corrects (n,) p values for n tests; NaN are no tests.
-
-    Source: S. Holm, A simple sequentially rejective multiple test procedure, Scandinavian Journal of Statistics 6, 1979.
-    """
-    corrected = np.full(len(p_values), np.nan)
-    order = np.argsort(p_values)[: (~np.isnan(p_values)).sum()]
-    factors = len(order) - np.arange(len(order))
-    corrected[order] = np.minimum(1, np.maximum.accumulate(factors * p_values[order])) if len(order) else []
-    return corrected
-
-
 def spread(mean: float, sd: float) -> str:
     """Formats mean and deviation: "0.7120 ± 0.0100", or the mean alone where there is no deviation."""
     return metric_words(mean) if np.isnan(sd) else f"{metric_words(mean)} ± {sd:.4f}"
