@@ -7,6 +7,7 @@ import argparse
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from data.arguments import Parser
 from data.cache import CachedCorpus, open_corpus
 from data.errors import InputError
 from data.interchange.csd import export_csd, read_csd_features
@@ -38,7 +39,7 @@ JOINS: Mapping[str, Callable[[Path, str], Features]] = {
 """Format → function of (file or folder, name of the features) that returns features for `join`."""
 
 
-def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_commands(commands: "argparse._SubParsersAction[Parser]") -> None:
     """Add both commands to the parser of `python -m data`."""
     words = (
         "Write the usable utterances of a cached corpus in the format of another tool, and print what was left out or cut, and why."

@@ -204,13 +204,14 @@ class RunFolder:
         """
         return self._read_table("history.csv", _read_csv, fault_of_history)
 
-    def predictions(self) -> pd.DataFrame | None:
-        """Reads predictions.parquet, the table of `predictions_table`; None if there is none.
+    def predictions(self, split: str = "valid") -> pd.DataFrame | None:
+        """Reads predictions.parquet, the table of `predictions_table`, or that of the test split; None if there is none.
 
         Raises:
             InputError: The file is damaged.
         """
-        return self._read_table("predictions.parquet", read_table, fault_of_predictions)
+        name = "predictions.parquet" if split == "valid" else f"predictions-{split}.parquet"
+        return self._read_table(name, read_table, fault_of_predictions)
 
     def openings(self) -> pd.DataFrame | None:
         """Reads opened.csv with the columns when, split and checkpoint; None if there is none.

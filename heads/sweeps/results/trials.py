@@ -7,7 +7,7 @@ run has them. The page is made in `heads.sweeps.results.report`, tables as text 
 
 import glob
 import json
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping
 from functools import cache
 from itertools import combinations
 from numbers import Real
@@ -20,12 +20,12 @@ from scipy import stats
 
 from data.errors import InputError, shown
 from data.feature_sets import DEFAULT
-from data.labels import EMOTIONS
 from data.lookup import expect, lookup
 from data.manifest import write_table
 from data.tuning import encoder_words
-from heads.evaluation.intervals import Resampled, difference, mean_sd, resampled
-from heads.evaluation.metrics import HIGHER_IS_BETTER, METRICS, SENTIMENT_METRICS, emotion_metrics, sentiment_metrics
+from heads.evaluation.comparison import drawn, mean
+from heads.evaluation.intervals import Resampled, difference, mean_sd
+from heads.evaluation.metrics import HIGHER_IS_BETTER, METRICS
 from heads.models.options import flat
 from heads.models.registry import HEADS
 from heads.runs.config import RunConfig, from_mapping
@@ -198,18 +198,11 @@ class _Drawn(NamedTuple):
 
 def _drawn(sweep: Path, key: str, metric: str) -> dict[int, _Drawn]:
     """Resample a metric for each complete trial of a configuration, by seed."""
-    columns = ["sentiment"] if metric in SENTIMENT_METRICS else [*EMOTIONS]
-    truths, found = [f"{name}_true" for name in columns], {}
+    task, found = METRICS[metric].task, {}
     for seed, table in _predictions(sweep, key).items():
-        if columns[0] not in table:
-            raise InputError(f"Configuration {key} predicts no {'sentiment' if columns == ['sentiment'] else 'emotions'}.")
-        labelled = table[table[truths].notna().any(axis=1)].sort_index()
-        values, truth = (labelled[names].to_numpy(float) for names in (columns, truths))
-        if columns == ["sentiment"]:
-            resamples = resampled(sentiment_metrics, values[:, 0], truth[:, 0])
-        else:
-            resamples = resampled(emotion_metrics, values, truth)
-        found[seed] = _Drawn(labelled[truths], resamples[metric])
+        if (one := drawn(table, task)) is None:
+            raise InputError(f"Configuration {key} predicts no {'sentiment' if task == 'msa' else 'emotions'}.")
+        found[seed] = _Drawn(one.truth, one.metrics[metric])
     return found
 
 
@@ -226,12 +219,8 @@ def _compared(sweep: Path, a: str, first: Mapping[int, _Drawn], b: str, second: 
     truth = sides[0][0].truth
     if not all(drawn.truth.equals(truth) for side in sides for drawn in side):
         raise InputError(f"{sweep}: configurations {a} and {b} were validated on other utterances or labels, so they are no pair.")
-    return Paired(*difference(_mean(sides[0]), _mean(sides[1])), tuple(seeds), len(truth))
-
-
-def _mean(trials: Sequence[_Drawn]) -> Resampled:
-    observed, values = zip(*(drawn.metric for drawn in trials), strict=True)
-    return Resampled(float(np.mean(observed)), np.mean(values, axis=0))
+    means = (mean([drawn.metric for drawn in side]) for side in sides)
+    return Paired(*difference(*means), tuple(seeds), len(truth))
 
 
 def _trial(folder: RunFolder) -> dict[str, Any]:
