@@ -219,8 +219,8 @@ def _compared(sweep: Path, a: str, first: Mapping[int, _Drawn], b: str, second: 
     truth = sides[0][0].truth
     if not all(drawn.truth.equals(truth) for side in sides for drawn in side):
         raise InputError(f"{sweep}: configurations {a} and {b} were validated on other utterances or labels, so they are no pair.")
-    means = (mean([drawn.metric for drawn in side]) for side in sides)
-    return Paired(*difference(*means), tuple(seeds), len(truth))
+    ours, theirs = (mean([drawn.metric for drawn in side]) for side in sides)
+    return Paired(*difference(ours, theirs), tuple(seeds), len(truth))
 
 
 def _trial(folder: RunFolder) -> dict[str, Any]:
