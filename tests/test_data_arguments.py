@@ -27,4 +27,4 @@ def test_the_nearest_choice_is_suggested(main, line, near, capsys):
 def test_nothing_is_suggested_for_what_is_like_no_choice(capsys):
     with pytest.raises(SystemExit):
         heads.__main__.main(["xyzzy"])
-    assert capsys.readouterr().err.rstrip().endswith("'score')")
+    assert capsys.readouterr().err.rstrip().endswith("'compare')")

@@ -156,3 +156,10 @@ def test_a_gpu_finds_what_the_cpu_finds():
     assert cpu.index.tobytes() == gpu.index.tobytes()
     assert cpu.similarity.tobytes() == gpu.similarity.tobytes()
     assert cpu.tied.tobytes() == gpu.tied.tobytes()
+
+
+def test_opposites_are_never_below_minus_one():
+    """Rounding makes some cosines of opposites −1.0000000000000002, which no minimum that can be set would let through."""
+    targets = np.random.default_rng(0).normal(size=(400, 5)).astype(np.float32)
+    similarity = [nearest(one[None], np.float32(-3) * one[None], 1, TOLERANCE, np.array([-1])).similarity[0, 0] for one in targets]
+    assert min(similarity) == -1

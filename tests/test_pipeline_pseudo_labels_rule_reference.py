@@ -44,7 +44,7 @@ def read_aloud(target, said, donors, rule):
     if np.isnan(target["sentiment"]):
         return [], 0, "no polarity", None
     left = {
-        (donor["corpus"], donor["utterance_id"]): (float(np.dot(said, heard) / np.linalg.norm(said) / np.linalg.norm(heard)), donor)
+        (donor["corpus"], donor["utterance_id"]): (max(-1.0, np.dot(said, heard) / np.linalg.norm(said) / np.linalg.norm(heard)), donor)
         for donor, heard in donors
         if donor["split"] in rule.donor_splits
         and not any(np.isnan(donor[emotion]) for emotion in EMOTIONS)

@@ -65,7 +65,8 @@ def run(args: argparse.Namespace) -> int:
     tests = compare(a, b, names)
     clips = differing(a, b).head(args.clips) if "sentiment" in both else None
     if args.json:
-        print(json.dumps(_content(args, len(a), len(b), tests, clips), indent=2, allow_nan=False))
+        about = {"a": args.a, "b": args.b, "split": args.split, "seeds": [len(a), len(b)]}
+        print(json.dumps(about | _content(tests, clips), indent=2, allow_nan=False))
     else:
         print(f"A  {args.a}{_seeds(a)}\nB  {args.b}{_seeds(b)}\n{args.split}, {len(a[0]):,} utterances\n")
         print(_text(tests, clips))
@@ -142,12 +143,10 @@ def _text(tests: Sequence[MetricTest], clips: pd.DataFrame | None) -> str:
     return "\n\n".join(parts)
 
 
-def _content(
-    args: argparse.Namespace, first: int, second: int, tests: Sequence[MetricTest], clips: pd.DataFrame | None
-) -> dict[str, object]:
+def _content(tests: Sequence[MetricTest], clips: pd.DataFrame | None) -> dict[str, object]:
     metrics = {}
     for one in tests:
         values = {"a": one.a, "b": one.b, **one.difference._asdict(), "p_holm": one.p_holm, "p_wilcoxon": one.p_wilcoxon}
         metrics[one.metric] = {name: float(value) if value == value else None for name, value in values.items()}
     listed = [] if clips is None else json.loads(clips.to_json(orient="records", double_precision=15))
-    return {"a": args.a, "b": args.b, "split": args.split, "seeds": [first, second], "metrics": metrics, "clips": listed}
+    return {"metrics": metrics, "clips": listed}

@@ -145,7 +145,7 @@ def _cosine(targets: np.ndarray, donors: np.ndarray, row: np.ndarray, column: np
         left, right = targets[row[part]].astype(np.float64), donors[column[part]].astype(np.float64)
         product = (left * right).sum(axis=1)
         cosine[part] = product / np.sqrt((left * left).sum(axis=1) * (right * right).sum(axis=1))
-    return cosine
+    return np.maximum(cosine, -1)  # opposite sentences are not below the smallest minimum that can be set, whatever the rounding
 
 
 def _unit(embeddings: np.ndarray) -> np.ndarray:
