@@ -2,8 +2,9 @@
 
 A process holds a lock file in cache/locks/ while it makes an output; the file names host and process and is refreshed every 10 s.
 Another process that wants the same output makes something else meanwhile, or waits. A lock whose process has ended is taken over: at
-once on the same machine, and after 30 s without a refresh on others. Outputs appear atomically, so even a lock that is lost (a machine
-that sleeps) only costs time.
+once on the same machine, and after 30 s without a refresh on others. A lock that stays empty, as the kill of a process between
+creating and writing it leaves it behind, is removed after some seconds. Outputs appear atomically, so even a lock that is lost (a
+machine that sleeps) only costs time.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,6 +23,9 @@ LEASE_S = 30.0
 """Seconds without a refresh after which another machine's lock is taken over."""
 
 _POLL_S = 0.2
+_EMPTY_S = 2.0
+"""A lock that is empty twice, so long after one another, belongs to no process: filelock writes it at once, and takes over none that
+is empty."""
 
 
 @contextlib.contextmanager
@@ -37,7 +42,7 @@ def only_maker(cache: Path, output: Path, make_another: Callable[[], bool] = lam
     while not _acquired(lock, path):
         if not make_another():
             print(f"BuildFeatures: waits for {output.name}, which {_holder(path)} is making.", file=sys.stderr, flush=True)
-            lock.acquire(poll_interval=_POLL_S)
+            _wait(lock, path)
             break
     try:
         yield
@@ -67,12 +72,35 @@ def _acquired(lock: SoftFileLease, path: Path) -> bool:
     return True
 
 
+def _wait(lock: SoftFileLease, path: Path) -> None:
+    """Acquires a lock as soon as its process releases it or has ended."""
+    empty = None
+    while True:
+        with contextlib.suppress(Timeout):
+            lock.acquire(timeout=_EMPTY_S, poll_interval=_POLL_S)
+            return
+        before, empty = empty, _identity_if_empty(path)
+        if empty is not None and empty == before:
+            path.unlink(missing_ok=True)
+
+
+def _identity_if_empty(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return None if found.st_size else (found.st_ino, found.st_ctime_ns)
+
+
 def remove_stale(cache: Path) -> None:
     """Removes the locks of processes of this machine that have ended, and the folder of the locks if it is empty."""
     folder = cache / FOLDER
     for path in folder.glob("*.lock"):
         with contextlib.suppress(Timeout, OSError), SoftFileLease(path, lease_duration=LEASE_S, timeout=0):
             pass  # taken over from its process, and removed by the release
+        with contextlib.suppress(FileNotFoundError):
+            if not (found := path.stat()).st_size and time.time() - found.st_mtime > LEASE_S:
+                path.unlink()
     with contextlib.suppress(OSError):  # somebody else's lock is in it, or there is none
         folder.rmdir()
 

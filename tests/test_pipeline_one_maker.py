@@ -9,7 +9,7 @@ import threading
 import pytest
 from projects import features, finish
 
-from pipeline import build, config, steps, tasks
+from pipeline import build, config, one_maker, steps, tasks
 from pipeline.one_maker import FOLDER, if_nobody_makes, only_maker, remove_stale
 
 
@@ -69,6 +69,35 @@ def test_the_lock_of_a_killed_process_is_taken_over(tmp_path, holder):
         pass
     remove_stale(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_that_was_never_written_is_removed(tmp_path, monkeypatch):
+    """A kill between creating and writing it leaves an empty file, which filelock takes over never."""
+    monkeypatch.setattr(one_maker, "_EMPTY_S", 0.3)
+    lock = tmp_path / FOLDER / "a~b.h5.lock"
+    lock.parent.mkdir()
+    lock.touch()
+    entered = []
+    thread = threading.Thread(target=lambda: entered.extend(_made(tmp_path)), daemon=True)
+    thread.start()
+    thread.join(20)
+    assert entered == ["made"]
+    assert not lock.exists()
+
+
+def _made(cache):
+    with only_maker(cache, cache / "a" / "b.h5"):
+        return ["made"]
+
+
+def test_an_empty_lock_is_left_at_the_end_of_a_build_while_it_is_young(tmp_path):
+    old, young = (tmp_path / FOLDER / f"{name}.h5.lock" for name in ("old", "young"))
+    old.parent.mkdir()
+    old.touch()
+    young.touch()
+    os.utime(old, (1e9, 1e9))
+    remove_stale(tmp_path)
+    assert list(old.parent.iterdir()) == [young]
 
 
 def test_locks_of_killed_processes_are_removed(tmp_path, holder):
