@@ -73,6 +73,15 @@ def test_the_terminal_has_the_same_numbers_and_the_asked_metrics(capsys, runs):
     assert len(printed(out, "differ most")) == 2
 
 
+def test_emotions_alone_list_no_clips(capsys, runs):
+    a, b = _one(runs, "*pre-fusion*seed1"), _one(runs, "*ridge*seed1")
+    status, out, _ = call(capsys, "compare", a, b, "--metric", "mean_acc", "anger_acc", "mean_wf1", "--json")
+    assert status == 0
+    found = json.loads(out)
+    assert [name for name, one in found["metrics"].items() if one["p_wilcoxon"] is not None] == ["mean_acc", "anger_acc"]
+    assert found["clips"] == []
+
+
 def test_a_pattern_means_the_seeds_of_a_run(capsys, runs):
     pattern, b = runs / "*pre-fusion*", _one(runs, "*ridge*seed1")
     status, out, _ = call(capsys, "compare", pattern, b, "--json")

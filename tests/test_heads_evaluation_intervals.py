@@ -6,9 +6,11 @@ import time
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.stats import norm
 
-from heads.evaluation.intervals import Interval, MeanSd, bootstrap, difference, mean_sd, resampled
+from heads.evaluation.intervals import Interval, MeanSd, bootstrap, difference, holm, mean_sd, resampled
 from heads.evaluation.metrics import emotion_metrics, sentiment_metrics
 
 
@@ -179,3 +181,16 @@ def test_one_seed_has_no_deviation():
 def test_runs_with_other_metrics_are_not_averaged(runs):
     with pytest.raises(ValueError, match="expected runs with the same metrics"):
         mean_sd(runs)
+
+
+def test_holm_corrects_the_smallest_for_all_tests():
+    np.testing.assert_allclose(holm(np.array([0.01, 0.04, 0.03, np.nan])), [0.03, 0.06, 0.06, np.nan])
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_holm_is_between_the_raw_value_and_bonferroni_and_keeps_the_order(values):
+    p = np.array(values)
+    found = holm(p)
+    assert (found <= np.minimum(1, len(p) * p) + 1e-12).all()
+    assert (found >= p).all()
+    assert (np.diff(found[np.argsort(p, kind="stable")]) >= 0).all()

@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"{args.a} and {args.b}: one predicts sentiment and the other emotions, so there is nothing to compare.")
     names = list(dict.fromkeys(names)) or [*(_SENTIMENT if "sentiment" in both else ()), *(_EMOTIONS if "happiness" in both else ())]
     tests = compare(a, b, names)
-    clips = differing(a, b).head(args.clips) if "sentiment" in both else None
+    clips = differing(a, b).head(args.clips) if any(METRICS[name].task == "msa" for name in names) else None
     if args.json:
         about = {"a": args.a, "b": args.b, "split": args.split, "seeds": [len(a), len(b)]}
         print(json.dumps(about | _content(tests, clips), indent=2, allow_nan=False))

@@ -17,6 +17,9 @@ from heads.evaluation.intervals import Difference, MetricFunction, Resampled, di
 from heads.evaluation.metrics import METRICS, emotion_metrics, sentiment_metrics
 
 _SENTIMENT, _EMOTIONS = ["sentiment"], [*EMOTIONS]
+_MEANS = {"mae", "acc2_has0", "acc2_non0", "acc5", "acc7", *(f"{name}_acc" for name in (*EMOTIONS, "mean"))}
+"""Metrics that are means over utterances."""
+
 _BLOCK = 500  # utterances at a time, which bounds memory
 
 
@@ -135,7 +138,7 @@ def _own_values(table: pd.DataFrame, task: str) -> np.ndarray:
 
 
 def _wilcoxon(name: str, a: np.ndarray, b: np.ndarray) -> float:
-    if not (name == "mae" or name.split("_")[0].startswith("acc") or name.endswith("_acc")) or "balanced" in name or "never" in name:
+    if name not in _MEANS:
         return np.nan
     differences = (a - b)[~np.isnan(a - b)]
     if not differences.any():
