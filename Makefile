@@ -41,8 +41,13 @@ fuzz: $(READY)
 crash: $(READY)
 	PYTHONPATH=tests $(BIN)/python -m crash --seconds $(SECONDS) --seed $(SEED) --kills $(KILLS)
 
-# Removes the outputs of a build; the environment stays.
+# Removes the outputs of a build, after it has asked; the environment stays. YES=1 does not ask.
 clean:
+	@if [ ! -e cache ]; then echo "There is no cache/."; exit 0; fi; \
+	if [ "$(YES)" != 1 ]; then \
+		printf 'Remove cache/ (%s: features, manifests, pseudo-labels, adapted encoders)? [y/N] ' "$$(du -sh cache | cut -f1)"; \
+		read answer || answer=; case "$$answer" in y|Y|yes) ;; *) echo "Nothing was removed."; exit 1;; esac; \
+	fi; \
 	rm -rf cache
 
 $(READY): setup.cfg constraints.txt pyproject.toml

@@ -5,27 +5,31 @@ Each command is one function here that prints what other modules of this package
 """
 
 import argparse
+import datetime
 import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from data import doctor
-from data.arguments import Parser
-from data.cache import forget_corpus, forget_features
+from data import doctor, inventory
+from data.arguments import Parser, days
+from data.cache import INDEX, forget_corpus, forget_features, open_corpus, read_cache
 from data.errors import InputError, UnreadableError
 from data.feature_store import PROVENANCE, DamagedFileError, FeatureStore
 from data.files import read_head
 from data.interchange import commands as interchange
 from data.manifest import PARQUET_SIGNATURE, summarise
+from data.reporting.numbers import size
 
 _EXAMPLES = """examples:
   python -m data doctor ~/corpora/MOSI      check a corpus before any encoder runs
   python -m data info cache/features/X.h5   show the number of utterances, the width and the encoder of a feature file
   python -m data verify cache               compare the checksums of every feature file below cache/
+  python -m data ls cache                   list what lies in a cache, how large it is, and what uses it
+  python -m data gc cache --dry-run         what could be removed: features of other settings, old reports
   python -m data forget cache mosi          remove a corpus from the index of a cache; its files stay
   python -m data export cache mosi --format mmsa --out mosi.pkl
                                             write the features and labels of a corpus as a file for MMSA
@@ -86,6 +90,37 @@ def _parser() -> argparse.ArgumentParser:
         "path", type=Path, metavar="FILE|CACHE", help="a feature file, or a folder with feature files (.h5) at any depth"
     )
     verify.set_defaults(run=_verify)
+
+    words = "List the files of each corpus of a cache, and what else lies there: how large it is, and what uses it."
+    ls = commands.add_parser("ls", help="list what lies in a cache, how large it is, and what uses it", description=words)
+    ls.add_argument("cache", type=Path, metavar="CACHE", help="the folder that a build or an import wrote to")
+    ls.add_argument("--json", action="store_true", help="print one JSON object per file or folder, one a line")
+    ls.add_argument(
+        "--paths", metavar="CORPUS", help="print only the paths, below CACHE, of what heads need of this corpus, one a line (for rsync)"
+    )
+    ls.set_defaults(run=_ls)
+
+    words = (
+        "Remove what the index of a cache does not use: features, manifests, shards and adapted encoders of other settings, and old"
+        " reports. Not while a build runs. Runs that were trained on removed features cannot be evaluated any more."
+    )
+    gc = commands.add_parser("gc", help="remove what the index of a cache does not use", description=words)
+    gc.add_argument("cache", type=Path, metavar="CACHE", help="the folder that a build or an import wrote to")
+    gc.add_argument("--dry-run", action="store_true", help="print what would be removed, and remove nothing")
+    gc.add_argument("--yes", action="store_true", help="remove without asking")
+    gc.add_argument(
+        "--shards",
+        action="store_true",
+        help="also the shards of features that are whole: a changed clip then costs its whole corpus again, not one shard",
+    )
+    gc.add_argument(
+        "--older-than",
+        type=days,
+        default=1.0,
+        metavar="DAYS",
+        help="only what was written so long ago: younger files may be of a build that was stopped and goes on (default: 1)",
+    )
+    gc.set_defaults(run=_gc)
 
     words = (
         "Remove a corpus, or features that were imported for it, from the index of a cache, so that no command knows them any more."
@@ -168,6 +203,67 @@ def _forget(args: argparse.Namespace) -> int:
     for kind, path in corpus.files():
         print(f"  {kind:<20} {path}")
     return 0
+
+
+def _ls(args: argparse.Namespace) -> int:
+    if args.paths is not None:
+        corpus = open_corpus(args.cache, args.paths)
+        print("\n".join([INDEX, *(path.relative_to(args.cache).as_posix() for _, path in corpus.files())]))
+        return 0
+    entries = inventory.list_cache(args.cache)
+    if args.json:
+        print("\n".join(json.dumps(_described(entry, args.cache), ensure_ascii=False) for entry in entries))
+        return 0
+    for name, corpus in read_cache(args.cache).items():
+        print(f"{name}: {corpus.origin or 'added'} {corpus.when}".rstrip())
+    print("\n".join(_listed(entries, args.cache)))
+    for state in (inventory.USED, inventory.SPARE, inventory.UNUSED):
+        print(f"{state + ':':<8} {size(sum(entry.size_bytes for entry in entries if entry.state == state)):>9}")
+    return 0
+
+
+def _described(entry: inventory.Entry, cache: Path) -> dict[str, Any]:
+    written = datetime.datetime.fromtimestamp(entry.written_s, datetime.UTC).isoformat(timespec="seconds")
+    path = entry.path.relative_to(cache).as_posix()
+    return {"path": path, "kind": entry.kind, "size_bytes": entry.size_bytes, "written": written, "state": entry.state,
+            "used_by": list(entry.used_by)}  # fmt: skip
+
+
+def _listed(entries: Iterable[inventory.Entry], cache: Path) -> Iterator[str]:
+    for entry in entries:
+        user = ", ".join(entry.used_by)
+        yield f"  {entry.state:<7} {size(entry.size_bytes):>9}  {entry.path.relative_to(cache).as_posix()}" + (
+            f"  ({user})" if user else ""
+        )
+
+
+def _gc(args: argparse.Namespace) -> int:
+    inventory.expect_no_build(args.cache)
+    entries = inventory.list_cache(args.cache)
+    chosen = inventory.removable(entries, args.shards, args.older_than)
+    kept = len(inventory.removable(entries, args.shards, 0.0)) - len(chosen)
+    young = f" {kept:,} younger than {args.older_than:g} days stay (--older-than)." if kept else ""
+    if not chosen:
+        print(f"{args.cache}: nothing to remove.{young}")
+        return 0
+    print("\n".join(_listed(chosen, args.cache)))
+    total = size(sum(entry.size_bytes for entry in chosen))
+    if args.dry_run:
+        print(f"{args.cache}: {len(chosen):,} would be removed, {total}.{young}")
+        return 0
+    if not args.yes and not _agreed(f"Remove these {len(chosen):,} from {args.cache}, {total}? [y/N] "):
+        print("Nothing was removed.")
+        return 1
+    print(f"{args.cache}: removed {len(chosen):,}, {size(inventory.remove(chosen))}.{young}")
+    return 0
+
+
+def _agreed(question: str) -> bool:
+    if not sys.stdin.isatty():
+        raise InputError(
+            "this command asks before it removes files, but there is no terminal. Give --yes, or --dry-run to see the list."
+        )
+    return input(question).strip().lower() in ("y", "yes")
 
 
 def _verify(args: argparse.Namespace) -> int:

@@ -4,6 +4,7 @@ import argparse
 import re
 from typing import Never
 
+from data.errors import shown
 from data.lookup import nearest
 
 
@@ -14,3 +15,14 @@ class Parser(argparse.ArgumentParser):
         given = re.search(r"invalid choice: '(.*)' \(choose from (.*)\)$", message)
         near = nearest(given[1], re.findall(r"[^\s',]+", given[2])) if given else None
         super().error(message + (f". Did you mean {near!r}?" if near else ""))
+
+
+def days(given: str) -> float:
+    """The type of an option that takes a number of days from 0."""
+    try:
+        value = float(given)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{shown(given)}, expected a number of days from 0")
+    return value

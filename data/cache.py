@@ -76,6 +76,12 @@ def read_cache(folder: Path) -> dict[str, CachedCorpus]:
     return {name: _corpus(folder, name, entry) for name, entry in _read(folder)["corpora"].items()}
 
 
+def last_report(folder: Path) -> Path | None:
+    """Return the report of the last build of a cache; None if there was no build. Errors are those of `read_cache`."""
+    report = _read(folder).get("report")
+    return folder / report if isinstance(report, str) else None
+
+
 def open_corpus(folder: Path, name: str) -> CachedCorpus:
     """Find one corpus in a cache. The files of other corpora may be missing, because a part of a cache can be copied.
 
