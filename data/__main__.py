@@ -42,9 +42,9 @@ exit status: 0 no problem, 1 something is damaged or cannot be used, 2 the comma
 """
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run one command and return the exit status."""
-    args = _parser().parse_args(argv)
+def main(argv: list[str] | None = None, prog: str = "python -m data") -> int:
+    """Run one command and return the exit status. `prog` is the name of the program in its help."""
+    args = _parser(prog).parse_args(argv)
     try:
         status = args.run(args)
         sys.stdout.flush()
@@ -63,10 +63,10 @@ def main(argv: list[str] | None = None) -> int:
         return 130
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(prog: str) -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
     parser = Parser(
-        prog="python -m data",
+        prog=prog,
         description="Examine corpora, feature files and tables; exchange features with other tools.",
         epilog=_EXAMPLES,
         formatter_class=raw,

@@ -36,9 +36,9 @@ _RESUMABLE = ("fit", "sweep", "tables")
 """Commands that go on where they were interrupted."""
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: list[str] | None = None, prog: str = "python -m heads") -> int:
     """Run one command and return the exit status; an error that the user can cause is printed as one line."""
-    args = parser().parse_args(argv)
+    args = parser(prog).parse_args(argv)
     try:
         with stoppable() if args.command in _RESUMABLE else contextlib.nullcontext():
             status = COMMANDS[args.command].run(args)
@@ -59,10 +59,10 @@ def main(argv: list[str] | None = None) -> int:
         return 130
 
 
-def parser() -> argparse.ArgumentParser:
+def parser(prog: str = "python -m heads") -> argparse.ArgumentParser:
     """Return the parser of the whole command line; the name of the command becomes `command`."""
     raw = argparse.RawDescriptionHelpFormatter
-    whole = Parser(prog="python -m heads", description="Train heads on cached features.", epilog=_EXAMPLES, formatter_class=raw)
+    whole = Parser(prog=prog, description="Train heads on cached features.", epilog=_EXAMPLES, formatter_class=raw)
     commands = whole.add_subparsers(required=True, metavar="COMMAND", dest="command")
     for name, command in COMMANDS.items():
         command.add_arguments(commands.add_parser(name, help=command.HELP, description=command.DESCRIPTION))

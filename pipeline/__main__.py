@@ -7,9 +7,9 @@ from data.errors import InputError
 from pipeline.config_file import expect_readable_files
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Runs the command line and returns the exit status."""
-    parser = Parser(prog="python -m pipeline", description=__doc__)
+def main(argv: list[str] | None = None, prog: str = "python -m pipeline") -> int:
+    """Runs the command line and returns the exit status. `prog` is the name of the program in its help."""
+    parser = Parser(prog=prog, description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     words = "Reads luigi.cfg and the cache that it names, and prints what BuildFeatures would compute, and why. Runs nothing."
     commands.add_parser("explain", help="print what would be computed, and why; run nothing", description=words)
