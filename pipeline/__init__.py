@@ -11,10 +11,12 @@ and reads the section [retcode], before it calls any code of ours (luigi 3.8, `r
 import sys
 from typing import TYPE_CHECKING, Any
 
+from pipeline.build_process import build
+
 if TYPE_CHECKING:
     from pipeline.tasks import BuildFeatures
 
-__all__ = ["BuildFeatures"]
+__all__ = ["BuildFeatures", "build"]
 
 
 def __getattr__(name: str) -> Any:

@@ -18,8 +18,8 @@ def main(argv: list[str] | None = None, prog: str = "python -m pipeline") -> int
         expect_readable_files()  # before Luigi, which reads them as soon as it is imported
     except InputError as error:
         raise SystemExit(f"error: {error}") from None
-    from pipeline.build import current_build
     from pipeline.explain import explain
+    from pipeline.this_build import current_build
 
     print("\n".join(explain(current_build().plan)))
     return 0

@@ -14,7 +14,7 @@ import sys
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
-from pipeline import build
+from pipeline import this_build
 
 _WAIT_S = 20
 """Longest time in seconds that the workers of an interrupted build get to clean up."""
@@ -90,5 +90,5 @@ def _end(kind: type[BaseException], error: BaseException, traceback: TracebackTy
 
 
 def _end_bar() -> None:
-    if build.current_build.cache_info().currsize:
-        build.current_build().bar.end()
+    if this_build.current_build.cache_info().currsize:
+        this_build.current_build().bar.end()

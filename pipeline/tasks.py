@@ -26,11 +26,11 @@ import luigi.interface
 from data import stopping
 from data.atomic import remove_strays
 from pipeline import console, outputs, steps
-from pipeline.build import Build, current_build
 from pipeline.encoding import devices, encoders
 from pipeline.one_maker import if_nobody_makes, only_maker, remove_stale
 from pipeline.plan import AdaptationPlan, CorpusPlan, FeaturePlan, LedgerPlan, Plan, ShardPlan
 from pipeline.report import gather
+from pipeline.this_build import Build, current_build
 
 
 class _File(luigi.Target):

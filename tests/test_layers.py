@@ -37,15 +37,14 @@ ONLY_IN = {
         "heads/tables/plots.py",
     },
 }
-TORCH_IN_DATA = {"data/tensors.py"}
+TORCH_IN_DATA = {"data/tensors.py", "data/dataset.py"}
 DATA_ROOMS = ("reporting", "corpora", "interchange", "sample", "doctor", "__main__")
 """Rooms of data/ in import order. All other modules of data/ come before them."""
 ROOMS = {
     "pipeline": (
         "pseudo_labels", "settings", "encoding", "adaptation", "plan", "outputs", "explain", "steps", "report", "console",
-        "config_file", "config", "command_line", "one_maker", "build", "interruption", "worker_processes", "luigi_worker", "tasks",
-        "luigi_setup", "luigi_command",
-        "__main__",
+        "config_file", "config", "command_line", "one_maker", "this_build", "interruption", "worker_processes", "luigi_worker", "tasks",
+        "luigi_setup", "luigi_command", "build_process", "__main__",
     ),
     "heads": ("models", "evaluation", "runs", "training", "sweeps", "tables", "commands", "__main__"),
 }  # fmt: skip

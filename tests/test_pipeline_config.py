@@ -11,7 +11,7 @@ import pytest
 from luigi.configuration import LuigiConfigParser
 from projects import finish, forked
 
-from pipeline import build
+from pipeline import this_build
 from pipeline.config import SECTIONS
 from pipeline.pseudo_labels.rule import Rule
 from pipeline.settings import CHECKOUT, SAMPLE
@@ -186,17 +186,17 @@ def outcome(tmp_path, monkeypatch):
     def read(content: bytes) -> str:
         (tmp_path / "luigi.cfg").write_bytes(content)
         monkeypatch.setattr(LuigiConfigParser, "_instance", None)
-        build.current_build.cache_clear()
+        this_build.current_build.cache_clear()
         with pytest.raises(SystemExit) as caught:
-            build.current_build()
+            this_build.current_build()
         return str(caught.value.code)
 
     monkeypatch.chdir(tmp_path)
     for name in ("LUIGI_CONFIG_PATH", "LUIGI_CONFIG_PARSER"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(build, "make_plan", plan)
+    monkeypatch.setattr(this_build, "make_plan", plan)
     yield read
-    build.current_build.cache_clear()
+    this_build.current_build.cache_clear()
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ import pytest
 from projects import Project, features, write_project
 
 from data.errors import InputError
-from pipeline import build, config, interruption, luigi_setup, tasks
+from pipeline import config, interruption, luigi_setup, tasks, this_build
 from pipeline.encoding import encoders
 from pipeline.settings import CorpusSettings, Settings
 
@@ -105,7 +105,7 @@ def _build(settings: Settings, workers: int, log: Path, loads: Path, trick: Call
 
     encoders.make = counted
     config.read_settings = lambda: settings
-    build.current_build.cache_clear()
+    this_build.current_build.cache_clear()
     encoders.drop()
     luigi_setup.install()
     interruption.install()

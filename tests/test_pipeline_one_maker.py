@@ -9,7 +9,7 @@ import threading
 import pytest
 from projects import features, finish
 
-from pipeline import build, config, one_maker, steps, tasks
+from pipeline import config, one_maker, steps, tasks, this_build
 from pipeline.one_maker import FOLDER, if_nobody_makes, only_maker, remove_stale
 
 
@@ -112,14 +112,14 @@ def test_what_another_process_has_made_meanwhile_is_not_made_again(finished, mon
     monkeypatch.setattr(config, "read_settings", lambda: finished.plan().settings)
     for step in ("make_manifest", "make_shard", "merge_shards", "make_ledger"):
         monkeypatch.setattr(steps, step, lambda *_: pytest.fail("the output was made again"))
-    build.current_build.cache_clear()
-    plan = build.current_build().plan
+    this_build.current_build.cache_clear()
+    plan = this_build.current_build().plan
     text = plan.features["clips", "text"]
     tasks.Manifest.of(text.corpus).run()
     tasks.FeatureShard(corpus="clips", modality="text", shard=text.shards[0].name, key=text.shards[0].key).run()
     tasks.Features.of(text).run()
     tasks.PseudoLabels.of(plan.ledgers["clips"]).run()
-    build.current_build.cache_clear()
+    this_build.current_build.cache_clear()
     remove_stale(finished.cache)
 
 
@@ -151,7 +151,7 @@ def test_a_build_makes_other_shards_while_another_process_makes_one(built, monke
     shutil.rmtree(text.shards[0].path.parent)
     text.path.unlink()
     monkeypatch.setattr(config, "read_settings", lambda: plan.settings)
-    build.current_build.cache_clear()
+    this_build.current_build.cache_clear()
     first = tasks.FeatureShard(corpus="clips", modality="text", shard=text.shards[0].name, key=text.shards[0].key)
     made = []
     with only_maker(built.cache, text.shards[0].path):
@@ -160,7 +160,7 @@ def test_a_build_makes_other_shards_while_another_process_makes_one(built, monke
     assert made == [[False] + [place < count for place in range(len(text.shards) - 1)] for count in range(1, len(text.shards))]
     assert first._make_another(), "nobody makes the first one any more"
     assert not first._make_another()
-    build.current_build.cache_clear()
+    this_build.current_build.cache_clear()
     remove_stale(built.cache)
 
 

@@ -6,9 +6,9 @@ import pytest
 from projects import states
 
 from data.errors import InputError
-from pipeline import build, config
-from pipeline.build import Build, current_build
+from pipeline import config, this_build
 from pipeline.encoding import devices
+from pipeline.this_build import Build, current_build
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_what_killed_processes_have_left_is_removed_and_nothing_else(built, sett
 def test_seconds_are_counted_from_the_start(finished, settings, monkeypatch):
     settings(finished.plan().settings)
     now = [100.0]
-    monkeypatch.setattr(build.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(this_build.time, "monotonic", lambda: now[0])
     one = Build()
     now[0] = 103.5
     assert one.seconds() == 3.5
@@ -78,7 +78,7 @@ def test_a_mistake_ends_the_process_with_one_line(monkeypatch, error):
 def test_a_long_build_in_float32_says_that_the_processor_has_a_faster_way(
     monkeypatch, project, settings, precision, long, has_amx, said
 ):
-    monkeypatch.setattr(build, "_LONG_BUILD", long)
+    monkeypatch.setattr(this_build, "_LONG_BUILD", long)
     monkeypatch.setattr(devices, "multiplies_bfloat16", lambda: has_amx)
     settings(project.plan(precision=precision).settings)
     assert ("precision = bfloat16 in luigi.cfg" in current_build().advice()) is said
