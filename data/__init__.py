@@ -7,7 +7,21 @@ feature file, index). `data.corpora` reads public corpora, `data.interchange` re
 Not here: `pipeline` computes features, `heads` trains on them. Nothing here imports either of them.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from data.errors import InputError
 from data.labels import EMOTIONS, POLARITIES, SENTIMENT_RANGE
 
-__all__ = ["EMOTIONS", "POLARITIES", "SENTIMENT_RANGE", "InputError"]
+if TYPE_CHECKING:
+    from data.dataset import load_corpus
+
+__all__ = ["EMOTIONS", "POLARITIES", "SENTIMENT_RANGE", "InputError", "load_corpus"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import torch when `data.load_corpus` is used, not before: everything else here works without it."""
+    if name != "load_corpus":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from data.dataset import load_corpus
+
+    return load_corpus

@@ -342,6 +342,16 @@ class CorpusTensors:
         return tensor.to(self.device, non_blocking=True)
 
 
+def left_out(corpus: CachedCorpus, feature_sets: Iterable[str]) -> set[str]:
+    """Return the ids of utterances that an import was told to leave out, because it found no features of them."""
+    found: set[str] = set()
+    for name in feature_sets:
+        if name in corpus.joined:
+            with FeatureStore.open(corpus.features[name]) as store:
+                found |= set(store.attrs.get("missing", ()))
+    return found
+
+
 def rounded_up(length: int, multiple: int) -> int:
     """Return the smallest multiple that is not below a length."""
     return -(-length // multiple) * multiple

@@ -19,7 +19,7 @@ from data.feature_store import FeatureStore
 from data.lookup import expect
 from data.schema import MODALITIES
 from data.targets import Targets, load_targets
-from data.tensors import CorpusTensors
+from data.tensors import CorpusTensors, left_out
 from heads.models.inputs import MIX
 from heads.models.tasks import TASKS
 from heads.runs.config import RunConfig, default_precision, with_precision
@@ -71,7 +71,7 @@ class LoadedCache:
         _expect_sets(corpus, sets)
         data = dataclasses.replace(data, emotions=self._source(config, corpus))
         labels = self._labels(corpus, data.emotions, data.minimum_similarity if data.emotions == "pseudo" else 0.0)
-        targets = labels.without(_lacking(corpus, sets))
+        targets = labels.without(left_out(corpus, [name for names in sets.values() for name in names]))
         streams = streams_of(config.head, corpus, sets, targets.ids)
         limits = _of_streams(streams, {"text": data.text_limit, "audio": data.audio_limit})
         picked = _of_streams(streams, data.layers.picked())
@@ -103,15 +103,6 @@ def _of_streams(streams: Mapping[str, Sequence[str]], by_modality: Mapping[str, 
     """Gives each stream the value of its modality, if that is not None."""
     found = {stream: by_modality.get(modality_of(names[0])) for stream, names in streams.items()}
     return {stream: value for stream, value in found.items() if value is not None}
-
-
-def _lacking(corpus: CachedCorpus, sets: Mapping[str, Sequence[str]]) -> set[str]:
-    """Lists the utterances that an import was told to leave out of runs, because it found no features of them."""
-    found: set[str] = set()
-    for name in (name for names in sets.values() for name in names if name in corpus.joined):
-        with FeatureStore.open(corpus.features[name]) as store:
-            found |= set(store.attrs.get("missing", ()))
-    return found
 
 
 def _expect_sets(corpus: CachedCorpus, sets: Mapping[str, Sequence[str]]) -> None:
