@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data.errors import InputError, shown
-from data.lookup import lookup
 from heads.commands import _flags
 
 if TYPE_CHECKING:
@@ -57,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     from heads.sweeps.precision import of_sweep
     from heads.sweeps.results.report import write_report
     from heads.sweeps.results.trials import ranked
-    from heads.sweeps.sweep import Sweep, opened
+    from heads.sweeps.sweep import Sweep, metric_of, opened
 
     grid = read_grid(args.grid, args.corpus)
     configs = grid.configs()
@@ -98,20 +96,3 @@ def _run_part(sweep: Sweep, part: Part, configs: Sequence[RunConfig], execution:
     status = _trials.print_failures(sweep.folder, trials)
     print(f"Part {part} is over. When all are, the same command without --part writes the report and the tables.")
     return status
-
-
-def metric_of(configs: Sequence[RunConfig], asked: str | None) -> str:
-    """Return the metric that ranks trials: `asked`, or else mae if all trials learn sentiment, or else mean_wf1.
-
-    Raises:
-        InputError: There is no such metric, or no trial learns its task.
-    """
-    from heads.evaluation.metrics import METRICS, default_metric
-    from heads.models.tasks import TASKS
-
-    if asked is None:
-        return default_metric([task for task in TASKS["both"] if all(task in TASKS[config.task] for config in configs)])
-    task = lookup(METRICS, asked, "metric").task
-    if not any(task in TASKS[config.task] for config in configs):
-        raise InputError(f"--metric is {asked}, a metric of task {shown(task)}, which no trial learns. Choose another.")
-    return asked

@@ -13,7 +13,10 @@ from functools import cache
 from pathlib import Path
 from typing import Protocol
 
-from data.errors import InputError
+from data.errors import InputError, shown
+from data.lookup import lookup
+from heads.evaluation.metrics import METRICS, default_metric
+from heads.models.tasks import TASKS
 from heads.runs.config import RunConfig, with_precision
 from heads.runs.folder import RunFolder, run_folder
 from heads.runs.run_data import LoadedCache, RunData, choose_device
@@ -183,6 +186,20 @@ def opened(sweep: Sweep, keep: Callable[[Sweep], None] = keep_grid) -> Iterator[
         keep(sweep)
         precision.note(sweep.folder, sweep.precision)
         yield
+
+
+def metric_of(configs: Sequence[RunConfig], asked: str | None) -> str:
+    """Return the metric that ranks trials: `asked`, or else mae if all trials learn sentiment, or else mean_wf1.
+
+    Raises:
+        InputError: There is no such metric, or no trial learns its task.
+    """
+    if asked is None:
+        return default_metric([task for task in TASKS["both"] if all(task in TASKS[config.task] for config in configs)])
+    task = lookup(METRICS, asked, "metric").task
+    if not any(task in TASKS[config.task] for config in configs):
+        raise InputError(f"--metric is {asked}, a metric of task {shown(task)}, which no trial learns. Choose another.")
+    return asked
 
 
 def remove_unfinished_files(folder: RunFolder) -> None:
