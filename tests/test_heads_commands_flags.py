@@ -1,5 +1,7 @@
 """Flags that several commands share: lists are given alike everywhere."""
 
+from pathlib import Path
+
 import pytest
 
 from heads.__main__ import main, parser
@@ -10,6 +12,8 @@ LISTS = [
     ("fit --corpus mosi --modalities text,audio", "modalities", ["text", "audio"]),
     ("fit --corpus mosi --modalities text audio", "modalities", ["text", "audio"]),
     ("sweep g.yaml --out o --devices cpu,cpu", "devices", ["cpu", "cpu"]),
+    ("sweep g.yaml --device cpu", "devices", ["cpu"]),
+    ("tables --device cuda:0 cuda:1", "devices", ["cuda:0", "cuda:1"]),
     ("tables --out o --seeds 1, 11 , 111", "seeds", [1, 11, 111]),
     ("tables --out o --heads mult,misa mmim", "heads", ["mult", "misa", "mmim"]),
     ("tables --out o --only table1 table2", "only", ["table1", "table2"]),
@@ -20,6 +24,14 @@ LISTS = [
 @pytest.mark.parametrize(("line", "name", "expected"), LISTS, ids=[line for line, *_ in LISTS])
 def test_lists_are_given_alike_everywhere(line, name, expected):
     assert getattr(parser().parse_args(line.split()), name) == expected
+
+
+DEFAULTS = [("fit --corpus mosi", "runs"), ("tables", "tables"), ("layers --corpus mosi", "layers")]
+
+
+@pytest.mark.parametrize(("line", "folder"), DEFAULTS)
+def test_results_have_a_folder_without_out(line, folder):
+    assert parser().parse_args(line.split()).out == Path(folder)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from command_line import call, content
 from filelock import FileLock
 from sweeps import call_sweep
 
+from heads.commands.sweep import default_folder
 from heads.runs.folder import RunFolder
 from heads.sweeps import execution
 from heads.sweeps.results.trials import collect, ranked
@@ -41,6 +42,12 @@ def test_help_says_what_can_be_chosen(capsys):
     assert stopped.value.code == 0
     options = {"--cache", "--corpus", "--out", "--dry-run", "--metric", "--pack-size", "--devices", "--executor", "--search", "--prune"}
     assert options <= set(re.findall(r"--[a-z-]+", said))
+
+
+def test_a_sweep_has_a_folder_without_out(tmp_path):
+    assert default_folder(Path("grids/quick.yaml")) == Path("sweeps/quick")
+    (tmp_path / "trials").mkdir()
+    assert default_folder(tmp_path / "grid.yaml") == tmp_path, "the grid that a sweep has kept goes on with this sweep"
 
 
 def test_a_dry_run_says_what_would_be_done_and_does_nothing(sweep, tmp_path):

@@ -64,7 +64,7 @@ def add_execution(parser: argparse.ArgumentParser) -> None:
     words = "number of trials that are trained together (default: as many as save time and fit into the memory of the device)"
     parser.add_argument("--pack-size", type=int, metavar="N", help=words)
     words = "devices, with one worker each: cpu, cuda:0, … (default: the GPU, or as many workers on the CPU as measured to be fastest)"
-    parser.add_argument("--devices", action=ListOf, metavar="DEVICE", help=words)
+    parser.add_argument("--devices", "--device", action=ListOf, metavar="DEVICE", help=words)
     words = "local: processes on this machine (default); ray: a Ray cluster"
     parser.add_argument("--executor", choices=("local", "ray"), default="local", help=words)
     words = "address of a running Ray cluster (default: start a local one)"

@@ -30,7 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _flags.add_cache(parser)
     words = "name of the corpus in the cache, if the grid file does not name it"
     parser.add_argument("--corpus", metavar="NAME", help=words)
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for trials, tables and report")
+    words = "folder for trials, tables and report (default: sweeps/GRID)"
+    parser.add_argument("--out", type=Path, metavar="DIR", help=words)
     words = "validation metric that ranks the trials (default mae; mean_wf1 for emotions alone)"
     parser.add_argument("--metric", metavar="METRIC", help=words)
     words = "let Optuna choose the points of the grid's random section"
@@ -61,8 +62,9 @@ def run(args: argparse.Namespace) -> int:
     configs = grid.configs()
     metric = metric_of(configs, args.metric)
     execution = _trials.execution(args)
-    precision = of_sweep(args.out, execution.executor, execution.devices[0])
-    sweep = Sweep(grid, args.cache, args.out, metric, args.search, args.prune, memory_bytes(args.memory_gb), precision)
+    out = args.out or default_folder(args.grid)
+    precision = of_sweep(out, execution.executor, execution.devices[0])
+    sweep = Sweep(grid, args.cache, out, metric, args.search, args.prune, memory_bytes(args.memory_gb), precision)
     part = None if args.part is None else Part.of(args.part)
     if part is not None:
         configs = configs_of(sweep, part)
@@ -80,6 +82,11 @@ def run(args: argparse.Namespace) -> int:
         print(ranked(trials, metric).head(5).to_string(index=False))
     print(f"{report}: the report; {sweep.folder / 'trials.parquet'}: every trial; {sweep.trials}: their run folders")
     return status
+
+
+def default_folder(grid: Path) -> Path:
+    """Return the folder of a sweep without --out: sweeps/NAME for NAME.yaml; for the grid file that a sweep has kept, its folder."""
+    return grid.parent if (grid.parent / "trials").is_dir() else Path("sweeps") / grid.stem
 
 
 def _run_part(sweep: Sweep, part: Part, configs: Sequence[RunConfig], execution: Execution) -> int:

@@ -37,7 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--add", action="append", default=[], metavar="NAME=[CORPUS:]FILE", help=words)
     _flags.add_cache(parser)
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for tables and trials")
+    words = "folder for tables and trials (default tables)"
+    parser.add_argument("--out", type=Path, default=Path("tables"), metavar="DIR", help=words)
     _flags.add_execution(parser)
 
 
