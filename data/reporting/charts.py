@@ -18,6 +18,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from data.lookup import lookup
+from data.reporting.characters import visible
 
 MAX_BINS = 24
 WIDTH = 280  # of histograms and bars, in CSS pixels: shown 1:1 on a narrow phone, so that their text stays legible
@@ -77,7 +78,7 @@ def on_page(draw: Draw, label: str, size: tuple[float, float], layout: str | Non
         _figure(draw, size, ON_PAGE, layout).savefig(file, format="svg", transparent=True, metadata=_FORMATS[".svg"])
     text = _plain(file.getvalue()[file.getvalue().index("<svg") :], name)
     opening = f'<svg role="img" aria-label="{escape(label)}" style="--width: {size[0]:g}px" '
-    return Markup(text.replace("<svg ", opening, 1))
+    return Markup(visible(text.replace("<svg ", opening, 1)))
 
 
 def to_file(draw: Draw, suffix: str, size: tuple[float, float]) -> bytes:
