@@ -70,6 +70,6 @@ def test_what_has_no_player_is_counted_with_the_reason(recording, tmp_path):
         "Players of 2 of 4 clips: browsers do not play the files of 1 (.avi), which can be embedded; the media of 1 are not there."
     )
     assert list(embedded.addresses) == ["a"]
-    assert embedded.note == "Players of 1 of 4 clips: 2 cannot be decoded; the media of 1 are not there."
+    assert embedded.note == "Players of 1 of 4 clips: 2 cannot be read; the media of 1 are not there."
     assert players(clips, NONE, tmp_path) == players({}, LINK, tmp_path)
     assert players({}, LINK, tmp_path).note == ""

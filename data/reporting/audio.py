@@ -1,7 +1,8 @@
 """Sounds of clips for the players of a page: linked to the media, or embedded in the page up to a limit.
 
-A linked sound is the user's own file, of which the player plays the clip's span (a media fragment, `#t=1.5,4`). The page stays small, and
-its players work where the media are. An embedded sound is the span alone, as Opus of 24 kbit/s in Ogg, and works wherever the page is.
+A linked sound is the user's own file, of which the player plays the clip's span (a media fragment, `#t=1.5,4`). The page stays small,
+and its players work where the media are. An embedded sound is the span alone, as Opus of 24 kbit/s in Ogg, and works wherever the page
+is.
 """
 
 import base64
@@ -9,19 +10,24 @@ import contextlib
 import io
 import itertools
 import math
+import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from data.errors import UnreadableError
 from data.media import SAMPLE_RATE_HZ, MediaError, cut, decode
 from data.reporting.numbers import size
 
 LINK, EMBED, NONE = "link", "embed", "none"
-SOURCES = (LINK, EMBED, NONE)
-"""Where the sound of a player comes from."""
+SOURCES = {
+    LINK: "players read the media where they lie",
+    EMBED: "players have their sounds in the page, up to a limit",
+    NONE: "no players",
+}
 
 LIMIT_BYTES = 20_000_000
 """Default limit of all embedded sounds of a page: 80 minutes."""
@@ -46,8 +52,8 @@ class Clip(NamedTuple):
 class Players:
     """Addresses of sounds by the name of the clip, and a sentence on those that have none."""
 
-    addresses: Mapping[str, str]
-    note: str
+    addresses: Mapping[str, str] = field(default_factory=dict)
+    note: str = ""
 
 
 def players(clips: Mapping[str, Clip], source: str, folder: Path, limit_bytes: int = LIMIT_BYTES) -> Players:
@@ -64,8 +70,8 @@ def players(clips: Mapping[str, Clip], source: str, folder: Path, limit_bytes: i
         and the note counts them.
     """
     if source == NONE or not clips:
-        return Players({}, "")
-    there = {name: clip for name, clip in clips.items() if clip.path.is_file()}
+        return Players()
+    there = {name: clip for name, clip in clips.items() if os.path.isfile(clip.path)}
     found, reasons = _linked(there, folder) if source == LINK else _embedded(there, limit_bytes)
     if len(there) < len(clips):
         reasons.append(f"the media of {len(clips) - len(there):,} are not there")
@@ -132,7 +138,7 @@ def _embedded(clips: Mapping[str, Clip], limit_bytes: int) -> tuple[dict[str, st
             found[name] = sounds[name]
     beyond, damaged = len(clips) - len(found) - (len(wanted) - len(sounds)), len(wanted) - len(sounds)
     reasons = [f"limit {size(limit_bytes)}"] if beyond else []
-    return found, [*reasons, *([f"{damaged:,} cannot be decoded"] if damaged else [])]
+    return found, [*reasons, *([f"{damaged:,} cannot be read"] if damaged else [])]
 
 
 def _sounds(clips: Mapping[str, Clip]) -> Iterator[tuple[str, str]]:
@@ -140,7 +146,7 @@ def _sounds(clips: Mapping[str, Clip]) -> Iterator[tuple[str, str]]:
     for path, group in itertools.groupby(sorted(clips.items(), key=lambda item: item[1].path), key=lambda item: item[1].path):
         try:
             waveform = decode(path)
-        except MediaError:
+        except (MediaError, UnreadableError):
             continue
         for name, clip in group:
             with contextlib.suppress(MediaError):

@@ -234,6 +234,19 @@
     document.querySelectorAll("audio").forEach((player) => { if (player !== event.target) player.pause(); });
   }, true);
 
+  /* The navigation marks the section that is read. */
+  const links = [...document.querySelectorAll("nav a")];
+  const nav = document.querySelector("nav");
+  const follow = () => {
+    const read = links.filter((link) => document.getElementById(link.hash.slice(1)).getBoundingClientRect().top < window.innerHeight / 3).at(-1);
+    if (read?.hasAttribute("aria-current")) return;
+    links.forEach((link) => link.removeAttribute("aria-current"));
+    if (!read) return;
+    read.setAttribute("aria-current", "true");
+    nav.scrollLeft = read.offsetLeft - nav.clientWidth / 2;
+  };
+  window.addEventListener("scroll", follow, { passive: true });
+
   /* Tooltips of charts: for the mouse, for fingers, and for the keyboard, where the arrows go from one mark to the next. */
   const tip = make("div", { class: "tip", role: "status", hidden: "" });
   document.body.append(tip);
