@@ -144,6 +144,9 @@ class build(luigi.Config):
     decoders: WholeParameter = WholeParameter(
         default=0, description="Recordings that a worker decodes at a time: 1 in its own process, more in others; 0: automatic."
     )
+    players: TextParameter = TextParameter(
+        default="link", description="Sounds of the report's players: link (the media where they lie), embed (in the page) or none."
+    )
 
 
 class text(luigi.Config):
@@ -292,6 +295,7 @@ def read_settings() -> Settings:
         device=how.device,
         shard_clips=how.shard_clips,
         decoders=how.decoders,
+        players=how.players,
         targets=tuple(targets),
         donors=tuple(donors),
         rule=Rule(

@@ -14,6 +14,7 @@ from data.errors import InputError
 from data.feature_sets import modality_of
 from data.layers import LayerChoice
 from data.lookup import expect, lookup
+from data.reporting.audio import LINK, SOURCES
 from pipeline.pseudo_labels import Rule
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -177,6 +178,7 @@ class Settings:
     device: str = "auto"
     shard_clips: int = 512
     decoders: int = 0  # of each worker; 0: chosen by the device
+    players: str = LINK  # sounds of the report's players
     targets: tuple[str, ...] = ()  # corpora that get pseudo-labels
     donors: tuple[str, ...] = ()  # corpora that give pseudo-labels
     rule: Rule = field(default_factory=Rule)
@@ -189,6 +191,7 @@ class Settings:
         lookup(PRECISIONS, self.precision, "[build] precision")
         lookup(BAD_MEDIA, self.on_bad_media, "[build] on_bad_media")
         lookup(DEVICES, self.device, "[build] device")
+        lookup(SOURCES, self.players, "[build] players")
         if self.shard_clips < 1:
             raise InputError(f"[build] shard_clips is {self.shard_clips}, expected at least 1.")
         if self.decoders < 0:

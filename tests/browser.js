@@ -63,7 +63,7 @@ const measure = (frame, width) => {
 
 const next = (widths) => {
   if (!widths.length) {
-    document.body.dataset.measured = JSON.stringify(measured);
+    document.body.dataset.found = JSON.stringify(measured);
     return;
   }
   const frame = document.createElement("iframe");

@@ -1,14 +1,20 @@
 """Pages and their parts: text is escaped, sections are in the navigation, and a table shows what its cells hold."""
 
+import base64
+import hashlib
+import html
 import re
 import xml.etree.ElementTree as ET
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from markupsafe import Markup
 
 from data.reporting import page
+from data.reporting.characters import visible
 from data.reporting.page import Section, Tile
-from data.reporting.tables import HIGHER, Cell, Column, Link, Table
+from data.reporting.tables import HIGHER, Cell, Chip, Column, Link, Table
 
 
 def said(element: ET.Element) -> str:
@@ -77,11 +83,53 @@ def test_a_page_has_every_section_in_its_navigation_and_its_text_is_escaped():
     assert [said(note) for note in root.findall(".//section[@id='notes']//li")] == ["a <note>", "b"]
     assert root.find(".//dd[@id='total']/data").get("value") == "1000"
     assert root.find(".//header/p[2]") is None
-    assert "runs no script" in said(root.find(".//footer"))
+    assert "needs no network" in said(root.find(".//footer"))
 
 
-def test_a_page_needs_neither_network_nor_script():
-    assert not re.search(r"https?:|url\(|@import|<link|<img|<script|<iframe", whole(Section("one", "One", Markup()), lead="x"))
+def test_a_page_loads_nothing_and_its_policy_allows_its_one_script_alone():
+    text = whole(Section("one", "One", Markup()), lead="x")
+    assert not re.search(r"https?:|url\(|@import|<link|<img|<iframe", text)
+    (script,) = re.findall(r"<script>(.*?)</script>", text, flags=re.S)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', text)
+    assert {"default-src 'none'", f"script-src 'sha256-{digest}'"} <= set(html.unescape(policy).split("; "))
+
+
+@given(st.text(min_size=1, max_size=30) | st.text(alphabet="</>&\"'script!-[]\x00\x1b\u202e\ud800\uffff\t ", min_size=1, max_size=30))
+def test_any_text_is_shown_as_itself(text):
+    """Characters that XML cannot hold have their picture; white space is that of HTML."""
+    cell = Cell(text, badge=text, beside=text, below=text, chips=(), links=(Link(text, text),))
+    table = Table.of(
+        [Column(text, "words"), Column("x", "long")], [[cell, Cell("", chips=(Chip(text, text),))]], caption=text, explored=True
+    )
+    root = ET.fromstring(whole(Section("one", text, page.table(table))).removeprefix("<!DOCTYPE html>"))
+    kept = " ".join(visible(text).split())
+    assert said(root.find(".//section[@id='one']/h2")) == said(root.find(".//caption")) == said(root.find(".//thead//th")) == kept
+    head, chips = root.find(".//tbody//th"), root.find(".//tbody//td/span")
+    assert [" ".join(part.text.split()) for part in head if part.text and part.text.split()] == [kept] * (3 if kept else 0)
+    assert (said(head.find(".//a")), said(chips), chips.get("data-name").split()) == (
+        kept,
+        f"{kept} {kept}".strip(),
+        visible(text).split(),
+    )
+    assert visible(text).encode()  # nothing that UTF-8 cannot hold
+
+
+def test_a_table_that_is_explored_says_what_can_be_filtered_and_has_all_rows_and_players_without_the_script():
+    columns = [Column("clip", "words"), Column("error", filter="range"), Column("emotions", "words", filter="choice", is_hidden=True)]
+    rows = [
+        [Cell(f"c{number}", audio="a.wav#t=1,2"), Cell("0.5", 0.5), Cell("joy", chips=(Chip("joy", "0.7"),))] for number in range(120)
+    ]
+    made = tree(Table.of(columns, rows, "Clips", explored=True))
+    assert made.get("data-explored") == str(page.PAGE_ROWS)
+    assert [(head.get("data-filter"), head.get("data-hidden")) for head in made.findall(".//thead/tr/th")] == [
+        (None, None),
+        ("range", None),
+        ("choice", ""),
+    ]
+    assert len(made.findall(".//tbody/tr")) == 120
+    assert {(audio.get("src"), audio.get("preload")) for audio in made.findall(".//noscript/audio")} == {("a.wav#t=1,2", "none")}
+    assert said(made.find(".//tbody/tr/td[2]")) == "joy 0.7"
 
 
 def test_figures_have_captions_and_wide_ones_a_box_that_scrolls():

@@ -79,3 +79,8 @@ def test_the_best_is_found_over_all_groups_and_never_in_the_total():
 def test_the_head_of_a_table_has_the_first_rows_of_each_group():
     table = Table([Column("row")], {"one": [["1"], ["2"], ["3"]], "two": [["4"]]})
     assert table.head(2).texts == [["1"], ["2"], ["4"]]
+
+
+def test_rows_that_are_sorted_are_no_parts_of_groups():
+    with pytest.raises(ValueError, match="one group of rows without a title, not a, b"):
+        Table([Column("row")], {"a": [["1"]], "b": [["2"]]}, explored=True)

@@ -26,7 +26,7 @@ ONLY_IN = {
     },
     "peft": {"pipeline/adaptation/model.py"},
     "h5py": {"data/hdf5.py", "data/feature_store.py", "data/feature_index.py", "data/csd.py"},
-    "av": {"data/media.py", "data/sample/make.py"},
+    "av": {"data/media.py", "data/reporting/audio.py", "data/sample/make.py"},
     "soxr": {"data/media.py", "data/sample/make.py"},
     "jinja2": {"data/reporting/page.py"},
     "matplotlib": {

@@ -193,6 +193,7 @@ def test_a_new_video_renames_one_shard_of_each_modality(before, project):
     [
         ({"device": "auto"}, ""),
         ({"decoders": 4}, ""),
+        ({"players": "embed"}, ""),
         ({"shard_clips": 512}, "shards clips text, shards clips audio, shards clips sentence, shards donors sentence"),
         ({"on_bad_media": "exclude"}, "manifest clips, manifest donors"),
         ({"precision": "bfloat16"}, "text, audio, sentence, pseudo labels"),

@@ -46,7 +46,23 @@ def test_examples_are_the_same_in_every_order_of_the_ledger():
     found = [row["utterance_id"] for row in counts.examples(table, mosi, 5)]
     assert found == [row["utterance_id"] for row in counts.examples(table[::-1], None, 5)]
     assert "mosi-01" not in found
-    assert [row["text"] for row in counts.examples(table, None, 2)] == [None, None]
+    assert [row["text"] for row in counts.examples(table, None)] == [None] * 11
+
+
+def test_examples_are_of_every_tenth_of_the_similarities():
+    mosi, mosei = manifest("mosi", 200), manifest("mosei", 200, **dict.fromkeys(EMOTIONS, 1.0))
+    found = counts.examples(ledger(mosi, mosei, similarity=np.linspace(-1, 1, 200).round(3)), mosi, 3)
+    clips = [int(row["utterance_id"].removeprefix("mosi-")) for row in found]
+    assert [clip // 20 for clip in clips] == [tenth for tenth in range(10) for _ in range(3)]
+    assert (found[0]["tenth"], found[-1]["tenth"]) == ("1: -1.000 to -0.809", "10: 0.809 to 1.000")
+    few = counts.examples(ledger(mosi[:4], mosei[:4]), mosi, 3)
+    assert [row["utterance_id"] for row in few] == ["mosi-00", "mosi-01", "mosi-02", "mosi-03"]
+
+
+def test_the_gain_is_that_of_the_nearest_donor_over_a_random_one_where_an_audit_was_possible():
+    found = counts.gains({"a": audit_result(), "b": {"possible": False}})
+    assert found == {name: {"a": (0.4, 0.3)} for name in (*EMOTIONS, "mean")}
+    assert counts.gains({"b": {"possible": False}}) == {}
 
 
 @pytest.mark.parametrize(("ours", "verdict"), [(0.4, "better than both"), (0.2, "not better than both")])

@@ -34,6 +34,11 @@ def test_the_page_gets_what_the_files_hold(built, monkeypatch):
     (ledger,) = report.ledgers
     pd.testing.assert_frame_equal(ledger.ledger, pd.read_parquet(plan.ledgers["clips"].path))
     assert (ledger.target, list(ledger.audit)) == ("clips", ["donors"])
+    assert set(ledger.players.addresses) == {f"clips/{name}" for name in report.corpora[0].manifest["utterance_id"]}
+    assert ledger.players.note == "Players of 24 of 24 clips."  # the donors have no media
+    address, _, span = ledger.players.addresses[f"clips/{report.corpora[0].manifest['utterance_id'][5]}"].partition("#t=")
+    row = report.corpora[0].manifest.loc[5]
+    assert (address, span) == ((built.clips / row["media"]).as_uri(), f"{row['start_s']:g},{row['end_s']:g}".replace("nan,nan", ""))
     paths = [one.manifest_path for one in report.corpora] + [one.path for one in [*report.features, *report.ledgers]]
     for path in paths:
         assert (built.cache / path).is_file()

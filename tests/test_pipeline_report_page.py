@@ -153,14 +153,13 @@ def test_text_from_users_is_escaped_everywhere():
         cache_dir=evil,
     )
     page = Page(report)
-    assert "<script" not in page.html
     assert words(page.root).count(evil) > 20
-    assert not list(page.root.iter("script"))
+    assert [script.text.startswith("//") for script in page.root.iter("script")] == [True]  # that of the kit
 
 
 def test_the_page_loads_nothing_and_its_links_lead_somewhere():
     page = usual()
-    assert not re.search(r"https?:|url\(|@import|<link|<img|<script|<iframe", page.html)
+    assert not re.search(r"https?:|url\(|@import|<link|<img|<iframe", page.html)
     assert not any(element.get("src") for element in page.root.iter())
     ids = [element.get("id") for element in page.root.iter() if element.get("id")]
     assert len(ids) == len(set(ids))

@@ -8,6 +8,7 @@ import pandas as pd
 from reports import METHODS, Page, audit_result, build, cells, corpus, ledger, manifest, numbers, words
 
 from data.labels import EMOTIONS
+from data.reporting.audio import Players
 from pipeline.report.page import LedgerSummary
 
 SECTION = ".//section[@data-ledger='mosi']"
@@ -77,21 +78,37 @@ def test_donors_most_used_come_first():
     assert most == [[f"mosei/{name}", f"said by {name}", n] for name, n in (("mosei-05", "6"), ("mosei-01", "4"), ("mosei-09", "2"))]
 
 
-def test_ten_examples_show_both_sentences_and_do_not_depend_on_row_order():
-    mosi, mosei = manifest("mosi", 40), donors(count=40, anger=1.5)
-    table = ledger(mosi, mosei, abstained=["no polarity", *[""] * 39])
-    examples = page_of(table, mosi, mosei).one(f"{SECTION}//ul[@class='pairs']")
-    assert len(examples) == 10
-    for item in examples:
-        clip = int(re.match(r"clip mosi-(\d\d)", words(item))[1])
-        assert clip > 0
-        expected = table.iloc[clip]
-        assert [words(quote) for quote in item.iter("q")] == [mosi["text"][clip], mosei["text"][clip]]
-        assert words(item).endswith(f"positive, similarity {expected['similarity']:.3f} anger 1.5")
-    clips = [words(item).split()[1] for item in examples]
-    assert clips != sorted(clips)
-    shuffled = page_of(table.sample(frac=1, random_state=0), mosi, mosei).one(f"{SECTION}//ul[@class='pairs']")
-    assert [words(item) for item in shuffled] == [words(item) for item in examples]
+EXAMPLES = f"{SECTION}//div[@aria-label='mosi: examples']"
+
+
+def test_examples_show_both_sentences_from_every_tenth_and_do_not_depend_on_row_order():
+    mosi, mosei = manifest("mosi", 241), donors(count=241, anger=1.5)
+    table = ledger(mosi, mosei, abstained=["no polarity", *[""] * 240])
+    rows = cells(page_of(table, mosi, mosei).one(f"{EXAMPLES}/table"))
+    assert len(rows) == 100
+    for name, text, similarity, tenth, donor, polarity, chips in rows:
+        clip = int(name.removeprefix("mosi-"))
+        assert text == mosi["text"][clip]
+        assert donor == f"{mosei['text'][clip]}mosei/mosei-{clip:02d}"
+        assert (similarity, polarity, chips) == (f"{table['similarity'][clip]:.3f}", "positive", "anger 1.5")
+        number = (clip - 1) // 24  # 24 clips a tenth, in the order of their similarities
+        least, most = table["similarity"][1 + 24 * number], table["similarity"][24 * (number + 1)]
+        assert tenth == f"{number + 1}: {least:.3f} to {most:.3f}"
+    assert [row[0] for row in rows] != sorted(row[0] for row in rows)
+    assert cells(page_of(table.sample(frac=1, random_state=0), mosi, mosei).one(f"{EXAMPLES}/table")) == rows
+
+
+def test_examples_can_be_filtered_and_have_players_where_there_are_sounds():
+    mosi, mosei = manifest("mosi"), donors()
+    sounds = {"mosi/mosi-03": "a.wav#t=1,2", "mosei/mosei-07": "b.wav"}
+    summary = LedgerSummary("mosi", ledger(mosi, mosei), "mosi.parquet", players=Players(sounds, "Players of 2 of 24 clips: why."))
+    page = Page(build(corpora=[corpus(mosi), corpus(mosei)], ledgers=[summary]))
+    box = page.one(EXAMPLES)
+    filters = [head.text for head in box.findall(".//thead/tr/th") if head.get("data-filter") == "choice"]
+    assert filters == ["tenth", "polarity", "emotions"]
+    played = {words(row[0]): [sound.get("src") for sound in row.iter("audio")] for row in box.findall(".//tbody/tr")}
+    assert {clip: found for clip, found in played.items() if found} == {"mosi-03": ["a.wav#t=1,2"], "mosi-07": ["b.wav"]}
+    assert "Players of 2 of 24 clips: why." in page.section(SECTION)
 
 
 def test_the_audit_stands_beside_random_donor_and_majority_class():
@@ -102,6 +119,10 @@ def test_the_audit_stands_beside_random_donor_and_majority_class():
     scores = [value for f1 in METHODS.values() for value in (f1 + 0.25, f1)]
     assert rows == [[positives, *scores] for positives in range(9, 3, -1)] + [scores]
     assert words(table.find("caption")) == "mosei, 70 test utterances as if unlabelled; 3 more abstained"
+    chart = page.one(f"{SECTION}//figure[@data-chart='gains']")
+    tips = [title.text for title in chart.iter("title")]
+    assert tips == [f"mosei, {name}: F1 40.0% of the nearest donor, 30.0% of a random one" for name in (*EMOTIONS, "mean")]
+    assert "".join(chart.itertext()).count("+10.0") == 7
     expected = "Mean F1 of the nearest donor is 40.0%, better than both: +10.0 points against the random donor, +30.0 points"
     assert expected in page.section(SECTION)
 

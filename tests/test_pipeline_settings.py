@@ -25,6 +25,7 @@ def settings(**changed) -> Settings:
         ({"device": "gpu"}, "Unknown [build] device 'gpu'."),
         ({"modalities": ("text", "video")}, "Unknown modality in [corpora] modalities: 'video'."),
         ({"shard_clips": 0}, "[build] shard_clips is 0, expected at least 1."),
+        ({"players": "linked"}, "Unknown [build] players 'linked'. Did you mean 'link'? Available: link, embed, none."),
         ({"decoders": -1}, "[build] decoders is -1, expected 0 (automatic) or at least 1."),
         ({"corpora": ()}, "No corpus is configured."),
         ({"corpora": (CLIPS, CLIPS)}, "Corpus name 'clips' is used twice. Give every corpus a name of its own."),

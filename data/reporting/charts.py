@@ -18,6 +18,8 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from data.lookup import lookup
+from data.reporting.characters import visible
+from data.reporting.numbers import signed
 
 MAX_BINS = 24
 WIDTH = 280  # of histograms and bars, in CSS pixels: shown 1:1 on a narrow phone, so that their text stays legible
@@ -77,7 +79,7 @@ def on_page(draw: Draw, label: str, size: tuple[float, float], layout: str | Non
         _figure(draw, size, ON_PAGE, layout).savefig(file, format="svg", transparent=True, metadata=_FORMATS[".svg"])
     text = _plain(file.getvalue()[file.getvalue().index("<svg") :], name)
     opening = f'<svg role="img" aria-label="{escape(label)}" style="--width: {size[0]:g}px" '
-    return Markup(text.replace("<svg ", opening, 1))
+    return Markup(visible(text.replace("<svg ", opening, 1)))
 
 
 def to_file(draw: Draw, suffix: str, size: tuple[float, float]) -> bytes:
@@ -236,6 +238,41 @@ def bar_groups_svg(groups: Mapping[str, Mapping[str, tuple[int, int]]], label: s
         axes.set_xticks([])
         axes.grid(visible=False)
         axes.spines[:].set_visible(False)
+
+    return on_page(draw, label, (WIDTH, height), layout=None)
+
+
+def signed_bars_svg(groups: Mapping[str, Mapping[str, tuple[float, str]]], label: str) -> Markup:
+    """Draws signed values as horizontal bars from a line at zero: one group per row, one bar per series, each with its value beside it.
+
+    Args:
+        groups: Row → series → (value, tooltip).
+        label: The chart in words, for screen readers.
+    """
+    values = [value for bars in groups.values() for value, _ in bars.values()]
+    low, high = min(0.0, *values), max(0.0, *values)
+    span = high - low or 1.0
+    left = _LABEL + (_VALUE if low < 0 else 0)  # a negative value stands left of its bar
+    room = WIDTH - left - _VALUE
+    height = sum(_BAR * len(bars) + _GROUP_GAP for bars in groups.values())
+
+    def draw(figure: Figure, colours: Colours) -> None:
+        axes = figure.add_axes((left / WIDTH, 0, room / WIDTH, 1))
+        axes.set(xlim=(low, low + span), ylim=(height, 0))
+        axes.axvline(0, color=colours.muted, linewidth=0.8)
+        y = _GROUP_GAP / 2
+        for name, bars in groups.items():
+            axes.text(
+                -(left - 2) / room, y + _BAR * len(bars) / 2, name, va="center", fontsize=10, transform=axes.get_yaxis_transform()
+            )
+            for number, (value, words) in enumerate(bars.values()):
+                (bar,) = axes.barh(y + _BAR / 2, value, _BAR - 1.5, color=colours.series[number], clip_on=False, zorder=2)
+                tip(bar, words)
+                place, side = value + (-4 if value < 0 else 4) * span / room, "right" if value < 0 else "left"
+                axes.text(place, y + _BAR / 2, signed(value, 1), ha=side, va="center", color=colours.muted, fontsize=9.5)
+                y += _BAR
+            y += _GROUP_GAP
+        axes.set_axis_off()
 
     return on_page(draw, label, (WIDTH, height), layout=None)
 

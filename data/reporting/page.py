@@ -1,9 +1,15 @@
-"""HTML pages and their parts. A page needs nothing else: no network and no script. Text is escaped; `Markup` is taken as HTML.
+"""HTML pages and their parts. A page is complete in itself: it loads nothing but sounds that it links to (`data.reporting.audio`).
+Text is escaped; `Markup` is taken as HTML.
 
 The layout is in `templates/page.html`, the parts are macros in `templates/parts.html`, the look is in `templates/style.css`. A report
 with templates of its own renders them with `fragment`. Pages are well-formed XML after their doctype.
+
+Each page has one script, `templates/script.js`: it makes tables that are explored sort, search and filter, and shows the tooltips of
+charts. All content is in the page without it. The page's Content-Security-Policy allows this script alone, by its hash, and no network.
 """
 
+import base64
+import hashlib
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -13,11 +19,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from data.reporting import numbers
+from data.reporting.characters import visible
 from data.reporting.tables import Cell, Table, as_cell
 
 TEMPLATES = Path(__file__).parent / "templates"
 FEW_ROWS = 40
 """A table with more rows has a scroll bar of its own."""
+PAGE_ROWS = 50
+"""Number of rows that a table which is explored shows at a time."""
 
 
 class Tile(NamedTuple):
@@ -108,13 +117,25 @@ def environment(folder: Path | None) -> Environment:
         loader=FileSystemLoader([*([folder] if folder else []), TEMPLATES]),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=visible,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     made.filters |= {"size": numbers.size, "duration": numbers.duration, "share": numbers.share, "cell": as_cell}
     made.filters |= {"flat": _flat, "pretty": _pretty, "spans": _spans}
-    made.globals |= {"FEW_ROWS": FEW_ROWS}
+    made.globals |= {"FEW_ROWS": FEW_ROWS, "PAGE_ROWS": PAGE_ROWS, "SCRIPT": _script(), "POLICY": _policy()}
     return made
+
+
+def _script() -> Markup:
+    """Content of the script element; in XML, it is a part whose signs have no meaning."""
+    return Markup(f"//<![CDATA[\n{(TEMPLATES / 'script.js').read_text(encoding='utf-8')}//]]>")
+
+
+def _policy() -> str:
+    digest = base64.b64encode(hashlib.sha256(_script().encode()).digest()).decode()
+    sounds = "media-src 'self' file: data:"
+    return f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; {sounds}; base-uri 'none'; form-action 'none'"
 
 
 @cache

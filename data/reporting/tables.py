@@ -34,18 +34,30 @@ class Link(NamedTuple):
     href: str
 
 
+class Chip(NamedTuple):
+    """One of several values of a cell, such as an emotion; `beside` is small, after the name, such as its intensity."""
+
+    name: str
+    beside: str = ""
+
+
 @dataclass(frozen=True)
 class Column:
     """A column: its name and the kind of its cells.
 
     `kind` is "number" (aligned right), "words" (aligned left), "long" (words that wrap) or "code" (a path, which wraps). `best` is
     `HIGHER` or `LOWER` where the best number of the column is to stand out. Neighbours with the same `over` share a heading.
+
+    In a table that is explored, `filter` is "choice" (rows with one value, or with one chip) or "range" (rows between two numbers),
+    and `is_hidden` leaves the column out until a reader asks for it.
     """
 
     name: str
     kind: str = "number"
     best: str = ""
     over: str = ""
+    filter: str = ""
+    is_hidden: bool = False
 
     @property
     def full_name(self) -> str:
@@ -65,6 +77,8 @@ class Cell:
     badge: str = ""  # a warning, after the text
     href: str = ""  # the text is a link to this
     links: tuple[Link, ...] = ()  # small, under the text
+    chips: tuple[Chip, ...] = ()  # in the place of the text
+    audio: str = ""  # address of a sound (`data.reporting.audio`): a player under the text
 
 
 Row = Sequence[str | Cell]
@@ -74,7 +88,9 @@ Row = Sequence[str | Cell]
 class Table:
     """Rows in titled groups that share the widths of their columns; the first cell of a row is its heading.
 
-    `total` is a row under all groups. `label` names the table for screen readers; by default the caption does.
+    `total` is a row under all groups. `label` names the table for screen readers; by default the caption does. A table that is
+    `explored` has one group without a title; the script of the page sorts, searches and filters its rows, hides its columns, and shows
+    `data.reporting.page.PAGE_ROWS` rows at a time. Without the script it shows all rows.
     """
 
     columns: Sequence[Column]
@@ -82,11 +98,26 @@ class Table:
     caption: str = ""
     label: str = ""
     total: Row = ()
+    explored: bool = False
+
+    def __post_init__(self) -> None:
+        """Check that rows which are sorted are no parts of groups."""
+        if self.explored and list(self.groups) != [""]:
+            raise ValueError(f"A table that is explored has one group of rows without a title, not {', '.join(self.groups)}.")
 
     @classmethod
-    def of(cls, columns: Sequence[Column], rows: Sequence[Row], caption: str = "", label: str = "", total: Row = ()) -> Self:
+    def of(
+        cls,
+        columns: Sequence[Column],
+        rows: Sequence[Row],
+        caption: str = "",
+        label: str = "",
+        total: Row = (),
+        *,
+        explored: bool = False,
+    ) -> Self:
         """Make a table of one group without a title."""
-        return cls(columns, {"": rows}, caption, label, total)
+        return cls(columns, {"": rows}, caption, label, total, explored)
 
     @property
     def rows(self) -> list[list[Cell]]:

@@ -11,6 +11,7 @@ from data.errors import InputError
 from data.feature_sets import modality_of
 from data.fingerprint import FileDigests, digest, table_digest
 from data.media import DECODER
+from data.reporting.audio import LINK
 from pipeline.encoding.checkpoints import Source, expect_whole, files, identity, locate
 from pipeline.encoding.inspection import Candidate, inspect
 from pipeline.plan.adaptations import adapted_identity, plan_adaptation
@@ -58,7 +59,8 @@ def make_plan(settings: Settings, progress: Callable[[str, int, int], None] = la
         encoders[feature_set] = adaptation.source, adapted_identity(encoders[feature_set][1], adaptation)
     features = features_by(encoders)
     outputs = [corpus.key for corpus in corpora.values()] + [f.key for f in features.values()] + [p.key for p in ledgers.values()]
-    report = settings.cache / "reports" / f"report-{digest([REVISION, outputs])}.html"
+    sounds = [] if settings.players == LINK else [settings.players]
+    report = settings.cache / "reports" / f"report-{digest([REVISION, outputs, *sounds])}.html"
     return Plan(settings, corpora, features, ledgers, report, adaptations)
 
 

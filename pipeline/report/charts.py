@@ -11,7 +11,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from data.labels import SENTIMENT_RANGE
-from data.reporting.charts import bar_groups_svg, histogram, histogram_svg, lines_svg
+from data.reporting.charts import bar_groups_svg, histogram, histogram_svg, lines_svg, signed_bars_svg
 from pipeline.report import counts as count
 
 if TYPE_CHECKING:
@@ -100,6 +100,27 @@ def similarity_chart(target: str, series: Mapping[str, np.ndarray]) -> dict[str,
     label = f"{target}: similarity of {hist.total} clips to their nearest donor, median {facts['median']:.3f}"
     svg = histogram_svg(hist, label, "cosine", first_colour=0 if len(series["labelled"]) else 1)
     return {"svg": svg, "num": hist.total, "summary": facts, "abstained": len(series["abstained"])}
+
+
+def gain_chart(target: str, gains: Mapping[str, Mapping[str, tuple[float, float]]]) -> dict[str, Any] | None:
+    """Draws by how many points of F1 the nearest donor is better than a random one; None where no audit was possible.
+
+    Args:
+        target: Name of the corpus that took the labels.
+        gains: Emotion → audited corpus → F1 of the nearest and of a random donor (`counts.gains`).
+    """
+    if not gains:
+        return None
+    bars = {
+        emotion: {
+            corpus: (100 * (near - random), f"{corpus}, {emotion}: F1 {near:.1%} of the nearest donor, {random:.1%} of a random one")
+            for corpus, (near, random) in found.items()
+        }
+        for emotion, found in gains.items()
+    }
+    corpora = list(gains["mean"])
+    label = f"{target}: F1 of the nearest donor minus that of a random one, by emotion, on {', '.join(corpora)}"
+    return {"svg": signed_bars_svg(bars, label), "corpora": corpora}
 
 
 def _length_chart(

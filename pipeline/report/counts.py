@@ -5,6 +5,7 @@ shown by `pipeline.report.tables`, `pipeline.report.charts` and the templates of
 """
 
 import hashlib
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,8 @@ ROWS = {"text": "tokens", "audio": "frames", "sentence": "embeddings"}
 """Modality → name of the rows of its feature files."""
 
 NO_EMOTION = "no emotion"
+TENTHS, PER_TENTH = 10, 10
+"""Number of parts, equally many clips each, into which similarities are divided, and of examples from each."""
 METHODS = {"ours": "nearest donor", "random": "random donor", "majority": "majority class"}
 """Methods that an audit compares: this rule, a random donor of the same polarity, and the more frequent answer for every emotion."""
 
@@ -139,15 +142,40 @@ def _present(manifest: pd.DataFrame) -> dict[str, tuple[bool, ...]]:
     return dict(zip(rated["utterance_id"], map(tuple, (rated[list(EMOTIONS)] > 0).to_numpy().tolist()), strict=True))
 
 
-def examples(ledger: pd.DataFrame, target: pd.DataFrame | None, count: int = 10) -> list[dict[str, Any]]:
-    """Picks some labelled clips with their own text by a hash of the id: the same in every build, and not the first ones."""
+def examples(ledger: pd.DataFrame, target: pd.DataFrame | None, per_tenth: int = PER_TENTH) -> list[dict[str, Any]]:
+    """Picks labelled clips with their own text from each tenth of the similarities, by a hash of the id.
+
+    They do not depend on the order of the rows. Each has "tenth", its number from 1 (least similar) with the similarities in it.
+
+    Args:
+        ledger: Ledger of the target.
+        target: Manifest of the target; None if it is not part of the build.
+        per_tenth: Number of clips of each tenth at most.
+    """
     texts = {} if target is None else dict(zip(target["utterance_id"], target["text"], strict=True))
     rows = _records(ledger[ledger["abstained"] == ""])
-    rows.sort(key=lambda row: hashlib.sha256(row["utterance_id"].encode()).hexdigest())
-    return [
-        {**row, "text": texts.get(row["utterance_id"]), "emotions": [(e, row[e]) for e in EMOTIONS if row[e] > 0]}
-        for row in rows[:count]
-    ]
+    rows.sort(key=lambda row: (row["similarity"], row["utterance_id"]))
+    edges = [len(rows) * part // TENTHS for part in range(TENTHS + 1)]
+    found = []
+    for number, part in enumerate((rows[low:high] for low, high in itertools.pairwise(edges)), 1):
+        picked = sorted(part, key=lambda row: hashlib.sha256(row["utterance_id"].encode()).hexdigest())[:per_tenth]
+        name = f"{number}: {part[0]['similarity']:.3f} to {part[-1]['similarity']:.3f}" if part else ""
+        found += [{**row, "tenth": name, "text": texts.get(row["utterance_id"]), "emotions": _present_in(row)} for row in picked]
+    return found
+
+
+def _present_in(row: Mapping[str, Any]) -> list[tuple[str, float]]:
+    return [(emotion, row[emotion]) for emotion in EMOTIONS if row[emotion] > 0]
+
+
+def gains(audits: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, tuple[float, float]]]:
+    """Returns emotion, or "mean" → audited corpus → F1 of the nearest donor and of a random donor, of the audits that were possible."""
+    done = {corpus: result for corpus, result in audits.items() if result["possible"]}
+    return {
+        name: {corpus: (result["ours"][name]["f1"], result["random"][name]["f1"]) for corpus, result in done.items()}
+        for name in (*EMOTIONS, "mean")
+        if done
+    }
 
 
 def audit_verdict(result: Mapping[str, Any]) -> str:

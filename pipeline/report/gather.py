@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+import pandas as pd
 
 from data.atomic import atomic_path
 from data.feature_store import FeatureStore
@@ -18,6 +20,7 @@ from data.tuning import encoder_words, tuning_of
 from pipeline.adaptation.checkpoint import read_record
 from pipeline.plan import AdaptationPlan, CorpusPlan, FeaturePlan, LedgerPlan, Output, Plan
 from pipeline.report.page import AdaptationSummary, BuildReport, CorpusSummary, FeatureSummary, LedgerSummary, render_report
+from pipeline.report.sounds import sounds
 
 
 def make_report(plan: Plan, computed: Sequence[Output], reused: Sequence[Output], seconds: float) -> None:
@@ -29,11 +32,13 @@ def make_report(plan: Plan, computed: Sequence[Output], reused: Sequence[Output]
         seconds: The time since then.
     """
     cache = plan.settings.cache
+    corpora = [_corpus(plan, corpus) for corpus in plan.corpora.values()]
+    manifests = {corpus.name: corpus.manifest for corpus in corpora}
     report = BuildReport(
         title="Features of " + ", ".join(plan.corpora),
-        corpora=[_corpus(plan, corpus) for corpus in plan.corpora.values()],
+        corpora=corpora,
         features=[_features(plan, features) for features in plan.features.values()],
-        ledgers=[_ledger(plan, ledger) for ledger in plan.ledgers.values()],
+        ledgers=[_ledger(plan, ledger, manifests) for ledger in plan.ledgers.values()],
         settings=settings_shown(plan),
         computed=[f"{output.kind} {output.name}" for output in computed if output.kind != "report"],
         reused=[f"{output.kind} {output.name}" for output in reused],
@@ -123,10 +128,13 @@ def _adaptation(plan: Plan, adaptation: AdaptationPlan) -> AdaptationSummary:
     return AdaptationSummary(adaptation.name, str(adaptation.folder.relative_to(plan.settings.cache)), record)
 
 
-def _ledger(plan: Plan, ledger: LedgerPlan) -> LedgerSummary:
+def _ledger(plan: Plan, ledger: LedgerPlan, manifests: Mapping[str, pd.DataFrame]) -> LedgerSummary:
+    target, table = ledger.target.settings.name, read_table(ledger.path)
+    roots = {name: corpus.settings.root for name, corpus in plan.corpora.items()}
     return LedgerSummary(
-        target=ledger.target.settings.name,
-        ledger=read_table(ledger.path),
+        target=target,
+        ledger=table,
         path=str(ledger.path.relative_to(plan.settings.cache)),
         audit=read_attributes(ledger.path)["audit"],
+        players=sounds(target, table, manifests, roots, plan.settings.players, plan.report.parent),
     )

@@ -1,4 +1,4 @@
-"""The page that a build ends with: one HTML file that needs nothing else, neither a network nor a script.
+"""The page that a build ends with: one HTML file that needs no network.
 
 This module holds what the page is made from and how its sections are put together. Prose is in `templates/`, charts are in
 `pipeline.report.charts`, tables in `pipeline.report.tables`, counts in `pipeline.report.counts`, and the look in
@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from data.feature_sets import modality_of
 from data.layers import stored_layers
+from data.reporting.audio import Players
 from data.reporting.numbers import duration, size
 from data.reporting.tables import Cell
 from data.tuning import FROZEN, encoder_words, note
@@ -92,6 +93,7 @@ class LedgerSummary:
     ledger: pd.DataFrame  # pipeline.pseudo_labels.rule.LEDGER_COLUMNS
     path: str  # relative to the cache
     audit: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    players: Players = field(default_factory=Players)  # of the examples, by "corpus/id"
 
 
 @dataclass(frozen=True)
@@ -320,7 +322,9 @@ def _ledger_view(summary: LedgerSummary, features: Sequence[FeatureSummary], man
         "emotions": charts.emotion_chart(f"Emotions given to {target} and those of its donors", groups),
         "corpora": tables.donor_corpora_table(target, counted["corpora"], counted["labelled"]),
         "most_used": tables.donor_table(target, counted["most_used"]),
-        "examples": count.examples(ledger, manifests.get(target)),
+        "examples": tables.example_table(target, count.examples(ledger, manifests.get(target)), summary.players.addresses),
+        "players": summary.players.note,
+        "gains": charts.gain_chart(target, count.gains(summary.audit)),
         "audits": [_audit_view(target, corpus, result) for corpus, result in summary.audit.items()],
         "untrained": any(f.corpus == target and f.modality == "sentence" and not f.trained for f in features),
     }

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 from data.labels import EMOTIONS, POLARITIES
 from data.reporting.numbers import DASH, MINUS, share, size
-from data.reporting.tables import Cell, Column, Row, Table
+from data.reporting.tables import Cell, Chip, Column, Row, Table
 from data.tuning import FROZEN
-from pipeline.report.counts import METHODS
+from pipeline.report.counts import METHODS, PER_TENTH
 
 if TYPE_CHECKING:
     from pipeline.report.page import FeatureSummary
@@ -110,6 +110,34 @@ def donor_table(target: str, most_used: Sequence[Mapping[str, Any]]) -> Table:
     return Table.of(columns, rows, "Donors that gave to the most clips", f"{target}: donors most used")
 
 
+def example_table(target: str, examples: Sequence[Mapping[str, Any]], sounds: Mapping[str, str]) -> Table:
+    """Clips with their donors, from `counts.examples`; a reader sorts and filters them.
+
+    Args:
+        target: Name of the corpus that took the labels.
+        examples: Labelled clips.
+        sounds: "corpus/id" → address of its sound.
+    """
+    rows = [
+        [
+            one["utterance_id"],
+            Cell(one["text"] or "(its manifest is not part of this build)", audio=sounds.get(f"{target}/{one['utterance_id']}", "")),
+            Cell(f"{one['similarity']:.3f}".replace("-", MINUS), one["similarity"]),
+            one["tenth"],
+            Cell(one["donor_text"], below=(donor := f"{one['donor_corpus']}/{one['donor_id']}"), audio=sounds.get(donor, "")),
+            one["polarity"],
+            _emotion_cell(one["emotions"]),
+        ]
+        for one in examples
+    ]
+    columns = [
+        *(Column("clip", "words"), Column("its text", "long"), Column("similarity"), Column("tenth", "words", filter="choice")),
+        *(Column("its donor", "long"), Column("polarity", "words", filter="choice"), Column("emotions", "words", filter="choice")),
+    ]
+    caption = f"Up to {PER_TENTH} clips of each tenth of the similarities, chosen by a hash of the clip's id"
+    return Table.of(columns, rows, caption, f"{target}: examples", explored=True)
+
+
 def audit_table(target: str, corpus: str, result: Mapping[str, Any]) -> Table:
     """Accuracy and F1 of the rule and of its references on a corpus whose labels are known (`pipeline.pseudo_labels.audit`)."""
     rows = [
@@ -136,6 +164,11 @@ def hours(value: float | None) -> Cell:
     if value is None:
         return Cell(DASH)
     return Cell(f"{value:,.2f}" if value >= 0.1 or not value else f"{value:.2g}", value)
+
+
+def _emotion_cell(emotions: Sequence[tuple[str, float]]) -> Cell:
+    chips = tuple(Chip(name, f"{value:.2g}") for name, value in emotions)
+    return Cell(", ".join(chip.name for chip in chips) or "no emotion", chips=chips or (Chip("no emotion"),))
 
 
 def _split_row(name: str, split: Mapping[str, Any]) -> Row:
