@@ -32,6 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _flags.add_cache(parser)
     words = "name of the corpus in the cache, if the grid file does not name it"
     parser.add_argument("--corpus", metavar="NAME", help=words)
+    words = f"the head, if the grid file does not name it: {_flags.HEAD_WORDS}"
+    parser.add_argument("--head", metavar="HEAD", help=words)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for trials, tables and report")
     words = "validation metric that ranks the trials (default mae; mean_wf1 for emotions alone)"
     parser.add_argument("--metric", metavar="METRIC", help=words)
@@ -49,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         InputError: The grid file, a flag, the cache or a device cannot be used, or the folder is of another sweep.
     """
-    from heads.commands import _trials
+    from heads.commands import _checks, _trials
     from heads.runs.run_data import memory_bytes
     from heads.sweeps.execution import train_trials
     from heads.sweeps.grid import read_grid
@@ -59,8 +61,9 @@ def run(args: argparse.Namespace) -> int:
     from heads.sweeps.results.trials import ranked
     from heads.sweeps.sweep import Sweep, opened
 
-    grid = read_grid(args.grid, args.corpus)
+    grid = read_grid(args.grid, args.corpus, args.head)
     configs = grid.configs()
+    _checks.expect_own_heads_kept(configs)
     metric = metric_of(configs, args.metric)
     execution = _trials.execution(args)
     precision = of_sweep(args.out, execution.executor, execution.devices[0])
