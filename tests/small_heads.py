@@ -6,7 +6,7 @@ from typing import Any
 
 from data.tensors import Batch
 from heads.models.base import TASKS, Head
-from heads.models.contract import DIMS, Subject, gradients, joined, subject_of, train
+from heads.models.contract import DIMS, LENGTHS, VIDEOS, Subject, gradients, joined, subject_of, train
 from heads.models.registry import HEADS
 from heads.models.trial_batches import alone, padded_videos, reordered
 from heads.models.trial_batches import videos_of as independent
@@ -15,7 +15,9 @@ from heads.runs.config import make_config
 __all__ = [
     "CASES",
     "DIMS",
+    "LENGTHS",
     "TRAINED",
+    "VIDEOS",
     "ZOO",
     "a_batch",
     "alone",

@@ -33,10 +33,13 @@ DIMS = {"text": 7, "audio": 5}
 """Widths of the features, unlike and odd."""
 
 _THIRD, _THIRD_WIDTH = "vision", 3
-_LENGTHS = ((5, 3, 4, 1, 2), (9, 12, 7, 3, 1), (2, 4, 1, 3, 2))
-"""Time steps of five utterances, for the first, second and third modality."""
 
-_VIDEOS = ((3, 0, 2), (1, 4))
+LENGTHS = {"text": (5, 3, 4, 1, 2), "audio": (9, 12, 7, 3, 1)}
+"""Time steps of five utterances."""
+
+_THIRD_LENGTHS = (2, 4, 1, 3, 2)
+
+VIDEOS = ((3, 0, 2), (1, 4))
 """Rows of each video's utterances, in their order."""
 
 _CONTENTS = (0.0, 100.0, math.nan)
@@ -110,8 +113,8 @@ class Subject:
 
     def batch(self) -> Batch:
         """Make a batch of five utterances, in two videos for a head that reads whole videos."""
-        made = random_batch(dict(zip(self.dims, itertools.cycle(_LENGTHS), strict=False)), self.dims)
-        return in_videos(made, _VIDEOS) if self.kind.context else made
+        made = random_batch({modality: LENGTHS.get(modality, _THIRD_LENGTHS) for modality in self.dims}, self.dims)
+        return in_videos(made, VIDEOS) if self.kind.context else made
 
     def predicted(self, task: str, batch: Batch) -> Tensor:
         """Predict a batch without training: (B, 7), or (B, 1) or (B, 6) for one task."""
@@ -307,7 +310,7 @@ def reads_the_modalities_it_says(subject: Subject, task: str) -> None:
             raise BrokenError(f"needs is empty, but from {modality} alone predictions are not finite.")
     if not subject.kind.takes_more or _THIRD in subject.dims:
         return
-    third = random_batch({_THIRD: _LENGTHS[2]}, {_THIRD: _THIRD_WIDTH}, seed=1)
+    third = random_batch({_THIRD: _THIRD_LENGTHS}, {_THIRD: _THIRD_WIDTH}, seed=1)
     seen = third.features[_THIRD].requires_grad_()
     wider = batch._replace(features={**batch.features, _THIRD: seen}, masks={**batch.masks, **third.masks})
     head = subject.make(task, {**subject.dims, _THIRD: _THIRD_WIDTH}, calm=True)
