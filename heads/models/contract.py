@@ -123,7 +123,7 @@ class Subject:
 
 def _calm(chosen: Any) -> Any:
     rates: dict[str, Any] = {name: 0.0 for name in options.names(type(chosen)) if name.endswith("dropout")}
-    mixture = getattr(chosen, "mixture", None)
+    mixture: Any = getattr(chosen, "mixture", None)
     if hasattr(mixture, "top_k"):
         rates["mixture.top_k"] = mixture.experts if hasattr(mixture, "experts") else len(mixture.ranks)
     return options.change(chosen, options.nested(rates), "check")
@@ -345,10 +345,11 @@ def _loss_of(head: Head, batch: Batch, key: Tensor) -> float:
 
 def _losses_of_pack(subject: Subject, heads: list[Head], batches: tuple[Batch, Batch]) -> list[float]:
     """Compute the losses of two heads at once, as `heads.training.packed_engine` does."""
-    parameters, buffers = stack_module_state(list(heads))  # type: ignore[arg-type]
+    parameters, buffers = stack_module_state([*heads])
     parts = (
-        *({m: torch.stack([batch[field][m] for batch in batches]) for m in heads[0].dims} for field in (0, 1)),  # features, masks
-        *(torch.stack([batch[field] for batch in batches]) for field in (2, 3, 4)),  # sentiment, emotions, index
+        {m: torch.stack([batch.features[m] for batch in batches]) for m in batches[0].features},
+        {m: torch.stack([batch.masks[m] for batch in batches]) for m in batches[0].masks},
+        *(torch.stack([getattr(batch, field) for batch in batches]) for field in ("sentiment", "emotions", "index")),
     )
 
     def loss(own: Any, buffers: Any, key: Tensor, parts: Any) -> Tensor:

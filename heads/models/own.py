@@ -204,7 +204,7 @@ def _class(module: ModuleType, name: str, file: Path) -> type[Head]:
     if not _is_head(kind, Head):
         raise InputError(f"{file}: {name} is no head: a head is a subclass of heads.models.base.Head. See docs/heads.md.")
     options = getattr(kind, "Options", None)
-    if not (isinstance(options, type) and dataclasses.is_dataclass(options) and options.__dataclass_params__.frozen):
+    if not (isinstance(options, type) and dataclasses.is_dataclass(options) and _is_frozen(options)):
         raise InputError(f"{file}: {name}.Options is {shown(options)}, expected a frozen dataclass of the head's options.")
     if without := [one.name for one in dataclasses.fields(options) if _has_no_default(one)]:
         raise InputError(f"{file}: {name}.Options: {listed(without)} has no default. Every option needs one.")
@@ -217,6 +217,10 @@ def _class(module: ModuleType, name: str, file: Path) -> type[Head]:
 
 def _is_head(value: object, base: type) -> bool:
     return isinstance(value, type) and issubclass(value, base) and value is not base
+
+
+def _is_frozen(options: type) -> bool:
+    return vars(options)["__dataclass_params__"].frozen
 
 
 def _has_no_default(field: dataclasses.Field[Any]) -> bool:
