@@ -35,6 +35,7 @@ COMMANDS: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "evaluate": "metrics of finished runs",
             "predict": "predictions of a run",
             "score": "metrics of another tool's predictions",
+            "check": "does a head of your own keep the contract of heads?",
             "compare": "is one of two runs better, clip by clip?",
         },
     }

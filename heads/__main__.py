@@ -13,6 +13,7 @@ from data.arguments import Parser
 from data.errors import InputError
 from data.stopping import Stopped, stoppable
 from heads.commands import COMMANDS
+from heads.models.own import errors_in_short
 
 _EXAMPLES = """examples:
   python -m heads list mmolre --preset paper-mosi                           its options, with the values of a preset
@@ -20,6 +21,7 @@ _EXAMPLES = """examples:
   python -m heads fit --cache cache --corpus mosi --preset paper-mosi --seed 1 11 111
   python -m heads fit --cache cache --corpus mosi --head ridge              a simple baseline, which every head has to beat
   python -m heads sweep GRID.yaml --cache cache --out sweep --dry-run       how many trials, how much memory and time
+  python -m heads fit --cache cache --corpus mosi --head gated.py:Gated     a head of your own; check gated.py:Gated tests it before
   python -m heads tables --cache cache --out tables --only table1 --heads mmolre,mult --seeds 1,11
   python -m heads evaluate runs/mosi-mmolre-light-*-seed1 --split test      opens the test split and records that it did
   python -m heads predict runs/mosi-mmolre-light-*-seed1 --cache other --corpus clips --out predictions.parquet
@@ -40,7 +42,7 @@ def main(argv: list[str] | None = None, prog: str = "python -m heads") -> int:
     """Run one command and return the exit status; an error that the user can cause is printed as one line."""
     args = parser(prog).parse_args(argv)
     try:
-        with stoppable() if args.command in _RESUMABLE else contextlib.nullcontext():
+        with stoppable() if args.command in _RESUMABLE else contextlib.nullcontext(), errors_in_short():
             status = COMMANDS[args.command].run(args)
         sys.stdout.flush()
         return status

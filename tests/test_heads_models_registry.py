@@ -1,13 +1,10 @@
 """Contract tests: every head of the registry keeps the contract of `heads.models.base`.
 
-Whatever depends on the task (shapes, gradients, a batch of one) runs for each task of a head. Everything else runs for both tasks at
-once, where every layer of the single tasks takes part.
+The checks are in `heads.models.contract`; `tests/test_heads_models_contract.py` shows that each of them finds what it is for.
 """
 
 import dataclasses
-import itertools
 import json
-import math
 import re
 import subprocess
 import sys
@@ -15,30 +12,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from batches import pad, random_batch, select
+from batches import random_batch
 from caches import make_cache
-from small_heads import (
-    CASES,
-    DIMS,
-    TRAINED,
-    ZOO,
-    a_batch,
-    alone,
-    gradients,
-    independent,
-    joined,
-    made,
-    make,
-    padded_videos,
-    reordered,
-    train,
-)
+from small_heads import DIMS, TRAINED, ZOO, a_batch, joined, made, make, subject
 
 from data.errors import InputError
-from data.tensors import Batch
-from heads.models.base import Head
+from heads.models.contract import CHECKS
 from heads.models.options import FREE, ZERO_OR_NOT, walk
-from heads.models.parts.randomness import drawing_from
 from heads.models.registry import HEADS
 from heads.models.simple import SIMPLE_BASELINES
 from heads.models.tasks import TASKS
@@ -47,14 +27,12 @@ from heads.runs.run_data import open_run_data
 
 CHECKOUT = Path(__file__).parents[1]
 
-CONTENTS = (0.0, 100.0, float("nan"))
-"""Values that may stand in the padding."""
-
 ONE_IS_ENOUGH = {*set(TRAINED).difference(ZOO), "cogmen"}
 """Heads that need no second modality."""
 
-every_head_and_task = pytest.mark.parametrize(("name", "task"), CASES)
 every_head = pytest.mark.parametrize("name", TRAINED)
+
+CASES = [(name, task, check) for check in CHECKS for name in TRAINED for task in subject(name).tasks_of(check)]
 
 
 def every_task(name: str) -> str:
@@ -62,123 +40,14 @@ def every_task(name: str) -> str:
     return HEADS[name].task or "both"
 
 
-def overrides(name: str, *hooks: str) -> bool:
-    """Whether a head has its own version of one of the hooks of `Head`."""
-    return any(getattr(HEADS[name].head, hook) is not getattr(Head, hook) for hook in hooks)
+@pytest.mark.parametrize(("name", "task", "check"), CASES)
+def test_every_head_keeps_the_contract(name, task, check):
+    CHECKS[check](subject(name), task)
 
 
-def epochs(name: str) -> int:
-    """Epochs until all of a head takes part: heads that remember batches have terms from the third epoch on."""
-    return 3 if overrides(name, "remember") else 1
-
-
-def drawn(name: str, batch: Batch) -> tuple[float, dict[str, torch.Tensor]]:
-    """Loss and gradients of training with random numbers from one key."""
-    head = make(name, every_task(name))
-    with drawing_from(torch.tensor(1)):
-        loss = train(head, batch, epochs(name))
-    return loss, gradients(head)
-
-
-def predicted(name: str, batch: Batch) -> torch.Tensor:
-    return joined(made(name, every_task(name))(batch))
-
-
-@every_head_and_task
-def test_outputs_are_those_of_the_task_whatever_the_widths(name, task):
-    output = made(name, task)(a_batch(name))
-    shapes = {
-        field: None if value is None else (*value.shape, value.dtype) for field, value in output._asdict().items() if field != "aux"
-    }
-    assert shapes == {
-        "sentiment": (5, torch.float32) if "msa" in TASKS[task] else None,
-        "emotion_logits": (5, 6, torch.float32) if "mer" in TASKS[task] else None,
-    }
-    assert joined(output).isfinite().all()
-
-
-@every_head_and_task
-def test_every_parameter_gets_a_gradient(name, task):
-    head = make(name, task, calm=True)
-    train(head, a_batch(name), epochs(name))
-    without = [key for key, gradient in gradients(head).items() if gradient is None or not gradient.abs().max() > 0]
-    assert without == []
-
-
-@every_head_and_task
-def test_a_batch_of_one_utterance_can_be_trained_on(name, task):
-    head, batch = make(name, task), alone(a_batch(name), 3)
-    assert math.isfinite(train(head, batch, epochs(name)))
-    assert all(gradient.isfinite().all() for gradient in gradients(head).values() if gradient is not None)
-    assert joined(head.eval()(batch)).isfinite().all()
-
-
-@every_head
-def test_padding_changes_nothing(name):
-    batch = a_batch(name)
-    for content in CONTENTS:
-        longer = padded_videos(pad(batch, 3, content), 2)
-        torch.testing.assert_close(predicted(name, longer), predicted(name, batch), rtol=0, atol=1e-5)
-
-
-@every_head
-def test_padding_changes_nothing_in_training(name):
-    """Random masks follow from the place of a value, so that the loss and its gradients are the same."""
-    batch = a_batch(name)
-    loss, expected = drawn(name, batch)
-    for content in CONTENTS:
-        found, gradient = drawn(name, padded_videos(pad(batch, 3, content), 2))
-        assert found == pytest.approx(loss, rel=1e-5)
-        torch.testing.assert_close(gradient, expected, rtol=1e-3, atol=1e-5)
-
-
-@every_head
-def test_the_other_clips_in_a_batch_and_their_order_change_nothing(name):
-    batch, order = a_batch(name), [3, 0, 4, 2, 1]
-    together = predicted(name, batch)
-    torch.testing.assert_close(predicted(name, reordered(batch, *order)), together[order], rtol=0, atol=1e-5)
-    for rows in independent(batch):
-        torch.testing.assert_close(predicted(name, alone(batch, *rows)), together[rows], rtol=0, atol=1e-5)
-
-
-@every_head
-def test_labels_are_not_read_in_evaluation(name):
-    head, batch = make(name, every_task(name)), a_batch(name)
-    train(head, batch)
-    expected = joined(head.eval()(batch))
-    for sentiment, emotions in ((torch.nan, torch.nan), (-3.0, 1.0)):
-        other = batch._replace(
-            sentiment=torch.full_like(batch.sentiment, sentiment), emotions=torch.full_like(batch.emotions, emotions)
-        )
-        output = head(other)
-        assert torch.equal(joined(output), expected)
-        assert name not in ZOO or output.aux.losses == {}
-
-
-@every_head
-def test_a_loss_without_labels_is_finite_and_so_are_its_gradients(name):
-    """Some or all utterances lack the sentiment, the emotions or both."""
-    batch = a_batch(name)
-    for rows, lacking in itertools.product(([0, 3], [0, 1, 2, 3, 4]), (["sentiment"], ["emotions"], ["sentiment", "emotions"])):
-        labels = {field: getattr(batch, field).clone() for field in lacking}
-        for values in labels.values():
-            values[rows] = torch.nan
-        head = make(name, every_task(name))
-        assert math.isfinite(train(head, batch._replace(**labels), epochs(name)))
-        assert all(gradient.isfinite().all() for gradient in gradients(head).values() if gradient is not None)
-
-
-@every_head
-def test_both_modalities_of_an_utterance_are_read(name):
-    batch, order = a_batch(name), (1, 2, 0, 4, 3)
-    changed = [batch._replace(features={**batch.features, m: values.roll(1, -1)}) for m, values in batch.features.items()]
-    other = select(batch, *order)
-    of_others = batch._replace(
-        features={"text": batch.features["text"], "audio": other.features["audio"]},
-        masks={"text": batch.masks["text"], "audio": other.masks["audio"]},
-    )
-    for case in (*changed, of_others):
-        assert ((predicted(name, case) - predicted(name, batch)).abs().amax(1) > 1e-7).all()
+@pytest.mark.parametrize("name", ZOO)
+def test_a_baseline_has_no_losses_of_its_own_in_evaluation(name):
+    assert made(name, every_task(name))(a_batch(name)).aux.losses == {}
 
 
 @every_head
@@ -205,12 +74,6 @@ def test_a_third_modality_is_read_or_refused(name):
     batch = batch._replace(features={**batch.features, "vision": seen}, masks={**batch.masks, **third.masks})
     joined(make(name, every_task(name), dims, calm=True).eval()(batch)).sum().backward()
     assert (seen.grad[third.masks["vision"]] != 0).any(-1).float().mean() > 0.1, "rows of the third modality that the result depends on"
-
-
-@every_head
-def test_a_head_that_keeps_something_between_batches_is_trained_by_itself(name):
-    keeps = HEADS[name].head.stages != ("all",) or overrides(name, "lr_factor", "prepare", "begin", "trains", "remember")
-    assert not (keeps and HEADS[name].head.packable)
 
 
 def test_the_table_is_read_without_torch_and_a_head_is_imported_when_it_is_used():

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Protocol
 
-from heads.commands import compare, evaluate, fit, layers, list, params, predict, score, sweep, tables
+from heads.commands import check, compare, evaluate, fit, layers, list, params, predict, score, sweep, tables
 
 __all__ = ["COMMANDS", "Command"]
 
@@ -48,6 +48,7 @@ COMMANDS: Mapping[str, Command] = MappingProxyType(
     {
         "list": list,
         "params": params,
+        "check": check,
         "layers": layers,
         "fit": fit,
         "sweep": sweep,

@@ -8,7 +8,11 @@ from typing import Any
 from data.errors import shown
 from heads.runs.config import DEFAULT_PRESET, EMOTION_CHOICES, PRESETS
 
-PRESET_HELP = f"{', '.join(PRESETS)}, or a YAML file (default {DEFAULT_PRESET})"
+PRESET_HELP = f"{', '.join(PRESETS)}, or a YAML file (default {DEFAULT_PRESET}; native for heads of your own with a RECIPE)"
+
+OWN_HEAD = "one of your own: FILE.py:CLASS, MODULE:CLASS or an entry point of the group mmolre.heads"
+
+HEAD_WORDS = f"a head that list prints, or {OWN_HEAD}"
 
 EMOTION_SOURCES = tuple(name for name in EMOTION_CHOICES if name != "auto")
 """Choices of --emotions; "auto" is what happens without it."""
@@ -37,6 +41,17 @@ def add_cache(parser: argparse.ArgumentParser) -> None:
     """Add --cache."""
     words = "folder that BuildFeatures made (default cache)"
     parser.add_argument("--cache", type=Path, default=Path("cache"), metavar="DIR", help=words)
+
+
+def add_preset(parser: argparse.ArgumentParser) -> None:
+    """Add --preset."""
+    parser.add_argument("--preset", metavar="PRESET", help=PRESET_HELP)
+
+
+def add_set(parser: argparse.ArgumentParser) -> None:
+    """Add --set."""
+    words = "set any option, e.g. train.lr=3e-4; list HEAD prints them all"
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help=words)
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:

@@ -5,7 +5,7 @@ The paper says that its low-rank experts have 5.7 times fewer parameters and nee
 which saves over 80 %. Here the standard MoE is the same module at rank = width.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -14,12 +14,19 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from data.errors import InputError
 from data.reporting.tables import aligned
+from heads.models.inputs import Inputs
 from heads.models.mixtures.standard import StandardMoEOptions
 from heads.models.mixtures.unitse import UniTSE, UniTSEOptions
 from heads.models.mmolre import FamilyOptions, FusionHead, MMoLRE, MMoLREOptions, PostFusion, PreFusion
+from heads.models.options import nested, parse_assignments
+from heads.models.own import short_name
 from heads.models.parts.fusion import CrossModalLayer, FusionOptions
+from heads.models.registry import HEADS
 from heads.models.tasks import TASKS
+from heads.runs.build import make_head
+from heads.runs.config import make_config
 from heads.tables.paper import MIXED_RANKS
 
 DIM = 768
@@ -81,6 +88,29 @@ def head_table() -> pd.DataFrame:
         "one layer of a fusion": {"parameters": _parameters(fusion)},
     }
     return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def table_of(head: str, preset: str | None, assignments: Sequence[str]) -> pd.DataFrame:
+    """Count the parameters of one head and of its parts, for features 768 wide.
+
+    Args:
+        head: A name that `heads.models.registry.find` knows.
+        preset: As for `make_config`.
+        assignments: Options, as --set takes them.
+
+    Raises:
+        InputError: There is no such head, it has no parameters because it is a simple baseline, or an option is out of its range.
+    """
+    config = make_config(head, "CORPUS", preset, nested(parse_assignments([*assignments])))
+    kind = HEADS[config.head].head
+    if kind is None:
+        raise InputError(f"{config.head} is a simple baseline of scikit-learn: it has no parameters to count.")
+    inputs = Inputs(tuple(dict.fromkeys(kind.needs or STEPS, DIM).items()), (), ())
+    made = _on_meta(lambda: make_head(config.head, config.model, inputs, config.task))
+    parts = {name: count for name, part in made.named_children() if (count := _parameters(part))}
+    of_itself = sum(parameter.numel() for parameter in made.parameters(recurse=False))
+    counts = parts | ({"its own": of_itself} if of_itself else {}) | {short_name(config.head): _parameters(made)}
+    return pd.DataFrame.from_dict({name: {"parameters": count} for name, count in counts.items()}, orient="index")
 
 
 def render(measured: pd.DataFrame) -> str:

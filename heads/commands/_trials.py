@@ -13,6 +13,7 @@ import torch
 
 from data.errors import InputError
 from data.reporting.tables import aligned
+from heads.models.own import short_name
 from heads.models.registry import HEADS
 from heads.runs.config import RunConfig
 from heads.runs.run_data import choose_device
@@ -79,7 +80,7 @@ def print_dry_run(sweep: Sweep, configs: Sequence[RunConfig], execution: Executi
         config = group.trials[0].config
         memory = "alone" if group.trial_bytes is None else f"{group.trial_bytes / 1e6:,.0f} MB"
         sizes = (len(group.trials), len(group.packs), group.size)
-        rows.append([config.head, config.corpus, config.task, config.preset, *map(str, sizes), memory, _clock(seconds)])
+        rows.append([short_name(config.head), config.corpus, config.task, config.preset, *map(str, sizes), memory, _clock(seconds)])
     print(aligned(rows, _HEADER, left=4))
     _print_costs([group for group, _ in timed if group.trial_bytes is not None], choose_device(execution.devices[0]))
     choice = choose_cores(sweep, configs, execution, part)
@@ -100,7 +101,15 @@ def _print_costs(groups: Sequence[PackGroup], device: torch.device) -> None:
         expected = costs.seconds(speeds), costs.seconds(speeds, group.size) / group.size
         per_trial = (f"{1e3 * seconds:.3g} ms" for seconds in expected)
         rows.append(
-            [config.head, config.corpus, config.task, config.preset, *counted, *per_trial, f"{costs.worthwhile_size(speeds):,}"]
+            [
+                short_name(config.head),
+                config.corpus,
+                config.task,
+                config.preset,
+                *counted,
+                *per_trial,
+                f"{costs.worthwhile_size(speeds):,}",
+            ]
         )
     if rows:
         print(aligned(rows, _COSTS, left=4))

@@ -11,7 +11,7 @@ from heads.commands import _flags
 from heads.models.options import nested, parse_assignments
 from heads.models.registry import HEADS
 from heads.models.tasks import TASKS
-from heads.runs.config import DEFAULT_PRESET, make_config
+from heads.runs.config import make_config
 
 if TYPE_CHECKING:
     from heads.runs.folder import RunFolder
@@ -28,8 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this command."""
     _flags.add_cache(parser)
     parser.add_argument("--corpus", required=True, metavar="NAME", help="name of the corpus in the cache")
-    parser.add_argument("--head", default="mmolre", metavar="HEAD", help=f"one of {', '.join(HEADS)} (default mmolre)")
-    parser.add_argument("--preset", default=DEFAULT_PRESET, metavar="PRESET", help=_flags.PRESET_HELP)
+    words = f"one of {', '.join(HEADS)} (default mmolre), or {_flags.OWN_HEAD}"
+    parser.add_argument("--head", default="mmolre", metavar="HEAD", help=words)
+    _flags.add_preset(parser)
     parser.add_argument("--task", choices=tuple(TASKS), help="sentiment, emotions or both (default both)")
     _flags.add_emotions(parser)
     words = "treat pseudo-labels from less similar donor sentences as missing (default 0)"
@@ -39,8 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     words = "train one run with each of these seeds (default: the preset's, 1)"
     parser.add_argument("--seed", "--seeds", action=_flags.ListOf, of=int, metavar="SEED", help=words)
-    words = "set any option, e.g. train.lr=3e-4; list HEAD prints them all"
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help=words)
+    _flags.add_set(parser)
     _flags.add_memory(parser)
     parser.add_argument("--out", type=Path, default=Path("runs"), metavar="DIR", help="folder for run folders (default runs)")
     _flags.add_device(parser)
@@ -54,11 +54,13 @@ def run(args: argparse.Namespace) -> int:
     """
     config = make_config(args.head, args.corpus, args.preset, changes(args))  # refuses a mistyped name before torch is imported
 
+    from heads.commands import _checks
     from heads.evaluation.console import layer_notes, results
     from heads.runs.folder import run_folder
     from heads.runs.run_data import choose_device, memory_bytes, open_run_data
     from heads.training.fit import with_seed
 
+    _checks.expect_own_heads_kept([config])
     device = choose_device(args.device)
     run_data = open_run_data(config, args.cache, device, memory_bytes(args.memory_gb))
     found = {}

@@ -30,6 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _flags.add_cache(parser)
     words = "name of the corpus in the cache, if the grid file does not name it"
     parser.add_argument("--corpus", metavar="NAME", help=words)
+    words = f"the head, if the grid file does not name it: {_flags.HEAD_WORDS}"
+    parser.add_argument("--head", metavar="HEAD", help=words)
     words = "folder for trials, tables and report (default: sweeps/GRID)"
     parser.add_argument("--out", type=Path, metavar="DIR", help=words)
     words = "validation metric that ranks the trials (default mae; mean_wf1 for emotions alone)"
@@ -48,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         InputError: The grid file, a flag, the cache or a device cannot be used, or the folder is of another sweep.
     """
-    from heads.commands import _trials
+    from heads.commands import _checks, _trials
     from heads.runs.run_data import memory_bytes
     from heads.sweeps.execution import train_trials
     from heads.sweeps.grid import read_grid
@@ -58,8 +60,9 @@ def run(args: argparse.Namespace) -> int:
     from heads.sweeps.results.trials import ranked
     from heads.sweeps.sweep import Sweep, metric_of, opened
 
-    grid = read_grid(args.grid, args.corpus)
+    grid = read_grid(args.grid, args.corpus, args.head)
     configs = grid.configs()
+    _checks.expect_own_heads_kept(configs)
     metric = metric_of(configs, args.metric)
     execution = _trials.execution(args)
     out = args.out or default_folder(args.grid)

@@ -19,7 +19,7 @@ DESCRIPTION = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this command."""
     parser.add_argument("--only", action=_flags.ListOf, metavar="TABLE", help="table1, table2, table3, fig2, fig3 (default: all)")
-    words = "only these heads; heads that the paper does not list in a table are added as rows of their own"
+    words = f"only these heads; heads that the paper does not list in a table are added as rows of their own, as is {_flags.OWN_HEAD}"
     parser.add_argument("--heads", action=_flags.ListOf, metavar="HEAD", help=words)
     words = "train each row with these seeds (default 1 11 111)"
     parser.add_argument("--seeds", action=_flags.ListOf, of=int, metavar="SEED", help=words)
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         InputError: A flag, the cache or a device cannot be used, nothing is left to show, or the folder is of another sweep.
     """
-    from heads.commands import _trials
+    from heads.commands import _checks, _trials
     from heads.runs.run_data import memory_bytes
     from heads.sweeps.precision import of_sweep
     from heads.sweeps.results.trials import encoder_names
@@ -67,6 +67,7 @@ def run(args: argparse.Namespace) -> int:
     )
     precision = of_sweep(args.out, execution.executor, execution.devices[0])
     plan = plan_tables(request, args.cache, args.out, memory_bytes(args.memory_gb), precision)
+    _checks.expect_own_heads_kept(plan.sweep.grid.configs())
     if args.dry_run:
         for line in plan.left_out:
             print(line)

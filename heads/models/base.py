@@ -12,7 +12,7 @@ Masks are bool, True = real. The content and the amount of padding do not change
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
@@ -63,6 +63,10 @@ class Head(nn.Module):
     """Modalities that the head cannot do without; see `expect_modalities`."""
     takes_more = False
     """True if the head reads any number of modalities besides, of any name, in their order."""
+    only_task: str | None = None
+    """The task that a head of one's own (`heads.models.own`) learns, if it cannot learn both; the registry says it of the others."""
+    RECIPE: Mapping[str, Any] = {}
+    """Options of training and model that belong to a head of one's own, as in a section of the preset native, which takes them."""
 
     def __init__(self, dims: Mapping[str, int], task: str) -> None:
         """Args:

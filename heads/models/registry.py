@@ -1,12 +1,17 @@
 """All heads by name: the one table that command lines, documentation and tests derive from.
 
-A head is imported when it is first used, so that the table can be read without torch.
+A head is imported when it is first used, so that the table can be read without torch. Heads of one's own (`heads.models.own`) are
+looked up in the same table and are not listed in it.
 """
 
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
 from typing import TYPE_CHECKING
+
+from data.lookup import expect
+from heads.models import own
+from heads.models.own import OwnHead
 
 if TYPE_CHECKING:
     from heads.models.base import Head
@@ -21,17 +26,20 @@ class NoOptions:
 class Entry:
     """One head, or one simple baseline."""
 
-    path: str | None  # module below heads.models and class; None for a simple baseline
+    path: str | None  # module below heads.models and class; None for a simple baseline and for a head of one's own
     summary: str
     source: str
     task: str | None = None  # if it learns one task only
     simple: str | None = None  # a key of heads.models.simple.SIMPLE_BASELINES
     published: str | None = "both"  # the tasks it was published for on CMU-MOSI or CMU-MOSEI, in whatever form; None: on neither
     is_variant: bool = False  # True if cached features leave out a part that makes the method what it is
+    own: OwnHead | None = None  # a head of one's own
 
     @cached_property
     def head(self) -> "type[Head] | None":
         """The class of the head, imported at its first use; None for a simple baseline."""
+        if self.own is not None:
+            return self.own.kind
         if self.path is None:
             return None
         module, _, name = self.path.rpartition(".")
@@ -39,7 +47,9 @@ class Entry:
 
     @property
     def reproduction(self) -> str:
-        """faithful, variant, or simple baseline."""
+        """faithful, variant, simple baseline, or own head."""
+        if self.own is not None:
+            return "own head"
         return "simple baseline" if self.simple else "variant" if self.is_variant else "faithful"
 
     @property
@@ -54,13 +64,46 @@ class Entry:
         return self.head.Options if self.head else NoOptions
 
 
+class Heads(dict[str, Entry]):
+    """The heads of the program by name. `HEADS[name]` also returns heads of one's own, by their full names, and loads them."""
+
+    def __missing__(self, name: str) -> Entry:
+        if not own.is_reference(name) and name not in own.installed():
+            raise KeyError(name)
+        return _own_entry(own.loaded(name))
+
+
+def find(name: str, kind: str = "head") -> str:
+    """Returns the full name of a head. The file of a head of one's own is read again.
+
+    Args:
+        name: A key of `HEADS`, FILE.py:CLASS, MODULE:CLASS, or the name of an entry point.
+        kind: For the message: "head", or more of where the name stands.
+
+    Raises:
+        InputError: There is no such head, or it is not one (`heads.models.own.load`).
+    """
+    if name in HEADS:
+        return name
+    if not own.is_reference(name):
+        expect([*HEADS, *own.installed()], name, kind)
+    full = own.full_name(name)
+    own.load(full)
+    return full
+
+
+def _own_entry(found: OwnHead) -> Entry:
+    words = (found.kind.__doc__ or "").strip().partition("\n")[0]
+    return Entry(None, words or "no summary", str(found.file), found.kind.only_task, own=found)
+
+
 MEDIAN = "median"
 """The simple baseline that reads no feature, which every head has to beat."""
 
 _PAPER = "MMoLRE, arXiv 2505.14143, 2025"
 _SKLEARN = "scikit-learn, on mean-pooled features"
 
-HEADS: dict[str, Entry] = {
+_TABLE: dict[str, Entry] = {
     "mmolre": Entry("mmolre.MMoLRE", "mixture of low-rank experts (UniTSE) per modality, fusion per task", _PAPER),
     "pre-fusion": Entry("mmolre.PreFusion", "ablation: fusion per task, no mixture", _PAPER),
     "post-fusion": Entry("mmolre.PostFusion", "ablation: one fusion for both tasks", _PAPER),
@@ -110,3 +153,5 @@ HEADS: dict[str, Entry] = {
     "svr": Entry(None, "support vector regression, RBF kernel", _SKLEARN, simple="svr"),
     "logistic": Entry(None, "logistic regression", _SKLEARN, simple="logistic"),
 }
+
+HEADS = Heads(_TABLE)

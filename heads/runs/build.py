@@ -7,6 +7,7 @@ import torch
 from data.tensors import CorpusTensors
 from heads.models.base import Head
 from heads.models.inputs import MIX, Inputs, MixedLayers, fitted
+from heads.models.own import short_name
 from heads.models.registry import HEADS
 from heads.runs.config import RunConfig
 from heads.runs.seeds import stream
@@ -30,8 +31,11 @@ def make_head(name: str, options: Any, inputs: Inputs, task: str) -> Head:
     Raises:
         InputError: An option is out of its range.
     """
-    kind: Any = HEADS[name].head  # a subclass of Head, which takes its options too
+    entry = HEADS[name]
+    kind: Any = entry.head  # a subclass of Head, which takes its options too
     dims, options = dict(inputs.dims), fitted(options, inputs)
+    if entry.own is not None:
+        kind.expect_modalities(short_name(name), dims)
     layers = inputs.several if getattr(options, "adapter", None) == MIX else {}
     if not layers:
         return kind(options, dims, task)

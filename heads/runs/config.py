@@ -20,14 +20,16 @@ from data.errors import InputError, reason, shown
 from data.feature_sets import DEFAULT, expect_own_name, modality_of
 from data.lookup import lookup
 from heads.evaluation.metrics import HIGHER_IS_BETTER, METRICS
-from heads.models import options
+from heads.models import options, own
 from heads.models.options import FREE, option
-from heads.models.registry import HEADS, MEDIAN, Entry
+from heads.models.registry import HEADS, MEDIAN, Entry, find
 from heads.models.strict_yaml import parse_yaml
 from heads.models.tasks import TASKS, LossOptions
 
 PRESETS = {path.stem: path for path in sorted((Path(__file__).parent.parent / "presets").glob("*.yaml"))}
-DEFAULT_PRESET = "light"
+DEFAULT_PRESET, NATIVE = "light", "native"
+_OF_RECIPE = ("train", "loss", "data", "model")
+"""Sections of options that the RECIPE of a head of one's own may set."""
 
 EMOTION_CHOICES = ("auto", "annotated", "pseudo")
 """auto: annotated where the corpus has them, else pseudo. The others are `data.targets.EMOTION_SOURCES`, which is not imported here
@@ -126,7 +128,7 @@ class TrainOptions:
 class RunConfig:
     """Everything that determines a run's result, besides the features themselves."""
 
-    head: str
+    head: str  # a key of HEADS, or the full name of a head of one's own
     corpus: str
     preset: str = option(DEFAULT_PRESET, in_pack=FREE)
     task: str = option("both", choices=TASKS)
@@ -135,6 +137,7 @@ class RunConfig:
     loss: LossOptions = field(default_factory=LossOptions)
     train: TrainOptions = field(default_factory=TrainOptions)
     model: Any = None  # the head's own Options
+    head_source: str | None = option(None, omitted=True)  # of a head of one's own: `heads.models.own.OwnHead.source`
 
     @property
     def reads_features(self) -> bool:
@@ -146,33 +149,50 @@ class RunConfig:
         return options.as_dict(self)
 
     def key(self) -> str:
-        """Returns a short hash of everything but the seed."""
-        parts = self.as_dict() | {"seed": None}
+        """Returns a short hash of everything but the seed, and but the folder of a head of one's own."""
+        parts = self.as_dict() | {"seed": None, "head": own.short_name(self.head)}
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:8]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Sends a configuration to another process as what config.json holds, and the source of a head of one's own with it."""
+        entry = HEADS[self.head]
+        text = entry.own.text if entry.own is not None and own.is_file(self.head) else None
+        return _received, (self.as_dict(), text)
+
+
+def _received(values: dict[str, Any], text: bytes | None) -> RunConfig:
+    if text is not None:
+        own.from_text(values["head"], text)
+    return from_mapping(values, "a configuration from another process")
 
 
 def make_config(
-    head: str, corpus: str, preset: str = DEFAULT_PRESET, changes: Mapping[str, Any] | None = None, where: str = "--set"
+    head: str, corpus: str, preset: str | None = None, changes: Mapping[str, Any] | None = None, where: str = "--set"
 ) -> RunConfig:
     """Makes a configuration from a preset and changes.
 
     Args:
-        head: A key of `HEADS`.
+        head: A name that `heads.models.registry.find` knows.
         corpus: Name in the cache.
-        preset: A key of `PRESETS`, or the path of a YAML file.
+        preset: A key of `PRESETS`, or the path of a YAML file; None: the default preset of the head.
         changes: Nested mapping of the options that differ from the preset.
         where: The source of the changes, for messages.
 
     Raises:
         InputError: A name or value is unknown, or is one of the arguments above.
     """
-    entry = lookup(HEADS, head, "head")
+    head = find(head)
+    entry = HEADS[head]
+    preset = preset or default_preset(head)
     is_file = preset.endswith((".yaml", ".yml"))
     path = Path(preset) if is_file else lookup(PRESETS, preset, "preset")
     values = _for_head(read_yaml(path) if is_file else _shipped(preset), head, entry, str(path))
-    for name in ("head", "corpus", "preset"):
+    if entry.own is not None and preset == NATIVE:
+        values = _with_recipe(values, entry.own)
+    for name in ("head", "corpus", "preset", "head_source"):
         if name in values or name in (changes or {}):
-            raise InputError(f"{str(path) if name in values else where}: {name} cannot be set here. Give --{name}.")
+            source = str(path) if name in values else where
+            raise InputError(f"{source}: {name} cannot be set here. Give --{'head' if name == 'head_source' else name}.")
     config = from_mapping({"head": head, "corpus": corpus, "preset": preset, "task": entry.task or "both"} | values, str(path))
     config = change(config, changes or {}, where)
     if entry.task and config.task != entry.task:
@@ -189,9 +209,37 @@ def from_mapping(values: Mapping[str, Any], where: str) -> RunConfig:
     values = dict(values)
     model = values.pop("model", None)
     config = options.build(RunConfig, values, where)
-    entry = lookup(HEADS, config.head, f"head in {where}")
+    entry = HEADS[config.head] if own.is_reference(config.head) else HEADS[find(config.head, f"head in {where}")]
     chosen = options.build(entry.options, {} if model is None else model, f"{where}: model")
-    return _checked(dataclasses.replace(config, model=chosen), where)
+    return _checked(dataclasses.replace(config, model=chosen, head_source=_source(config, entry, where)), where)
+
+
+def default_preset(head: str) -> str:
+    """Returns the preset of a head for which none is chosen: native for a head of one's own with a RECIPE, else the usual one."""
+    found = HEADS[head].own
+    return NATIVE if found is not None and found.recipe else DEFAULT_PRESET
+
+
+def _with_recipe(values: dict[str, Any], head: own.OwnHead) -> dict[str, Any]:
+    """Returns the values of a preset with those of the head's RECIPE in their place."""
+    recipe = dict(options.items(options.nested(dict(options.items(head.recipe)))))
+    if wrong := [name for name in recipe if name.partition(".")[0] not in _OF_RECIPE]:
+        raise InputError(f"{head.file}: RECIPE: {shown(wrong[0])} cannot be set here, only options of {', '.join(_OF_RECIPE)}.")
+    return options.nested(dict(options.items(values)) | recipe)
+
+
+def _source(config: RunConfig, entry: Entry, where: str) -> str | None:
+    """Returns the source of a head of one's own, which has to be the one that the configuration names, if it names one."""
+    if entry.own is None:
+        if config.head_source is not None:
+            raise InputError(f"{where}: head_source is {shown(config.head_source)}, but {config.head} is a head of this program.")
+        return None
+    if config.head_source not in (None, entry.own.source):
+        raise InputError(
+            f"{where}: head {shown(own.short_name(config.head))} was another version (source {config.head_source}) of {entry.own.file},"
+            f" which has changed since (source {entry.own.source}). Restore that version, or train again with this one."
+        )
+    return entry.own.source
 
 
 def change(config: RunConfig, values: Mapping[str, Any], where: str) -> RunConfig:
@@ -267,9 +315,8 @@ def _for_head(values: dict[str, Any], head: str, entry: Entry, where: str) -> di
     The section "heads" holds values for single heads. The section "model" is for MMoLRE's family: options that this head does not have
     are left out, unless no head of the family has them.
     """
-    own = _section(values.pop("heads", None), f"{where}: heads")
-    for name in own:
-        lookup(HEADS, str(name), f"head in {where}")
+    of_heads = _section(values.pop("heads", None), f"{where}: heads")
+    of_heads = {find(str(name), f"head in {where}"): values for name, values in of_heads.items()}
     given = dict(options.items(_section(values.pop("model", None), f"{where}: model")))
     if unknown := [name for name in given if name not in _options_of_family()]:
         raise InputError(
@@ -277,7 +324,7 @@ def _for_head(values: dict[str, Any], head: str, entry: Entry, where: str) -> di
         )
     own_options = options.names(entry.options) if _is_of_family(entry) else []
     kept = {name: value for name, value in given.items() if name in own_options}
-    only = dict(options.items(_section(own.get(head), f"{where}: heads.{head}")))
+    only = dict(options.items(_section(of_heads.get(head), f"{where}: heads.{head}")))
     return options.nested(dict(options.items(values)) | {f"model.{name}": value for name, value in kept.items()} | only)
 
 

@@ -20,7 +20,6 @@ from heads.evaluation.intervals import bootstrap
 from heads.evaluation.metrics import emotion_metrics, sentiment_metrics
 from heads.evaluation.predictions import Predictions, present, scores
 from heads.models.registry import HEADS
-from heads.runs import config as configs
 from heads.runs.build import build_head
 from heads.runs.config import RunConfig
 from heads.runs.contents import differences, identity_of
@@ -49,7 +48,7 @@ class FinishedRuns:
             InputError: There is no such run; its features are missing, or come from other encoders.
         """
         content = folder.config()
-        config = configs.from_mapping(content["config"], str(folder.path / "config.json"))
+        config = folder.run_config()
         if corpus is not None and corpus != config.corpus:
             data = dataclasses.replace(config.data, emotions="annotated")  # labels are not needed, and may not exist
             config = dataclasses.replace(config, corpus=corpus, data=data)

@@ -5,6 +5,7 @@ failed.json            why a trial of a sweep failed, and if for lack of memory;
 metrics.json           validation metrics of the chosen epoch; test metrics once the test split was opened
 history.csv            one row an epoch
 predictions.parquet    of the validation split; predictions-test.parquet once the test split was opened
+<file>.py              the file of a head of one's own, as it was trained
 checkpoint.safetensors parameters of the chosen epoch; best-<criterion>.safetensors of the others that are kept
 xray.json, xray.svg    routing of the validation split, for heads that route
 opened.csv             one row for each evaluation of a split after training: when, split, checkpoint
@@ -35,8 +36,9 @@ from data.manifest import read_table, write_table
 from data.targets import Targets
 from heads.evaluation.predictions import Predictions
 from heads.evaluation.routing import xray
+from heads.models.own import short_name
 from heads.runs import tensor_file
-from heads.runs.config import RunConfig
+from heads.runs.config import RunConfig, from_mapping
 from heads.runs.contents import (
     CONFIG,
     ENCODER,
@@ -50,6 +52,7 @@ from heads.runs.contents import (
     parse_json,
     without_nan,
 )
+from heads.runs.own_head import as_trained, keep_copy
 from heads.runs.streams import sets_of
 
 _LONGEST_LINE = 20_000
@@ -84,10 +87,20 @@ class RunFolder:
             if found != wanted:
                 unlike = differences(found, wanted)
                 raise InputError(f"{self.path}: holds a run of another configuration: {unlike}. Choose another folder or remove it.")
+            keep_copy(content["config"], self.path)
             return
         if self.path.is_dir() and any(self.path.iterdir()):
             raise InputError(f"{self.path}: is not empty and holds no run (no config.json). Choose another folder.")
         self.write_json("config.json", content)
+        keep_copy(content["config"], self.path)
+
+    def run_config(self) -> RunConfig:
+        """Returns the configuration of the run, with a head of one's own as it was trained (`heads.runs.own_head.as_trained`).
+
+        Raises:
+            InputError: As for `config`; or its options or its head are not those of this program.
+        """
+        return from_mapping(as_trained(self.config()["config"], self.path), str(self.path / "config.json"))
 
     def config(self) -> dict[str, Any]:
         """Reads config.json, the content that `begin` was given.
@@ -340,7 +353,7 @@ class RunFolder:
 def run_folder(config: RunConfig, out: Path) -> RunFolder:
     """Returns the folder of a run of this configuration below `out`, whether it exists or not."""
     preset = Path(config.preset).stem
-    return RunFolder(out / f"{config.corpus}-{config.head}-{preset}-{config.key()}-seed{config.seed}")
+    return RunFolder(out / f"{config.corpus}-{short_name(config.head)}-{preset}-{config.key()}-seed{config.seed}")
 
 
 def predictions_table(predictions: Predictions, targets: Any) -> pd.DataFrame:
@@ -365,4 +378,5 @@ def _read_csv(path: Path, **options: Any) -> pd.DataFrame:
 
 def _identity(content: Mapping[str, Any]) -> dict[str, Any]:
     encoders = {modality: identity_of(encoder) for modality, encoder in content["encoders"].items()}
-    return {name: value for name, value in content.items() if name != "made"} | {"encoders": encoders}
+    config = {**content["config"], "head": short_name(content["config"]["head"])}  # the file of a head may lie elsewhere now
+    return {name: value for name, value in content.items() if name != "made"} | {"encoders": encoders, "config": config}

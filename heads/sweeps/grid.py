@@ -1,6 +1,6 @@
 """Grid files: the configurations that `python -m heads sweep GRID.yaml` trains.
 
-    head: mmolre
+    head: mmolre                                   # or --head; heads of your own: FILE.py:CLASS, MODULE:CLASS
     corpus: mosi                                   # or --corpus
     preset: light                                  # the default
     fixed: {train.max_epochs: 30}                  # for all configurations; nested mappings work like dotted names
@@ -40,7 +40,7 @@ from typing import Any
 from data.errors import InputError, shown
 from data.lookup import expect
 from heads.models import options
-from heads.runs.config import DEFAULT_PRESET, RunConfig, change, make_config, read_yaml
+from heads.runs.config import RunConfig, change, make_config, read_yaml
 from heads.sweeps.distributions import Distribution, read_distribution
 
 KEYS = ("head", "corpus", "preset", "fixed", "grid", "list", "random", "seeds")
@@ -135,23 +135,24 @@ class Grid:
             yield from distribution.values if name == LIST else [{name: value} for value in distribution.values]
 
     def _config(self, values: dict[str, Any]) -> RunConfig:
-        head, preset = values.pop("head", None), values.pop("preset", DEFAULT_PRESET)
+        head, preset = values.pop("head", None), values.pop("preset", None)
         if head is None:
             raise InputError("which head? Give head: NAME, or several in grid.")
         for name, value in (("head", head), ("preset", preset)):
-            if not isinstance(value, str):
+            if not isinstance(value, str | None):
                 raise InputError(f"{name} is {shown(value)}, expected text.")
         if "seed" in values:
             raise InputError("seed cannot be set here. Give seeds: [1, 2].")
         return make_config(head, self.corpus, preset, options.nested(values), f"head {shown(head)}")
 
 
-def read_grid(path: Path, corpus: str | None) -> Grid:
+def read_grid(path: Path, corpus: str | None, head: str | None = None) -> Grid:
     """Read a grid file and check every configuration of it.
 
     Args:
         path: A YAML file.
         corpus: The value of --corpus; None if it is not given.
+        head: The same of --head.
 
     Raises:
         InputError: The file is missing, is not YAML, or has a wrong key or value; the message names the file.
@@ -162,7 +163,9 @@ def read_grid(path: Path, corpus: str | None) -> Grid:
     top = options.build(_Top, {name: values[name] for name in ("head", "corpus", "preset", "seeds") if name in values}, str(path))
     if "seeds" in values and not top.seeds:
         raise InputError(f"{path}: seeds is {shown(values['seeds'])}, expected one whole number or more.")
-    everywhere = {name: value for name, value in (("head", top.head), ("preset", top.preset)) if value is not None}
+    if top.head and head and top.head != head:
+        raise InputError(f"{path}: head is {shown(top.head)}, but --head says {shown(head)}. Give one of the two.")
+    everywhere = {name: value for name, value in (("head", top.head or head), ("preset", top.preset)) if value is not None}
     draws = _section(values, "random", path)
     grid = Grid(
         path=path,

@@ -4,7 +4,6 @@ The files behind it are in `heads.runs.folder`; tables of many trials are in `he
 """
 
 from data.errors import InputError
-from heads.runs.config import from_mapping
 from heads.runs.folder import RunFolder
 
 STATUSES = ("complete", "pruned", "failed", "damaged", "unfinished")
@@ -16,7 +15,7 @@ def damage(folder: RunFolder) -> str | None:
     """Say which file of a trial cannot be used, why, and what to do; None if all can. Tensors and predictions are not read."""
     try:
         if (folder.path / "config.json").is_file():
-            from_mapping(folder.config()["config"], str(folder.path / "config.json"))
+            folder.run_config()
         if folder.is_complete:
             _check_results(folder)
         elif folder.failure is None:

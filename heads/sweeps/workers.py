@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from data.errors import InputError
+from heads.models.own import HeadError, errors_in_short
 from heads.models.registry import HEADS
 from heads.runs.config import RunConfig
 from heads.runs.devices import OutOfMemory, watched
@@ -91,7 +92,7 @@ def _train_or_halve(runs: Sequence[Run], is_pruned: Callable[[Run], bool], watch
 
 
 def _fits(runs: Sequence[Run], is_pruned: Callable[[Run], bool], watcher: Watcher) -> bool:
-    """Train runs to their ends, and return False if memory ran out. A run that does not fit even alone has failed."""
+    """Train runs to their ends, and return False if memory ran out or a head raised an error. A run that fails alone has failed."""
     steps_of = {run: run.config.train.max_epochs * run.steps_per_epoch for run in runs}
     share = 1 / (sum(steps_of.values()) / len(steps_of))
 
@@ -101,10 +102,10 @@ def _fits(runs: Sequence[Run], is_pruned: Callable[[Run], bool], watcher: Watche
         watcher.on_end(run.folder)
 
     try:
-        with watched(runs[0].tensors.device):
+        with errors_in_short(), watched(runs[0].tensors.device):
             engine = PackedEngine(runs) if len(runs) > 1 else SingleEngine(runs[0])
             train_runs(runs, engine, on_end, is_pruned, lambda steps, note: watcher.on_progress(steps * share))
-    except OutOfMemory as error:
+    except (OutOfMemory, HeadError) as error:  # a head of one's own may fail with the options of one trial of a pack
         if len(runs) > 1:
             return False
         on_end(runs[0], error)

@@ -20,7 +20,7 @@ from data.cache import read_cache
 from data.errors import InputError
 from data.lookup import lookup
 from heads.evaluation.metrics import default_metric
-from heads.models.registry import HEADS, MEDIAN
+from heads.models.registry import HEADS, MEDIAN, find
 from heads.models.tasks import TASKS
 from heads.runs.config import RunConfig, change
 from heads.runs.rows import labelled_rows
@@ -157,7 +157,7 @@ def _sections(request: TablesRequest, cache: Path) -> tuple[list[TableSection], 
     """
     names = _known(request.only, TABLES, "table") or list(TABLES)
     corpora = _known(request.corpora, dict.fromkeys(paper.CORPORA), "corpus of the paper") or list(paper.CORPORA)
-    cached, heads = read_cache(cache), _known(request.heads, HEADS, "head")
+    cached, heads = read_cache(cache), None if request.heads is None else [*dict.fromkeys(map(find, request.heads))]
     missing = [corpus for corpus in corpora if corpus not in cached]
     left_out = [f"{corpus} is not in the cache {cache}: what the tables have on it is left out." for corpus in missing]
     sections = []

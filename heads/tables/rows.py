@@ -14,6 +14,7 @@ from typing import NamedTuple
 from data.lookup import lookup
 from heads.evaluation.metrics import SENTIMENT_METRICS
 from heads.models.mmolre import FamilyOptions
+from heads.models.own import short_name
 from heads.models.registry import HEADS, MEDIAN
 from heads.models.tasks import TASKS
 from heads.runs.config import PRESETS, RunConfig, make_config, read_yaml
@@ -95,7 +96,7 @@ class Row:
     @property
     def facts(self) -> dict[str, str]:
         """The head, its task and its preset."""
-        return {"head": self.config.head, "task": self.config.task, "preset": self.config.preset}
+        return {"head": short_name(self.config.head), "task": self.config.task, "preset": self.config.preset}
 
     @property
     def group(self) -> str:
@@ -252,4 +253,4 @@ def _method(key: Hashable) -> str:
     if isinstance(key, tuple):
         return f"n = {key[0]}, k = {key[1]}"
     elsewhere = {**paper.FIGURE_3, **paper.TABLE_2, **paper.TABLE_1["mosei"]}
-    return elsewhere[key].method if key in elsewhere else str(key)
+    return elsewhere[key].method if key in elsewhere else short_name(str(key))

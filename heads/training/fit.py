@@ -21,6 +21,7 @@ from heads.evaluation import predictions
 from heads.evaluation.predictions import Predictions
 from heads.models.base import TASKS
 from heads.models.inputs import MIX, MixedLayers
+from heads.models.own import short_name
 from heads.models.registry import HEADS
 from heads.runs import config as configs
 from heads.runs.build import build_head
@@ -146,7 +147,7 @@ def _write_results(config: RunConfig, tensors: CorpusTensors, folder: RunFolder,
     values, intervals = assess(found, tensors)
     folder.write_predictions("predictions.parquet", predictions_table(found, tensors.targets), {"split": "valid"})
     folder.write_routing("xray", found, tensors.targets)
-    head = {"head": config.head, "corpus": config.corpus, "task": config.task, "seed": config.seed}
+    head = {"head": short_name(config.head), "corpus": config.corpus, "task": config.task, "seed": config.seed}
     folder.write_metrics({**head, **facts, "valid": values, "valid_interval": intervals})
     folder.remove_state()
 

@@ -27,15 +27,16 @@ from heads.evaluation.comparison import drawn, mean
 from heads.evaluation.intervals import Resampled, difference, mean_sd
 from heads.evaluation.metrics import HIGHER_IS_BETTER, METRICS
 from heads.models.options import flat
+from heads.models.own import short_name
 from heads.models.registry import HEADS
-from heads.runs.config import RunConfig, from_mapping
+from heads.runs.config import RunConfig
 from heads.runs.folder import RunFolder
 from heads.sweeps.search import STUDY
 from heads.sweeps.status import damage, status_of
 
 _FIRST = ("name", "status", "error", "key", "head", "corpus", "preset", "task", "seed")
 _FACTS = ("device", "parameters", "epochs", "seconds")
-_KINDS = ("head", "corpus", "preset", "task")
+_KINDS = ("head", "head_source", "corpus", "preset", "task")
 _SECTIONS = ("data.", "loss.", "train.", "model.")
 
 
@@ -243,8 +244,10 @@ def _config(folder: RunFolder, row: dict[str, Any]) -> RunConfig | None:
     if not (folder.path / "config.json").is_file():
         return None
     content = folder.config()
-    config = from_mapping(content["config"], str(folder.path / "config.json"))
-    row |= {"key": config.key()} | {name: _cell(value) for name, value in flat(config)}
+    config = folder.run_config()
+    row |= {"key": config.key()} | {name: _cell(value) for name, value in flat(config)} | {"head": short_name(config.head)}
+    if row["head_source"] is None:
+        del row["head_source"]  # a head of this program
     row |= {name: DEFAULT for name in ("data.text", "data.audio") if row[name] is None}  # the usual set, in the words of grids
     row |= {f"encoder.{name}": encoder_words(facts["encoder"]) for name, facts in content["encoders"].items()}
     row |= {"device": str(content["made"].get("device"))}
@@ -271,7 +274,7 @@ def _cell(value: Any) -> Any:
 
 def _ordered(table: pd.DataFrame) -> list[str]:
     """List the columns: options first, then facts, then metrics."""
-    sections = (*_SECTIONS, "encoder.", *_FACTS, "valid.", "valid_low.", "valid_high.", "test.")
+    sections = ("head_source", *_SECTIONS, "encoder.", *_FACTS, "valid.", "valid_low.", "valid_high.", "test.")
     return [name for section in sections for name in _names(table) if name.startswith(section)]
 
 
