@@ -78,8 +78,8 @@ def test_modules_exist():
 
 def _is_module_or_attribute(name: str) -> bool:
     path = CHECKOUT / name.replace(".", "/")
-    owner = path.parent.with_suffix(".py")
-    return path.is_dir() or path.with_suffix(".py").is_file() or (owner.is_file() and path.name in text(owner))
+    owners = [owner for owner in (path.parent.with_suffix(".py"), path.parent / "__init__.py") if owner.is_file()]
+    return path.is_dir() or path.with_suffix(".py").is_file() or any(re.search(rf"\b{path.name}\b", text(owner)) for owner in owners)
 
 
 def test_relative_links_lead_somewhere():
