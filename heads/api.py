@@ -20,6 +20,7 @@ from heads.evaluation.console import training_bar
 from heads.models import options as known_options
 from heads.runs import evaluate as finished
 from heads.runs.config import DEFAULT_PRESET, make_config
+from heads.runs.contract_checks import expect_own_heads_kept
 from heads.runs.folder import RunFolder, run_folder
 from heads.runs.run_data import choose_device, memory_bytes, open_run_data
 from heads.sweeps.execution import Execution, train_trials
@@ -128,7 +129,7 @@ def fit(
     Args:
         cache: Folder that a build or an import wrote to.
         corpus: Name of the corpus in the cache.
-        head: A head that `python -m heads list` names.
+        head: A head that `python -m heads list` names, or one of your own: "path/to/file.py:Class", "module:Class".
         preset: A preset that it names, or a YAML file.
         task: "msa" (sentiment), "mer" (emotions) or "both"; None: the preset's.
         seed: Of weights, batches and dropout; None: the preset's, 1.
@@ -147,6 +148,7 @@ def fit(
         raise InputError(f"{twice[0]} is given as an argument and in options. Give it once.")
     changes = known_options.nested(given | flags)
     config = make_config(head, corpus, preset, changes, "options")
+    expect_own_heads_kept([config])
     run_data = open_run_data(config, Path(cache), choose_device(device), memory_bytes(memory_gb))
     folder = run_folder(run_data.config, Path(out))
     if quiet:
@@ -197,6 +199,7 @@ def sweep(
     with tempfile.TemporaryDirectory(prefix="mmolre-grid-") as folder:
         read = read_grid(_grid_file(grid, Path(folder)), corpus)
         configs = read.configs()
+        expect_own_heads_kept(configs)
         chosen = metric_of(configs, metric)
         execution = Execution(devices=tuple(devices) or (choose_device("auto").type,), pack_size=pack_size)
         whole = _sweep(read, cache, out, chosen, search, prune, memory_gb, execution)

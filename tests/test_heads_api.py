@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import own_heads
 import pandas as pd
 import pytest
 import torch
@@ -89,6 +90,18 @@ def test_a_grid_may_be_a_mapping_or_a_file(cache, tmp_path, capsys):
 
     again = heads.sweep(grid, cache, tmp_path / "a", devices=["cpu"], quiet=True)
     pd.testing.assert_frame_equal(again, table)
+
+
+def test_a_head_of_ones_own_is_checked_and_trained(cache, tmp_path):
+    head = own_heads.write(tmp_path)
+    run = heads.fit(cache, "mosi", head, options={"train.max_epochs": 1}, device="cpu", out=tmp_path / "runs", quiet=True)
+    assert run.config["head"] == head
+    assert run.metrics["mae"] > 0
+
+    mixed = "        mixed = self.dropout(gate * text + (1 - gate) * audio)\n"
+    broken = own_heads.write(tmp_path, {mixed: f"{mixed}        mixed = mixed - mixed.mean(0)\n"}, "broken.py")
+    with pytest.raises(InputError, match="python -m heads check"):
+        heads.fit(cache, "mosi", broken, out=tmp_path / "runs", quiet=True)
 
 
 @pytest.mark.parametrize(

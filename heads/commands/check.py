@@ -24,10 +24,10 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         InputError: There is no such head, it is a simple baseline, or an option is out of its range.
     """
-    from heads.commands import _checks
+    from heads.runs.contract_checks import outcomes
 
     faults = 0
-    for name, fault in _checks.outcomes(args.head, args.preset, args.set):
+    for name, fault in outcomes(args.head, args.preset, args.set):
         print(f"{name}: {'ok' if fault is None else f'FAILED: {fault}'}", flush=True)
         faults += fault is not None
     print("The head keeps the contract." if not faults else f"{faults} checks failed. docs/heads.md says what a head has to be.")

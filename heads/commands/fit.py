@@ -54,13 +54,13 @@ def run(args: argparse.Namespace) -> int:
     """
     config = make_config(args.head, args.corpus, args.preset, changes(args))  # refuses a mistyped name before torch is imported
 
-    from heads.commands import _checks
     from heads.evaluation.console import layer_notes, results
+    from heads.runs.contract_checks import expect_own_heads_kept
     from heads.runs.folder import run_folder
     from heads.runs.run_data import choose_device, memory_bytes, open_run_data
     from heads.training.fit import with_seed
 
-    _checks.expect_own_heads_kept([config])
+    expect_own_heads_kept([config])
     device = choose_device(args.device)
     run_data = open_run_data(config, args.cache, device, memory_bytes(args.memory_gb))
     found = {}

@@ -50,7 +50,8 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         InputError: The grid file, a flag, the cache or a device cannot be used, or the folder is of another sweep.
     """
-    from heads.commands import _checks, _trials
+    from heads.commands import _trials
+    from heads.runs.contract_checks import expect_own_heads_kept
     from heads.runs.run_data import memory_bytes
     from heads.sweeps.execution import train_trials
     from heads.sweeps.grid import read_grid
@@ -62,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
 
     grid = read_grid(args.grid, args.corpus, args.head)
     configs = grid.configs()
-    _checks.expect_own_heads_kept(configs)
+    expect_own_heads_kept(configs)
     metric = metric_of(configs, args.metric)
     execution = _trials.execution(args)
     out = args.out or default_folder(args.grid)

@@ -48,7 +48,8 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         InputError: A flag, the cache or a device cannot be used, nothing is left to show, or the folder is of another sweep.
     """
-    from heads.commands import _checks, _trials
+    from heads.commands import _trials
+    from heads.runs.contract_checks import expect_own_heads_kept
     from heads.runs.run_data import memory_bytes
     from heads.sweeps.precision import of_sweep
     from heads.sweeps.results.trials import encoder_names
@@ -67,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     )
     precision = of_sweep(args.out, execution.executor, execution.devices[0])
     plan = plan_tables(request, args.cache, args.out, memory_bytes(args.memory_gb), precision)
-    _checks.expect_own_heads_kept(plan.sweep.grid.configs())
+    expect_own_heads_kept(plan.sweep.grid.configs())
     if args.dry_run:
         for line in plan.left_out:
             print(line)

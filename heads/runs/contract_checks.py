@@ -1,5 +1,5 @@
-"""Checks of heads by the command line: of one head (`check`), and of heads of one's own before they are trained. This module imports
-torch: commands import it in `run`."""
+"""Checks of configured heads by `heads.models.contract`: of one head (`python -m heads check`), and of heads of one's own before
+they are trained."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
