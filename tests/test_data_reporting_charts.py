@@ -1,5 +1,6 @@
 """Charts count every value once, in the right bin, draw what they count, and take the colours of a page or of a file."""
 
+import json
 import re
 import xml.etree.ElementTree as ET
 from typing import NamedTuple
@@ -14,12 +15,13 @@ from data.reporting.charts import (
     MAX_BINS,
     ON_WHITE,
     bar_groups_svg,
-    classed,
     histogram,
     histogram_svg,
     nice_width,
     on_page,
+    signed_bars_svg,
     tip,
+    tips,
     to_file,
 )
 from data.reporting.page import TEMPLATES
@@ -136,8 +138,8 @@ def test_names_in_charts_are_escaped():
 def draw(figure, colours):
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], "o-", color=colours.series[4])
-    tip(axes.scatter([0.5], [0.5], color=colours.accent), "a & b")
-    classed(axes.plot([0, 1], [1, 0], color=colours.ink)[0], "special")
+    tip(axes.scatter([0.5], [0.5], color=colours.accent), 'a & "b"')
+    tips(axes.scatter([0, 1, 1], [1, 0, 0.2], color=colours.ink), ["<a>", 'b "&"', "c\x07"], "special")
     axes.set_title("a < b")
 
 
@@ -147,8 +149,25 @@ def test_a_chart_on_a_page_has_its_colours_and_font_from_the_page():
     assert not re.search(r"#0103?0|font-family|xmlns|url\(|<style|<metadata", svg)
     root = ET.fromstring(svg)
     assert (root.get("width"), root.get("height"), root.get("viewBox")) == ("300", "200", "0 0 300 200")
-    assert [title.text for title in root.iter("title")] == ["a & b"]
-    assert root.find(".//g[@class='special']") is not None
+    assert [title.text for title in root.iter("title")] == ['a & "b"']
+    special = root.find(".//g[@class='special']")
+    assert json.loads(special.get("data-tips")) == ["<a>", 'b "&"', "c\a"]
+    assert len(list(special.iter("use"))) == 3  # of one shape
+
+
+def test_signed_bars_stand_on_both_sides_of_zero_with_their_values():
+    svg = ET.fromstring(
+        signed_bars_svg({"joy": {"a": (10.0, "a: ten"), "b": (-5.0, "b: minus five")}, "fear": {"a": (0.0, "")}}, "gain")
+    )
+    assert [title.text for title in svg.iter("title")][:2] == ["a: ten", "b: minus five"]
+    assert ["".join(text.itertext()) for text in svg.iter("text")] == ["joy", "+10.0", "−5.0", "fear", "+0.0"]
+    ends = [
+        [float(x) for x in re.findall(r"[ML] ([\d.]+)", path.get("d"))]
+        for path in svg.iter("path")
+        if "fill: var(--s" in path.get("style", "")
+    ]
+    zero = ends[0][0]
+    assert max(ends[0]) - zero == pytest.approx(2 * (zero - min(ends[1])), abs=0.1)
 
 
 def test_ids_of_charts_on_one_page_differ_and_every_reference_leads_to_one():

@@ -133,15 +133,15 @@ def test_rows_are_shown_page_by_page_and_all_of_them_are_printed(many, tmp_path)
 
 def test_columns_can_be_hidden_and_shared_headings_follow(tmp_path):
     found = use(
-        rendered(clips(3)),
+        rendered(clips(4)),
         """
         const there = (selector) => [...page.querySelectorAll(selector)].filter((one) => !one.hidden);
         const shown = () => there("thead th").map((one) => `${one.innerText.trim()} ${one.colSpan}`);
         const cells = () => there("tbody tr:first-child > *").length;
         const seen = [[shown(), cells()]];
-        const boxes = [...page.querySelectorAll(".columns label")];
+        const boxes = [...page.querySelectorAll(".fold label")];
         for (const name of ["donor", "error", "exact"]) {
-          boxes.find((label) => label.textContent === name).querySelector("input").click();
+          boxes.find((label) => label.textContent === name && label.querySelector("[type=checkbox]")).querySelector("input").click();
           seen.push([shown(), cells()]);
         }
         return seen;""",

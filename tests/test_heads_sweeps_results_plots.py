@@ -1,5 +1,6 @@
 """The pictures of a sweep: where values stand, and that everything is drawn."""
 
+import json
 import re
 import xml.etree.ElementTree as ET
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heads.sweeps.results.plots import coordinates, curves, effect, scale, words
+from heads.sweeps.results.plots import coordinates, costs, curves, effect, pareto, scale, words
 
 
 @pytest.mark.parametrize(
@@ -47,20 +48,59 @@ def test_values_are_said_as_a_reader_writes_them():
 
 def test_a_trial_far_off_does_not_flatten_the_others():
     scores = pd.Series([0.7, 0.71, 0.72, 0.73, 50.0])
-    drawn = effect("train.lr", pd.Series([0.001, 0.01, 0.01, 0.1, 0.3]), scores, "mae")
+    drawn = effect("train.lr", pd.Series([0.001, 0.01, 0.01, 0.1, 0.3]), scores, "mae", [f"#{number}" for number in range(5)])
     heights = [float(label) for label in re.findall(r">(\d\.\d+)</text>", drawn)]
     assert 0.7 < max(heights) < 1
     assert "nan" not in drawn
     assert "var(--accent)" in drawn
     assert "#010206" not in drawn
+    tips = [json.loads(group.get("data-tips")) for group in ET.fromstring(drawn).iter("g") if group.get("data-tips")]
+    assert tips == [
+        [
+            "#0: train.lr 0.001, mae 0.7000",
+            "#1: train.lr 0.01, mae 0.7100",
+            "#2: train.lr 0.01, mae 0.7200",
+            "#3: train.lr 0.1, mae 0.7300",
+        ],
+        ["#4: train.lr 0.3, mae 50.0000"],
+    ]
+
+
+@given(st.lists(st.tuples(st.integers(1, 9), st.integers(0, 9)), min_size=1, max_size=12), st.booleans())
+def test_the_front_has_the_points_than_which_none_is_both_cheaper_and_better(points, higher_is_better):
+    cost, scores = (np.array(part, float) for part in zip(*points, strict=True))
+    good = scores if higher_is_better else -scores
+    found = {(cost[place], good[place]) for place in pareto(cost, scores, higher_is_better)}
+    beaten = [
+        any((c <= a and g >= b) and (c, g) != (a, b) for c, g in zip(cost, good, strict=True)) for a, b in zip(cost, good, strict=True)
+    ]
+    assert found == {(a, b) for a, b, is_beaten in zip(cost, good, beaten, strict=True) if not is_beaten}
+
+
+def test_costs_are_drawn_with_a_tooltip_for_each_configuration():
+    drawn = costs("parameters", pd.Series([1e4, 2e6, 1e5]), pd.Series([0.9, 0.7, 0.95]), "mae", False, ["#2 a", "#1 <b>", "#3 c"])
+    root = ET.fromstring(drawn)
+    assert root.get("aria-label") == "mae by parameters, 3 configurations"
+    (points,) = [json.loads(group.get("data-tips")) for group in root.iter("g") if group.get("data-tips")]
+    assert points == [
+        "#2 a: mae 0.9000, 10,000 parameters",
+        "#1 <b>: mae 0.7000, 2,000,000 parameters",
+        "#3 c: mae 0.9500, 100,000 parameters",
+    ]
+    assert {"10k", "100k", "1M"} <= {"".join(text.itertext()) for text in root.iter("text")}
 
 
 def test_a_line_of_parallel_coordinates_is_drawn_for_each_configuration():
     options = pd.DataFrame({"train.lr": [0.1, 0.01, np.nan], "head": ["a", "b", "ridge"]})
     applied = pd.DataFrame({"train.lr": [True, True, False], "head": [True] * 3})
-    drawn = ET.fromstring(coordinates(options, applied, pd.Series([0.5, 0.6, 0.7]), "mae", False))
+    drawn = ET.fromstring(coordinates(options, applied, pd.Series([0.5, 0.6, 0.7]), "mae", False, ["#1", "#2", "#3"]))
     (lines,) = [group for group in drawn.iter("g") if group.get("class") == "configurations"]
     assert len(lines.findall("path")) == 3
+    assert json.loads(lines.get("data-tips")) == [
+        "#3: mae 0.7000",
+        "#2: mae 0.6000",
+        "#1: mae 0.5000",
+    ]  # the best is drawn last, on top
     assert "–" in [text.text for text in drawn.iter("text")]
 
 

@@ -89,7 +89,7 @@ def test_ids_are_unique_and_every_reference_leads_to_one(sweep, page):
     text = (sweep / "report.html").read_text(encoding="utf-8")
     assert set(re.findall(r'(?:href="|url\()#([^")]+)', text)) <= set(ids)
     assert [link.get("href")[1:] for link in page.findall(".//nav//a")] == [
-        "ranked", "effects", "coordinates", "curves", "paired", "others", "grid",
+        "ranked", "effects", "coordinates", "costs", "curves", "paired", "others", "grid",
     ]  # fmt: skip
 
 

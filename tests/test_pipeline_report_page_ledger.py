@@ -86,7 +86,7 @@ def test_examples_show_both_sentences_from_every_tenth_and_do_not_depend_on_row_
     table = ledger(mosi, mosei, abstained=["no polarity", *[""] * 240])
     rows = cells(page_of(table, mosi, mosei).one(f"{EXAMPLES}/table"))
     assert len(rows) == 100
-    for name, text, similarity, tenth, donor, polarity, chips in rows:
+    for name, text, donor, similarity, chips, polarity, tenth in rows:
         clip = int(name.removeprefix("mosi-"))
         assert text == mosi["text"][clip]
         assert donor == f"{mosei['text'][clip]}mosei/mosei-{clip:02d}"
@@ -105,7 +105,7 @@ def test_examples_can_be_filtered_and_have_players_where_there_are_sounds():
     page = Page(build(corpora=[corpus(mosi), corpus(mosei)], ledgers=[summary]))
     box = page.one(EXAMPLES)
     filters = [head.text for head in box.findall(".//thead/tr/th") if head.get("data-filter") == "choice"]
-    assert filters == ["tenth", "polarity", "emotions"]
+    assert filters == ["emotions", "polarity", "tenth"]
     played = {words(row[0]): [sound.get("src") for sound in row.iter("audio")] for row in box.findall(".//tbody/tr")}
     assert {clip: found for clip, found in played.items() if found} == {"mosi-03": ["a.wav#t=1,2"], "mosi-07": ["b.wav"]}
     assert "Players of 2 of 24 clips: why." in page.section(SECTION)

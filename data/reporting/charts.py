@@ -5,6 +5,7 @@ all of them one look. Sizes are in CSS pixels, and a chart on a page is shown at
 """
 
 import io
+import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -61,7 +62,7 @@ _FORMATS: dict[str, dict[str, Any]] = {".png": {"Software": None}, ".svg": dict.
 def on_page(draw: Draw, label: str, size: tuple[float, float], layout: str | None = "constrained", name: str = "") -> Markup:
     """Draws a chart for a page.
 
-    A part of the chart gets a tooltip by `tip` and a class by `classed`.
+    A part of the chart gets a tooltip by `tip`, the points or lines of a collection get theirs by `tips`.
 
     Args:
         draw: Draws the chart.
@@ -105,9 +106,15 @@ def tip(artist: Any, text: str) -> None:
     artist.set_gid(f"tip:{text}")
 
 
-def classed(artist: Any, name: str) -> None:
-    """Gives a part of a chart a class."""
-    artist.set_gid(f"class:{name}")
+def tips(collection: Any, texts: Sequence[str], name: str = "points") -> None:
+    """Gives each point or line of a collection a tooltip, in their order; the script of a page shows them.
+
+    Args:
+        collection: A collection of matplotlib, as `Axes.scatter` returns it.
+        texts: (n,) one for each of its parts.
+        name: Class of the collection in the SVG.
+    """
+    collection.set_gid(f"tips:{name}:{json.dumps(list(texts), ensure_ascii=False)}")
 
 
 @dataclass(frozen=True)
@@ -358,8 +365,11 @@ def _plain(svg: str, name: str) -> str:
     svg = re.sub(r"font: (?:[a-z]+ )*([\d.]+px)[^;\"]*", r"font-size: \1", svg)
     svg = re.sub(r"font-family: [^;\"]*;?\s*", "", svg)
     svg = re.sub(r'\stransform="rotate\(-0 [^"]*"', "", svg)
+    svg = re.sub(
+        r"<g id='([^']*)'>", lambda found: f'<g id="{found[1].replace(chr(34), "&quot;")}">', svg
+    )  # a text with a quotation mark
     svg = re.sub(r'<g id="tip:([^"]*)">', r"<g><title>\1</title>", svg)
-    svg = re.sub(r'<g id="class:([^"]*)">', r'<g class="\1">', svg)
+    svg = re.sub(r'<g id="tips:(\w+):([^"]*)">', r'<g class="\1" data-tips="\2">', svg)
     used = set(re.findall(r'href="#([^"]+)', svg))
     svg = re.sub(r'\sid="([^"]*)"', lambda found: f' id="{name}-{found[1]}"' if found[1] in used else "", svg)
     svg = svg.replace('href="#', f'href="#{name}-')

@@ -122,17 +122,17 @@ def example_table(target: str, examples: Sequence[Mapping[str, Any]], sounds: Ma
         [
             one["utterance_id"],
             Cell(one["text"] or "(its manifest is not part of this build)", audio=sounds.get(f"{target}/{one['utterance_id']}", "")),
-            Cell(f"{one['similarity']:.3f}".replace("-", MINUS), one["similarity"]),
-            one["tenth"],
             Cell(one["donor_text"], below=(donor := f"{one['donor_corpus']}/{one['donor_id']}"), audio=sounds.get(donor, "")),
-            one["polarity"],
+            Cell(f"{one['similarity']:.3f}".replace("-", MINUS), one["similarity"]),
             _emotion_cell(one["emotions"]),
+            one["polarity"],
+            one["tenth"],
         ]
         for one in examples
     ]
     columns = [
-        *(Column("clip", "words"), Column("its text", "long"), Column("similarity"), Column("tenth", "words", filter="choice")),
-        *(Column("its donor", "long"), Column("polarity", "words", filter="choice"), Column("emotions", "words", filter="choice")),
+        *(Column("clip", "words"), Column("its text", "long"), Column("its donor", "long"), Column("similarity")),
+        *(Column(name, "words", filter="choice") for name in ("emotions", "polarity", "tenth")),
     ]
     caption = f"Up to {PER_TENTH} clips of each tenth of the similarities, chosen by a hash of the clip's id"
     return Table.of(columns, rows, caption, f"{target}: examples", explored=True)

@@ -1,6 +1,7 @@
 "use strict";
 (() => {
   const DASH = "\u2013";
+  const [FEW_ROWS, FEW_COLUMNS] = [4, 4]; /* so few are seen without tools */
   const words = new Intl.Collator(undefined, { numeric: true, sensitivity: "base" });
   const plain = (text) => text.normalize("NFKC").toLowerCase().replace(/\s+/g, " ").trim();
   const counted = (number) => number.toLocaleString("en");
@@ -17,6 +18,8 @@
     made.addEventListener("click", action);
     return made;
   };
+
+  const fold = (title, content) => make("details", { class: "fold" }, make("summary", {}, title), make("div", { class: "tools" }, ...content));
 
   /* What a cell says: its number, link, code or own text, without what is small, or the names of its chips. */
   const chips = (cell) => [...cell.querySelectorAll(":scope > .chip")].map((chip) => chip.dataset.name);
@@ -42,6 +45,10 @@
   };
   const textual = (cell) => values(cell).join(" ").replace(DASH, "") || null;
 
+  /* Columns of numbers ("none" counts as missing there) and columns in which there is nothing else are sorted as numbers. */
+  const isNumbers = (cells, isDeclared) => cells.some((cell) => numeric(cell) !== null)
+    && (isDeclared || cells.every((cell) => numeric(cell) !== null || cell.querySelector(":scope > data") || !textual(cell)));
+
   const compare = (a, b) => (typeof a === "number" ? a - b : words.compare(a, b));
 
   class Explored {
@@ -58,7 +65,7 @@
       this.page = 0;
       this.sorted = { place: -1, sign: 1 };
       this.isNumeric = [...this.heads].map((head, place) =>
-        head.classList.contains("number") || this.rows.every((row) => row.cells[place].querySelector(":scope > data") || !textual(row.cells[place])));
+        isNumbers(this.rows.map((row) => row.cells[place]), head.classList.contains("number")));
       this.addTools();
       this.addHeads();
       this.update();
@@ -84,9 +91,13 @@
       this.count = make("output", {});
       this.clear = button("Clear", () => this.reset());
       const chosen = [...this.heads].flatMap((head, place) => (head.dataset.filter ? [this[head.dataset.filter](place)] : []));
-      this.tools = make("div", { class: "tools" }, this.search, ...chosen, this.clear, this.count);
+      this.tools = make("div", { class: "tools" }, this.search, this.clear, this.count);
+      this.choices = fold("Filters", chosen);
+      this.choices.open = window.innerWidth > 640;
+      this.tools.hidden = this.rows.length < FEW_ROWS;
+      this.choices.hidden = this.tools.hidden || !chosen.length;
       this.pager = make("div", { class: "tools pager" });
-      this.box.before(this.tools, ...(this.heads.length > 2 ? [this.chooser()] : []));
+      this.box.before(this.tools, this.choices, ...(this.heads.length > FEW_COLUMNS ? [this.chooser()] : []));
       this.box.after(this.pager);
     }
 
@@ -129,7 +140,7 @@
         });
         return place ? make("label", {}, check, this.name(place)) : null;
       });
-      return make("details", { class: "columns" }, make("summary", {}, "Columns"), make("div", { class: "tools" }, ...boxes.filter(Boolean)));
+      return fold("Columns", boxes.filter(Boolean));
     }
 
     matching(query) {
@@ -145,8 +156,8 @@
     }
 
     reset() {
-      this.tools.querySelectorAll("input").forEach((input) => { input.value = ""; });
-      this.tools.querySelectorAll("select").forEach((select) => { select.value = 0; });
+      for (const part of [this.search, ...this.choices.querySelectorAll("input")]) part.value = "";
+      this.choices.querySelectorAll("select").forEach((select) => { select.value = 0; });
       this.filters.clear();
       this.update();
       this.search.focus();
@@ -245,7 +256,10 @@
     read.setAttribute("aria-current", "true");
     nav.scrollLeft = read.offsetLeft - nav.clientWidth / 2;
   };
+  const fit = () => { document.documentElement.style.scrollPaddingTop = `${nav.offsetHeight + 8}px`; };
   window.addEventListener("scroll", follow, { passive: true });
+  window.addEventListener("resize", fit);
+  fit();
 
   /* Tooltips of charts: for the mouse, for fingers, and for the keyboard, where the arrows go from one mark to the next. */
   const tip = make("div", { class: "tip", role: "status", hidden: "" });
@@ -277,12 +291,17 @@
   };
 
   for (const chart of document.querySelectorAll("svg")) {
-    const marks = [...chart.querySelectorAll("title")].map((title) => {
-      const mark = title.parentElement;
-      mark.dataset.tip = title.textContent;
+    chart.querySelectorAll("title").forEach((title) => {
+      title.parentElement.dataset.tip = title.textContent;
       title.remove(); /* else the browser shows a second tooltip */
-      return mark;
     });
+    for (const group of chart.querySelectorAll("[data-tips]")) {
+      const texts = JSON.parse(group.dataset.tips);
+      [...group.querySelectorAll("use, path")].filter((part) => !part.closest("defs")).forEach((part, place) => {
+        if (place in texts) part.dataset.tip = texts[place];
+      });
+    }
+    const marks = [...chart.querySelectorAll("[data-tip]")];
     if (!marks.length) continue;
     chart.tabIndex = 0;
     let place = 0;

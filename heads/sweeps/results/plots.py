@@ -1,4 +1,5 @@
-"""Charts of a sweep: effects of options, parallel coordinates, learning curves. `data.reporting.charts` gives them their look.
+"""Charts of a sweep: effects of options, parallel coordinates, the metric against costs, learning curves. `data.reporting.charts` gives
+them their look.
 
 `heads.sweeps.results.report` decides which trials are shown.
 """
@@ -14,9 +15,9 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullLocator
 
-from data.reporting.charts import WIDTH, Colours, classed, on_page, tip
+from data.reporting.charts import WIDTH, Colours, on_page, tip, tips
 
 _WORST_TO_BEST = LinearSegmentedColormap.from_list("worst to best", ["#8791a0", "#2f7fc8", "#d9481f"])
 """Colours that can be told from the ground of a page in light and in dark."""
@@ -67,7 +68,7 @@ def words(value: Any) -> str:
     return f"[{', '.join(map(words, json.loads(text)))}]" if text.startswith("[") else text
 
 
-def effect(name: str, values: pd.Series, scores: pd.Series, metric: str, ids: str = "") -> Markup:
+def effect(name: str, values: pd.Series, scores: pd.Series, metric: str, labels: Sequence[str], ids: str = "") -> Markup:
     """Draws a point for each trial, and the mean at each value (or group of near values), joined where values have an order.
 
     Args:
@@ -75,8 +76,10 @@ def effect(name: str, values: pd.Series, scores: pd.Series, metric: str, ids: st
         values: (n,) values of the option.
         scores: (n,) values of the metric. Outliers stand at the edge, as triangles, and count for no mean.
         metric: Name of the metric.
+        labels: (n,) names of the trials, for their tooltips.
         ids: Start of all ids in the chart.
     """
+    said = [f"{label}: {name} {words(value)}, {metric} {score:.4f}" for label, value, score in zip(labels, values, scores, strict=True)]
     axis, scored = scale(values), scores.to_numpy(float)
     low, high = _limits(scored)
     shown, beyond = np.clip(scored, low, high), (scored < low) | (scored > high)
@@ -85,7 +88,9 @@ def effect(name: str, values: pd.Series, scores: pd.Series, metric: str, ids: st
     def draw(figure: Figure, colours: Colours) -> None:
         axes = figure.subplots()
         for rows, marker in ((~beyond, "o"), (beyond, "^")):
-            axes.scatter((axis.places + spread)[rows], shown[rows], s=22, marker=marker, alpha=0.6, color=colours.accent, linewidths=0)
+            if rows.any():
+                look: dict[str, Any] = {"s": 22, "marker": marker, "alpha": 0.6, "color": colours.accent, "linewidths": 0}
+                tips(axes.scatter((axis.places + spread)[rows], shown[rows], **look), np.array(said)[rows].tolist())
         of_groups = [(axis.groups == one) & ~beyond for one in np.unique(axis.groups[~beyond])]
         means = [(axis.places[rows].mean(), scored[rows].mean()) for rows in of_groups]
         axes.plot(*zip(*means, strict=True), color=colours.series[1], marker="D", markersize=5, linewidth=1.6 if axis.ordered else 0)
@@ -96,7 +101,13 @@ def effect(name: str, values: pd.Series, scores: pd.Series, metric: str, ids: st
 
 
 def coordinates(
-    options: pd.DataFrame, applies: pd.DataFrame, scores: pd.Series, metric: str, higher_is_better: bool, ids: str = ""
+    options: pd.DataFrame,
+    applies: pd.DataFrame,
+    scores: pd.Series,
+    metric: str,
+    higher_is_better: bool,
+    labels: Sequence[str],
+    ids: str = "",
 ) -> Markup:
     """Draws parallel coordinates: a line for each configuration through its options to its metric, coloured from worst to best.
 
@@ -106,8 +117,10 @@ def coordinates(
         scores: (n,) values of the metric. Outliers stand at the edge.
         metric: Name of the metric.
         higher_is_better: Direction of the metric.
+        labels: (n,) names of the configurations, for their tooltips.
         ids: Start of all ids in the chart.
     """
+    said = [f"{label}: {metric} {score:.4f}" for label, score in zip(labels, scores, strict=True)]
     shown = np.clip(scores.to_numpy(float), *_limits(scores.to_numpy(float)))
     scales = [*(scale(options[name][applies[name]]) for name in options), _linear(shown)]
     columns = np.full((len(scores), len(scales)), _BELOW)
@@ -117,7 +130,9 @@ def coordinates(
 
     def draw(figure: Figure, colours: Colours) -> None:
         axes = figure.subplots()
-        axes.add_collection(_lines(columns + apart))
+        lines = _lines(columns + apart)
+        tips(lines, said[::-1], "configurations")
+        axes.add_collection(lines)
         for place, one in enumerate(scales):
             _upright(axes, place, one, bool((columns[:, place] == _BELOW).any()), colours)
         names = [*options, f"{metric} ({'higher' if higher_is_better else 'lower'} is better)"]
@@ -128,6 +143,67 @@ def coordinates(
 
     label = f"Options and {metric} of {len(scores)} configurations"
     return on_page(draw, label, (max(900, 150 * len(scales)), 320), name=f"{ids}coordinates")
+
+
+def costs(
+    name: str, values: pd.Series, scores: pd.Series, metric: str, higher_is_better: bool, labels: Sequence[str], ids: str = ""
+) -> Markup:
+    """Draws a point for each configuration at its cost and its metric, and joins those than which none is both cheaper and better.
+
+    Args:
+        name: Name of the cost.
+        values: (n,) costs, positive numbers.
+        scores: (n,) values of the metric. Outliers stand at the edge, as triangles.
+        metric: Name of the metric.
+        higher_is_better: Direction of the metric.
+        labels: (n,) names of the configurations, for their tooltips.
+        ids: Start of all ids in the chart.
+    """
+    cost, scored = values.to_numpy(float), scores.to_numpy(float)
+    low, high = _limits(scored)
+    shown, beyond = np.clip(scored, low, high), (scored < low) | (scored > high)
+    said = np.array([f"{label}: {metric} {y:.4f}, {amount(x)} {name}" for label, x, y in zip(labels, cost, scored, strict=True)])
+    front = pareto(cost, scored, higher_is_better)
+
+    def draw(figure: Figure, colours: Colours) -> None:
+        axes = figure.subplots()
+        axes.plot(cost[front], shown[front], color=colours.series[1], linewidth=1.4, marker="D", markersize=8, zorder=1)
+        for rows, marker in ((~beyond, "o"), (beyond, "^")):
+            if rows.any():
+                points = axes.scatter(cost[rows], shown[rows], s=26, marker=marker, alpha=0.75, color=colours.accent, linewidths=0)
+                tips(points, said[rows].tolist())
+        if cost.max() / cost.min() >= 10:
+            axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if cost.max() / cost.min() < 200 else (1,), numticks=8))
+            axes.xaxis.set_minor_locator(NullLocator())
+        else:
+            axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axes.set(xlabel=name, ylabel=metric)
+
+    return on_page(draw, f"{metric} by {name}, {len(scored)} configurations", (WIDTH, 220), name=f"{ids}costs-{name}")
+
+
+def amount(cost: float) -> str:
+    """Formats a cost: whole numbers in full, others with four digits."""
+    return f"{cost:,.0f}" if cost == int(cost) else f"{cost:,.4g}"
+
+
+def pareto(cost: np.ndarray, scores: np.ndarray, higher_is_better: bool) -> np.ndarray:
+    """Finds the points than which none is both cheaper and better.
+
+    Args:
+        cost: (n,) costs.
+        scores: (n,) values of a metric.
+        higher_is_better: Direction of the metric.
+
+    Returns:
+        (m,) int64 places of the points, the cheapest first.
+    """
+    signed = scores if higher_is_better else -scores
+    order = np.lexsort((-signed, cost))
+    best = np.maximum.accumulate(signed[order])
+    return order[np.concatenate([[True], best[1:] > best[:-1]])]
 
 
 def curves(histories: Mapping[str, Sequence[pd.DataFrame]], metric: str, ids: str = "") -> Markup:
@@ -211,7 +287,6 @@ def _lines(columns: np.ndarray) -> LineCollection:
     lines.set_array(np.arange(1, count + 1) / count)
     lines.set_norm(Normalize(0, 1))
     lines.set_linewidth([1.2] * (count - 1) + [3.0])
-    classed(lines, "configurations")
     return lines
 
 

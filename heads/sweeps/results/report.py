@@ -1,4 +1,4 @@
-"""The page and the tables that a sweep ends with: report.html, which needs neither a network nor a script, and tables/.
+"""The page and the tables that a sweep ends with: report.html, which needs no network, and tables/.
 
 This module holds their content. Charts are in `heads.sweeps.results.plots`, tables in `heads.sweeps.results.tables`, computations in
 `heads.sweeps.results.trials`, the look of the page in `data.reporting`. Everything is about the validation split; where the test
@@ -24,24 +24,26 @@ from data.spreadsheets import escape_cells
 from heads.evaluation.intervals import holm
 from heads.evaluation.metrics import DEFAULT_METRICS, METRICS, default_metric
 from heads.runs.folder import RunFolder
-from heads.sweeps.results.plots import CURVES, coordinates, curves, effect
+from heads.sweeps.results.plots import CURVES, coordinates, costs, curves, effect
 from heads.sweeps.results.tables import (
     HEADLINES,
+    metric_cell,
     metric_words,
+    option_column,
     option_words,
     p_words,
     paired_table,
     ranked_table,
     run_href,
 )
-from heads.sweeps.results.trials import applies, collect, encoder_names, pairs, ranked, remedy, varied
+from heads.sweeps.results.trials import applies, collect, encoder_names, follows_head, pairs, ranked, remedy, varied
 from heads.sweeps.status import STATUSES
 
 VALIDATION = (
     "All figures are of the validation split, which chose the epoch of every trial and ranks the configurations: those of the best are"
     " optimistic, and so is its test against the others."
 )
-COMPARED, LISTED = 8, 100
+COMPARED, LISTED = 8, 2000
 """Numbers of the best configurations that are tested in pairs and that are in the table of the page."""
 
 
@@ -97,6 +99,7 @@ class Corpus:
         self.sweep, self.table, self.metric, self.name = sweep, table, metric, table["corpus"].iloc[0]
         self.complete = table[table["status"] == "complete"]
         self.options, self.ranks = varied(self.complete), ranked(table, metric)
+        self.free = [name for name in self.options if not follows_head(self.complete, name)]
         self.tests = pairs(sweep, self.ranks["key"][:COMPARED], metric)
         self.names = {key: f"#{number}" for number, key in enumerate(self.ranks["key"], 1)}
         self.shown = ranked_table(self.ranks, table, self.options, metric)
@@ -104,21 +107,23 @@ class Corpus:
     def sections(self, suffix: str) -> list[Section]:
         """List the sections that have content; `suffix` ends their ids and tells corpora apart."""
         of = f" on {self.name}" if suffix else ""
-        found = [
-            Section(f"ranked{suffix}", f"Configurations{of}, the best first", self._ranked()),
-            Section(f"effects{suffix}", f"Effect of each option{of}", self._effects(suffix)),
-            Section(f"coordinates{suffix}", f"Options together{of}", self._coordinates(suffix)),
-            Section(f"curves{suffix}", f"Learning curves of the best{of}", self._curves(suffix)),
-            Section(f"paired{suffix}", f"Paired tests{of}", self._paired()),
-        ]
+        parts = (
+            ("ranked", "Configurations{}, the best first", "Ranking{}", self._ranked()),
+            ("effects", "Effect of each option{}", "Effects{}", self._effects(suffix)),
+            ("coordinates", "Options together{}", "Options together{}", self._coordinates(suffix)),
+            ("costs", f"{self.metric} against size and time{{}}", "Size and time{}", self._costs(suffix)),
+            ("curves", "Learning curves of the best{}", "Learning curves{}", self._curves(suffix)),
+            ("paired", "Paired tests{}", "Paired tests{}", self._paired()),
+        )
+        found = [Section(f"{name}{suffix}", title.format(of), content, nav.format(of)) for name, title, nav, content in parts]
         return [section for section in found if section.content]
 
     def label(self, key: str) -> str:
         """Name a configuration by its place and the options that distinguish it."""
-        short = [name.rpartition(".")[2] for name in self.options]
-        names = [part if short.count(part) == 1 else name for part, name in zip(short, self.options, strict=True)]
+        short = [name.rpartition(".")[2] for name in self.free]
+        names = [part if short.count(part) == 1 else name for part, name in zip(short, self.free, strict=True)]
         trial = self.complete[self.complete["key"] == key].iloc[0]
-        values = zip(names, option_words(trial, self.table, self.options), strict=True)
+        values = zip(names, option_words(trial, self.table, self.free), strict=True)
         said = [value if name == "head" else f"{name} {value}" for name, value in values if value != "–"]
         return f"{self.names[key]} {', '.join(said)}".rstrip()
 
@@ -137,10 +142,12 @@ class Corpus:
 
     def _effects(self, suffix: str) -> Markup:
         figures, scores = [], self.complete[f"valid.{self.metric}"]
-        for name in self.options:
+        for name in self.free:
             rows = applies(self.complete, name) & scores.notna()
             if self.complete.loc[rows, name].nunique(dropna=False) > 1:
-                svg = effect(name, self.complete.loc[rows, name], scores[rows], self.metric, f"{self.name}-" if suffix else "")
+                labels = [f"{self.names[key]}, seed {seed}" for key, seed in self.complete.loc[rows, ["key", "seed"]].to_numpy()]
+                ids = f"{self.name}-" if suffix else ""
+                svg = effect(name, self.complete.loc[rows, name], scores[rows], self.metric, labels, ids)
                 figures.append(page.figure(svg))
         text = (
             "A point is a complete trial, a diamond the mean at a value (or of a sixth of the trials, where an option has many values)."
@@ -150,17 +157,32 @@ class Corpus:
 
     def _coordinates(self, suffix: str) -> Markup:
         ranks = self.ranks[self.ranks["mean"].notna()].set_index("key")
-        if not self.options:
+        if not self.free:
             return Markup()
         first = self.complete.drop_duplicates("key")
-        applied = pd.DataFrame({name: applies(self.complete, name) for name in self.options}).loc[first.index].set_axis(first["key"])
-        first, higher = first.set_index("key").loc[ranks.index, self.options], METRICS[self.metric].higher_is_better
+        applied = pd.DataFrame({name: applies(self.complete, name) for name in self.free}).loc[first.index].set_axis(first["key"])
+        first, higher = first.set_index("key").loc[ranks.index, self.free], METRICS[self.metric].higher_is_better
         ids = f"{self.name}-" if suffix else ""
-        svg = coordinates(first, applied.loc[ranks.index], ranks["mean"], self.metric, higher, ids)
+        labels = list(map(self.label, ranks.index))
+        svg = coordinates(first, applied.loc[ranks.index], ranks["mean"], self.metric, higher, labels, ids)
         text = "A line is a configuration: red the best, blue in the middle, grey the worst, by rank; the best is thick."
         return page.figure(
             svg, f"{text} It passes below an option that does nothing in it; a metric far off is at the edge.", is_wide=True
         )
+
+    def _costs(self, suffix: str) -> Markup:
+        figures, higher = [], METRICS[self.metric].higher_is_better
+        for column, name in (("parameters", "parameters"), ("seconds", "seconds of training")):
+            ranks = self.ranks[self.ranks["mean"].notna() & (self.ranks[column] > 0)]
+            if ranks[column].nunique() > 1:
+                labels, ids = list(map(self.label, ranks["key"])), f"{self.name}-" if suffix else ""
+                figures.append(page.figure(costs(name, ranks[column], ranks["mean"], self.metric, higher, labels, ids)))
+        text = (
+            "A point is a configuration, mean over its seeds; a triangle one whose metric is too far off to be shown to scale. The line"
+            " joins those than which none is both cheaper and better. Seconds are those of history.csv: on the device, and beside the"
+            " trials, of that time."
+        )
+        return page.paragraph(text, "note") + page.charts(figures) if figures else Markup()
 
     def _curves(self, suffix: str) -> Markup:
         histories = {}
@@ -191,7 +213,7 @@ class Corpus:
             " paired bootstrap over utterances. It tells whether other utterances would agree, not whether other seeds would."
         )
         caption = f"The best, {self.label(best)}, minus each of the next"
-        compared = page.table(Table.of([*columns, *shown.columns[5:]], rows, caption))
+        compared = page.table(Table.of([*columns, *shown.columns[5:]], rows, caption, explored=True))
         return page.paragraph(text) + compared + page.table(self._matrix())
 
     def _matrix(self) -> Table:
@@ -254,10 +276,10 @@ def _opened(sweep: Path, table: pd.DataFrame) -> list[Section]:
     rows = []
     for _, trial in opened.iterrows():
         times = _times(RunFolder(sweep / "trials" / trial["name"]))
-        rows.append([_run(trial), *(metric_words(trial[f"test.{name}"]) for name in metrics), times])
+        rows.append([_run(trial), *(metric_cell(trial[f"test.{name}"]) for name in metrics), times])
     columns = [Column("trial", "words"), *map(Column, metrics), Column("opened", "words")]
     caption = "Test split, of the trials for which it was opened"
-    return [Section("test", "Test split", page.table(Table.of(columns, rows, caption)))]
+    return [Section("test", "Test split", page.table(Table.of(columns, rows, caption, explored=True)))]
 
 
 def _times(folder: RunFolder) -> str:
@@ -279,9 +301,12 @@ def _not_complete(sweep: Path, table: pd.DataFrame, metric: str) -> list[Section
         [trial["status"], _run(trial), _reason(sweep, trial, metric), *option_words(trial, table, options)]
         for _, trial in others.sort_values(["status", "name"]).iterrows()
     ]
-    columns = [Column("status", "words"), Column("trial", "words"), Column("why", "long"), *(Column(name, "words") for name in options)]
-    content = page.table(Table.of(columns, rows, "Trials that are not ranked"))
-    return [Section("others", "Failed, damaged, pruned and unfinished trials", content)]
+    columns = [
+        *(Column("status", "words", filter="choice"), Column("trial", "words"), Column("why", "long")),
+        *(option_column(name, table) for name in options),
+    ]
+    content = page.table(Table.of(columns, rows, "Trials that are not ranked", explored=True))
+    return [Section("others", "Failed, damaged, pruned and unfinished trials", content, "Other trials")]
 
 
 def _run(trial: pd.Series) -> Cell:

@@ -13,8 +13,8 @@ from data.reporting.numbers import DASH, number, signed
 from data.reporting.tables import Cell, Column, Link, Table
 from heads.evaluation.intervals import mean_sd
 from heads.evaluation.metrics import METRICS
-from heads.sweeps.results.plots import words
-from heads.sweeps.results.trials import applies
+from heads.sweeps.results.plots import FEW, words
+from heads.sweeps.results.trials import applies, follows_head
 
 HEADLINES = ("mae", "corr", "acc2_non0", "f1_non0", "acc7", "mean_wf1", "mean_macro_f1")
 """Metrics that stand beside the one that ranks."""
@@ -35,13 +35,13 @@ def ranked_table(ranks: pd.DataFrame, table: pd.DataFrame, options: Sequence[str
     others = [name for name in HEADLINES if name != metric and f"valid.{name}" in table and table[f"valid.{name}"].notna().any()]
     columns = [
         Column("#"),
-        *(Column(name, "number" if pd.api.types.is_numeric_dtype(table[name]) else "words") for name in options),
+        *(option_column(name, table) for name in options),
         Column("seeds"),
-        Column(f"{metric}, mean ± sd", best=METRICS[metric].direction),
+        Column(f"{metric}, mean ± sd", best=METRICS[metric].direction, filter="range"),
         Column("95 % interval"),
         Column("over", "words"),
         *(Column(name, best=METRICS[name].direction) for name in others),
-        *map(Column, ("parameters", "epochs", "s")),
+        *(Column("parameters", filter="range"), Column("epochs"), Column("s", filter="range")),
         Column("key", "words"),
     ]
     rows = []
@@ -53,14 +53,14 @@ def ranked_table(ranks: pd.DataFrame, table: pd.DataFrame, options: Sequence[str
                 *option_words(seeds.reset_index().iloc[0], table, options),
                 str(row["seeds"]),
                 _spread_cell(row["mean"], row["sd"]),
-                interval(row["low"], row["high"]),
+                Cell(interval(row["low"], row["high"]), row["low"]),
                 row["over"],
                 *(_spread_cell(*mean_sd([{name: value} for value in seeds[f"valid.{name}"]])[name]) for name in others),
-                *(number(row[name], digits) for name, digits in (("parameters", 0), ("epochs", 1), ("seconds", 1))),
+                *(Cell(number(row[name], digits), row[name]) for name, digits in (("parameters", 0), ("epochs", 1), ("seconds", 1))),
                 Cell(row["key"], links=tuple(Link(f"seed {trial['seed']}", run_href(trial["name"])) for _, trial in seeds.iterrows())),
             ]
         )
-    return Table.of(columns, rows, label="Configurations")
+    return Table.of(columns, rows, label="Configurations", explored=True)
 
 
 def paired_table(tests: pd.DataFrame, names: Mapping[str, str]) -> Table:
@@ -93,6 +93,15 @@ def run_href(name: str) -> str:
     return f"trials/{quote(name)}/"
 
 
+def option_column(name: str, table: pd.DataFrame) -> Column:
+    """Makes the column of an option: filtered by one of a few values, or by a range; hidden where it follows from the head alone."""
+    values = table[name]
+    is_number = pd.api.types.is_numeric_dtype(values)
+    few = values.nunique() <= FEW or not is_number
+    follows = follows_head(table, name)
+    return Column(name, "number" if is_number else "words", filter="" if follows else "choice" if few else "range", is_hidden=follows)
+
+
 def option_words(trial: pd.Series, table: pd.DataFrame, options: Sequence[str]) -> list[str]:
     """Formats the values of a trial's options; a dash stands for options that its head does not have."""
     place = table.index[table["name"] == trial["name"]][0]
@@ -112,6 +121,11 @@ def interval(low: float, high: float) -> str:
 def metric_words(value: float) -> str:
     """Formats a value of a metric to four decimals; a missing one is a dash."""
     return DASH if pd.isna(value) else signed(value, plus="")
+
+
+def metric_cell(value: float) -> Cell:
+    """Makes a cell of a value of a metric."""
+    return Cell(metric_words(value), None if pd.isna(value) else value)
 
 
 def p_words(value: float) -> str:

@@ -128,6 +128,12 @@ def varied(table: pd.DataFrame) -> list[str]:
     return [name for name in columns if table.loc[applies(table, name), name].nunique(dropna=False) > 1]
 
 
+def follows_head(table: pd.DataFrame, name: str) -> bool:
+    """Return whether there are several heads and an option has one value in each, so that it tells no more than the head."""
+    values = table.groupby("head")[name].nunique(dropna=False) if name != "head" else pd.Series(dtype=int)
+    return len(values) > 1 and bool((values == 1).all())
+
+
 def ranked(table: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Rank the configurations with complete trials, one row each, the best first; those without a value of the metric come last.
 
