@@ -17,6 +17,7 @@ from data.cache import open_corpus
 from data.errors import InputError
 from data.interchange.cached import Selection
 from data.manifest import read_manifest, write_manifest
+from data.targets import load_targets
 from heads.runs.evaluate import predict, reopen
 
 
@@ -110,7 +111,7 @@ def timed(tmp_path):
     return folder
 
 
-@pytest.mark.parametrize("name", ["mmsa", "merbench", "csd"])
+@pytest.mark.parametrize("name", ["mmsa", "merbench", "csd", "npz", "parquet", "webdataset"])
 @pytest.mark.parametrize(
     ("error", "status", "said"),
     [
@@ -131,7 +132,7 @@ def test_an_export_that_is_cut_short_leaves_nothing(cache, tmp_path, capsys, mon
             raise error
         return read(self, modality, utterance_id)
 
-    command = ["export", str(cache), "mosi", "--format", name, "--out", str(tmp_path / "mosi")]
+    command = ["export", str(cache), "mosi", "--format", name, "--out", str(tmp_path / ("mosi.npz" if name == "npz" else "mosi"))]
     with monkeypatch.context() as patched:
         patched.setattr(Selection, "features", features)
         assert main(command) == status
@@ -175,3 +176,78 @@ def test_a_refused_import_leaves_no_features(cache, tmp_path, capsys):
     assert main(command) == 2
     assert "audio features of 'mosi0[1]': 12 of 12 values are not finite" in capsys.readouterr().err
     assert list((tmp_path / "back").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["npz", "parquet", "webdataset"])
+def test_a_general_format_is_written_from_the_same_options_as_an_import_takes(cache, tmp_path, monkeypatch, name):
+    outs = [tmp_path / f"one.{name}", tmp_path / f"two.{name}"]
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", str(cache), "mosi", "--format", name, "--out", str(outs[0])]) == 0
+    assert main(["export", "--corpus", "mosi", "--format", name, "--out", str(outs[1])]) == 0, "cache is the default of --cache"
+    found = [
+        {path.relative_to(out).as_posix(): path.read_bytes() for path in out.rglob("*") if path.is_file()} or {"": out.read_bytes()}
+        for out in outs
+    ]
+    assert found[0].keys() == found[1].keys()
+    assert {name for name in found[0] if found[0][name] != found[1][name]} == set()
+
+
+def test_pseudo_labels_are_exported_where_the_format_has_emotions_and_come_back(tmp_path, capsys):
+    made = make_cache(tmp_path / "cache", utterances=12, emotions=False, ledger=True)
+    given = ["export", str(made), "mosi", "--emotions", "pseudo"]
+    assert main([*given, "--format", "merbench", "--out", str(tmp_path / "mer")]) == 0
+    assert "emotions: pseudo-labels, which no person has annotated; " in capsys.readouterr().out
+    assert main(["import", str(tmp_path / "mer"), "--format", "merbench", "--cache", str(tmp_path / "back"), "--corpus", "mosi"]) == 0
+    found, expected = load_targets(open_corpus(tmp_path / "back", "mosi")), load_targets(open_corpus(made, "mosi"), "pseudo")
+    np.testing.assert_allclose(found.emotions, expected.emotions, rtol=1e-6)
+    capsys.readouterr()
+    refused = {
+        (*given, "--format", "mmsa", "--out", "x.pkl"): "--emotions is pseudo, but the format mmsa has no emotions. Leave it out.",
+        ("export", str(made), "mosi", "--minimum-similarity", "0.5", "--format", "npz", "--out", "x.npz"): (
+            "--minimum-similarity is about --emotions pseudo, which is not given."
+        ),
+        (
+            "export",
+            str(made),
+            "--format",
+            "npz",
+            "--out",
+            "x.npz",
+        ): f"{made}: expected CACHE CORPUS, or --cache DIR --corpus NAME instead.",
+        ("export", "--format", "npz", "--out", "x.npz"): "Which corpus? Give --corpus NAME.",
+        (
+            "export",
+            str(made),
+            "mosi",
+            "--modality",
+            "visoin",
+            "--format",
+            "npz",
+            "--out",
+            "x.npz",
+        ): "Unknown features of mosi 'visoin'.",
+        ("export", str(made), "mosi", "--modality", "vision", "--format", "merbench", "--out", "x"): (
+            "--modality is 'vision', but the format merbench holds text, audio only."
+        ),
+    }
+    for command, message in refused.items():
+        assert main([*command]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_features_of_another_tool_are_exported_by_their_name(cache, tmp_path, capsys):
+    utterances = read_manifest(open_corpus(cache, "mosi").manifest)["utterance_id"]
+    (tmp_path / "faces").mkdir()
+    for number, utterance in enumerate(utterances[1:]):
+        np.save(tmp_path / "faces" / f"{utterance}.npy", np.full((2, 3), number, np.float32))
+    joined = ["--cache", str(cache), "--corpus", "mosi", "--modality", "vision", "--missing", "exclude"]
+    assert main(["import", str(tmp_path / "faces"), "--format", "npy", *joined]) == 0
+    given = ["export", str(cache), "mosi", "--modality", "text", "vision"]
+    assert main([*given, "--format", "npz", "--out", str(tmp_path / "mosi.npz")]) == 0
+    assert "left out: 1 without vision features" in capsys.readouterr().out
+    with np.load(tmp_path / "mosi.npz") as found:
+        assert found["utterance_id"].tolist() == utterances[1:].tolist()
+        assert found["vision_features"][::2, 0].tolist() == list(range(23))
+        assert "audio_features" not in found
+    assert main([*given, "--format", "mmsa", "--out", str(tmp_path / "mosi.pkl")]) == 0
+    assert "one step of zeros: audio" in capsys.readouterr().out

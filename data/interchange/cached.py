@@ -4,7 +4,7 @@ The modules of the formats write the files; `data.interchange.imported` brings t
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +14,26 @@ import pandas as pd
 from data.cache import CachedCorpus
 from data.errors import InputError, shown
 from data.feature_store import FeatureStore
+from data.labels import EMOTIONS
+from data.lookup import expect, lookup
 from data.manifest import read_manifest
 from data.schema import MODALITIES, SPLITS
+from data.targets import EMOTION_SOURCES
+
+ANNOTATED = "annotated"
+"""The source of emotions that are the corpus's own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What of a corpus is exported, besides its utterances."""
+
+    modalities: tuple[str, ...] | None = None  # features by their names in the cache; None: text and audio, as far as there are any
+    emotions: str = ANNOTATED  # a key of `data.targets.EMOTION_SOURCES`
+    minimum_similarity: float = 0.0  # pseudo-labels of less similar donors count as missing
+
+
+USUAL = Choice()
 
 
 @dataclass(frozen=True)
@@ -27,6 +45,7 @@ class Selection:
     stores: Mapping[str, FeatureStore]  # modality → features; only modalities that the cache has
     limits: Mapping[str, int]  # modality → number of rows to keep of each utterance, from the first
     notes: tuple[str, ...]  # sentences for the user: what is exported, and what is left out or cut, and why
+    emotions: str = ANNOTATED  # their source
 
     def features(self, modality: str, utterance_id: str) -> np.ndarray:
         """Return the features of one utterance, (T, D) float32, cut to the limit.
@@ -46,26 +65,30 @@ class Selection:
         return str(made_by["name"] if isinstance(made_by, dict) else made_by)
 
 
-def select(corpus: CachedCorpus, limits: Mapping[str, int], is_labelled: bool) -> Selection:
+def select(corpus: CachedCorpus, limits: Mapping[str, int], is_labelled: bool, choice: Choice = USUAL) -> Selection:
     """Open a corpus and select the utterances that can be exported.
 
     Args:
         corpus: A corpus of a cache.
         limits: Modality → number of rows to keep of each utterance, from the first. Other modalities have no limit.
         is_labelled: True if the other tool needs a sentiment and a split for every utterance.
+        choice: Features and source of emotions.
 
     Raises:
-        InputError: The corpus has neither text nor audio features, no utterance can be exported, a limit is below 1, or a file is
-            damaged.
+        InputError: The corpus lacks the features or the emotions that are asked for, no utterance can be exported, a limit is below 1,
+            or a file is damaged.
     """
     for modality, limit in limits.items():
         if limit < 1:
             raise InputError(f"The limit of {modality} is {limit} rows, expected 1 or more.")
-    stores = {modality: FeatureStore.open(corpus.features[modality]) for modality in MODALITIES if modality in corpus.features}
+    for modality in choice.modalities or ():
+        expect(corpus.features, modality, f"features of {corpus.name}")
+    wanted = choice.modalities or [modality for modality in MODALITIES if modality in corpus.features]
+    stores = {modality: FeatureStore.open(corpus.features[modality]) for modality in wanted}
     if not stores:
         raise InputError(f"{corpus.manifest}: {corpus.name} has no text and no audio features. Run BuildFeatures with an encoder.")
     table = read_manifest(corpus.manifest)
-    reasons = _reasons(table, is_labelled)
+    reasons = _reasons(table, is_labelled, {name: store for name, store in stores.items() if name in corpus.joined})
     chosen = table[reasons == ""].reset_index(drop=True)
     if chosen.empty:
         raise InputError(f"{corpus.manifest}: none of {len(table):,} utterances can be exported: {_counted(reasons)}.")
@@ -75,9 +98,22 @@ def select(corpus: CachedCorpus, limits: Mapping[str, int], is_labelled: bool) -
     for modality in (one for one in stores if one in limits):
         cut = int((_lengths(stores[modality], chosen) > limits[modality]).sum())
         notes.append(f"{modality}: {cut:,} utterances cut to their first {limits[modality]:,} rows")
-    if corpus.pseudo_labels is not None:
+    if choice.emotions != ANNOTATED:
+        chosen[list(EMOTIONS)] = lookup(EMOTION_SOURCES, choice.emotions, "source of emotions")(
+            corpus, chosen, choice.minimum_similarity
+        )
+        without = int(chosen[list(EMOTIONS)].isna().any(axis=1).sum())
+        lacking = f"; {without:,} utterances have none" if without else ""
+        notes.append(f"emotions: pseudo-labels, which no person has annotated{lacking}")
+    elif corpus.pseudo_labels is not None:
         notes.append("left out: the pseudo-labels")
-    return Selection(corpus.name, chosen, stores, limits, tuple(notes))
+    return Selection(corpus.name, chosen, stores, limits, tuple(notes), choice.emotions)
+
+
+def expect_modalities(choice: Choice, known: Collection[str], form: str) -> None:
+    """Raise InputError if features are asked for that a format cannot hold; `known` are those it can."""
+    if unknown := [name for name in choice.modalities or () if name not in known]:
+        raise InputError(f"--modality is {shown(unknown[0])}, but the format {form} holds {', '.join(known)} only.")
 
 
 def told_splits(table: pd.DataFrame) -> str:
@@ -92,9 +128,11 @@ def expect_new(path: Path) -> None:
         raise InputError(f"{path}: exists already, and an export replaces nothing. Remove it or choose another --out.")
 
 
-def _reasons(table: pd.DataFrame, is_labelled: bool) -> pd.Series:
+def _reasons(table: pd.DataFrame, is_labelled: bool, joined: Mapping[str, FeatureStore]) -> pd.Series:
     """Return the reason why each utterance is left out; empty if it is exported."""
     reasons = pd.Series("", index=table.index, dtype=object)
+    for name, store in joined.items():
+        reasons[table["utterance_id"].isin(store.attrs.get("missing", ()))] = f"without {name} features"
     if is_labelled:
         reasons[~table["split"].isin(SPLITS)] = "without a split"
         reasons[table["sentiment"].isna()] = "without a sentiment"

@@ -10,20 +10,31 @@ from pathlib import Path
 from data.arguments import Parser
 from data.cache import CachedCorpus, open_corpus
 from data.errors import InputError
+from data.interchange.cached import ANNOTATED, Choice
 from data.interchange.csd import export_csd, read_csd_features
 from data.interchange.imported import Features, Import, write_corpus
 from data.interchange.joined import MISSING, expect_feature_set, join
 from data.interchange.merbench import export_merbench, read_merbench
 from data.interchange.mmsa import export_mmsa, read_mmsa, read_mmsa_features
 from data.interchange.npy import read_npy
+from data.interchange.npz import export_npz
+from data.interchange.parquet import export_parquet
+from data.interchange.webdataset import export_webdataset
 from data.schema import MODALITIES
+from data.targets import EMOTION_SOURCES
 
-EXPORTS: Mapping[str, Callable[[CachedCorpus, Path, Mapping[str, int]], list[str]]] = {
+_CACHE = Path("cache")
+"""The default of --cache, as in all commands."""
+
+EXPORTS: Mapping[str, Callable[[CachedCorpus, Path, Mapping[str, int], Choice], list[str]]] = {
     "mmsa": export_mmsa,
     "merbench": export_merbench,
     "csd": export_csd,
+    "npz": export_npz,
+    "parquet": export_parquet,
+    "webdataset": export_webdataset,
 }
-"""Format → function of (corpus, path to write, modality → number of rows to keep) that returns sentences for the user."""
+"""Format → function of (corpus, path to write, modality → number of rows to keep, choice) that returns sentences for the user."""
 
 IMPORTS: Mapping[str, Callable[[Path, str], Import]] = {
     "mmsa": read_mmsa,
@@ -46,12 +57,23 @@ def add_commands(commands: "argparse._SubParsersAction[Parser]") -> None:
         " If the command fails, it leaves no file behind."
     )
     out = commands.add_parser("export", help="write the features and labels of a cached corpus for another tool", description=words)
-    out.add_argument("cache", type=Path, metavar="CACHE", help="the cache: the folder that BuildFeatures wrote to")
-    out.add_argument("corpus", metavar="CORPUS", help="name of a corpus in the cache")
-    out.add_argument(
-        "--format", required=True, choices=EXPORTS, help="mmsa: one pickle; merbench: a folder of .npy files; csd: .csd files"
+    out.add_argument("place", nargs="*", metavar="CACHE CORPUS", help="the same as --cache CACHE --corpus CORPUS")
+    words = (
+        "mmsa: one pickle; merbench: a folder of .npy files; csd: .csd files; npz: one file for numpy.load; parquet: a folder for"
+        " datasets.load_dataset of Hugging Face; webdataset: tar shards"
     )
-    out.add_argument("--out", required=True, type=Path, metavar="PATH", help="file (mmsa) or folder to write; it must not exist")
+    out.add_argument("--format", required=True, choices=EXPORTS, help=words)
+    _add_place(out, "the cache: the folder that BuildFeatures wrote to")
+    out.add_argument("--out", required=True, type=Path, metavar="PATH", help="file (mmsa, npz) or folder to write; it must not exist")
+    words = (
+        "write these features only, by their names in the cache: text, audio, vision, text.NAME, … (default: text and audio, as far as"
+        " there are any)"
+    )
+    out.add_argument("--modality", nargs="+", metavar="MODALITY", help=words)
+    words = "emotion labels of the corpus itself, or its pseudo-labels (default annotated)"
+    out.add_argument("--emotions", choices=tuple(EMOTION_SOURCES), default=ANNOTATED, help=words)
+    words = "treat pseudo-labels from less similar donor sentences as missing (default 0)"
+    out.add_argument("--minimum-similarity", type=float, metavar="COSINE", help=words)
     for modality in MODALITIES:
         out.add_argument(
             f"--{modality}-limit",
@@ -75,14 +97,7 @@ def add_commands(commands: "argparse._SubParsersAction[Parser]") -> None:
         choices=tuple(dict.fromkeys([*IMPORTS, *JOINS])),
         help=f"format of the files; corpora: {', '.join(IMPORTS)}; with --modality: {', '.join(JOINS)}",
     )
-    back.add_argument(
-        "--cache",
-        required=True,
-        type=Path,
-        metavar="DIR",
-        help="the cache, created if missing for a new corpus",
-    )
-    back.add_argument("--corpus", required=True, metavar="NAME", help="name of the corpus in the cache")
+    _add_place(back, "the cache, created if missing for a new corpus")
     back.add_argument(
         "--modality",
         metavar="MODALITY",
@@ -104,10 +119,35 @@ def add_commands(commands: "argparse._SubParsersAction[Parser]") -> None:
     back.set_defaults(run=_import)
 
 
+def _add_place(parser: argparse.ArgumentParser, cache: str) -> None:
+    """Add --cache and --corpus."""
+    parser.add_argument("--cache", type=Path, metavar="DIR", help=f"{cache} (default {_CACHE})")
+    parser.add_argument("--corpus", metavar="NAME", help="name of the corpus in the cache")
+
+
+def _place(args: argparse.Namespace) -> tuple[Path, str]:
+    """Return cache and name of the corpus, given as options or, to an export, as the first two words."""
+    words = getattr(args, "place", [])
+    if words and (len(words) != 2 or args.cache is not None or args.corpus is not None):
+        raise InputError(f"{' '.join(words)}: expected CACHE CORPUS, or --cache DIR --corpus NAME instead.")
+    if words:
+        return Path(words[0]), words[1]
+    if args.corpus is None:
+        raise InputError("Which corpus? Give --corpus NAME.")
+    return args.cache or _CACHE, args.corpus
+
+
 def _export(args: argparse.Namespace) -> int:
+    if args.minimum_similarity is not None and args.emotions == ANNOTATED:
+        raise InputError("--minimum-similarity is about --emotions pseudo, which is not given.")
+    choice = Choice(
+        modalities=None if args.modality is None else tuple(dict.fromkeys(args.modality)),
+        emotions=args.emotions,
+        minimum_similarity=args.minimum_similarity or 0.0,
+    )
     given = {modality: getattr(args, f"{modality}_limit") for modality in MODALITIES}
     limits = {modality: limit for modality, limit in given.items() if limit is not None}
-    notes = EXPORTS[args.format](open_corpus(args.cache, args.corpus), args.out, limits)
+    notes = EXPORTS[args.format](open_corpus(*_place(args)), args.out, limits, choice)
     print("\n".join([f"wrote {args.out}", *notes]))
     return 0
 
@@ -117,13 +157,14 @@ def _import(args: argparse.Namespace) -> int:
     if args.format not in formats:
         way = "brings no labels: give --modality NAME" if args.modality is None else "holds a whole corpus: leave out --modality"
         raise InputError(f"--format {args.format} {way}, or choose one of {', '.join(formats)}.")
+    cache, corpus = _place(args)
     if args.modality is None:
         if args.missing is not None:
             raise InputError("--missing is about the features of --modality NAME, which is not given.")
-        notes = write_corpus(args.cache, IMPORTS[args.format](args.path, args.corpus), args.encoders)
+        notes = write_corpus(cache, IMPORTS[args.format](args.path, corpus), args.encoders)
     else:
         expect_feature_set(args.modality)
         features = JOINS[args.format](args.path, args.modality)
-        notes = join(args.cache, args.corpus, args.modality, features, args.path, args.missing or MISSING[0], args.encoders)
-    print("\n".join([f"imported {args.path} into {args.cache}", *notes]))
+        notes = join(cache, corpus, args.modality, features, args.path, args.missing or MISSING[0], args.encoders)
+    print("\n".join([f"imported {args.path} into {cache}", *notes]))
     return 0

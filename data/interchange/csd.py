@@ -16,13 +16,13 @@ from data.cache import CachedCorpus
 from data.csd import Entry, read_csd, write_csd
 from data.errors import InputError, shown
 from data.fingerprint import KEY_LENGTH, file_digest
-from data.interchange.cached import Selection, expect_new, select
+from data.interchange.cached import USUAL, Choice, Selection, expect_new, select
 from data.interchange.imported import Features
 from data.labels import EMOTIONS
 from data.schema import SPLITS
 
 
-def export_csd(corpus: CachedCorpus, out: Path, limits: Mapping[str, int]) -> list[str]:
+def export_csd(corpus: CachedCorpus, out: Path, limits: Mapping[str, int], choice: Choice = USUAL) -> list[str]:
     """Write the features of a corpus as `<modality>.csd` and its labels as `labels.csd`, one entry per utterance.
 
     The rows of an utterance divide its time evenly. Entries have the names of utterance ids, with '_' for '/'. `labels.csd` has the
@@ -32,6 +32,7 @@ def export_csd(corpus: CachedCorpus, out: Path, limits: Mapping[str, int]) -> li
         corpus: A corpus of a cache.
         out: The folder, which appears complete or not at all.
         limits: Modality → number of rows to keep of each utterance, from the first.
+        choice: Features and source of emotions.
 
     Returns:
         Sentences for the user: what was written and what was left out.
@@ -40,7 +41,7 @@ def export_csd(corpus: CachedCorpus, out: Path, limits: Mapping[str, int]) -> li
         InputError: `out` exists, the corpus cannot be exported, or an utterance has no known duration.
     """
     expect_new(out)
-    selection = select(corpus, limits, is_labelled=False)
+    selection = select(corpus, limits, is_labelled=False, choice=choice)
     spans = _spans(selection.table, corpus.manifest)
     with atomic_folder(out) as folder:
         _write_sequences(folder, selection, spans)

@@ -32,7 +32,7 @@ from data.corpora.mmsa import LABEL_FILE
 from data.errors import InputError, reason, shown
 from data.files import read_head
 from data.fingerprint import KEY_LENGTH, file_digest
-from data.interchange.cached import Selection, expect_new, select
+from data.interchange.cached import USUAL, Choice, Selection, expect_modalities, expect_new, select
 from data.interchange.imported import Features, Import
 from data.interchange.npy import features_of
 from data.labels import EMOTIONS
@@ -49,13 +49,14 @@ _LONGEST_BYTES = 255
 _THEIR_SPLITS = {"train": "train_corpus", "valid": "val_corpus", "test": "test_corpus"}
 
 
-def export_merbench(corpus: CachedCorpus, out: Path, limits: Mapping[str, int]) -> list[str]:
+def export_merbench(corpus: CachedCorpus, out: Path, limits: Mapping[str, int], choice: Choice = USUAL) -> list[str]:
     """Write a corpus as folders of `.npy` files with its labels beside them.
 
     Args:
         corpus: A corpus of a cache.
         out: The folder, which appears complete or not at all.
         limits: Modality → number of rows to keep of each utterance, from the first.
+        choice: Features and source of emotions.
 
     Returns:
         Sentences for the user: what was written and what was left out.
@@ -64,7 +65,8 @@ def export_merbench(corpus: CachedCorpus, out: Path, limits: Mapping[str, int]) 
         InputError: `out` exists, the corpus cannot be exported, or two clips would have the same file name.
     """
     expect_new(out)
-    selection = select(corpus, limits, is_labelled=True)
+    expect_modalities(choice, MODALITIES, "merbench")
+    selection = select(corpus, limits, is_labelled=True, choice=choice)
     names = _names(selection.table, corpus.manifest)
     if names.duplicated().any():
         raise InputError(

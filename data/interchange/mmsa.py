@@ -32,7 +32,7 @@ from data.feature_index import is_unicode
 from data.feature_sets import modality_of
 from data.fingerprint import KEY_LENGTH, file_digest
 from data.interchange import safe_pickle
-from data.interchange.cached import Selection, expect_new, select
+from data.interchange.cached import ANNOTATED, USUAL, Choice, Selection, expect_modalities, expect_new, select
 from data.interchange.imported import Features, Import
 from data.interchange.padding import extents_by_length, extents_by_zeros, pad_front
 from data.labels import EMOTIONS, POLARITIES, SENTIMENT_RANGE, polarity_of_sentiment
@@ -50,7 +50,7 @@ _DERIVED = ("annotations", "classification_labels", "text_bert", "vision", "visi
 """Keys that are derived from others or reported separately. Only the mask of `text_bert` is used, for lengths."""
 
 
-def export_mmsa(corpus: CachedCorpus, out: Path, limits: Mapping[str, int]) -> list[str]:
+def export_mmsa(corpus: CachedCorpus, out: Path, limits: Mapping[str, int], choice: Choice = USUAL) -> list[str]:
     """Write a corpus as one unaligned pickle, padded at the front to the longest utterance.
 
     A modality that the corpus does not have is written as one step of zeros. The file takes N × (Tt × Dt + Ta × Da) × 4 bytes; the
@@ -60,6 +60,7 @@ def export_mmsa(corpus: CachedCorpus, out: Path, limits: Mapping[str, int]) -> l
         corpus: A corpus of a cache.
         out: The file, which appears complete or not at all.
         limits: Modality → number of rows to keep of each utterance, from the first.
+        choice: Features and source of emotions.
 
     Returns:
         Sentences for the user: what was written and what was left out.
@@ -68,7 +69,10 @@ def export_mmsa(corpus: CachedCorpus, out: Path, limits: Mapping[str, int]) -> l
         InputError: `out` exists, the corpus cannot be exported, a split is empty, or two clips have the same id.
     """
     expect_new(out)
-    selection = select(corpus, limits, is_labelled=True)
+    expect_modalities(choice, (*MODALITIES, "vision"), "mmsa")
+    if choice.emotions != ANNOTATED:
+        raise InputError(f"--emotions is {choice.emotions}, but the format mmsa has no emotions. Leave it out.")
+    selection = select(corpus, limits, is_labelled=True, choice=choice)
     empty = [split for split in SPLITS if split not in set(selection.table["split"])]
     if empty:
         raise InputError(f"{corpus.manifest}: no utterance in {', '.join(empty)}; MMSA needs {', '.join(SPLITS)}.")
@@ -80,7 +84,8 @@ def export_mmsa(corpus: CachedCorpus, out: Path, limits: Mapping[str, int]) -> l
     padded = ", ".join(f"{modality} to {count:,} rows" for modality, count in steps.items())
     zeros = ", ".join(modality for modality in (*MODALITIES, "vision") if modality not in steps)
     emotions = ["left out: emotions, which this format does not have"] if selection.table[list(EMOTIONS)].notna().any(axis=None) else []
-    return [*selection.notes, *emotions, f"padded at the front: {padded}", f"one step of zeros: {zeros}"]
+    zeros = [f"one step of zeros: {zeros}"] if zeros else []
+    return [*selection.notes, *emotions, f"padded at the front: {padded}", *zeros]
 
 
 def read_mmsa(path: Path, name: str) -> Import:

@@ -219,8 +219,8 @@ def _is_head(value: object, base: type) -> bool:
     return isinstance(value, type) and issubclass(value, base) and value is not base
 
 
-def _is_frozen(options: type) -> bool:
-    return vars(options)["__dataclass_params__"].frozen
+def _is_frozen(options: Any) -> bool:
+    return options.__dataclass_params__.frozen
 
 
 def _has_no_default(field: dataclasses.Field[Any]) -> bool:
