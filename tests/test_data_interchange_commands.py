@@ -251,3 +251,14 @@ def test_features_of_another_tool_are_exported_by_their_name(cache, tmp_path, ca
         assert "audio_features" not in found
     assert main([*given, "--format", "mmsa", "--out", str(tmp_path / "mosi.pkl")]) == 0
     assert "one step of zeros: audio" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("name", "path"), [("mmsa", "mosi-mmsa.pkl"), ("npz", "mosi-npz.npz"), ("webdataset", "mosi-webdataset")])
+def test_an_export_has_a_place_without_out(cache, tmp_path, capsys, monkeypatch, name, path):
+    monkeypatch.chdir(tmp_path)
+    for status in (0, 2):  # what exists is never written over
+        assert main(["export", str(cache), "mosi", "--format", name]) == status
+    out, err = capsys.readouterr()
+    assert out.splitlines()[0] == f"wrote exports/{path}"
+    assert f"exports/{path}" in err
+    assert (tmp_path / "exports" / path).exists()

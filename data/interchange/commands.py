@@ -36,6 +36,9 @@ EXPORTS: Mapping[str, Callable[[CachedCorpus, Path, Mapping[str, int], Choice], 
 }
 """Format → function of (corpus, path to write, modality → number of rows to keep, choice) that returns sentences for the user."""
 
+_SUFFIXES = {"mmsa": ".pkl", "npz": ".npz"}
+"""Formats of one file; the others are folders."""
+
 IMPORTS: Mapping[str, Callable[[Path, str], Import]] = {
     "mmsa": read_mmsa,
     "merbench": read_merbench,
@@ -64,7 +67,8 @@ def add_commands(commands: "argparse._SubParsersAction[Parser]") -> None:
     )
     out.add_argument("--format", required=True, choices=EXPORTS, help=words)
     _add_place(out, "the cache: the folder that BuildFeatures wrote to")
-    out.add_argument("--out", required=True, type=Path, metavar="PATH", help="file (mmsa, npz) or folder to write; it must not exist")
+    words = "file (mmsa, npz) or folder to write; it must not exist (default: exports/CORPUS-FORMAT, with the suffix of a file)"
+    out.add_argument("--out", type=Path, metavar="PATH", help=words)
     words = (
         "write these features only, by their names in the cache: text, audio, vision, text.NAME, … (default: text and audio, as far as"
         " there are any)"
@@ -147,8 +151,10 @@ def _export(args: argparse.Namespace) -> int:
     )
     given = {modality: getattr(args, f"{modality}_limit") for modality in MODALITIES}
     limits = {modality: limit for modality, limit in given.items() if limit is not None}
-    notes = EXPORTS[args.format](open_corpus(*_place(args)), args.out, limits, choice)
-    print("\n".join([f"wrote {args.out}", *notes]))
+    cache, corpus = _place(args)
+    out = args.out or Path("exports") / f"{corpus}-{args.format}{_SUFFIXES.get(args.format, '')}"
+    notes = EXPORTS[args.format](open_corpus(cache, corpus), out, limits, choice)
+    print("\n".join([f"wrote {out}", *notes]))
     return 0
 
 
