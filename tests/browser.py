@@ -12,7 +12,7 @@ MEASURE = Path(__file__).with_name("browser.js")
 USE = """
 const frame = document.createElement("iframe");
 frame.style = `border:0;height:800px;width:${given.width}px`;
-frame.onload = () => {
+frame.onload = async () => {
   const page = frame.contentDocument;
   const window = frame.contentWindow;
   const type = (input, text) => {
@@ -21,7 +21,7 @@ frame.onload = () => {
   };
   const press = (element, key) => element.dispatchEvent(new window.KeyboardEvent("keydown", { key, bubbles: true }));
   try {
-    document.body.dataset.found = JSON.stringify((() => { USED })());
+    document.body.dataset.found = JSON.stringify(await (() => { USED })());
   } catch (error) {
     document.body.dataset.found = JSON.stringify({ error: error.stack });
   }
@@ -46,8 +46,8 @@ def use(page: str, script: str, folder: Path, width: int = 1280) -> Any:
 
     Args:
         page: The page's text.
-        script: Body of a function that returns what JSON can hold. It has `page` (the document), `window`, `type(input, text)`, which
-            types or chooses, and `press(element, key)`.
+        script: Body of a function that returns what JSON can hold, or a promise of it. It has `page` (the document), `window`,
+            `type(input, text)`, which types or chooses, and `press(element, key)`.
         folder: Folder for the frame and the browser's profile.
         width: Width of the frame in CSS pixels.
     """

@@ -4,10 +4,13 @@ import numpy as np
 import pytest
 from browser import measure, use
 
+from data.media import SAMPLE_RATE_HZ, decode
 from data.reporting import page
+from data.reporting.audio import EMBED, LINK, Clip, players
 from data.reporting.charts import histogram, histogram_svg
 from data.reporting.page import Section
 from data.reporting.tables import Cell, Chip, Column, Table
+from pipeline.settings import SAMPLE
 
 pytestmark = pytest.mark.browser
 
@@ -213,3 +216,23 @@ def test_nothing_is_clipped_in_a_table_with_all_tools(is_dark, tmp_path):
         assert {
             fault: found[fault] for fault in ("clipped", "outside", "cut", "faint", "unmarked", "unreachable") if found[fault]
         } == {}, width
+
+
+def test_players_load_linked_and_embedded_sounds_under_the_policy_of_the_page(tmp_path):
+    """Without the policy's `media-src`, or with a wrong address, a player has an error instead of a length."""
+    media = SAMPLE / "mosi" / "Raw" / "-pR7wYc2NdE" / "1.mp4"
+    clip = {"clip": Clip(media, 0.5, 1.5)}
+    linked, embedded = (players(clip, source, tmp_path).addresses["clip"] for source in (LINK, EMBED))
+    rows = [[name, Cell("x", audio=address)] for name, address in (("link", linked), ("embed", embedded), ("gone", "gone.wav"))]
+    found = use(
+        rendered(Table.of([Column("n", "words"), Column("text", "long")], rows, "Players", explored=True)),
+        """
+        return Promise.all([...page.querySelectorAll("audio")].map((player) => new Promise((done) => {
+          player.addEventListener("loadedmetadata", () => done(player.duration));
+          player.addEventListener("error", () => done("error"));
+          player.preload = "auto";
+          player.load();
+        })));""",
+        tmp_path,
+    )
+    assert found == [pytest.approx(len(decode(media)) / SAMPLE_RATE_HZ, abs=0.1), pytest.approx(1.0, abs=0.02), "error"]

@@ -1,8 +1,10 @@
 """Every page of the program in a real browser: on a desk and on a phone, light and dark, nothing is clipped or hard to read."""
 
+import re
+
 import pytest
 import small_sweeps
-from browser import measure
+from browser import measure, use
 from reports import audit_result, build, corpus, features, ledger, manifest
 from table_parts import part
 
@@ -62,6 +64,65 @@ def test_boxes_that_scroll_show_it_and_can_be_reached_by_keyboard(pages, name, t
     (found,) = measure(pages[name], [390], tmp_path).values()
     assert found["scrolling"] > 0
     assert (found["unmarked"], found["unreachable"]) == ([], [])
+
+
+def test_examples_of_the_build_report_are_filtered_and_sections_are_marked_while_they_are_read(pages, tmp_path):
+    found = use(
+        pages["build report"],
+        """
+        const box = page.querySelector("[aria-label='mosi: examples']");
+        const clips = () => [...box.querySelectorAll("tbody tr")].map((row) => row.cells[0].innerText);
+        const fold = box.previousElementSibling.previousElementSibling;
+        const choice = fold.querySelector("select");
+        const seen = [clips().length, [...choice.options].map((option) => option.text)];
+        type(choice, 2);
+        seen.push(clips());
+        type(choice, 0);
+        const similarity = box.querySelectorAll("thead button")[3];
+        similarity.click(); similarity.click();
+        seen.push(clips().slice(0, 2));
+        page.documentElement.style.scrollBehavior = "auto";
+        page.querySelector("#features").scrollIntoView();
+        window.dispatchEvent(new window.Event("scroll"));
+        const [nav, features] = ["nav", "#features"].map((name) => page.querySelector(name).getBoundingClientRect());
+        seen.push(page.querySelector("nav [aria-current]").hash, nav.top, nav.bottom <= features.top);
+        return seen;""",
+        tmp_path,
+    )
+    options = sorted([*(f"{name} (1)" for name in EMOTIONS), "no emotion (6)"])
+    assert found[:2] == [12, ["all", *options]]
+    assert len(found[2]) == 1
+    assert found[3:] == [["mosi-11", "mosi-10"], "#features", 0, True]
+
+
+def test_rows_of_the_sweep_report_are_sorted_searched_and_shown_by_head(pages, tmp_path):
+    found = use(
+        pages["sweep report"],
+        """
+        const box = page.querySelector("[aria-label='Configurations']");
+        const column = (place) => [...box.querySelectorAll("tbody tr")].map((row) => row.cells[place].innerText);
+        const heads = [...box.querySelectorAll("thead button")].map((one) => one.innerText);
+        const metric = heads.findIndex((name) => name.startsWith("mae"));
+        const before = column(metric);
+        const sort = box.querySelectorAll("thead button")[metric];
+        sort.click(); const up = column(metric);
+        sort.click(); const down = column(metric);
+        const tip = page.querySelector(".tip");
+        const tips = [...page.querySelectorAll("svg")].filter((chart) => chart.tabIndex === 0).map((chart) => {
+          press(chart, "Home");
+          return tip.textContent;
+        });
+        return [before, up, down, tips];""",
+        tmp_path,
+    )
+    before, up, down, tips = found
+    assert before == up  # the best first, and a smaller error is better
+    assert down == up[::-1]
+    assert len(set(up)) > 2
+    assert len(tips) == 7  # three effects, coordinates, two costs, curves
+    assert all(tip.startswith("#") for tip in tips)
+    assert re.fullmatch(r"#\d, seed \d: head pre-fusion, mae \d\.\d{4}", tips[0])
+    assert re.fullmatch(r"#\d pre-fusion, task \w+, lr [\d.]+: mae \d\.\d{4}, [\d,]+ parameters", tips[4])
 
 
 def test_pages_and_their_charts_follow_the_colour_scheme(pages, tmp_path):

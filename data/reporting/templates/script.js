@@ -1,7 +1,7 @@
 "use strict";
 (() => {
   const DASH = "\u2013";
-  const [FEW_ROWS, FEW_COLUMNS] = [4, 4]; /* so few are seen without tools */
+  const [FEW_ROWS, FEW_COLUMNS] = [8, 4]; /* so few are seen without tools */
   const words = new Intl.Collator(undefined, { numeric: true, sensitivity: "base" });
   const plain = (text) => text.normalize("NFKC").toLowerCase().replace(/\s+/g, " ").trim();
   const counted = (number) => number.toLocaleString("en");
@@ -284,10 +284,14 @@
     tip.style.top = `${y - height - 12 > 0 ? y - height - 12 : y + 18}px`;
   };
 
-  const showInMiddle = (mark) => {
-    mark.scrollIntoView({ block: "nearest", inline: "nearest" });
+  const showAbove = (mark) => {
     const { left, top, width } = mark.getBoundingClientRect();
     show(mark, left + width / 2, top);
+  };
+
+  const bring = (mark) => {
+    mark.scrollIntoView({ block: "nearest", inline: "nearest" });
+    showAbove(mark);
   };
 
   for (const chart of document.querySelectorAll("svg")) {
@@ -306,14 +310,14 @@
     chart.tabIndex = 0;
     let place = 0;
     const steps = { ArrowRight: () => place + 1, ArrowLeft: () => place - 1, Home: () => 0, End: () => marks.length - 1 };
-    chart.addEventListener("focus", () => { if (chart.matches(":focus-visible")) showInMiddle(marks[place]); });
+    chart.addEventListener("focus", () => { if (chart.matches(":focus-visible")) bring(marks[place]); });
     chart.addEventListener("blur", hide);
     chart.addEventListener("keydown", (event) => {
       if (event.key === "Escape") hide();
       if (!steps[event.key]) return;
       event.preventDefault();
       place = Math.max(Math.min(steps[event.key](), marks.length - 1), 0);
-      showInMiddle(marks[place]);
+      bring(marks[place]);
     });
     chart.addEventListener("pointerover", (event) => {
       const mark = event.target.closest("[data-tip]");
@@ -322,5 +326,5 @@
     });
     chart.addEventListener("pointerleave", hide);
   }
-  window.addEventListener("scroll", hide, { passive: true });
+  window.addEventListener("scroll", () => { if (marked) showAbove(marked); }, { passive: true, capture: true });
 })();

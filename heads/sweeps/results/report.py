@@ -36,7 +36,7 @@ from heads.sweeps.results.tables import (
     ranked_table,
     run_href,
 )
-from heads.sweeps.results.trials import applies, collect, encoder_names, follows_head, pairs, ranked, remedy, varied
+from heads.sweeps.results.trials import applied, applies, collect, encoder_names, follows_head, pairs, ranked, remedy, varied
 from heads.sweeps.status import STATUSES
 
 VALIDATION = (
@@ -100,6 +100,7 @@ class Corpus:
         self.complete = table[table["status"] == "complete"]
         self.options, self.ranks = varied(self.complete), ranked(table, metric)
         self.free = [name for name in self.options if not follows_head(self.complete, name)]
+        self.has = applied(table, self.free)
         self.tests = pairs(sweep, self.ranks["key"][:COMPARED], metric)
         self.names = {key: f"#{number}" for number, key in enumerate(self.ranks["key"], 1)}
         self.shown = ranked_table(self.ranks, table, self.options, metric)
@@ -123,7 +124,7 @@ class Corpus:
         short = [name.rpartition(".")[2] for name in self.free]
         names = [part if short.count(part) == 1 else name for part, name in zip(short, self.free, strict=True)]
         trial = self.complete[self.complete["key"] == key].iloc[0]
-        values = zip(names, option_words(trial, self.table, self.free), strict=True)
+        values = zip(names, option_words(trial, self.has), strict=True)
         said = [value if name == "head" else f"{name} {value}" for name, value in values if value != "–"]
         return f"{self.names[key]} {', '.join(said)}".rstrip()
 
@@ -160,11 +161,11 @@ class Corpus:
         if not self.free:
             return Markup()
         first = self.complete.drop_duplicates("key")
-        applied = pd.DataFrame({name: applies(self.complete, name) for name in self.free}).loc[first.index].set_axis(first["key"])
+        has = self.has.loc[first["name"]].set_axis(first["key"])
         first, higher = first.set_index("key").loc[ranks.index, self.free], METRICS[self.metric].higher_is_better
         ids = f"{self.name}-" if suffix else ""
         labels = list(map(self.label, ranks.index))
-        svg = coordinates(first, applied.loc[ranks.index], ranks["mean"], self.metric, higher, labels, ids)
+        svg = coordinates(first, has.loc[ranks.index], ranks["mean"], self.metric, higher, labels, ids)
         text = "A line is a configuration: red the best, blue in the middle, grey the worst, by rank; the best is thick."
         return page.figure(
             svg, f"{text} It passes below an option that does nothing in it; a metric far off is at the edge.", is_wide=True
@@ -297,8 +298,9 @@ def _not_complete(sweep: Path, table: pd.DataFrame, metric: str) -> list[Section
     if others.empty:
         return []
     options = [name for name in varied(table) if name != "corpus"]
+    has = applied(table, options)
     rows = [
-        [trial["status"], _run(trial), _reason(sweep, trial, metric), *option_words(trial, table, options)]
+        [trial["status"], _run(trial), _reason(sweep, trial, metric), *option_words(trial, has)]
         for _, trial in others.sort_values(["status", "name"]).iterrows()
     ]
     columns = [

@@ -14,7 +14,7 @@ from data.reporting.tables import Cell, Column, Link, Table
 from heads.evaluation.intervals import mean_sd
 from heads.evaluation.metrics import METRICS
 from heads.sweeps.results.plots import FEW, words
-from heads.sweeps.results.trials import applies, follows_head
+from heads.sweeps.results.trials import applied, follows_head
 
 HEADLINES = ("mae", "corr", "acc2_non0", "f1_non0", "acc7", "mean_wf1", "mean_macro_f1")
 """Metrics that stand beside the one that ranks."""
@@ -44,13 +44,13 @@ def ranked_table(ranks: pd.DataFrame, table: pd.DataFrame, options: Sequence[str
         *(Column("parameters", filter="range"), Column("epochs"), Column("s", filter="range")),
         Column("key", "words"),
     ]
-    rows = []
+    rows, has = [], applied(table, options)
     for place, (_, row) in enumerate(ranks.iterrows(), 1):
         seeds = complete.loc[[row["key"]]]
         rows.append(
             [
                 str(place),
-                *option_words(seeds.reset_index().iloc[0], table, options),
+                *option_words(seeds.iloc[0], has),
                 str(row["seeds"]),
                 _spread_cell(row["mean"], row["sd"]),
                 Cell(interval(row["low"], row["high"]), row["low"]),
@@ -102,10 +102,14 @@ def option_column(name: str, table: pd.DataFrame) -> Column:
     return Column(name, "number" if is_number else "words", filter="" if follows else "choice" if few else "range", is_hidden=follows)
 
 
-def option_words(trial: pd.Series, table: pd.DataFrame, options: Sequence[str]) -> list[str]:
-    """Formats the values of a trial's options; a dash stands for options that its head does not have."""
-    place = table.index[table["name"] == trial["name"]][0]
-    return [words(trial[name]) if applies(table, name)[place] else DASH for name in options]
+def option_words(trial: pd.Series, has: pd.DataFrame) -> list[str]:
+    """Formats the values of a trial's options; a dash stands for options that its head does not have.
+
+    Args:
+        trial: Row of `heads.sweeps.results.trials.collect`.
+        has: Result of `heads.sweeps.results.trials.applied`; its columns are the options.
+    """
+    return [words(trial[name]) if there else DASH for name, there in has.loc[trial["name"]].items()]
 
 
 def spread(mean: float, sd: float) -> str:

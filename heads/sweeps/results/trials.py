@@ -7,7 +7,7 @@ run has them. The page is made in `heads.sweeps.results.report`, tables as text 
 
 import glob
 import json
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from functools import cache
 from itertools import combinations
 from numbers import Real
@@ -120,6 +120,11 @@ def applies(table: pd.DataFrame, column: str) -> pd.Series:
     if column.startswith(("train.", "loss.")):
         return known & ~heads.isin([name for name, entry in HEADS.items() if entry.simple])
     return known
+
+
+def applied(table: pd.DataFrame, options: Sequence[str]) -> pd.DataFrame:
+    """Return (n, options) bool, `applies` of several options, indexed by the names of the trials."""
+    return pd.DataFrame({name: applies(table, name).to_numpy() for name in options}, index=table["name"])
 
 
 def varied(table: pd.DataFrame) -> list[str]:
