@@ -15,9 +15,12 @@ def given(*flags):
 
 def test_flags_become_an_execution():
     assert execution(given()) == Execution()
-    flags = ("--devices", "cpu,cuda:1", "--executor", "ray", "--ray-address", "a:1", "--pack-size", "3", "--tensorboard")
-    expected = Execution(devices=("cpu", "cuda:1"), executor="ray", ray_address="a:1", pack_size=3, tensorboard=True)
+    flags = ("--devices", "cpu,cuda:1", "--executor", "ray", "--ray-address", "a:1", "--pack-size", "3", "--log", "tensorboard")
+    expected = Execution(devices=("cpu", "cuda:1"), executor="ray", ray_address="a:1", pack_size=3, logs=("tensorboard",))
     assert execution(given(*flags)) == expected
+    assert execution(given("--tensorboard", "--log", "tensorboard")).logs == ("tensorboard",)
+    with pytest.raises(InputError, match=r"Unknown log 'tensorbord'\. Did you mean 'tensorboard'\?"):
+        execution(given("--log", "tensorbord"))
 
 
 def test_a_dry_run_knows_no_cluster():

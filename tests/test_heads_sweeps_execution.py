@@ -1,7 +1,5 @@
 """How trials are trained: which executions there are, and what a user is told."""
 
-import builtins
-
 import pytest
 from caches import make_cache
 from sweeps import a_grid
@@ -27,20 +25,6 @@ def sweep(cache, tmp_path):
 def test_a_pack_has_a_trial(size):
     with pytest.raises(InputError, match=rf"^--pack-size is {size}, expected 1 or more\.$"):
         Execution(pack_size=size)
-
-
-def test_tensorboard_that_is_not_installed_is_missed_before_anything_is_trained(monkeypatch):
-    real = builtins.__import__
-
-    def without(name, *arguments, **named):
-        if name == "torch.utils.tensorboard":
-            raise ImportError(name)
-        return real(name, *arguments, **named)
-
-    monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(InputError, match="--tensorboard needs TensorBoard, which is not installed"):
-        Execution(tensorboard=True)
-    assert Execution().tensorboard is False
 
 
 def test_trials_are_announced_trained_and_returned(sweep):

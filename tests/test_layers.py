@@ -29,6 +29,8 @@ ONLY_IN = {
     "av": {"data/media.py", "data/reporting/audio.py", "data/sample/make.py"},
     "soxr": {"data/media.py", "data/sample/make.py"},
     "jinja2": {"data/reporting/page.py"},
+    "wandb": {"heads/runs/logs.py"},
+    "mlflow": {"heads/runs/logs.py"},
     "matplotlib": {
         "data/reporting/charts.py",
         "heads/evaluation/layer_chart.py",

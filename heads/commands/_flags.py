@@ -72,6 +72,15 @@ def add_memory(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--memory-gb", type=float, metavar="GB", help=words)
 
 
+def add_log(parser: argparse.ArgumentParser) -> None:
+    """Add --log."""
+    words = (
+        "log runs for tensorboard (an event file in the run folder), wandb (offline, in the run folder) or mlflow (OUT/mlflow.db); may"
+        " be several"
+    )
+    parser.add_argument("--log", action=ListOf, default=[], metavar="TOOL", help=words)
+
+
 def add_execution(parser: argparse.ArgumentParser) -> None:
     """Add the flags that say how trials are trained; `heads.commands._trials.execution` reads them."""
     words = "print the number of trials, how they are trained, and estimates of memory and time; train nothing"
@@ -85,4 +94,5 @@ def add_execution(parser: argparse.ArgumentParser) -> None:
     words = "address of a running Ray cluster (default: start a local one)"
     parser.add_argument("--ray-address", metavar="ADDRESS", help=words)
     add_memory(parser)
-    parser.add_argument("--tensorboard", action="store_true", help="write a TensorBoard event file into every run folder")
+    add_log(parser)
+    parser.add_argument("--tensorboard", action="store_true", help="the same as --log tensorboard")

@@ -12,10 +12,12 @@ import pandas as pd
 import torch
 
 from data.errors import InputError
+from data.lookup import expect
 from data.reporting.tables import aligned
 from heads.models.own import short_name
 from heads.models.registry import HEADS
 from heads.runs.config import RunConfig
+from heads.runs.logs import LOGS, expect_installed
 from heads.runs.run_data import choose_device
 from heads.sweeps.calibration import calibrate
 from heads.sweeps.costs import step_costs
@@ -42,10 +44,23 @@ def execution(args: argparse.Namespace) -> Execution:
         executor=args.executor,
         ray_address=args.ray_address,
         pack_size=args.pack_size,
-        tensorboard=args.tensorboard,
+        logs=logs(args.log, args.tensorboard),
     )
     if args.dry_run and found.executor == "ray":
         raise InputError("--dry-run times a few steps on this machine and knows nothing of a Ray cluster. Leave out --executor ray.")
+    return found
+
+
+def logs(asked: Sequence[str], tensorboard: bool = False) -> tuple[str, ...]:
+    """Return the logs that --log and --tensorboard ask for, each once.
+
+    Raises:
+        InputError: There is no such log, or its package is not installed.
+    """
+    found = tuple(dict.fromkeys([*asked, *(["tensorboard"] if tensorboard else [])]))
+    for name in found:
+        expect(LOGS, name, "log")
+    expect_installed(found)
     return found
 
 

@@ -4,6 +4,7 @@ presets are in `heads.runs.config`."""
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", "--seeds", action=_flags.ListOf, of=int, metavar="SEED", help=words)
     _flags.add_set(parser)
     _flags.add_memory(parser)
+    _flags.add_log(parser)
     parser.add_argument("--out", type=Path, default=Path("runs"), metavar="DIR", help="folder for run folders (default runs)")
     _flags.add_device(parser)
 
@@ -54,12 +56,14 @@ def run(args: argparse.Namespace) -> int:
     """
     config = make_config(args.head, args.corpus, args.preset, changes(args))  # refuses a mistyped name before torch is imported
 
+    from heads.commands import _trials
     from heads.evaluation.console import layer_notes, results
     from heads.runs.contract_checks import expect_own_heads_kept
     from heads.runs.folder import run_folder
     from heads.runs.run_data import choose_device, memory_bytes, open_run_data
     from heads.training.fit import with_seed
 
+    logs = _trials.logs(args.log)
     expect_own_heads_kept([config])
     device = choose_device(args.device)
     run_data = open_run_data(config, args.cache, device, memory_bytes(args.memory_gb))
@@ -67,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     for seed in dict.fromkeys(args.seed or [config.seed]):
         seeded = with_seed(run_data, seed)
         folder = run_folder(seeded.config, args.out)
-        found[folder.path.name] = _train(seeded, folder)
+        found[folder.path.name] = _train(seeded, folder, logs)
     print(results(found, "valid"))
     if notes := layer_notes(found):
         print(f"\n{notes}")
@@ -90,7 +94,7 @@ def changes(args: argparse.Namespace) -> dict[str, Any]:
     return nested(given | parse_assignments(args.set))
 
 
-def _train(run_data: RunData, folder: RunFolder) -> dict[str, Any]:
+def _train(run_data: RunData, folder: RunFolder, logs: Sequence[str]) -> dict[str, Any]:
     """Train one run behind a progress bar and return its metrics."""
     from heads.evaluation.console import training_bar
     from heads.training.fit import facts, fit, steps
@@ -98,4 +102,4 @@ def _train(run_data: RunData, folder: RunFolder) -> dict[str, Any]:
     state = "already finished" if folder.is_complete else facts(run_data)
     print(f"{folder.path}: {state}", flush=True)
     with training_bar(folder.path.name, steps(run_data)) as advance:
-        return fit(run_data, folder, advance)
+        return fit(run_data, folder, advance, logs)

@@ -19,7 +19,7 @@ from heads.runs.run_data import choose_device
 from heads.sweeps.cores import Choice, available_cores, choose, keep
 from heads.sweeps.executors import Execute, in_process, in_processes
 from heads.sweeps.parts import Part
-from heads.sweeps.progress import Bar, summary_writer
+from heads.sweeps.progress import Bar
 from heads.sweeps.results.trials import collect, remedy, write_trials
 from heads.sweeps.session import train_remaining
 from heads.sweeps.sweep import Sweep, count_trials, open_trials, remaining
@@ -33,16 +33,14 @@ class Execution:
     executor: str = "local"  # local: processes of this machine; ray: a Ray cluster
     ray_address: str | None = None  # of a running cluster; None starts a local one
     pack_size: int | None = None  # trials that are trained together; None: as many as save time and fit into a device's memory
-    tensorboard: bool = False  # write an event file of TensorBoard into every run folder
+    logs: tuple[str, ...] = ()  # keys of `heads.runs.logs.LOGS`, written of every trial that ends
 
     def __post_init__(self) -> None:
         """Check the values.
 
         Raises:
-            InputError: A pack would be empty, or TensorBoard is asked for and not installed.
+            InputError: A pack would be empty.
         """
-        if self.tensorboard:
-            summary_writer()
         if self.pack_size is not None and self.pack_size < 1:
             raise InputError(f"--pack-size is {self.pack_size}, expected 1 or more.")
 
@@ -144,7 +142,7 @@ def _train(
         keep(choice, _record(sweep, part))
     with (
         _workers(execution, choice, announce) as workers,
-        Bar(total, over, sweep.metric, execution.tensorboard) as bar,
+        Bar(total, over, sweep.metric, execution.logs, sweep.folder) as bar,
     ):
         train_remaining(sweep, workers.devices, workers.execute, bar, execution.pack_size, workers.free_bytes, configs)
 

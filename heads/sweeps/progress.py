@@ -1,39 +1,37 @@
-"""Progress of a sweep: one bar in the terminal, and TensorBoard event files of the trials that are over.
+"""Progress of a sweep: one bar in the terminal, and logs of the trials that are over (`heads.runs.logs`).
 
-`Bar` receives the news that `heads.sweeps.workers.Watcher` describes. TensorBoard is optional, so it is imported only when it is
-used. The bar of a single run is in `heads.evaluation.console`.
+`Bar` receives the news that `heads.sweeps.workers.Watcher` describes. The bar of a single run is in `heads.evaluation.console`.
 """
 
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any, Self
+from pathlib import Path
+from typing import Self
 
-import pandas as pd
-
-from data.errors import InputError
 from heads.evaluation.console import progress_bar
 from heads.evaluation.metrics import is_better
 from heads.runs.folder import RunFolder
+from heads.runs.logs import log_finished
 from heads.sweeps.status import status_of
 from heads.sweeps.workers import Watcher
-
-_NOT_SHOWN = ("epoch",)
 
 
 class Bar(Watcher):
     """The bar of a sweep: trials that are over and in progress, the best value so far, and the time left."""
 
-    def __init__(self, total: int, over: Sequence[RunFolder], metric: str, events: bool = False) -> None:
+    def __init__(self, total: int, over: Sequence[RunFolder], metric: str, logs: Sequence[str] = (), out: Path = Path()) -> None:
         """Show the bar.
 
         Args:
             total: Trials in the end.
             over: Trials that are over already.
             metric: Validation metric of the best value.
-            events: True writes a TensorBoard event file for each trial that ends.
+            logs: Keys of `heads.runs.logs.LOGS`, written of each trial that ends.
+            out: Folder of the sweep.
         """
-        self.total, self.metric, self.over, self.in_flight, self.events = total, metric, 0, 0, events
+        self.total, self.metric, self.over, self.in_flight = total, metric, 0, 0
+        self.logs, self.out = logs, out
         self.best: float | None = None
         layout = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
         line = "{desc}: {percentage:3.0f}%, {elapsed} so far, {remaining} left{postfix}"
@@ -67,8 +65,8 @@ class Bar(Watcher):
         self.in_flight = max(0, self.in_flight - 1)
         self._count(folder)
         self._show()
-        if self.events:
-            write_events(folder)
+        if status_of(folder) != "damaged":
+            log_finished(self.logs, folder, self.out)
 
     def _count(self, folder: RunFolder) -> None:
         self.over += 1
@@ -80,31 +78,3 @@ class Bar(Watcher):
         best = "" if self.best is None else f", best {self.metric} {self.best:.4f}"
         words = f"{self.over} of {self.total} trials, {self.in_flight} in flight{best}"
         self._bar.set_postfix_str(words, refresh=sys.stderr.isatty())
-
-
-def summary_writer() -> Any:
-    """Return TensorBoard's writer.
-
-    Raises:
-        InputError: TensorBoard is not installed.
-    """
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise InputError("--tensorboard needs TensorBoard, which is not installed. Install it: pip install '.[tensorboard]'") from error
-    return SummaryWriter
-
-
-def write_events(folder: RunFolder) -> None:
-    """Write every column of history.csv as a scalar by epoch, "valid/mae" and so on.
-
-    Nothing is written if the folder has event files already, or the run has no epochs.
-    """
-    history = None if status_of(folder) == "damaged" else folder.history()
-    if history is None or any(folder.path.glob("events.out.tfevents.*")):
-        return
-    with summary_writer()(str(folder.path)) as writer:
-        for row in history.to_dict("records"):
-            for column, value in row.items():
-                if column not in _NOT_SHOWN and not pd.isna(value):
-                    writer.add_scalar(str(column).replace("valid_", "valid/", 1), value, int(row["epoch"]))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -29,6 +29,7 @@ from heads.runs.config import RunConfig
 from heads.runs.devices import watched
 from heads.runs.evaluate import assess
 from heads.runs.folder import VERSION, RunFolder, predictions_table
+from heads.runs.logs import log_finished, logging_to
 from heads.runs.rows import labelled_rows
 from heads.runs.run_data import RunData, encoders
 from heads.training.loop import Advance, Run, train_runs
@@ -79,13 +80,14 @@ def steps(run_data: RunData) -> int:
     return config.train.max_epochs * steps_per_epoch(config, plan)
 
 
-def fit(run_data: RunData, folder: RunFolder, advance: Advance = lambda steps, note: None) -> dict[str, Any]:
+def fit(run_data: RunData, folder: RunFolder, advance: Advance = lambda steps, note: None, logs: Sequence[str] = ()) -> dict[str, Any]:
     """Train a run, or go on with it, and write its results; a complete run is left as it is.
 
     Args:
         run_data: Data and configuration of the run.
         folder: Its run folder.
         advance: Called with the steps done since the last call, and a note.
+        logs: Keys of `heads.runs.logs.LOGS`. A run that is complete and not logged is logged.
 
     Returns:
         The content of metrics.json.
@@ -99,10 +101,13 @@ def fit(run_data: RunData, folder: RunFolder, advance: Advance = lambda steps, n
         engine = None if folder.is_complete or baseline else SingleEngine(Run(run_data.config, run_data.tensors, folder))
         folder.begin(describe(run_data))
         if engine:
-            train_runs([engine.run], engine, finish, advance=advance)
+            with logging_to(logs, folder, run_data.config, folder.path.parent) as live:
+                train_runs([engine.run], engine, finish, advance=advance, on_epoch=lambda run: live.update(run.history))
             folder.draw_routing("xray")
         elif baseline and not folder.is_complete:
             _fit_simple_baseline(run_data, folder, baseline)
+    if not engine:
+        log_finished(logs, folder, folder.path.parent)
     return folder.metrics()
 
 

@@ -42,6 +42,9 @@ SAVE_EVERY_S = 60.0
 Advance = Callable[[int, str], None]
 """Progress report: called with the steps done since the last call and a note in words."""
 
+OnEpoch = Callable[["Run"], None]
+"""Called with a run after each of its epochs."""
+
 OnEnd = Callable[["Run", InputError | None], None]
 """Called with a run that is over, and with its error if it failed."""
 
@@ -195,6 +198,7 @@ def train_runs(
     on_end: OnEnd,
     is_pruned: Callable[[Run], bool] = lambda run: False,
     advance: Advance = lambda steps, note: None,
+    on_epoch: OnEpoch = lambda run: None,
 ) -> None:
     """Train runs to their ends. Epochs that were saved are not computed again.
 
@@ -207,20 +211,25 @@ def train_runs(
         on_end: Called with each run when it is over, and with the error if it failed.
         is_pruned: Asked after every epoch of a run; a pruned run is over.
         advance: Called with the steps done since the last call, of all runs together, and a note.
+        on_epoch: Called with a run after each of its epochs.
 
     Raises:
         Stopped: The command was asked to stop; the same call goes on.
     """
     with stopping.finishing():
-        _train(runs, engine, on_end, is_pruned, advance)
+        _train(runs, engine, on_end, is_pruned, advance, on_epoch)
 
 
-def _train(runs: Sequence[Run], engine: Engine, on_end: OnEnd, is_pruned: Callable[[Run], bool], advance: Advance) -> None:
+def _train(
+    runs: Sequence[Run], engine: Engine, on_end: OnEnd, is_pruned: Callable[[Run], bool], advance: Advance, on_epoch: OnEpoch
+) -> None:
     damaged = _resume(runs, engine)
     advance(sum(run.epoch * run.steps_per_epoch for run in runs), _note(runs))
     active = _without(runs, engine, {run: damaged.get(run) for run in runs if run in damaged or run.is_over}, on_end)
     while active:
         failed = _train_and_evaluate(active, engine, advance)
+        for run in active:
+            on_epoch(run)
         over = {run: failed.get(run) for run in active if run in failed or run.is_over or is_pruned(run)}
         is_due = stopping.is_asked() or any(time.monotonic() - run.saved_at > SAVE_EVERY_S for run in active)
         if is_due:  # all of them are saved, so that they can go on together
