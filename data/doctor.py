@@ -28,9 +28,8 @@ from data.corpora import CORPORA, read_corpus, recognise
 from data.corpora.base import Corpus
 from data.errors import InputError
 from data.findings import FINDING_KINDS, Finding
-from data.labels import EMOTIONS
 from data.probe import by_medium, media_notes, probe
-from data.schema import SPLITS
+from data.schema import SPLITS, emotions_of
 
 STOPPING = ("missing", "bad-time", "unreadable", "truncated", "silent")
 """Kinds of findings that can leave an utterance without features. They stop a build, unless `on_bad_media = exclude` is set, which
@@ -200,7 +199,7 @@ def _counts(part: pd.DataFrame, duration_s: pd.Series) -> dict[str, float]:
         "speakers": part.loc[part["speaker"] != "", "speaker"].nunique(),
         "speech_s": float(duration_s[part["excluded"] == ""].sum(min_count=1)),
         "sentiment": int(part["sentiment"].notna().sum()),
-        "emotions": int(part[list(EMOTIONS)].notna().all(axis=1).sum()),
+        "emotions": int(part[emotions_of(part)].notna().all(axis=1).sum()),
         "category": int((part["category"] != "").sum()),
         "excluded": int((part["excluded"] != "").sum()),
     }

@@ -70,7 +70,7 @@ def make_manifest(corpus: CorpusPlan, on_bad_media: str, workers: int, advance: 
         "findings": findings,
         "when": _now(),
     }
-    write_manifest(corpus.manifest, table, attributes)
+    write_manifest(corpus.manifest, table, attributes, corpus.corpus.labels)
 
 
 def _bad_media_message(corpus: CorpusPlan, unusable: pd.DataFrame) -> str:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from data.findings import Finding
+from data.labels import MOSEI_LABELS, LabelSet
 
 
 @dataclass(frozen=True)
@@ -20,9 +21,10 @@ class Corpus:
     name: str
     root: Path
     layout: str  # in words, e.g. "MMSA label.csv", "CMU raw"
-    utterances: pd.DataFrame  # schema.COLUMNS; duration_s is NaN, or the segment's length where a table gives times
+    utterances: pd.DataFrame  # schema.columns; duration_s is NaN, or the segment's length where a table gives times
     sources: tuple[Path, ...]  # the label and transcript files that were read
     findings: tuple[Finding, ...] = field(default=())
+    labels: LabelSet = MOSEI_LABELS
 
     @property
     def has_media(self) -> bool:

@@ -14,7 +14,8 @@ import pandas as pd
 from data.cache import CachedCorpus
 from data.errors import InputError, shown
 from data.feature_store import FeatureStore
-from data.manifest import read_manifest
+from data.labels import LabelSet
+from data.manifest import read_labelled
 from data.schema import MODALITIES, SPLITS
 
 
@@ -23,9 +24,10 @@ class Selection:
     """The utterances of a corpus that are exported. Created by `select`."""
 
     corpus: str
-    table: pd.DataFrame  # `schema.COLUMNS`, in the order of the manifest, numbered from 0
+    table: pd.DataFrame  # `schema.columns`, in the order of the manifest, numbered from 0
     stores: Mapping[str, FeatureStore]  # modality → features; only modalities that the cache has
     limits: Mapping[str, int]  # modality → number of rows to keep of each utterance, from the first
+    labels: LabelSet
     notes: tuple[str, ...]  # sentences for the user: what is exported, and what is left out or cut, and why
 
     def features(self, modality: str, utterance_id: str) -> np.ndarray:
@@ -64,7 +66,7 @@ def select(corpus: CachedCorpus, limits: Mapping[str, int], is_labelled: bool) -
     stores = {modality: FeatureStore.open(corpus.features[modality]) for modality in MODALITIES if modality in corpus.features}
     if not stores:
         raise InputError(f"{corpus.manifest}: {corpus.name} has no text and no audio features. Run BuildFeatures with an encoder.")
-    table = read_manifest(corpus.manifest)
+    table, labels = read_labelled(corpus.manifest)
     reasons = _reasons(table, is_labelled)
     chosen = table[reasons == ""].reset_index(drop=True)
     if chosen.empty:
@@ -77,7 +79,7 @@ def select(corpus: CachedCorpus, limits: Mapping[str, int], is_labelled: bool) -
         notes.append(f"{modality}: {cut:,} utterances cut to their first {limits[modality]:,} rows")
     if corpus.pseudo_labels is not None:
         notes.append("left out: the pseudo-labels")
-    return Selection(corpus.name, chosen, stores, limits, tuple(notes))
+    return Selection(corpus.name, chosen, stores, limits, labels, tuple(notes))
 
 
 def told_splits(table: pd.DataFrame) -> str:

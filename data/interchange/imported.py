@@ -111,7 +111,7 @@ def _write_manifest(folder: Path, corpus: Corpus, table: pd.DataFrame, labels: s
     """Write the manifest and return its path below `folder`."""
     key = digest([REVISION, corpus.name, corpus.layout, labels, table["excluded"].tolist()])
     path = Path("manifests", f"{corpus.name}-{key}.parquet")
-    write_manifest(folder / path, table, {"corpus": corpus.name, "layout": corpus.layout, "key": key, "labels": labels})
+    write_manifest(folder / path, table, {"corpus": corpus.name, "layout": corpus.layout, "key": key, "labels": labels}, corpus.labels)
     return path
 
 

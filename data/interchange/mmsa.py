@@ -35,7 +35,7 @@ from data.interchange import safe_pickle
 from data.interchange.cached import Selection, expect_new, select
 from data.interchange.imported import Features, Import
 from data.interchange.padding import extents_by_length, extents_by_zeros, pad_front
-from data.labels import EMOTIONS, POLARITIES, SENTIMENT_RANGE, polarity_of_sentiment
+from data.labels import POLARITIES, SENTIMENT_RANGE, polarity_of_sentiment
 from data.schema import MODALITIES, SPLITS
 
 SEPARATOR = "$_$"
@@ -79,7 +79,11 @@ def export_mmsa(corpus: CachedCorpus, out: Path, limits: Mapping[str, int]) -> l
         safe_pickle.dump(content, file)
     padded = ", ".join(f"{modality} to {count:,} rows" for modality, count in steps.items())
     zeros = ", ".join(modality for modality in (*MODALITIES, "vision") if modality not in steps)
-    emotions = ["left out: emotions, which this format does not have"] if selection.table[list(EMOTIONS)].notna().any(axis=None) else []
+    emotions = (
+        ["left out: emotions, which this format does not have"]
+        if selection.table[list(selection.labels.emotions)].notna().any(axis=None)
+        else []
+    )
     return [*selection.notes, *emotions, f"padded at the front: {padded}", f"one step of zeros: {zeros}"]
 
 

@@ -61,12 +61,12 @@ def _measured(features: np.ndarray, tensors: CorpusTensors, rows: np.ndarray, ta
     for task, labels in unlearned.items():
         if task not in tasks:
             labels[...] = np.nan  # a target without labels costs nothing
-    found = fit_simple("ridge", features, sentiment, emotions, train, valid)
+    found = fit_simple("ridge", features, sentiment, emotions, train, valid, names=targets.labels)
     values: dict[str, float] = {}
     if "msa" in tasks:
-        values |= sentiment_metrics(found.sentiment[valid], sentiment[valid])
+        values |= sentiment_metrics(found.sentiment[valid], sentiment[valid], labels=targets.labels)
     if "mer" in tasks:
-        values |= emotion_metrics(found.emotion_probability[valid], present(emotions[valid]))
+        values |= emotion_metrics(found.emotion_probability[valid], present(emotions[valid]), labels=targets.labels)
     return {name: values[name] for task in tasks for name in MEASURES[task]}
 
 

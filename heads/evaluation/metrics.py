@@ -8,12 +8,12 @@ how `heads.evaluation.intervals` resamples. Predictions are made in `heads.evalu
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from data.labels import EMOTIONS
+from data.labels import MOSEI_LABELS, LabelSet
 from data.lookup import lookup
 
 
@@ -88,14 +88,14 @@ class EmotionRows:
 
 
 class AllEmotions:
-    """The six emotions of the same rows; what a metric gives for each is computed once."""
+    """The emotions of the same rows; what a metric gives for each is computed once."""
 
     def __init__(self, emotions: Collection[EmotionRows]) -> None:
         self.emotions = emotions
         self._found: dict[Callable[[EmotionRows], np.ndarray], list[np.ndarray]] = {}
 
     def each(self, function: Callable[[EmotionRows], np.ndarray]) -> list[np.ndarray]:
-        """Six arrays (…), the metric of each emotion."""
+        """C arrays (…), the metric of each emotion."""
         if function not in self._found:
             self._found[function] = [function(rows) for rows in self.emotions]
         return self._found[function]
@@ -147,7 +147,7 @@ PER_EMOTION: tuple[Metric, ...] = (
 """The metrics of an emotion, functions of `EmotionRows`; their definitions are in `emotion_metrics`."""
 
 
-def _of_emotions(metric: Metric) -> dict[str, Metric]:
+def _of_emotions(metric: Metric, emotions: tuple[str, ...]) -> dict[str, Metric]:
     """Prefix → record of a metric of each emotion and of their mean, functions of `AllEmotions`."""
 
     def of(number: int, rows: AllEmotions) -> np.ndarray:
@@ -156,21 +156,24 @@ def _of_emotions(metric: Metric) -> dict[str, Metric]:
     def mean(rows: AllEmotions) -> np.ndarray:
         return _mean_of_defined(rows.each(metric.function))
 
-    functions = {emotion: partial(of, number) for number, emotion in enumerate(EMOTIONS)} | {"mean": mean}
+    functions = {emotion: partial(of, number) for number, emotion in enumerate(emotions)} | {"mean": mean}
     return {
         prefix: replace(metric, name=f"{prefix}_{metric.name}", label=f"{prefix} {metric.label}", function=function)
         for prefix, function in functions.items()
     }
 
 
-def _table() -> dict[str, Metric]:
-    by_metric = [_of_emotions(metric) for metric in PER_EMOTION]
-    emotions = [records[prefix] for prefix in (*EMOTIONS, "mean") for records in by_metric]
+@cache
+def metrics_of(labels: LabelSet) -> Mapping[str, Metric]:
+    """Lists the metrics of a label set by name: those of sentiment, then of each emotion (`happiness_acc`, …, `fear_never_wf1`), then
+    `mean_acc`, …: means over the emotions."""
+    by_metric = [_of_emotions(metric, labels.emotions) for metric in PER_EMOTION]
+    emotions = [records[prefix] for prefix in (*labels.emotions, "mean") for records in by_metric]
     return {metric.name: metric for metric in (*SENTIMENT, *emotions)}
 
 
-METRICS: Mapping[str, Metric] = _table()
-"""Name → metric: those of sentiment, then `happiness_acc`, …, `fear_never_wf1`, then `mean_acc`, …: means over the emotions."""
+METRICS: Mapping[str, Metric] = metrics_of(MOSEI_LABELS)
+"""The metrics of the usual labels."""
 
 SENTIMENT_METRICS = tuple(metric.name for metric in SENTIMENT)
 EMOTION_METRICS = tuple(metric.name for metric in PER_EMOTION)
@@ -207,7 +210,9 @@ def is_better(name: str, value: float, other: float) -> bool:
     return value > other if higher else value < other
 
 
-def sentiment_metrics(prediction: np.ndarray, truth: np.ndarray, weights: np.ndarray | None = None) -> MetricValues:
+def sentiment_metrics(
+    prediction: np.ndarray, truth: np.ndarray, weights: np.ndarray | None = None, labels: LabelSet = MOSEI_LABELS
+) -> MetricValues:
     """Computes the metrics of sentiment, in the order of `SENTIMENT_METRICS`.
 
     has0 compares prediction ≥ 0 with truth ≥ 0 on all rows, non0 compares > 0 with > 0 on rows whose truth is not 0; F1 is weighted
@@ -221,15 +226,20 @@ def sentiment_metrics(prediction: np.ndarray, truth: np.ndarray, weights: np.nda
         prediction: (N,) any float.
         truth: (N,) in [-3, 3], NaN if unlabelled.
         weights: (…, N) ≥ 0, how often each row counts; once if not given.
+        labels: Says which metrics there are.
 
     Source: https://github.com/thuiar/MMSA, utils/metricsTop.py, unrounded.
     """
     prediction, truth = _same_shape(prediction, truth, (len(truth),))
-    return _computed("msa", SentimentRows(prediction, truth, _weights(weights, len(truth))), weights)
+    return _computed("msa", SentimentRows(prediction, truth, _weights(weights, len(truth))), weights, labels)
 
 
 def emotion_metrics(
-    probability: np.ndarray, truth: np.ndarray, threshold: float = 0.5, weights: np.ndarray | None = None
+    probability: np.ndarray,
+    truth: np.ndarray,
+    threshold: float = 0.5,
+    weights: np.ndarray | None = None,
+    labels: LabelSet = MOSEI_LABELS,
 ) -> MetricValues:
     """Computes `happiness_acc`, `happiness_wf1`, …, `fear_never_wf1` and the means over the emotions: `EMOTION_METRICS` of each.
 
@@ -242,21 +252,22 @@ def emotion_metrics(
     Means are over the emotions whose value is not NaN.
 
     Args:
-        probability: (N, 6) in [0, 1], in the order of `EMOTIONS`.
-        truth: (N, 6) present where above 0, NaN if unlabelled.
+        probability: (N, C) in [0, 1], in the order of `labels.emotions`.
+        truth: (N, C) present where above 0, NaN if unlabelled.
         threshold: Predicted as present where the probability is above it.
         weights: (…, N) ≥ 0, how often each row counts; once if not given.
+        labels: Names the C emotions.
     """
-    probability, truth = _same_shape(probability, truth, (len(truth), len(EMOTIONS)))
+    probability, truth = _same_shape(probability, truth, (len(truth), len(labels.emotions)))
     rows = _weights(weights, len(truth))
     columns = zip(probability.T, truth.T, strict=True)
     emotions = [EmotionRows(scores, one, threshold, rows) for scores, one in columns]
-    return _computed("mer", AllEmotions(emotions), weights)
+    return _computed("mer", AllEmotions(emotions), weights, labels)
 
 
-def _computed(task: str, rows: SentimentRows | AllEmotions, weights: np.ndarray | None) -> MetricValues:
+def _computed(task: str, rows: SentimentRows | AllEmotions, weights: np.ndarray | None, labels: LabelSet) -> MetricValues:
     """Computes the metrics of a task: floats, or arrays (…) where weights were given."""
-    values = {name: metric.function(rows) for name, metric in METRICS.items() if metric.task == task}
+    values = {name: metric.function(rows) for name, metric in metrics_of(labels).items() if metric.task == task}
     return {name: float(value) for name, value in values.items()} if weights is None else values
 
 

@@ -8,10 +8,7 @@ from dataclasses import dataclass
 from heads.models.options import FREE, option
 
 TASKS = {"msa": ("msa",), "mer": ("mer",), "both": ("msa", "mer")}
-"""What a user asks for → the tasks that a head then learns: sentiment (`msa`, one number) and emotions (`mer`, six logits)."""
-
-WIDTHS = {"msa": 1, "mer": 6}
-"""Outputs of a task."""
+"""What a user asks for → the tasks that a head then learns: sentiment (`msa`, one number) and emotions (`mer`, a logit each)."""
 
 
 @dataclass(frozen=True, kw_only=True)

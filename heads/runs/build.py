@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 
+from data.labels import MOSEI_LABELS
 from data.tensors import CorpusTensors
 from heads.models.base import Head
 from heads.models.inputs import MIX, Inputs, MixedLayers, fitted
@@ -32,8 +33,10 @@ def make_head(name: str, options: Any, inputs: Inputs, task: str) -> Head:
     """
     kind: Any = HEADS[name].head  # a subclass of Head, which takes its options too
     dims, options = dict(inputs.dims), fitted(options, inputs)
+    # heads of users may know the usual labels only
+    learned: dict[str, Any] = {} if inputs.labels == MOSEI_LABELS else {"labels": inputs.labels}
     layers = inputs.several if getattr(options, "adapter", None) == MIX else {}
     if not layers:
-        return kind(options, dims, task)
+        return kind(options, dims, task, **learned)
     of_one_layer = {modality: dim // len(layers.get(modality, (0,))) for modality, dim in dims.items()}
-    return MixedLayers(kind(options, of_one_layer, task), layers, dims)
+    return MixedLayers(kind(options, of_one_layer, task, **learned), layers, dims)

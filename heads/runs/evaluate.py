@@ -6,6 +6,7 @@ Runs are trained in `heads.training.fit`; predictions and metrics are computed i
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -168,7 +169,11 @@ def assess(found: Predictions, tensors: CorpusTensors) -> tuple[dict[str, float]
     intervals: dict[str, tuple[float, float]] = {}
     targets = tensors.targets
     if found.sentiment is not None:
-        intervals |= bootstrap(sentiment_metrics, found.sentiment.astype(float), targets.sentiment[found.rows].astype(float))
+        intervals |= bootstrap(
+            partial(sentiment_metrics, labels=targets.labels),
+            found.sentiment.astype(float),
+            targets.sentiment[found.rows].astype(float),
+        )
     if (probability := found.emotion_probability) is not None:
-        intervals |= bootstrap(emotion_metrics, probability, present(targets.emotions[found.rows]))
+        intervals |= bootstrap(partial(emotion_metrics, labels=targets.labels), probability, present(targets.emotions[found.rows]))
     return scores(found, tensors), intervals

@@ -65,9 +65,10 @@ class PredictionFile:
         if "msa" in tasks:
             sentiment = _float32(table["sentiment"], self.path)
         if "mer" in tasks:
-            probability = np.column_stack([_probabilities(table[emotion], self.path) for emotion in EMOTIONS])
+            labels = run_data.tensors.targets.labels
+            probability = np.column_stack([_probabilities(table[emotion], self.path) for emotion in labels.emotions])
             logits = logit(probability).astype(np.float32)
-        return Predictions(rows, sentiment, logits, {})
+        return Predictions(rows, sentiment, logits, {}, run_data.tensors.targets.labels)
 
     def _rows(self, corpus: CachedCorpus, ids: Sequence[str], split: str) -> pd.DataFrame:
         """Selects the rows of these utterances, in their order."""

@@ -30,7 +30,6 @@ from torch import Tensor
 from data.atomic import atomic_path, remove_strays
 from data.errors import InputError, reason
 from data.files import unreadable
-from data.labels import EMOTIONS
 from data.manifest import read_table, write_table
 from data.targets import Targets
 from heads.evaluation.predictions import Predictions
@@ -143,7 +142,7 @@ class RunFolder:
     def write_routing(self, name: str, predictions: Predictions, targets: Targets) -> None:
         """Writes the routing report of predictions as JSON, for heads that route."""
         if predictions.routing:
-            self.write_json(f"{name}.json", xray(predictions.routing, targets.emotions[predictions.rows]))
+            self.write_json(f"{name}.json", xray(predictions.routing, targets.emotions[predictions.rows], targets.labels.emotions))
 
     def draw_routing(self, name: str) -> None:
         """Draws a routing report as SVG, if there is one. It takes seconds; the trials of a sweep go without."""
@@ -350,8 +349,8 @@ def predictions_table(predictions: Predictions, targets: Any) -> pd.DataFrame:
         columns |= {"sentiment": predictions.sentiment, "sentiment_true": targets.sentiment[predictions.rows]}
     if (probability := predictions.emotion_probability) is not None:
         truth = targets.emotions[predictions.rows]
-        columns |= {emotion: probability[:, number] for number, emotion in enumerate(EMOTIONS)}
-        columns |= {f"{emotion}_true": truth[:, number] for number, emotion in enumerate(EMOTIONS)}
+        columns |= {emotion: probability[:, number] for number, emotion in enumerate(targets.labels.emotions)}
+        columns |= {f"{emotion}_true": truth[:, number] for number, emotion in enumerate(targets.labels.emotions)}
     return pd.DataFrame(columns)
 
 

@@ -123,6 +123,7 @@ def _plan_corpus(
         "media": digest(media_digests),
         "decoder": DECODER,
         "on_bad_media": settings.on_bad_media,
+        **corpus.labels.noted(),
     }
     path = settings.cache / "manifests" / f"{corpus.name}-{digest(parts)}.parquet"
     return CorpusPlan(corpus_settings, corpus, media_digests, parts, path)

@@ -13,7 +13,7 @@ import pandas as pd
 
 from data.findings import FINDING_KINDS
 from data.labels import EMOTIONS, POLARITIES, polarity_of_sentiment
-from data.schema import SPLITS
+from data.schema import SPLITS, emotions_of
 
 ROWS = {"text": "tokens", "audio": "frames", "sentence": "embeddings"}
 """Modality → name of the rows of its feature files."""
@@ -51,8 +51,8 @@ def counts(manifest: pd.DataFrame) -> dict[str, Any]:
 
 
 def labelled(rows: pd.DataFrame) -> pd.DataFrame:
-    """Returns the rows with all six emotions."""
-    return rows[rows[list(EMOTIONS)].notna().all(axis=1)]
+    """Returns the rows with a value for every emotion."""
+    return rows[rows[emotions_of(rows)].notna().all(axis=1)]
 
 
 def summary(values: np.ndarray) -> dict[str, float]:
@@ -81,12 +81,13 @@ def polarity_counts(manifest: pd.DataFrame) -> dict[str, dict[str, int]]:
 
 
 def emotion_shares(groups: Mapping[str, pd.DataFrame]) -> dict[str, dict[str, tuple[int, int]]]:
-    """Counts emotion → group → (rows with it, labelled rows), and rows with none of the six; groups without labels are left out."""
+    """Counts emotion → group → (rows with it, labelled rows), and rows with none of them; groups without labels are left out."""
     rated = {name: rows for name, group in groups.items() if len(rows := labelled(group))}
     if not rated:
         return {}
-    shares = {e: {name: (int((rows[e] > 0).sum()), len(rows)) for name, rows in rated.items()} for e in EMOTIONS}
-    none = {name: (int((rows[list(EMOTIONS)] == 0).all(axis=1).sum()), len(rows)) for name, rows in rated.items()}
+    emotions = emotions_of(next(iter(rated.values())))
+    shares = {e: {name: (int((rows[e] > 0).sum()), len(rows)) for name, rows in rated.items()} for e in emotions}
+    none = {name: (int((rows[emotions] == 0).all(axis=1).sum()), len(rows)) for name, rows in rated.items()}
     return {**shares, NO_EMOTION: none}
 
 
@@ -136,7 +137,7 @@ def ties(ledger: pd.DataFrame, manifests: Mapping[str, pd.DataFrame]) -> list[di
 
 def _present(manifest: pd.DataFrame) -> dict[str, tuple[bool, ...]]:
     rated = labelled(manifest)
-    return dict(zip(rated["utterance_id"], map(tuple, (rated[list(EMOTIONS)] > 0).to_numpy().tolist()), strict=True))
+    return dict(zip(rated["utterance_id"], map(tuple, (rated[emotions_of(rated)] > 0).to_numpy().tolist()), strict=True))
 
 
 def examples(ledger: pd.DataFrame, target: pd.DataFrame | None, count: int = 10) -> list[dict[str, Any]]:
