@@ -22,7 +22,7 @@ MOST_EMOTIONS = 100
 
 _NAME = re.compile(r"[^\W\d_][\w-]*")
 _TAKEN = {
-    "clip_id", "corpus", "duration_s", "end_s", "excluded", "label_source", "loss", "mean", "media", "polarity", "position",
+    "clip_id", "corpus", "duration_s", "end_s", "excluded", "label_source", "loss", "macro", "mean", "media", "polarity", "position",
     "sentiment", "speaker", "split", "start_s", "text", "utterance_id", "video_id", "category",
 }  # fmt: skip
 """Names that mean something else in manifests, in predictions, or as the beginning of a metric's name."""
@@ -39,7 +39,7 @@ class LabelSet:
     def __post_init__(self) -> None:
         """Raise InputError if a name cannot be one, there are too few or too many, or the scale is none."""
         for name in self.emotions:
-            if not _NAME.fullmatch(name) or name in _TAKEN or name.endswith("_true"):
+            if not is_name(name):
                 raise InputError(
                     f"Emotion {shown(name)} cannot have this name: expected a letter, then letters, digits, '_' and '-', and no name"
                     " of another column of a manifest, such as text or sentiment."
@@ -61,6 +61,11 @@ class LabelSet:
     def limit(self) -> float:
         """The highest sentiment."""
         return self.scale[1]
+
+    @property
+    def tolerance(self) -> float:
+        """How far a sentiment may be beyond the scale to be set to its end: half a point of [-3, 3]."""
+        return self.limit / 6
 
     @property
     def widths(self) -> dict[str, int]:
@@ -108,6 +113,11 @@ class LabelSet:
         """The set in the words of a setting; see `data.label_sets`."""
         names = ("one of " if self.is_exclusive else "") + ", ".join(self.emotions)
         return f"{names}; [{self.scale[0]:g}, {self.scale[1]:g}]"
+
+
+def is_name(text: str) -> bool:
+    """Return True if an emotion can have this name."""
+    return bool(_NAME.fullmatch(text)) and text not in _TAKEN and not text.endswith("_true")
 
 
 MOSEI_LABELS = LabelSet()

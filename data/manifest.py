@@ -81,6 +81,11 @@ def read_labelled(path: Path) -> tuple[pd.DataFrame, LabelSet]:
     return validate(table, str(path), labels), labels
 
 
+def read_labels(path: Path) -> LabelSet:
+    """Read only what the utterances of a manifest are labelled with; errors as for `read_manifest`."""
+    return LabelSet.of(read_attributes(path), str(path))
+
+
 def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
     """Read a table that `write_table` wrote, or some of its columns.
 

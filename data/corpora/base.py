@@ -45,9 +45,10 @@ def never(root: Path) -> bool:
 class Reader(NamedTuple):
     """A corpus layout: how it is read, and how a folder in this layout is recognised."""
 
-    read: Callable[[str, Path], Corpus]  # (corpus name, root) → corpus
+    read: Callable[..., Corpus]  # (corpus name, root) → corpus
     has_own_files: Callable[[Path], bool] = never  # True if the root holds files that only this corpus has
     has_shared_files: Callable[[Path], bool] = never  # True if the root fits, but its files could belong to another corpus, too
+    options: tuple[str, ...] = ()  # further arguments of `read`: "statement" (about labels), "test_session"
 
 
 def holds(root: Path, name: str) -> bool:
