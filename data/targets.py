@@ -63,6 +63,18 @@ class Targets:
         texts = {name: tuple(np.array(getattr(self, name), object)[kept]) for name in ("ids", "text")}
         return replace(self, **arrays, **texts)
 
+    def seen_as(self, labels: LabelSet) -> Self:
+        """Return the targets with other labels: those that mean something else there are NaN."""
+        if labels == self.labels:
+            return self
+        nothing = np.full((len(self), len(labels.emotions)), np.nan, np.float32)
+        return replace(
+            self,
+            sentiment=self.sentiment if labels.scale == self.labels.scale else np.full(len(self), np.nan, np.float32),
+            emotions=self.emotions if labels.same_emotions(self.labels) else nothing,
+            labels=labels,
+        )
+
     @cached_property
     def dialogue(self) -> np.ndarray:
         """Number of the dialogue of each utterance, (N,) int64: one for each video and split, as splits may share a video's name."""

@@ -9,6 +9,7 @@ from batches import random_batch, select, trim
 from torch import Tensor
 from torch.nn import functional
 
+from data.labels import MOSEI_LABELS, LabelSet
 from data.tensors import Batch
 from heads.models import options
 from heads.models.base import TASKS, Head, HeadOutput
@@ -65,7 +66,7 @@ def _options(name: str) -> Any:
     return make_config(name, "mosi", "paper-mosi", {"model": small_options(name)}).model
 
 
-def make(name: str, task: str, dims: Mapping[str, int] = DIMS, calm: bool = False) -> Head:
+def make(name: str, task: str, dims: Mapping[str, int] = DIMS, calm: bool = False, labels: LabelSet = MOSEI_LABELS) -> Head:
     """Make a small head in training mode. Parameters that start at zero become noise, so that they have an effect.
 
     Args:
@@ -73,13 +74,14 @@ def make(name: str, task: str, dims: Mapping[str, int] = DIMS, calm: bool = Fals
         task: A key of `TASKS`.
         dims: Modality → D.
         calm: True turns dropout off and lets routers keep all experts, so that each parameter can get a gradient.
+        labels: What it learns.
     """
     chosen = _options(name)
     if calm:
         rates = {option: 0.0 for option in options.names(type(chosen)) if option.endswith("dropout")}
         chosen = options.change(chosen, options.nested(rates | _all_experts(chosen)), "test")
     torch.manual_seed(0)
-    head = HEADS[name].head(chosen, dims, task)
+    head = HEADS[name].head(chosen, dims, task, labels)
     with torch.no_grad():
         for parameter in head.parameters():
             if not parameter.any():
@@ -138,7 +140,7 @@ def joined(output: HeadOutput) -> Tensor:
     return torch.cat([*values, *([output.emotion_logits] if output.emotion_logits is not None else [])], 1)
 
 
-def train(head: Head, batch: Batch, epochs: int = 1) -> float:
+def train(head: Head, batch: Batch, epochs: int = 1, kinds: LossOptions = LossOptions()) -> float:  # noqa: B008 - immutable
     """Train on one batch as `heads.training.single_engine` does, but sum gradients instead of taking steps. Return the sum of
     losses."""
     head.train().prepare(batch.sentiment, batch.emotions, torch.ones(len(batch.index), dtype=torch.bool))
@@ -149,7 +151,7 @@ def train(head: Head, batch: Batch, epochs: int = 1) -> float:
                 parameter.requires_grad_(head.trains(name, stage))
             head.begin(stage, epoch)
             output = head(batch)
-            loss = total_loss(output, batch, LossOptions(), LossOptions().weights())
+            loss = total_loss(output, batch, kinds, kinds.weights())
             loss.backward()
             with torch.no_grad():
                 head.remember(batch, output)

@@ -5,12 +5,12 @@ import dataclasses
 from data.labels import EMOTIONS, LabelSet
 from heads.models import losses
 from heads.models.options import walk
-from heads.models.tasks import TASKS, LossOptions
+from heads.models.tasks import TASKS, WIDTHS, LossOptions
 
 
 def test_every_task_that_can_be_asked_for_is_made_of_those_with_a_width():
     assert TASKS == {"msa": ("msa",), "mer": ("mer",), "both": ("msa", "mer")}
-    assert LabelSet().widths == {"msa": 1, "mer": len(EMOTIONS)}
+    assert {"msa": 1, "mer": len(EMOTIONS)} == WIDTHS == LabelSet().widths
 
 
 def test_the_choices_of_losses_are_the_losses_that_there_are():

@@ -4,12 +4,11 @@ trials is in `heads.sweeps.execution` and `heads.sweeps.session`, the report in 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data.errors import InputError, shown
-from data.lookup import lookup
 from heads.commands import _flags
 
 if TYPE_CHECKING:
@@ -61,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
 
     grid = read_grid(args.grid, args.corpus)
     configs = grid.configs()
-    metric = metric_of(configs, args.metric)
+    metric = metric_of(configs, args.metric, args.cache)
     execution = _trials.execution(args)
     precision = of_sweep(args.out, execution.executor, execution.devices[0])
     sweep = Sweep(grid, args.cache, args.out, metric, args.search, args.prune, memory_bytes(args.memory_gb), precision)
@@ -100,18 +99,27 @@ def _run_part(sweep: Sweep, part: Part, configs: Sequence[RunConfig], execution:
     return status
 
 
-def metric_of(configs: Sequence[RunConfig], asked: str | None) -> str:
-    """Return the metric that ranks trials: `asked`, or else mae if all trials learn sentiment, or else mean_wf1.
+def metric_of(configs: Sequence[RunConfig], asked: str | None, cache: Path) -> str:
+    """Return the metric that ranks trials: `asked`, or else mae if all trials learn sentiment, or else mean_wf1, or wf1 of classes.
 
     Raises:
         InputError: There is no such metric, or no trial learns its task.
     """
-    from heads.evaluation.metrics import METRICS, default_metric
+    from heads.evaluation.metrics import default_metric, metric_named
     from heads.models.tasks import TASKS
 
     if asked is None:
-        return default_metric([task for task in TASKS["both"] if all(task in TASKS[config.task] for config in configs)])
-    task = lookup(METRICS, asked, "metric").task
+        tasks = [task for task in TASKS["both"] if all(task in TASKS[config.task] for config in configs)]
+        return default_metric(tasks, "msa" not in tasks and _has_classes(cache, {config.corpus for config in configs}))
+    task = metric_named(asked).task
     if not any(task in TASKS[config.task] for config in configs):
         raise InputError(f"--metric is {asked}, a metric of task {shown(task)}, which no trial learns. Choose another.")
     return asked
+
+
+def _has_classes(cache: Path, corpora: Collection[str]) -> bool:
+    """Return True if the emotions of all these corpora are classes."""
+    from data.cache import open_corpus
+    from data.manifest import read_labels
+
+    return all(read_labels(open_corpus(cache, name).manifest).is_exclusive for name in corpora)

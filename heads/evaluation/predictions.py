@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.special import expit, logit
+from scipy.special import expit, logit, softmax
 from torch import Tensor
 
 from data.batching import dialogues, in_order
@@ -40,9 +40,11 @@ class Predictions(NamedTuple):
 
     @property
     def emotion_probability(self) -> np.ndarray | None:
-        """(n, C) float64, the sigmoid of the logits; None without them."""
+        """(n, C) float64, the sigmoid of the logits, or of classes the softmax; None without them."""
         if self.emotion_logits is None:
             return None
+        if self.labels.is_exclusive:
+            return softmax(self.emotion_logits.astype(np.float64), axis=1)
         return expit(self.emotion_logits.astype(np.float64))  # not torch's, which gives equal logits unlike values by their places
 
 
@@ -137,8 +139,16 @@ def predict_simple(
     train, valid = (np.append(targets.split[fitted] == split, np.zeros(len(rows), bool)) for split in ("train", "valid"))
     simple = fit_simple(name, features, labels[:, 0], labels[:, 1:], train, valid, layer_columns(known), targets.labels)
     sentiment, probability = simple.sentiment[len(fitted) :], simple.emotion_probability[len(fitted) :]
-    logits = logit(probability) if "mer" in tasks else None
+    logits = logits_of(probability, targets.labels) if "mer" in tasks else None
     return Predictions(rows, sentiment if "msa" in tasks else None, logits, {}, targets.labels), simple.chosen
+
+
+def logits_of(probability: np.ndarray, labels: LabelSet) -> np.ndarray:
+    """Returns the logits (n, C) of probabilities; of classes, whose probabilities need not sum to 1, log p. All 0: all alike."""
+    if not labels.is_exclusive:
+        return logit(probability)
+    with np.errstate(divide="ignore"):
+        return np.where(probability.any(axis=1, keepdims=True), np.log(probability), 0.0)
 
 
 def evaluation_plan(head: Head, tensors: CorpusTensors, rows: np.ndarray, batch_size: int) -> list:

@@ -9,6 +9,6 @@ Names below come without torch; the heads themselves are imported when they are 
 
 from heads.models.options import option
 from heads.models.registry import HEADS, MEDIAN, Entry
-from heads.models.tasks import TASKS, LossOptions
+from heads.models.tasks import TASKS, WIDTHS, LossOptions
 
-__all__ = ["HEADS", "MEDIAN", "TASKS", "Entry", "LossOptions", "option"]
+__all__ = ["HEADS", "MEDIAN", "TASKS", "WIDTHS", "Entry", "LossOptions", "option"]

@@ -15,6 +15,8 @@ import pandas as pd
 import torch
 
 from data.errors import InputError, reason, shown
+from data.labels import LabelSet
+from data.manifest import read_labels
 from data.tensors import CorpusTensors
 from heads.evaluation import predictions
 from heads.evaluation.intervals import bootstrap
@@ -47,14 +49,20 @@ class FinishedRuns:
         """Loads the data that a run read, or the same of another corpus or cache, made by the same encoders.
 
         Raises:
-            InputError: There is no such run; its features are missing, or come from other encoders.
+            InputError: There is no such run; its features are missing or come from other encoders, or its corpus has other labels now.
         """
         content = folder.config()
         config = configs.from_mapping(content["config"], str(folder.path / "config.json"))
         if corpus is not None and corpus != config.corpus:
             data = dataclasses.replace(config.data, emotions="annotated")  # labels are not needed, and may not exist
             config = dataclasses.replace(config, corpus=corpus, data=data)
-        run_data = self._load(self._cache or Path(content["made"]["cache"]), config)
+        learned = folder.labels()
+        run_data = self._load(self._cache or Path(content["made"]["cache"]), config, learned)
+        if corpus is None and (found := read_labels(run_data.corpus.manifest)) != learned:
+            raise InputError(
+                f"{run_data.corpus.manifest}: labelled with {found}, but {folder.path} has learned {learned}. Build the corpus with the"
+                " labels of the run, or train another one."
+            )
         for name, made in encoders(run_data.corpus, run_data.sets).items():
             found, wanted = identity_of(made), identity_of(content["encoders"][name])
             if found != wanted:
@@ -64,13 +72,13 @@ class FinishedRuns:
                 )
         return run_data
 
-    def _load(self, cache: Path, config: RunConfig) -> RunData:
+    def _load(self, cache: Path, config: RunConfig, learned: LabelSet) -> RunData:
         """Loads the data of a run. Features of other data than the run before read are let go first, so that memory is bounded."""
         features = dataclasses.replace(config.data, emotions="auto", minimum_similarity=0.0)  # labels may differ
         reads = (cache, config.corpus, features)
         if self._loaded is None or reads != self._reads:
             self._loaded, self._reads = LoadedCache(cache, self._device), reads
-        return self._loaded.open(config)
+        return self._loaded.open(config, learned)
 
 
 def reopen(folder: RunFolder, cache: Path | None, device: torch.device, corpus: str | None = None) -> RunData:

@@ -30,6 +30,7 @@ from torch import Tensor
 from data.atomic import atomic_path, remove_strays
 from data.errors import InputError, reason
 from data.files import unreadable
+from data.labels import LabelSet
 from data.manifest import read_table, write_table
 from data.targets import Targets
 from heads.evaluation.predictions import Predictions
@@ -107,6 +108,14 @@ class RunFolder:
         if fault is not None:
             raise self._damaged("config.json", fault)
         return content
+
+    def labels(self) -> LabelSet:
+        """Reads what the run has learned.
+
+        Raises:
+            InputError: There is no run, or its config.json is damaged.
+        """
+        return LabelSet.of(self.config(), str(self.path / "config.json"))
 
     def metrics(self) -> dict[str, Any]:
         """Reads metrics.json: split → metrics, and facts about the run.

@@ -12,11 +12,11 @@ import pandas as pd
 from data.reporting.numbers import DASH, number, signed
 from data.reporting.tables import Cell, Column, Link, Table
 from heads.evaluation.intervals import mean_sd
-from heads.evaluation.metrics import METRICS
+from heads.evaluation.metrics import metric_named
 from heads.sweeps.results.plots import words
 from heads.sweeps.results.trials import applies
 
-HEADLINES = ("mae", "corr", "acc2_non0", "f1_non0", "acc7", "mean_wf1", "mean_macro_f1")
+HEADLINES = ("mae", "corr", "acc2_non0", "f1_non0", "acc7", "acc2", "acc3", "mean_wf1", "mean_macro_f1", "wf1", "uar", "acc")
 """Metrics that stand beside the one that ranks."""
 
 
@@ -37,10 +37,10 @@ def ranked_table(ranks: pd.DataFrame, table: pd.DataFrame, options: Sequence[str
         Column("#"),
         *(Column(name, "number" if pd.api.types.is_numeric_dtype(table[name]) else "words") for name in options),
         Column("seeds"),
-        Column(f"{metric}, mean ± sd", best=METRICS[metric].direction),
+        Column(f"{metric}, mean ± sd", best=metric_named(metric).direction),
         Column("95 % interval"),
         Column("over", "words"),
-        *(Column(name, best=METRICS[name].direction) for name in others),
+        *(Column(name, best=metric_named(name).direction) for name in others),
         *map(Column, ("parameters", "epochs", "s")),
         Column("key", "words"),
     ]
