@@ -16,6 +16,7 @@ from data.interchange.joined import MISSING, expect_feature_set, join
 from data.interchange.merbench import export_merbench, read_merbench
 from data.interchange.mmsa import export_mmsa, read_mmsa, read_mmsa_features
 from data.interchange.npy import read_npy
+from data.label_sets import Statement, parse
 from data.schema import MODALITIES
 
 EXPORTS: Mapping[str, Callable[[CachedCorpus, Path, Mapping[str, int]], list[str]]] = {
@@ -25,7 +26,7 @@ EXPORTS: Mapping[str, Callable[[CachedCorpus, Path, Mapping[str, int]], list[str
 }
 """Format → function of (corpus, path to write, modality → number of rows to keep) that returns sentences for the user."""
 
-IMPORTS: Mapping[str, Callable[[Path, str], Import]] = {
+IMPORTS: Mapping[str, Callable[[Path, str, Statement], Import]] = {
     "mmsa": read_mmsa,
     "merbench": read_merbench,
 }
@@ -83,6 +84,8 @@ def add_commands(commands: "argparse._SubParsersAction[Parser]") -> None:
         help="the cache, created if missing for a new corpus",
     )
     back.add_argument("--corpus", required=True, metavar="NAME", help="name of the corpus in the cache")
+    words = "label set of a whole corpus, as in luigi.cfg, such as '[-1, 1]' for CH-SIMS (docs/labels.md)"
+    back.add_argument("--labels", default="", metavar="STATEMENT", help=words)
     back.add_argument(
         "--modality",
         metavar="MODALITY",
@@ -120,8 +123,10 @@ def _import(args: argparse.Namespace) -> int:
     if args.modality is None:
         if args.missing is not None:
             raise InputError("--missing is about the features of --modality NAME, which is not given.")
-        notes = write_corpus(args.cache, IMPORTS[args.format](args.path, args.corpus), args.encoders)
+        notes = write_corpus(args.cache, IMPORTS[args.format](args.path, args.corpus, parse(args.labels, "--labels")), args.encoders)
     else:
+        if args.labels:
+            raise InputError("--labels is about whole corpora; features of --modality bring no labels. Leave it out.")
         expect_feature_set(args.modality)
         features = JOINS[args.format](args.path, args.modality)
         notes = join(args.cache, args.corpus, args.modality, features, args.path, args.missing or MISSING[0], args.encoders)
