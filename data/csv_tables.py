@@ -253,7 +253,7 @@ def expect_wide_scale(sentiment: pd.Series, source: Path) -> None:
     if enough and values.between(-1, 1).all() and (fifths % 5 != 0).any():
         raise InputError(
             f"{source}: all {len(values):,} sentiments are between {values.min():g} and {values.max():g}, as on a scale of -1 to 1"
-            " (CH-SIMS); expected a scale of -3 to 3. State the scale, [-1, 1] (docs/labels.md), or multiply them by 3."
+            " (CH-SIMS); expected a scale of -3 to 3. Multiply them by 3, or state the scale [-1, 1] (docs/labels.md)."
         )
 
 

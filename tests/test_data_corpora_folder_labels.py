@@ -26,6 +26,12 @@ def test_a_column_of_classes_makes_them_the_labels_in_the_order_of_their_names(t
     assert corpus.utterances["label_source"].tolist() == ["label.csv"] * 3
 
 
+def test_a_column_of_classes_beside_the_six_emotions_is_not_read_unless_it_is_stated(tmp_path):
+    lines = [f"id,text,emotion,{','.join(EMOTIONS)}", "a,hi,happy,1,0,0,0,0,0", "b,ho,sad,0,1,0,0,0,0"]
+    assert read(tmp_path, *lines).labels == LabelSet()
+    assert read(tmp_path, *lines, labels="one of happy, sad").labels == LabelSet(("happy", "sad"), is_exclusive=True)
+
+
 def test_a_setting_gives_the_classes_their_order_and_may_have_more_of_them(tmp_path):
     corpus = read(tmp_path, "id,text,emotion", "a,hi,proud", "b,ho,calm", labels="one of proud, calm, awed")
     assert corpus.labels.emotions == ("proud", "calm", "awed")
@@ -74,15 +80,16 @@ def test_a_stated_scale_is_that_of_the_sentiment(tmp_path, header, labels):
         (
             ["id,text,calm", "a,hi,1"],
             "one of calm, proud",
-            "label.csv:1: the labels are stated as one of calm, proud; [-3, 3]; expected a column 'emotion'.",
+            "label.csv:1: no column 'emotion', but one of calm, proud; [-3, 3] is stated. Columns found: id, text, calm.",
         ),
         (
             ["id,text,emotion", "a,hi,calm"],
             "calm, proud",
-            "label.csv:1: the labels are stated as calm, proud; [-3, 3]; expected a column for each",
+            "label.csv:1: column 'emotion' seems to hold emotions, which would be lost.",
         ),
         (["id,text,calm", "a,hi,1"], "calm, proud", "label.csv:1: emotions calm without proud; expected all 2 or none."),
-        (["id,text,emotion,anger", "a,hi,calm,1"], "", "label.csv:1: columns 'emotion' and 'anger' both hold"),
+        (["id,text,emotion,emotion:awe", "a,hi,calm,1"], "", "label.csv:1: columns 'emotion' and 'emotion:awe' both hold emotions"),
+        (["id,text,emotion,anger", "a,hi,calm,1"], "", "label.csv:1: emotions anger without disgust, fear"),
         (["id,text,calm,emotion:calm", "a,hi,1,1"], "", "label.csv:1: columns 'calm' and 'emotion:calm' are the same emotion"),
         (["id,text,calm", "a,hi,1"], "", "label.csv:1: column 'calm' seems to hold an emotion, which would be lost."),
     ],

@@ -47,7 +47,7 @@ def test_pickles_of_mmsa_are_read_on_the_scale_that_is_stated(capsys, cache, tmp
     assert main(["export", str(cache), "mosi", "--format", "mmsa", "--out", str(tmp_path / "sims.pkl")]) == 0
     back = ["import", str(tmp_path / "sims.pkl"), "--format", "mmsa", "--corpus", "sims", "--cache", str(tmp_path / "new")]
     assert main(back) == 2
-    assert "State the scale, [-1, 1] (docs/labels.md), or multiply them by 3." in capsys.readouterr().err
+    assert "Multiply them by 3, or state the scale [-1, 1] (docs/labels.md)." in capsys.readouterr().err
     assert main([*back, "--labels", "[-1, 1]"]) == 0
     after, again = labels_of(tmp_path / "new", "sims")
     assert after == LabelSet(scale=(-1.0, 1.0))

@@ -107,22 +107,17 @@ def _read_header(rows: pd.DataFrame, statement: Statement, path: Path) -> tuple[
     if scale is not None and statement.scale not in (None, scale):
         raise InputError(f"{path}:1: the scale is {list(scale)}, but {list(statement.scale or ())} is stated. Change one of them.")
     own = [str(column).removeprefix(EMOTION_PREFIX).strip() for column in rows if str(column).startswith(EMOTION_PREFIX)]
-    kinds = ((CLASS_COLUMN,), [f"{EMOTION_PREFIX}{name}" for name in own], EMOTIONS)
-    given = [next(name for name in kind if name in rows) for kind in kinds if not set(kind).isdisjoint(rows)]
-    if len(given) > 1 and (CLASS_COLUMN in given or statement.emotions is None):
-        raise InputError(f"{path}:1: columns {given[0]!r} and {given[1]!r} both hold emotions; expected one kind of them.")
+    has_classes = statement.is_exclusive or (statement.emotions is None and _has_classes(rows))
+    if own and has_classes:
+        raise InputError(f"{path}:1: columns {CLASS_COLUMN!r} and {EMOTION_PREFIX + own[0]!r} both hold emotions; expected one kind.")
+    if has_classes and CLASS_COLUMN not in rows:
+        raise InputError(f"{path}:1: no column {CLASS_COLUMN!r}, but {statement.label_set()} is stated. Columns found: {listed(rows)}.")
     if twice := next((name for name in own if name in rows), None):
         raise InputError(f"{path}:1: columns {twice!r} and {EMOTION_PREFIX + twice!r} are the same emotion; expected one of them.")
     rows = rows.rename(columns={column: str(column).removeprefix(EMOTION_PREFIX).strip() for column in rows})
-    if statement.emotions is not None and statement.is_exclusive != (CLASS_COLUMN in rows):
-        expected = f"a column {CLASS_COLUMN!r}" if statement.is_exclusive else f"a column for each emotion, no {CLASS_COLUMN!r}"
-        raise InputError(
-            f"{path}:1: the labels are stated as {statement.label_set()}; expected {expected}. Columns found: {listed(rows)}."
-        )
-    is_exclusive = CLASS_COLUMN in rows
-    emotions = _classes(rows, path, statement) if is_exclusive else tuple(own) or EMOTIONS
+    emotions = _classes(rows, path, statement) if has_classes else tuple(own) or EMOTIONS
     try:
-        header = LabelSet(emotions, is_exclusive, scale or MOSEI_LABELS.scale)
+        header = LabelSet(emotions, has_classes, scale or MOSEI_LABELS.scale)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     return rows, statement.label_set(header)
@@ -140,6 +135,11 @@ def _without_scale(rows: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, tuple[
     return rows, None
 
 
+def _has_classes(rows: pd.DataFrame) -> bool:
+    """Return True if a column holds classes: the emotions of the clips, unless the six have columns of their own."""
+    return CLASS_COLUMN in rows and set(EMOTIONS).isdisjoint(rows) and bool(rows[CLASS_COLUMN].str.strip().any())
+
+
 def _classes(rows: pd.DataFrame, path: Path, statement: Statement) -> tuple[str, ...]:
     """Return the stated classes, or those of the cells by name; each cell has to be one of them."""
     if statement.emotions is not None:
@@ -150,7 +150,7 @@ def _classes(rows: pd.DataFrame, path: Path, statement: Statement) -> tuple[str,
 
 
 def _other_columns(rows: pd.DataFrame, labels: LabelSet, path: Path) -> list[Finding]:
-    findings, known = [], (*_COLUMNS, CLASS_COLUMN, *labels.emotions)
+    findings, known = [], (*_COLUMNS, *_label_columns(labels))
     for column in map(str, rows):
         if column in known or column in _LEFT:
             continue
@@ -161,6 +161,11 @@ def _other_columns(rows: pd.DataFrame, labels: LabelSet, path: Path) -> list[Fin
             )
         findings.append(Finding("unused", f"{path.name}:1", f"column {shown(column)} is not read; known: {', '.join(_COLUMNS)}"))
     return findings
+
+
+def _label_columns(labels: LabelSet) -> tuple[str, ...]:
+    """List the columns of emotions that are read."""
+    return (CLASS_COLUMN,) if labels.is_exclusive else labels.emotions
 
 
 def _one_of(rows: pd.DataFrame, names: tuple[str, str], path: Path) -> str | None:
@@ -207,7 +212,7 @@ def _label(table: pd.DataFrame, rows: pd.DataFrame, labels: LabelSet, path: Path
         tolerance = labels.tolerance if ours == "sentiment" else LABEL_TOLERANCE
         table[ours], outside = onto_scale(values.rename(ours), scale, path, table["utterance_id"].tolist(), tolerance)
         findings += outside
-    others = [str(column) for column in rows if column not in (*_COLUMNS, CLASS_COLUMN, *labels.emotions, *_NOT_READ)]
+    others = [str(column) for column in rows if column not in (*_COLUMNS, *_label_columns(labels), *_NOT_READ)]
     refuse_unread_labels(rows, others, path, bool(sentiment), bool(given) or labels.is_exclusive)
     labelled = table[list(scales)].notna().any(axis=1) | labels.is_exclusive
     if labels.is_exclusive:
