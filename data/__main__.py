@@ -1,7 +1,7 @@
 """The command line `python -m data`: examine corpora, feature files and tables, and exchange features with other tools.
 
-Each command is one function here that prints what other modules of this package find out. The commands `doctor`, `export` and
-`import` declare their own arguments, in `data.doctor` and `data.interchange.commands`.
+Each command is one function here that prints what other modules of this package find out. The commands `doctor`, `table`, `export` and
+`import` declare their own arguments, in `data.doctor`, `data.corpora.tabulate` and `data.interchange.commands`.
 """
 
 import argparse
@@ -17,6 +17,7 @@ from typing import Any
 from data import doctor, inventory
 from data.arguments import Parser, days
 from data.cache import INDEX, forget_corpus, forget_features, open_corpus, read_cache
+from data.corpora import tabulate
 from data.errors import InputError, UnreadableError
 from data.feature_store import PROVENANCE, DamagedFileError, FeatureStore
 from data.files import read_head
@@ -26,6 +27,7 @@ from data.reporting.numbers import size
 
 _EXAMPLES = """examples:
   python -m data doctor ~/corpora/MOSI      check a corpus before any encoder runs
+  python -m data table ravdess ~/RAVDESS    write its label.csv from its file names
   python -m data info cache/features/X.h5   show the number of utterances, the width and the encoder of a feature file
   python -m data verify cache               compare the checksums of every feature file below cache/
   python -m data ls cache                   list what lies in a cache, how large it is, and what uses it
@@ -136,6 +138,10 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     examine = commands.add_parser("doctor", help="check a corpus before any encoder runs", description=words)
     doctor.add_arguments(examine)
     examine.set_defaults(run=doctor.run)
+
+    table = commands.add_parser("table", help=tabulate.HELP, description=tabulate.DESCRIPTION)
+    tabulate.add_arguments(table)
+    table.set_defaults(run=tabulate.run)
 
     interchange.add_commands(commands)
     return parser

@@ -197,6 +197,14 @@ def splits(column: pd.Series, path: Path, empty: bool = False) -> pd.Series:
     return found.fillna("").astype(object)
 
 
+def expect_classes(column: pd.Series, classes: Sequence[str] | None, path: Path) -> None:
+    """Raise InputError unless each cell of a text column is one of the classes, or any text if there is no list of them."""
+    cells = column.str.strip()
+    _refuse(column, cells == "", "a class, as all other rows have one. Name it, or remove the row", path)
+    if classes is not None:
+        _refuse(column, ~cells.isin(list(classes)), f"one of {', '.join(classes)}", path)
+
+
 def whole_numbers(column: pd.Series, path: Path) -> pd.Series:
     """Return the int64 values of a text column of clip numbers, or raise InputError for a cell that is not all digits."""
     bad = ~column.str.fullmatch(r"[0-9]{1,18}").astype(bool)
@@ -245,11 +253,13 @@ def expect_wide_scale(sentiment: pd.Series, source: Path) -> None:
     if enough and values.between(-1, 1).all() and (fifths % 5 != 0).any():
         raise InputError(
             f"{source}: all {len(values):,} sentiments are between {values.min():g} and {values.max():g}, as on a scale of -1 to 1"
-            " (CH-SIMS); expected a scale of -3 to 3. Multiply them by 3."
+            " (CH-SIMS); expected a scale of -3 to 3. Multiply them by 3, or state the scale [-1, 1] (docs/labels.md)."
         )
 
 
-def onto_scale(values: pd.Series, scale: tuple[float, float], source: Path, where: Sequence[str]) -> tuple[pd.Series, list[Finding]]:
+def onto_scale(
+    values: pd.Series, scale: tuple[float, float], source: Path, where: Sequence[str], tolerance: float = LABEL_TOLERANCE
+) -> tuple[pd.Series, list[Finding]]:
     """Set labels that are slightly outside their scale to its end, and report each of them.
 
     Args:
@@ -257,16 +267,17 @@ def onto_scale(values: pd.Series, scale: tuple[float, float], source: Path, wher
         scale: Lowest and highest label.
         source: The file that the labels come from.
         where: The utterance or line of each value, for messages.
+        tolerance: Largest distance from the scale that is slight.
 
     Raises:
-        InputError: A label is outside its scale by more than `LABEL_TOLERANCE`.
+        InputError: A label is outside its scale by more than the tolerance.
     """
     low, high = scale
     findings = []
     for place in np.flatnonzero((values < low) | (values > high)).tolist():
         value = float(values.iloc[place])
         said = f"{values.name} is {value:.6g}, its scale {low:g} to {high:g}"
-        if not low - LABEL_TOLERANCE <= value <= high + LABEL_TOLERANCE:
+        if not low - tolerance <= value <= high + tolerance:
             raise InputError(f"{source}: {where[place]}: {said}. Is the label on another scale?")
         findings.append(Finding("out-of-range", where[place], f"{said}: taken as {np.clip(value, low, high):g} ({source.name})"))
     return values.clip(low, high), findings

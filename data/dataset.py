@@ -30,7 +30,7 @@ class Utterance(NamedTuple):
     text: str  # the transcript
     features: Mapping[str, Tensor]  # modality → (T, D) float32
     sentiment: Tensor  # () float32, NaN where unlabelled
-    emotions: Tensor  # (6,) float32: 1 present, 0 absent, NaN where unlabelled
+    emotions: Tensor  # (C,) float32: 1 present, 0 absent, NaN where unlabelled
     index: int  # row of `CorpusDataset.targets`
 
 

@@ -28,9 +28,10 @@ from data.corpora import CORPORA, read_corpus, recognise
 from data.corpora.base import Corpus
 from data.errors import InputError
 from data.findings import FINDING_KINDS, Finding
-from data.labels import EMOTIONS
+from data.label_sets import parse
+from data.labels import MOSEI_LABELS
 from data.probe import by_medium, media_notes, probe
-from data.schema import SPLITS
+from data.schema import SPLITS, emotions_of
 
 STOPPING = ("missing", "bad-time", "unreadable", "truncated", "silent")
 """Kinds of findings that can leave an utterance without features. They stop a build, unless `on_bad_media = exclude` is set, which
@@ -96,6 +97,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `run` to a parser."""
     parser.add_argument("root", type=Path, metavar="CORPUS_ROOT", help="the folder of the corpus")
     parser.add_argument("--corpus", choices=list(CORPORA), help="layout of the corpus (default: recognised by its files)")
+    words = "its label set, as in luigi.cfg: meld7, '[-1, 1]', 'one of calm, happy', … (docs/labels.md)"
+    parser.add_argument("--labels", default="", metavar="STATEMENT", help=words)
     parser.add_argument("--json", action="store_true", help="print one JSON object with all findings")
     parser.add_argument(
         "--workers", type=_positive, default=os.cpu_count() or 1, metavar="N", help="number of decoding threads (default: %(default)s)"
@@ -105,7 +108,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Examine a corpus, print the findings, and return the exit status."""
     try:
-        corpus = read_corpus(args.corpus or recognise(args.root), args.root)
+        corpus = read_corpus(args.corpus or recognise(args.root), args.root, statement=parse(args.labels, "--labels"))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -121,6 +124,7 @@ def as_json(diagnosis: Diagnosis) -> dict[str, Any]:
         "corpus": corpus.name,
         "root": str(corpus.root),
         "layout": corpus.layout,
+        **corpus.labels.noted(),
         "sources": [str(path) for path in corpus.sources],
         "has_media": corpus.has_media,
         "stops_build": bool(diagnosis.problems),
@@ -139,7 +143,8 @@ def as_text(diagnosis: Diagnosis) -> str:
     table = diagnosis.summary.rename(columns={"speech_s": "speech"}).rename_axis("split").reset_index()
     table["speech"] = table["speech"].map(_clock)
     media = "" if corpus.has_media else "; no media file matches" if corpus.no_match else "; text only, no media"
-    blocks = [f"{corpus.name} at {corpus.root}\n{corpus.layout}{media}", table.to_string(index=False)]
+    labels = "" if corpus.labels == MOSEI_LABELS else f"; labels: {corpus.labels}"
+    blocks = [f"{corpus.name} at {corpus.root}\n{corpus.layout}{media}{labels}", table.to_string(index=False)]
     for title, findings in (
         ("Problems (they stop a build, or are left out with on_bad_media = exclude)", diagnosis.problems),
         ("Notes (they do not stop a build)", diagnosis.notes),
@@ -200,7 +205,7 @@ def _counts(part: pd.DataFrame, duration_s: pd.Series) -> dict[str, float]:
         "speakers": part.loc[part["speaker"] != "", "speaker"].nunique(),
         "speech_s": float(duration_s[part["excluded"] == ""].sum(min_count=1)),
         "sentiment": int(part["sentiment"].notna().sum()),
-        "emotions": int(part[list(EMOTIONS)].notna().all(axis=1).sum()),
+        "emotions": int(part[emotions_of(part)].notna().all(axis=1).sum()),
         "category": int((part["category"] != "").sum()),
         "excluded": int((part["excluded"] != "").sum()),
     }

@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 from data.atomic import atomic_path
 from data.errors import InputError, reason
 from data.files import read_head, unreadable
+from data.labels import MOSEI_LABELS, LabelSet
 from data.schema import validate
 
 PARQUET_SIGNATURE = b"PAR1"
@@ -34,18 +35,19 @@ _CHECKSUM_PLACE = re.compile(_CHECKSUM + b"\x18\x0ecrc32 ([0-9a-f]{8})")
 """The metadata as they are in a file, in Thrift's compact protocol: \\x18 and \\x0e begin a text of 14 bytes."""
 
 
-def write_manifest(path: Path, table: pd.DataFrame, attributes: dict[str, Any]) -> None:
+def write_manifest(path: Path, table: pd.DataFrame, attributes: dict[str, Any], labels: LabelSet = MOSEI_LABELS) -> None:
     """Validate and write a manifest.
 
     Args:
         path: The file, which appears complete or not at all.
-        table: A table of `schema.COLUMNS`, one row per utterance, in the order that feature files follow.
+        table: A table of `schema.columns`, one row per utterance, in the order that feature files follow.
         attributes: JSON-able facts about the corpus (its name, layout, findings, parts of its key).
+        labels: What its utterances are labelled with; an attribute of the file unless it is the usual set.
 
     Raises:
         InputError: The table is not valid (see `data.schema.validate`).
     """
-    write_table(path, validate(table, str(path)), attributes)
+    write_table(path, validate(table, str(path), labels), attributes | labels.noted())
 
 
 def write_table(path: Path, table: pd.DataFrame, attributes: dict[str, Any]) -> None:
@@ -69,7 +71,19 @@ def read_manifest(path: Path) -> pd.DataFrame:
     Raises:
         InputError: The file is missing, is not a manifest or is damaged.
     """
-    return validate(read_table(path), str(path))
+    return read_labelled(path)[0]
+
+
+def read_labelled(path: Path) -> tuple[pd.DataFrame, LabelSet]:
+    """Read and validate a manifest, and return it with what its utterances are labelled with; errors as for `read_manifest`."""
+    with _opened(path) as file:
+        table, labels = file.read().to_pandas(), LabelSet.of(_attributes(file), str(path))
+    return validate(table, str(path), labels), labels
+
+
+def read_labels(path: Path) -> LabelSet:
+    """Read only what the utterances of a manifest are labelled with; errors as for `read_manifest`."""
+    return LabelSet.of(read_attributes(path), str(path))
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
@@ -100,8 +114,11 @@ def summarise(path: Path) -> Summary:
         InputError: The file is missing, is not Parquet or is damaged.
     """
     with _opened(path) as file:
-        attributes = json.loads((file.schema_arrow.metadata or {}).get(_ATTRIBUTES, b"{}"))
-        return Summary(file.metadata.num_rows, tuple(file.schema_arrow.names), attributes)
+        return Summary(file.metadata.num_rows, tuple(file.schema_arrow.names), _attributes(file))
+
+
+def _attributes(file: pq.ParquetFile) -> dict[str, Any]:
+    return json.loads((file.schema_arrow.metadata or {}).get(_ATTRIBUTES, b"{}"))
 
 
 def read_attributes(path: Path) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import pandas as pd
 from pandas.api.types import infer_dtype
 
 from data.errors import InputError, shown
-from data.labels import EMOTIONS, POLARITIES, SENTIMENT_RANGE
+from data.labels import MOSEI_LABELS, POLARITIES, LabelSet
 
 SPLITS = ("train", "valid", "test")
 
@@ -31,39 +31,55 @@ TEXT_COLUMNS = (
 _OWN = ("utterance_id", "text")
 """Columns in which an utterance usually has a text that no other one has."""
 
-FLOAT_COLUMNS = ("start_s", "end_s", "duration_s", "sentiment", *EMOTIONS)
-"""`start_s` and `end_s` cut the utterance out of `media`; both are NaN if `media` holds just the utterance. `duration_s` is NaN until
-the medium is decoded. Sentiment and emotions are NaN where unlabelled."""
 
-COLUMNS = (
-    "utterance_id", "corpus", "video_id", "clip_id", "position", "speaker", "split", "text", "media",
-    "start_s", "end_s", "duration_s", "sentiment", *EMOTIONS, "category", "polarity", "label_source", "excluded",
-)  # fmt: skip
-"""`position` (int64) is the order inside the video, from 0."""
+def float_columns(labels: LabelSet = MOSEI_LABELS) -> tuple[str, ...]:
+    """List the columns of numbers. `start_s` and `end_s` cut the utterance out of `media`; both are NaN if `media` holds just the
+    utterance. `duration_s` is NaN until the medium is decoded. Sentiment and emotions are NaN where unlabelled."""
+    return ("start_s", "end_s", "duration_s", "sentiment", *labels.emotions)
 
 
-def validate(table: pd.DataFrame, where: str) -> pd.DataFrame:
-    """Return the table with exactly `COLUMNS` in their order, text as str, numbers as float64, and a new index from 0.
+def columns(labels: LabelSet = MOSEI_LABELS) -> tuple[str, ...]:
+    """List all columns in their order. `position` (int64) is the order inside the video, from 0."""
+    return (
+        "utterance_id", "corpus", "video_id", "clip_id", "position", "speaker", "split", "text", "media",
+        "start_s", "end_s", "duration_s", "sentiment", *labels.emotions, "category", "polarity", "label_source", "excluded",
+    )  # fmt: skip
+
+
+def emotions_of(table: pd.DataFrame) -> list[str]:
+    """List the emotions of a table with exactly `columns` in their order, as `validate` returns it."""
+    names = list(table)
+    return names[names.index("sentiment") + 1 : names.index("category")]
+
+
+FLOAT_COLUMNS, COLUMNS = float_columns(), columns()
+"""Those of a corpus with the usual labels."""
+
+
+def validate(table: pd.DataFrame, where: str, labels: LabelSet = MOSEI_LABELS) -> pd.DataFrame:
+    """Return the table with exactly `columns` in their order, text as str, numbers as float64, and a new index from 0.
 
     Args:
         table: A table with one row per utterance. The rows keep their order.
         where: The file or folder to name in a message.
+        labels: What the utterances are labelled with.
 
     Raises:
         InputError: A column is missing or unknown; a value has the wrong type; an id is empty or repeated; a split, sentiment,
             emotion or time is out of its range. The message names `where`, the first such row, the value and the expected values.
     """
+    expected, floats = columns(labels), float_columns(labels)
     found: set[Any] = set(table)
-    missing, unknown = set(COLUMNS) - found, found - set(COLUMNS)
+    missing, unknown = set(expected) - found, found - set(expected)
     if missing or unknown:
         raise InputError(f"{where}: columns missing {sorted(missing)}, unknown {sorted(unknown)}.")
-    table = table.loc[:, list(COLUMNS)].reset_index(drop=True)
-    numbers = {column: pd.to_numeric(table[column], errors="coerce") for column in (*FLOAT_COLUMNS, "position")}
-    for column in FLOAT_COLUMNS:
+    table = table.loc[:, list(expected)].reset_index(drop=True)
+    numbers = {column: pd.to_numeric(table[column], errors="coerce") for column in (*floats, "position")}
+    for column in floats:
         _expect(table, table[column].isna() | np.isfinite(numbers[column]), column, "a finite number", where)
     _expect(table, numbers["position"] % 1 == 0, "position", "a whole number", where)
     table = table.assign(**numbers, **{column: _texts(table[column]) for column in TEXT_COLUMNS})
-    table = table.astype({**dict.fromkeys(FLOAT_COLUMNS, "float64"), "position": "int64"})
+    table = table.astype({**dict.fromkeys(floats, "float64"), "position": "int64"})
     for column in TEXT_COLUMNS:
         if infer_dtype(table[column], skipna=False) not in ("string", "empty"):
             _expect(table, table[column].map(lambda v: isinstance(v, str)), column, "text", where)
@@ -71,14 +87,23 @@ def validate(table: pd.DataFrame, where: str) -> pd.DataFrame:
     _expect(table, ~table["utterance_id"].duplicated(), "utterance_id", "unique", where)
     _expect(table, table["split"].isin([*SPLITS, ""]), "split", f"one of {', '.join(SPLITS)}", where)
     _expect(table, table["polarity"].isin([*POLARITIES, ""]), "polarity", f"one of {', '.join(POLARITIES)}", where)
-    low, high = SENTIMENT_RANGE
+    low, high = labels.scale
     sentiment = table["sentiment"]
     _expect(table, sentiment.isna() | sentiment.between(low, high), "sentiment", f"between {low:g} and {high:g}", where)
-    for emotion in EMOTIONS:
+    for emotion in labels.emotions:
         _expect(table, table[emotion].isna() | table[emotion].between(0, 1e9), emotion, "an intensity ≥ 0", where)
+    if labels.is_exclusive:
+        _expect_one_class(table, labels, where)
     timed = table["start_s"].notna() | table["end_s"].notna()
     _expect(table, ~timed | (table["end_s"] > table["start_s"]) | (table["excluded"] != ""), "end_s", "after start_s", where)
     return table
+
+
+def _expect_one_class(table: pd.DataFrame, labels: LabelSet, where: str) -> None:
+    """Raise InputError unless each utterance has a 1 for one class and zeros for the others, or NaN for all."""
+    values = table[list(labels.emotions)]
+    has_one = ((values == 1).sum(axis=1) == 1) & ((values == 0).sum(axis=1) == len(labels.emotions) - 1)
+    _expect(table, has_one | values.isna().all(axis=1), labels.emotions[0], "1 for one class and 0 for all others", where)
 
 
 def _texts(column: pd.Series) -> pd.Series:

@@ -15,9 +15,9 @@ import pandas as pd
 
 from data.cache import CachedCorpus
 from data.errors import InputError, shown
-from data.labels import EMOTIONS
+from data.labels import EMOTIONS, MOSEI_LABELS, LabelSet
 from data.lookup import expect, lookup
-from data.manifest import read_manifest, read_table
+from data.manifest import read_labelled, read_table
 from data.schema import SPLITS
 
 _LEDGER_COLUMNS = ("utterance_id", "similarity", *EMOTIONS)
@@ -32,8 +32,9 @@ class Targets:
     video: np.ndarray  # (N,) str
     position: np.ndarray  # (N,) int64, order inside the video
     sentiment: np.ndarray  # (N,) float32, NaN where unlabelled
-    emotions: np.ndarray  # (N, 6) float32 intensities (present = > 0), NaN where unlabelled
+    emotions: np.ndarray  # (N, C) float32 intensities (present = > 0), NaN where unlabelled
     text: tuple[str, ...]
+    labels: LabelSet = MOSEI_LABELS  # names the C emotions
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -61,6 +62,18 @@ class Targets:
         arrays = {name: getattr(self, name)[kept] for name in ("split", "video", "position", "sentiment", "emotions")}
         texts = {name: tuple(np.array(getattr(self, name), object)[kept]) for name in ("ids", "text")}
         return replace(self, **arrays, **texts)
+
+    def seen_as(self, labels: LabelSet) -> Self:
+        """Return the targets with other labels: those that mean something else there are NaN."""
+        if labels == self.labels:
+            return self
+        nothing = np.full((len(self), len(labels.emotions)), np.nan, np.float32)
+        return replace(
+            self,
+            sentiment=self.sentiment if labels.scale == self.labels.scale else np.full(len(self), np.nan, np.float32),
+            emotions=self.emotions if labels.same_emotions(self.labels) else nothing,
+            labels=labels,
+        )
 
     @cached_property
     def dialogue(self) -> np.ndarray:
@@ -90,7 +103,7 @@ def load_targets(corpus: CachedCorpus, emotions: str = "annotated", minimum_simi
             the ledger does not contain each utterance exactly once.
     """
     source = lookup(EMOTION_SOURCES, emotions, "source of emotions")
-    table = read_manifest(corpus.manifest)
+    table, labels = read_labelled(corpus.manifest)
     table = table[table["excluded"] == ""]
     return Targets(
         ids=tuple(table["utterance_id"]),
@@ -98,16 +111,17 @@ def load_targets(corpus: CachedCorpus, emotions: str = "annotated", minimum_simi
         video=np.array(table["video_id"], dtype=str),
         position=table["position"].to_numpy(np.int64),
         sentiment=table["sentiment"].to_numpy(np.float32),
-        emotions=source(corpus, table, minimum_similarity),
+        emotions=source(corpus, table, labels, minimum_similarity),
         text=tuple(table["text"]),
+        labels=labels,
     )
 
 
-def _annotated(corpus: CachedCorpus, table: pd.DataFrame, minimum_similarity: float) -> np.ndarray:
-    return table[list(EMOTIONS)].to_numpy(np.float32)
+def _annotated(corpus: CachedCorpus, table: pd.DataFrame, labels: LabelSet, minimum_similarity: float) -> np.ndarray:
+    return table[list(labels.emotions)].to_numpy(np.float32)
 
 
-def _pseudo(corpus: CachedCorpus, table: pd.DataFrame, minimum_similarity: float) -> np.ndarray:
+def _pseudo(corpus: CachedCorpus, table: pd.DataFrame, labels: LabelSet, minimum_similarity: float) -> np.ndarray:
     """Return the emotions of the ledger, (N, 6) float32; NaN where there is no donor, or none that is similar enough."""
     if not -1 <= minimum_similarity <= 1:
         raise InputError(f"Pseudo-labels: the minimum similarity is {minimum_similarity!r}, expected a cosine from -1 to 1.")
@@ -115,6 +129,11 @@ def _pseudo(corpus: CachedCorpus, table: pd.DataFrame, minimum_similarity: float
         raise InputError(
             f"{corpus.name}: the cache has no pseudo-labels for it. Name {corpus.name} in luigi.cfg, section [pseudo_labels], targets,"
             " and run BuildFeatures, or use annotated emotions."
+        )
+    if not labels.same_emotions(MOSEI_LABELS):
+        raise InputError(
+            f"{corpus.pseudo_labels}: its pseudo-labels are {', '.join(EMOTIONS)}, but the labels of {corpus.name} are {labels}. Use"
+            " annotated emotions."
         )
     ledger = _read_ledger(corpus.pseudo_labels)
     absent = table.loc[~table["utterance_id"].isin(ledger.index), "utterance_id"].tolist()
@@ -143,8 +162,8 @@ def _read_ledger(path: Path) -> pd.DataFrame:
     return ledger
 
 
-EMOTION_SOURCES: Mapping[str, Callable[[CachedCorpus, pd.DataFrame, float], np.ndarray]] = {
+EMOTION_SOURCES: Mapping[str, Callable[[CachedCorpus, pd.DataFrame, LabelSet, float], np.ndarray]] = {
     "annotated": _annotated,
     "pseudo": _pseudo,
 }
-"""Source of emotions → function of (corpus, manifest, minimum similarity) that returns intensities, (N, 6) float32."""
+"""Source of emotions → function of (corpus, manifest, its labels, minimum similarity) that returns intensities, (N, C) float32."""

@@ -47,7 +47,7 @@ class Batch(NamedTuple):
     features: Mapping[str, Tensor]  # modality → (B, T, D) in the chosen dtype; zeros in the padding
     masks: Mapping[str, Tensor]  # modality → (B, T) bool, True = real
     sentiment: Tensor  # (B,) float32, NaN where unlabelled
-    emotions: Tensor  # (B, 6) float32: 1 present (intensity > 0), 0 absent, NaN unlabelled
+    emotions: Tensor  # (B, C) float32: 1 present (intensity > 0), 0 absent, NaN unlabelled
     index: Tensor  # (B,) int64, rows of `CorpusTensors.targets`
     dialogue: Tensor | None = None  # (V, L) int64, positions in this batch, -1 = padding; None unless batched by video
 
@@ -217,7 +217,7 @@ class CorpusTensors:
         averaged: Modality → how many frames of the encoder a row is the mean of, 1 if none were averaged.
         lengths: Modality → number of rows of each utterance after limits, (N,) int64, on the host.
         sentiment: (N,) float32 on the device, NaN where unlabelled.
-        emotions: (N, 6) float32 on the device, as in `Batch`.
+        emotions: (N, C) float32 on the device, as in `Batch`.
         device: The device of the batches.
         is_streamed: True if features are read for each batch because they do not fit into memory.
     """

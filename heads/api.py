@@ -200,7 +200,7 @@ def sweep(
         read = read_grid(_grid_file(grid, Path(folder)), corpus)
         configs = read.configs()
         expect_own_heads_kept(configs)
-        chosen = metric_of(configs, metric)
+        chosen = metric_of(configs, metric, Path(cache))
         execution = Execution(devices=tuple(devices) or (choose_device("auto").type,), pack_size=pack_size)
         whole = _sweep(read, cache, out, chosen, search, prune, memory_gb, execution)
         with opened(whole):

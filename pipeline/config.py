@@ -27,7 +27,9 @@ from luigi.task_register import Register
 from data.corpora import CORPORA
 from data.errors import InputError, shown
 from data.feature_sets import expect_own_name, modality_of
-from data.lookup import lookup
+from data.label_sets import OPEN, Statement, parse
+from data.labels import MOSEI_LABELS
+from data.lookup import expect, lookup
 from pipeline import config_file
 from pipeline.pseudo_labels import Rule
 from pipeline.settings import CHECKOUT, SAMPLE, AdaptSettings, CorpusSettings, EncoderSettings, Settings
@@ -126,6 +128,12 @@ class corpora(luigi.Config):
     )
     features: NamesParameter = NamesParameter(default=(), description="Corpora that get token features; [] means all.")
     modalities: NamesParameter = NamesParameter(default=("text", "audio"), description="Modalities of the token features.")
+    labels: TableParameter = TableParameter(
+        default={}, description='Label sets: corpus → statement, such as {"meld": "meld7", "sims": "[-1, 1]"}; see docs/labels.md.'
+    )
+    iemocap_test_session: WholeParameter = WholeParameter(
+        default=5, description="Session of IEMOCAP that is the test split; the session before it is valid."
+    )
 
 
 class build(luigi.Config):
@@ -279,9 +287,17 @@ def read_settings() -> Settings:
     folders = dict(where.folders)
     if not roots and not folders:
         roots = {name: str(SAMPLE / name) for name in ("mosi", "mosei", "meld", "iemocap")}
-    chosen = [CorpusSettings(name, name, _path("corpora", name, root)) for name, root in roots.items()]
-    chosen += [CorpusSettings(name, "folder", _path("corpora", "folders", root)) for name, root in folders.items()]
-    donors = [name for name in ("mosei", "meld", "iemocap") if name in roots] if rule.donors is None else list(rule.donors)
+    stated = _read_labels(where, [*roots, *folders])
+    session = where.iemocap_test_session
+    chosen = [
+        CorpusSettings(name, name, _path("corpora", name, root), stated.get(name, OPEN), session if name == "iemocap" else None)
+        for name, root in roots.items()
+    ]
+    chosen += [
+        CorpusSettings(name, "folder", _path("corpora", "folders", root), stated.get(name, OPEN)) for name, root in folders.items()
+    ]
+    usual = [name for name in ("mosei", "meld", "iemocap") if name in roots and _has_usual_emotions(stated.get(name, OPEN))]
+    donors = usual if rule.donors is None else list(rule.donors)
     targets = [name for name in ("mosi",) if name in roots and donors] if rule.targets is None else list(rule.targets)
     return Settings(
         cache=_path("build", "cache", how.cache).absolute(),
@@ -360,6 +376,17 @@ def _expect_value(section: str, key: str) -> None:
             configparser.InterpolationMissingOptionError: "%(name)s stands for another key, and there is none of this name",
         }.get(type(error), "${NAME} stands for an environment variable, and there is none of this name")
         raise InputError(f"luigi.cfg, section [{section}]: {key} is {shown(raw)}: {reason}.") from None
+
+
+def _read_labels(where: corpora, names: Sequence[str]) -> dict[str, Statement]:
+    """Reads name of a corpus → what is stated about its labels."""
+    for name in where.labels:
+        expect(names, name, "corpus in [corpora] labels:")
+    return {name: parse(text, f"luigi.cfg, section [corpora]: labels of {name}") for name, text in where.labels.items()}
+
+
+def _has_usual_emotions(statement: Statement) -> bool:
+    return statement.label_set().same_emotions(MOSEI_LABELS)
 
 
 def _path(section: str, key: str, root: str) -> Path:

@@ -12,6 +12,7 @@ from pathlib import Path
 from data.corpora import CORPORA
 from data.errors import InputError
 from data.feature_sets import modality_of
+from data.label_sets import OPEN, Statement
 from data.layers import LayerChoice
 from data.lookup import expect, lookup
 from data.reporting.audio import LINK, SOURCES
@@ -55,11 +56,13 @@ DEVICES = {"auto": "a CUDA device if there is one, else the CPU", "cpu": "the CP
 
 @dataclass(frozen=True)
 class CorpusSettings:
-    """One corpus: its name in the cache, the reader of its layout (a key of `CORPORA`) and its folder."""
+    """One corpus: its name in the cache, the reader of its layout (a key of `CORPORA`), its folder, and what is stated about it."""
 
     name: str
     reader: str
     root: Path
+    labels: Statement = OPEN
+    test_session: int | None = None  # of IEMOCAP; None: the usual one
 
     def __post_init__(self) -> None:
         lookup(CORPORA, self.reader, "corpus reader")

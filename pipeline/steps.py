@@ -70,7 +70,7 @@ def make_manifest(corpus: CorpusPlan, on_bad_media: str, workers: int, advance: 
         "findings": findings,
         "when": _now(),
     }
-    write_manifest(corpus.manifest, table, attributes)
+    write_manifest(corpus.manifest, table, attributes, corpus.corpus.labels)
 
 
 def _bad_media_message(corpus: CorpusPlan, unusable: pd.DataFrame) -> str:
@@ -108,7 +108,8 @@ def make_adapted_encoder(
         "corpora": [corpus.settings.name for corpus in adaptation.corpora],
         "made": {"packages": packages, "device": _device_name(device), "threads": threads, "when": _now()},
     }
-    job = training.Job(adaptation.name, adaptation.key, adaptation.recipe, adaptation.base, adaptation.folder, record)
+    one = adaptation
+    job = training.Job(one.name, one.key, one.recipe, one.base, one.folder, record, one.labels)
     scratch = adaptation.folder.with_name(f"{adaptation.folder.name}.clips")
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(temporary_folder(scratch)) if modality == "audio" else scratch
@@ -155,7 +156,7 @@ def _labels(plan: Plan, adaptation: AdaptationPlan, corpus: CorpusPlan, table: p
     name, tasks = corpus.settings.name, adaptation.recipe.tasks
     source = "pseudo" if name in adaptation.ledgers else "annotated"
     cached = next(one for one in plan.cached() if one.name == name)
-    intensities = EMOTION_SOURCES[source](cached, table, adaptation.recipe.settings.minimum_similarity)
+    intensities = EMOTION_SOURCES[source](cached, table, corpus.corpus.labels, adaptation.recipe.settings.minimum_similarity)
     nothing = np.float32(np.nan)
     return clips.Labels(
         np.where("msa" in tasks, table["sentiment"].to_numpy(np.float32), nothing),

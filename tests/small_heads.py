@@ -4,6 +4,7 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
+from data.labels import MOSEI_LABELS, LabelSet
 from data.tensors import Batch
 from heads.models.base import TASKS, Head
 from heads.models.contract import DIMS, LENGTHS, VIDEOS, Subject, gradients, joined, subject_of, train
@@ -79,9 +80,9 @@ def subject(name: str) -> Subject:
     return subject_of(name, HEADS[name].head, chosen, HEADS[name].task)
 
 
-def make(name: str, task: str, dims: Mapping[str, int] = DIMS, calm: bool = False) -> Head:
+def make(name: str, task: str, dims: Mapping[str, int] = DIMS, calm: bool = False, labels: LabelSet = MOSEI_LABELS) -> Head:
     """Make a small head in training mode; see `Subject.make`."""
-    return subject(name).make(task, dims, calm)
+    return subject(name).make(task, dims, calm, labels)
 
 
 def made(name: str, task: str) -> Head:

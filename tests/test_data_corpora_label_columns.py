@@ -20,7 +20,7 @@ def label(root, *lines):
 @pytest.mark.parametrize(
     ("column", "values", "what"),
     [
-        ("emotion", ("happy", "calm"), "emotions"),
+        ("Emotion", ("happy", "calm"), "emotions"),
         ("Emotion", ("3", "5"), "emotions"),
         ("emotion_label", ("a", "b"), "emotions"),
         ("EmotionClass", ("1", ""), "emotions"),

@@ -20,11 +20,11 @@ from data.errors import InputError
 from data.labels import EMOTIONS
 from heads.evaluation.metrics import (
     EMOTION_METRICS,
-    HIGHER_IS_BETTER,
     METRICS,
     SENTIMENT_METRICS,
     default_metric,
     emotion_metrics,
+    higher_is_better,
     is_better,
     sentiment_metrics,
 )
@@ -327,9 +327,9 @@ def test_a_new_metric_is_one_record(tmp_path):
 
 def test_every_metric_has_a_direction():
     names = [*sentiment_metrics(np.zeros(1), np.zeros(1)), *emotion_metrics(np.zeros((1, 6)), np.zeros((1, 6)))]
-    assert set(HIGHER_IS_BETTER) == {*names, "loss"}
+    assert list(METRICS) == names
     assert set(SENTIMENT_METRICS) < set(names)
-    assert [name for name, higher in HIGHER_IS_BETTER.items() if not higher] == ["loss", "mae"]
+    assert [name for name in ("loss", *names) if not higher_is_better(name)] == ["loss", "mae"]
 
 
 def test_better_is_lower_for_errors_and_any_number_beats_none():

@@ -102,7 +102,7 @@ def test_what_stands_in_the_padding_changes_no_gradient_of_an_lstm(audio):
 
 
 def test_outputs_are_one_linear_layer_a_task():
-    layers, inputs = LinearOutputs(DIM, ("msa", "mer")), torch.randn(3, DIM)
+    layers, inputs = LinearOutputs(DIM, {"msa": 1, "mer": 6}), torch.randn(3, DIM)
     found = layers(inputs)
     assert {task: values.shape for task, values in found.items()} == {"msa": (3, 1), "mer": (3, 6)}
     for task, values in found.items():

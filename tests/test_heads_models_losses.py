@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from batches import random_batch
+from torch.nn import functional
 
 from heads.models.base import Aux, HeadOutput
 from heads.models.losses import EMOTION_LOSSES, LossOptions, emotion_loss, sentiment_loss, task_losses, total_loss
@@ -27,6 +28,7 @@ def by_hand(kind: str, logits: list[float], truth: list[float]) -> list[float]:
         "bce": lambda x, y, _: -(y * math.log(sigmoid(x)) + (1 - y) * math.log(1 - sigmoid(x))),
         "literal": lambda x, y, _: -y * math.log(sigmoid(x)),
         "literal_softmax": lambda _, y, share: -y * math.log(share),
+        "cross_entropy": lambda _, y, share: -y * math.log(share),
     }
     return [terms[kind](x, y, share) for x, y, share in zip(logits, truth, softmax, strict=True)]
 
@@ -46,12 +48,21 @@ def test_sentiment_by_hand(kind, expected):
     assert loss.item() == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("kind", EMOTION_LOSSES)
+@pytest.mark.parametrize("kind", [kind for kind in EMOTION_LOSSES if kind != "cross_entropy"])
 @pytest.mark.parametrize(("reduction", "divisor"), [("sum", 1), ("mean", 6)])
 def test_emotions_by_hand(kind, reduction, divisor):
     per_utterance = [sum(by_hand(kind, *pair)) / divisor for pair in zip(LOGITS[:2], TRUTH[:2], strict=True)]
     loss = emotion_loss(torch.tensor(LOGITS[:2]), torch.tensor(TRUTH[:2]), kind, reduction)
     assert loss.item() == pytest.approx(np.mean(per_utterance), rel=1e-6)
+
+
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+def test_the_loss_of_classes_is_the_cross_entropy_of_torch_whatever_the_reduction(reduction):
+    logits, classes = torch.randn(7, 4), torch.tensor([0, 3, 1, 1, 2, 0, 3])
+    truth = functional.one_hot(classes).float()
+    truth[2] = NAN  # unlabelled
+    loss = emotion_loss(logits, truth, "cross_entropy", reduction)
+    torch.testing.assert_close(loss, functional.cross_entropy(logits, classes.index_fill(0, torch.tensor([2]), -100)))
 
 
 def test_the_defaults_are_eq_5_and_binary_cross_entropy():

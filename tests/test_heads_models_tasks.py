@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from data.labels import EMOTIONS
+from data.labels import EMOTIONS, LabelSet
 from heads.models import losses
 from heads.models.options import walk
 from heads.models.tasks import TASKS, WIDTHS, LossOptions
@@ -10,7 +10,7 @@ from heads.models.tasks import TASKS, WIDTHS, LossOptions
 
 def test_every_task_that_can_be_asked_for_is_made_of_those_with_a_width():
     assert TASKS == {"msa": ("msa",), "mer": ("mer",), "both": ("msa", "mer")}
-    assert {"msa": 1, "mer": len(EMOTIONS)} == WIDTHS
+    assert {"msa": 1, "mer": len(EMOTIONS)} == WIDTHS == LabelSet().widths
 
 
 def test_the_choices_of_losses_are_the_losses_that_there_are():

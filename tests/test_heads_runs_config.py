@@ -253,7 +253,7 @@ def test_presets_that_are_not_there_are_refused(tmp_path):
         ({"train": {"warmup": 1}}, "--set: train.warmup is 1.0, expected 0 to below 1."),
         ({"train": {"precision": "float16"}}, "Unknown precision 'float16'. Did you mean 'bfloat16'? Available: "),
         ({"train": {"select": "maee"}}, "Unknown metric 'maee'. Did you mean 'mae'? Available: loss, "),
-        ({"train": {"keep": ["mae", "wf1"]}}, "Unknown metric 'wf1'. "),
+        ({"train": {"keep": ["mae", "wf2"]}}, "Unknown metric 'wf2'. "),
         ({"task": "msa", "train": {"select": "mean_wf1"}}, "--set: train.select is mean_wf1, which task 'msa' does not have."),
         ({"task": "mer", "train": {"select": "corr"}}, "--set: train.select is corr, which task 'mer' does not have."),
         ({"task": "all"}, "Unknown task 'all'. "),

@@ -40,6 +40,14 @@ def test_losses_are_those_of_heads():
     torch.testing.assert_close(losses["mer"].sum() / 2, emotion_loss(outputs["mer"], emotions))
 
 
+def test_the_loss_of_classes_is_cross_entropy():
+    logits, truth = torch.randn(3, 4, generator=torch.Generator().manual_seed(0)), torch.eye(4)[[2, 0, 1]]
+    truth[1] = torch.nan
+    losses = row_losses({"mer": logits}, torch.zeros(3), truth, has_classes=True)["mer"]
+    expected = torch.nn.functional.cross_entropy(logits, torch.tensor([2, -100, 1]), reduction="none")
+    torch.testing.assert_close(losses, expected)
+
+
 @pytest.mark.parametrize("architecture", TEXT)
 def test_texts_pool_the_features_that_extraction_gives(tmp_path, architecture):
     _expect_features(trainable(tmp_path / architecture, "text", architecture))

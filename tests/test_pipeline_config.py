@@ -107,6 +107,18 @@ def test_luigi_cfg_and_the_command_line_arrive_as_they_were_written(tmp_path):
     assert found["rule"] | {"donor_splits": sorted(found["rule"]["donor_splits"])} == json.loads(json.dumps(rule.to_dict()))
 
 
+def test_labels_and_the_fold_of_iemocap_are_stated_by_corpus(tmp_path):
+    (tmp_path / "luigi.cfg").write_text(
+        '[corpora]\nmosi = a\nmeld = b\niemocap = c\nfolders = {"sims": "d"}\niemocap_test_session = 2\n'
+        'labels = {"meld": "meld7", "sims": "[-1, 1]"}\n'
+    )
+    found = read(tmp_path)
+    labels = {corpus["name"]: (corpus["labels"]["name"], corpus["labels"]["scale"]) for corpus in found["corpora"]}
+    assert labels == {"mosi": ("", None), "meld": ("meld7", None), "iemocap": ("", None), "sims": ("", [-1, 1])}
+    assert [corpus["test_session"] for corpus in found["corpora"]] == [None, None, 2, None]
+    assert found["donors"] == ["iemocap"]  # meld has other emotions
+
+
 def test_the_old_name_of_layers_is_read_with_one_line(tmp_path):
     (tmp_path / "luigi.cfg").write_text("[text]\nlayer = 4\n[audio]\nlayer = -1\n")
     result = start(tmp_path)

@@ -15,6 +15,8 @@ from pathlib import Path
 from data.corpora import folder, iemocap, meld, mosei, mosi
 from data.corpora.base import Corpus, Reader
 from data.errors import InputError
+from data.label_sets import OPEN, Statement
+from data.labels import MOSEI_LABELS
 from data.lookup import lookup
 
 __all__ = ["CORPORA", "Corpus", "Reader", "read_corpus", "recognise"]
@@ -22,27 +24,42 @@ __all__ = ["CORPORA", "Corpus", "Reader", "read_corpus", "recognise"]
 CORPORA: Mapping[str, Reader] = {
     "mosi": Reader(mosi.read_mosi, mosi.has_own_files, mosi.has_shared_files),
     "mosei": Reader(mosei.read_mosei, mosei.has_own_files),
-    "meld": Reader(meld.read_meld, meld.has_own_files),
-    "iemocap": Reader(iemocap.read_iemocap, iemocap.has_own_files),
-    "folder": Reader(folder.read_folder, has_shared_files=folder.has_shared_files),
+    "meld": Reader(meld.read_meld, meld.has_own_files, options=("statement",)),
+    "iemocap": Reader(iemocap.read_iemocap, iemocap.has_own_files, options=("statement", "test_session")),
+    "folder": Reader(folder.read_folder, has_shared_files=folder.has_shared_files, options=("statement",)),
 }
 """Name of a layout → its reader."""
 
 
-def read_corpus(reader: str, root: Path, name: str | None = None) -> Corpus:
+def read_corpus(
+    reader: str, root: Path, name: str | None = None, statement: Statement = OPEN, test_session: int | None = None
+) -> Corpus:
     """Read a corpus from disk: its tables and the names of its media, without opening any medium.
 
     Args:
         reader: A key of `CORPORA`.
         root: The folder of the corpus.
         name: The corpus name for the manifest; None means the name of the reader.
+        statement: What a setting says about the labels.
+        test_session: IEMOCAP only: the session that is the test split; None: 5.
 
     Raises:
-        InputError: There is no such reader or folder, or the folder does not hold the files that the reader expects.
+        InputError: There is no such reader or folder, the folder does not hold the files that the reader expects, or the corpus cannot
+            have the stated labels.
     """
-    read = lookup(CORPORA, reader, "corpus").read
+    entry = lookup(CORPORA, reader, "corpus")
     _expect_folder(root, f"the folder of a {reader} corpus")
-    return read(reader if name is None else name, root)
+    given = {"statement": statement} if not statement.is_open else {}
+    given |= {"test_session": test_session} if test_session is not None else {}
+    if "statement" in given and "statement" not in entry.options:
+        if statement.label_set() != MOSEI_LABELS:
+            raise InputError(
+                f"{root}: the labels of {reader} are {MOSEI_LABELS}, but {statement.label_set()} is stated. Remove the setting."
+            )
+        del given["statement"]
+    if "test_session" in given and "test_session" not in entry.options:
+        raise InputError(f"{root}: a test session is stated, but {reader} has no sessions. Remove the setting.")
+    return entry.read(reader if name is None else name, root, **given)
 
 
 def recognise(root: Path) -> str:

@@ -14,8 +14,8 @@ from data.corpora.media_files import Name, Place, find_media, list_all_media
 from data.corpora.near_misses import NearMisses
 from data.findings import Finding
 from data.garbled import garbling
-from data.labels import EMOTIONS
-from data.schema import COLUMNS, validate
+from data.labels import MOSEI_LABELS, LabelSet
+from data.schema import columns, validate
 
 EARLIEST_START_S = -1.0
 """Earliest start that is set to 0. Segments of MOSEI begin up to 0.5 s before their recording; an earlier start is a mistake."""
@@ -23,7 +23,7 @@ EARLIEST_START_S = -1.0
 _OVERLAP_S = 1e-3
 _DEFAULTS = {
     **dict.fromkeys(("speaker", "split", "category", "polarity", "label_source", "excluded"), ""),
-    **dict.fromkeys(("start_s", "end_s", "sentiment", *EMOTIONS), np.nan),
+    **dict.fromkeys(("start_s", "end_s", "sentiment"), np.nan),
 }
 
 
@@ -35,6 +35,7 @@ def assemble(
     sources: Sequence[Path],
     findings: Sequence[Finding] = (),
     places: Sequence[Place] = (),
+    labels: LabelSet = MOSEI_LABELS,
 ) -> Corpus:
     """Return the corpus. Its rows are sorted by the first appearance of their video and, inside a video, by `order`.
 
@@ -50,17 +51,19 @@ def assemble(
         sources: The files that were read.
         findings: The findings of the reader.
         places: The places to search for media.
+        labels: What the utterances are labelled with; emotions without a column are unlabelled.
     """
-    table = table.assign(corpus=name, **{column: value for column, value in _DEFAULTS.items() if column not in table})
+    defaults = _DEFAULTS | dict.fromkeys(labels.emotions, np.nan)
+    table = table.assign(corpus=name, **{column: value for column, value in defaults.items() if column not in table})
     table = _in_order(table)
     table, time_findings = _check_times(table)
     media_findings: list[Finding] = []
     if "media" not in table:
         table, media_findings = find_media(table, root, places)
     table, missing = _settle_media(table, root)
-    utterances = validate(table.loc[:, list(COLUMNS)], str(root))
+    utterances = validate(table.loc[:, list(columns(labels))], str(root), labels)
     everything = (*findings, *_empty_texts(table), *_garbled_texts(table), *time_findings, *missing, *media_findings)
-    return Corpus(name, root, layout, utterances, tuple(sources), everything)
+    return Corpus(name, root, layout, utterances, tuple(sources), everything, labels)
 
 
 def exclude(table: pd.DataFrame, reasons: pd.Series) -> pd.DataFrame:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from data.findings import Finding
+from data.labels import MOSEI_LABELS, LabelSet
 
 
 @dataclass(frozen=True)
@@ -20,9 +21,10 @@ class Corpus:
     name: str
     root: Path
     layout: str  # in words, e.g. "MMSA label.csv", "CMU raw"
-    utterances: pd.DataFrame  # schema.COLUMNS; duration_s is NaN, or the segment's length where a table gives times
+    utterances: pd.DataFrame  # schema.columns; duration_s is NaN, or the segment's length where a table gives times
     sources: tuple[Path, ...]  # the label and transcript files that were read
     findings: tuple[Finding, ...] = field(default=())
+    labels: LabelSet = MOSEI_LABELS
 
     @property
     def has_media(self) -> bool:
@@ -43,9 +45,10 @@ def never(root: Path) -> bool:
 class Reader(NamedTuple):
     """A corpus layout: how it is read, and how a folder in this layout is recognised."""
 
-    read: Callable[[str, Path], Corpus]  # (corpus name, root) → corpus
+    read: Callable[..., Corpus]  # (corpus name, root) → corpus
     has_own_files: Callable[[Path], bool] = never  # True if the root holds files that only this corpus has
     has_shared_files: Callable[[Path], bool] = never  # True if the root fits, but its files could belong to another corpus, too
+    options: tuple[str, ...] = ()  # further arguments of `read`: "statement" (about labels), "test_session"
 
 
 def holds(root: Path, name: str) -> bool:

@@ -1,9 +1,13 @@
 """A folder of own clips: a `label.csv` and media files anywhere below the same folder.
 
-Required columns, in any order: `text`, and `id` or `video_id` with `clip_id`. Optional columns: `label` or `sentiment`, the six
-emotions (all or none), `mode` or `split`, `start_s` with `end_s`, `speaker`, and `media` (a path below the folder). An empty cell
-means "not known". Other columns are reported and ignored; a name that looks like a misspelling of one of these is an error, and so is
-a column of other labels (`emotion`, `calm`), which would be lost.
+Required columns, in any order: `text`, and `id` or `video_id` with `clip_id`. Optional columns: labels, `mode` or `split`, `start_s`
+with `end_s`, `speaker`, and `media` (a path below the folder). An empty cell means "not known", but not for a class. Other columns are
+reported and ignored; a name that looks like a misspelling of one of these is an error, and so is a column of other labels (`valence`),
+which would be lost.
+
+Labels: `label` or `sentiment`, in [-3, 3] or on the scale that stands behind the name, `sentiment [-1, 1]`. The six emotions, all or
+none; or other emotions, in columns `emotion:calm`, `emotion:proud`, …; or one class for each utterance, in the column `emotion`. What
+a setting states about labels (`data.label_sets`) goes before the header.
 
 The medium of a row is the file that `media` names; or a file called `<video_id>/<clip_id>`, `<video_id>_<clip_id>` or `<id>`; or, if
 the row has times, a recording called `<video_id>`, which is cut at these times. Files may be in any folder and have any suffix of
@@ -23,10 +27,22 @@ from data.corpora.assemble import assemble
 from data.corpora.base import Corpus
 from data.corpora.label_columns import refuse_unread_labels
 from data.corpora.media_files import Name, has_any_media, list_media
-from data.csv_tables import expect_wide_scale, line_names, numbers, onto_scale, read_table, require_columns, splits, unique
-from data.errors import InputError, shown
+from data.csv_tables import (
+    LABEL_TOLERANCE,
+    expect_classes,
+    expect_wide_scale,
+    line_names,
+    numbers,
+    onto_scale,
+    read_table,
+    require_columns,
+    splits,
+    unique,
+)
+from data.errors import InputError, listed, shown
 from data.findings import Finding
-from data.labels import EMOTIONS, SENTIMENT_RANGE
+from data.label_sets import CLASS_COLUMN, EMOTION_PREFIX, OPEN, Statement, read_scale
+from data.labels import EMOTIONS, MOSEI_LABELS, LabelSet
 from data.spreadsheets import unescape_cells
 
 _COLUMNS = (
@@ -40,7 +56,7 @@ _SLIP = 0.75
 """Smallest similarity (difflib's ratio) at which a column name counts as a misspelling of one of `_COLUMNS`."""
 
 
-def read_folder(name: str, root: Path, has_media: bool = True, is_escaped: bool = False) -> Corpus:
+def read_folder(name: str, root: Path, has_media: bool = True, is_escaped: bool = False, statement: Statement = OPEN) -> Corpus:
     """Read a folder of clips.
 
     Args:
@@ -48,14 +64,16 @@ def read_folder(name: str, root: Path, has_media: bool = True, is_escaped: bool 
         root: The folder that contains `label.csv`.
         has_media: True to search for media. If False, every utterance is text only, even if there are media in the folder.
         is_escaped: True if `data.spreadsheets` wrote `label.csv`, with apostrophes before cells that begin like a formula.
+        statement: What a setting says about the labels.
 
     Raises:
-        InputError: There is no `label.csv`, or its content is invalid.
+        InputError: There is no `label.csv`, its content is invalid, or contradicts the statement.
     """
     path = root / mmsa.LABEL_FILE
     rows = read_table(path, ("text",))
     rows = unescape_cells(rows) if is_escaped else rows
-    findings = _other_columns(rows, path)
+    rows, labels = _read_header(rows, statement, path)
+    findings = _other_columns(rows, labels, path)
     table = _identify(rows, path).assign(text=rows["text"], speaker=rows.get("speaker", ""), line=line_names(rows, path))
     for column in ("start_s", "end_s"):
         table[column] = numbers(rows[column], path, empty=True) if column in rows else np.nan
@@ -63,7 +81,7 @@ def read_folder(name: str, root: Path, has_media: bool = True, is_escaped: bool 
     if half.any():
         raise InputError(f"{path}:{half.idxmax()}: start_s and end_s: one of them is empty; expected both or none.")
     table["order"] = _order(table)
-    table, label_findings = _label(table, rows, path)
+    table, label_findings = _label(table, rows, labels, path)
     table, split_findings = _split(table, rows, path)
     media_findings: list[Finding] = []
     if has_media:
@@ -71,7 +89,7 @@ def read_folder(name: str, root: Path, has_media: bool = True, is_escaped: bool 
     else:
         table = table.assign(media="", whole=False, expected="")
     everything = [*findings, *label_findings, *split_findings, *media_findings]
-    return assemble(name, root, "folder with label.csv", table, [path], everything)
+    return assemble(name, root, "folder with label.csv", table, [path], everything, labels=labels)
 
 
 def has_shared_files(root: Path) -> bool:
@@ -79,10 +97,62 @@ def has_shared_files(root: Path) -> bool:
     return (root / mmsa.LABEL_FILE).exists() and not mmsa.is_layout(root)
 
 
-def _other_columns(rows: pd.DataFrame, path: Path) -> list[Finding]:
-    findings = []
+def _read_header(rows: pd.DataFrame, statement: Statement, path: Path) -> tuple[pd.DataFrame, LabelSet]:
+    """Return the rows with plain names of columns, `sentiment [-1, 1]` as `sentiment` and `emotion:calm` as `calm`, and the label set.
+
+    Raises:
+        InputError: The header contradicts itself or the statement, or a class has no name that it can have.
+    """
+    rows, scale = _without_scale(rows, path)
+    if scale is not None and statement.scale not in (None, scale):
+        raise InputError(f"{path}:1: the scale is {list(scale)}, but {list(statement.scale or ())} is stated. Change one of them.")
+    own = [str(column).removeprefix(EMOTION_PREFIX).strip() for column in rows if str(column).startswith(EMOTION_PREFIX)]
+    has_classes = statement.is_exclusive or (statement.emotions is None and _has_classes(rows))
+    if own and has_classes:
+        raise InputError(f"{path}:1: columns {CLASS_COLUMN!r} and {EMOTION_PREFIX + own[0]!r} both hold emotions; expected one kind.")
+    if has_classes and CLASS_COLUMN not in rows:
+        raise InputError(f"{path}:1: no column {CLASS_COLUMN!r}, but {statement.label_set()} is stated. Columns found: {listed(rows)}.")
+    if twice := next((name for name in own if name in rows), None):
+        raise InputError(f"{path}:1: columns {twice!r} and {EMOTION_PREFIX + twice!r} are the same emotion; expected one of them.")
+    rows = rows.rename(columns={column: str(column).removeprefix(EMOTION_PREFIX).strip() for column in rows})
+    emotions = _classes(rows, path, statement) if has_classes else tuple(own) or EMOTIONS
+    try:
+        header = LabelSet(emotions, has_classes, scale or MOSEI_LABELS.scale)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    return rows, statement.label_set(header)
+
+
+def _without_scale(rows: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, tuple[float, float] | None]:
+    """Return the rows with the scale behind the name of the sentiment taken away, and the scale, if there is one."""
     for column in map(str, rows):
-        if column in _COLUMNS or column in _LEFT:
+        name, bracket, rest = column.partition("[")
+        if bracket and name.strip() in ("label", "sentiment"):
+            try:
+                return rows.rename(columns={column: name.strip()}), read_scale(bracket + rest)
+            except InputError as error:
+                raise InputError(f"{path}:1: column {shown(column)}: {error}") from None
+    return rows, None
+
+
+def _has_classes(rows: pd.DataFrame) -> bool:
+    """Return True if a column holds classes: the emotions of the clips, unless the six have columns of their own."""
+    return CLASS_COLUMN in rows and set(EMOTIONS).isdisjoint(rows) and bool(rows[CLASS_COLUMN].str.strip().any())
+
+
+def _classes(rows: pd.DataFrame, path: Path, statement: Statement) -> tuple[str, ...]:
+    """Return the stated classes, or those of the cells by name; each cell has to be one of them."""
+    if statement.emotions is not None:
+        expect_classes(rows[CLASS_COLUMN], statement.emotions, path)
+        return statement.emotions
+    expect_classes(rows[CLASS_COLUMN], None, path)
+    return tuple(sorted(rows[CLASS_COLUMN].str.strip().unique()))
+
+
+def _other_columns(rows: pd.DataFrame, labels: LabelSet, path: Path) -> list[Finding]:
+    findings, known = [], (*_COLUMNS, *_label_columns(labels))
+    for column in map(str, rows):
+        if column in known or column in _LEFT:
             continue
         near = difflib.get_close_matches(column.casefold(), _COLUMNS, n=1, cutoff=_SLIP)
         if near and near[0] not in rows:
@@ -91,6 +161,11 @@ def _other_columns(rows: pd.DataFrame, path: Path) -> list[Finding]:
             )
         findings.append(Finding("unused", f"{path.name}:1", f"column {shown(column)} is not read; known: {', '.join(_COLUMNS)}"))
     return findings
+
+
+def _label_columns(labels: LabelSet) -> tuple[str, ...]:
+    """List the columns of emotions that are read."""
+    return (CLASS_COLUMN,) if labels.is_exclusive else labels.emotions
 
 
 def _one_of(rows: pd.DataFrame, names: tuple[str, str], path: Path) -> str | None:
@@ -119,25 +194,30 @@ def _order(table: pd.DataFrame) -> pd.Series:
     return table["start_s"] if table["start_s"].notna().all() else pd.Series(table.index, index=table.index)
 
 
-def _label(table: pd.DataFrame, rows: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, list[Finding]]:
-    given = [emotion for emotion in EMOTIONS if emotion in rows]
-    if given and len(given) < len(EMOTIONS):
-        absent = ", ".join(sorted(set(EMOTIONS) - set(given)))
-        raise InputError(f"{path}:1: emotions {', '.join(given)} without {absent}; expected all six or none.")
+def _label(table: pd.DataFrame, rows: pd.DataFrame, labels: LabelSet, path: Path) -> tuple[pd.DataFrame, list[Finding]]:
+    given = [] if labels.is_exclusive else [emotion for emotion in labels.emotions if emotion in rows]
+    if given and len(given) < len(labels.emotions):
+        absent = ", ".join(sorted(set(labels.emotions) - set(given)))
+        count = "six" if labels.emotions == EMOTIONS else len(labels.emotions)
+        raise InputError(f"{path}:1: emotions {', '.join(given)} without {absent}; expected all {count} or none.")
     sentiment = _one_of(rows, ("label", "sentiment"), path)
     scales = {emotion: (emotion, (0.0, np.inf)) for emotion in given}
     if sentiment:
-        scales["sentiment"] = (sentiment, SENTIMENT_RANGE)
+        scales["sentiment"] = (sentiment, labels.scale)
     findings = []
     for ours, (column, scale) in scales.items():
         values = numbers(rows[column], path, empty=True)
-        if ours == "sentiment":
+        if ours == "sentiment" and labels.scale == MOSEI_LABELS.scale:
             expect_wide_scale(values, path)
-        table[ours], outside = onto_scale(values.rename(ours), scale, path, table["utterance_id"].tolist())
+        tolerance = labels.tolerance if ours == "sentiment" else LABEL_TOLERANCE
+        table[ours], outside = onto_scale(values.rename(ours), scale, path, table["utterance_id"].tolist(), tolerance)
         findings += outside
-    others = [str(column) for column in rows if column not in (*_COLUMNS, *_NOT_READ)]
-    refuse_unread_labels(rows, others, path, bool(sentiment), bool(given))
-    labelled = table[list(scales)].notna().any(axis=1)
+    others = [str(column) for column in rows if column not in (*_COLUMNS, *_label_columns(labels), *_NOT_READ)]
+    refuse_unread_labels(rows, others, path, bool(sentiment), bool(given) or labels.is_exclusive)
+    labelled = table[list(scales)].notna().any(axis=1) | labels.is_exclusive
+    if labels.is_exclusive:
+        classes = rows[CLASS_COLUMN].str.strip()
+        table = table.assign(**{name: (classes == name).astype(float) for name in labels.emotions})
     return table.assign(label_source=np.where(labelled, path.name, "")), findings
 
 

@@ -9,8 +9,8 @@
 
 The speaker of a turn consists of the session and the letter before the number of the turn. `Ses01F_impro01_M000` is spoken by
 `Ses01M`, the man of session 1; the letter in the name of the dialogue tells who wore the motion-capture markers.
-IEMOCAP has no official split. As is common, the split is by session, so that no speaker is in two splits: sessions 1 to 3 are train,
-session 4 is valid, session 5 is test.
+IEMOCAP has no official split. As is common, the split is by session, so that no speaker is in two splits: session 5 is test, session 4
+valid, the others train. For results of all five folds, each session is test in turn, and the session before it (before 1: 5) is valid.
 
 Source: https://sail.usc.edu/iemocap.
 """
@@ -28,15 +28,17 @@ from data.corpora.media_files import Place
 from data.csv_tables import read_lines
 from data.errors import InputError, shown
 from data.findings import Finding
+from data.label_sets import OPEN, Statement, by_category
 from data.labels import CATEGORIES, EMOTIONS, emotions_of_category
 from data.lookup import lookup
 
-SPLIT_OF_SESSION = {1: "train", 2: "train", 3: "train", 4: "valid", 5: "test"}
+SESSIONS = (1, 2, 3, 4, 5)
+USUAL_TEST_SESSION = 5
 
 _PLACE = Place(
     "{session}/sentences/wav/{video_id}/{utterance_id}",
     ".wav",
-    within=tuple(f"Session{number}/sentences/wav" for number in SPLIT_OF_SESSION),
+    within=tuple(f"Session{number}/sentences/wav" for number in SESSIONS),
 )
 _TURN = re.compile(r"(?P<id>Ses\S+) \[(?P<start>[\d.]+)-(?P<end>[\d.]+)\]:\s?(?P<text>.*)")
 _LABEL = re.compile(r"\[[\d.]+ - [\d.]+\]\t(?P<id>\S+)\t(?P<code>\S+)\t\[.*\]")
@@ -44,25 +46,28 @@ _UNLABELLED = re.compile(r"_[FM]XX\d+$")
 _SPEAKER = re.compile(r"_([FM])(?:XX)?\d+$")
 
 
-def read_iemocap(name: str, root: Path) -> Corpus:
+def read_iemocap(name: str, root: Path, statement: Statement = OPEN, test_session: int = USUAL_TEST_SESSION) -> Corpus:
     """Read IEMOCAP.
 
     Args:
         name: The corpus name for the manifest.
         root: The folder that contains `Session1` to `Session5`, or some of them.
+        statement: What a setting says about the labels: the six emotions if it is open, or such as `iemocap4`.
+        test_session: The session that is the test split, 1 to 5.
 
     Raises:
         InputError: There is no session, or the content of a file is invalid.
     """
     turns, codes, again, findings, sources = [], {}, [], [], []
-    for number in SPLIT_OF_SESSION:
+    splits = splits_of_sessions(test_session)
+    for number in SESSIONS:
         dialog = root / f"Session{number}" / "dialog"
         transcripts = _text_files(dialog / "transcriptions")
         evaluations = _text_files(dialog / "EmoEvaluation")
         if not transcripts:
             findings.append(Finding("missing", f"Session{number}", "not read: it has no dialog/transcriptions/*.txt"))
         for path in transcripts:
-            found, repeated, stray = _read_transcript(path, number)
+            found, repeated, stray = _read_transcript(path, number, splits[number])
             turns += found
             again += repeated
             findings += stray
@@ -83,7 +88,20 @@ def read_iemocap(name: str, root: Path) -> Corpus:
         for utterance, (_, where) in codes.items()
         if utterance not in known
     ]
-    return assemble(name, root, "IEMOCAP", table, sources, findings, [_PLACE])
+    table, labels = by_category(table, statement, str(root))
+    return assemble(name, root, "IEMOCAP", table, sources, findings, [_PLACE], labels)
+
+
+def splits_of_sessions(test_session: int) -> dict[int, str]:
+    """Return session → split.
+
+    Raises:
+        InputError: There is no such session.
+    """
+    if test_session not in SESSIONS:
+        raise InputError(f"IEMOCAP: the test session is {test_session}, expected one of {', '.join(map(str, SESSIONS))}.")
+    valid = SESSIONS[SESSIONS.index(test_session) - 1]
+    return {number: {test_session: "test", valid: "valid"}.get(number, "train") for number in SESSIONS}
 
 
 def has_own_files(root: Path) -> bool:
@@ -95,7 +113,9 @@ def _text_files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("*.txt") if path.is_file() and not path.name.startswith("."))
 
 
-def _read_transcript(path: Path, session: int) -> tuple[list[dict[str, object]], list[tuple[Path, int, str]], list[Finding]]:
+def _read_transcript(
+    path: Path, session: int, split: str
+) -> tuple[list[dict[str, object]], list[tuple[Path, int, str]], list[Finding]]:
     """Return the turns, the places of turns that the file has again, and findings about lines that are no turn."""
     turns, again, stray, seen = [], [], [], set()
     for number, line in read_lines(path, fallback="latin-1"):
@@ -117,7 +137,7 @@ def _read_transcript(path: Path, session: int) -> tuple[list[dict[str, object]],
                 "video_id": path.stem,
                 "clip_id": match["id"].removeprefix(path.stem + "_"),
                 "session": f"Session{session}",
-                "split": SPLIT_OF_SESSION[session],
+                "split": split,
                 "speaker": f"Ses{session:02d}{speaker[1]}",
                 "start_s": _seconds(match["start"], path, number),
                 "end_s": _seconds(match["end"], path, number),

@@ -22,6 +22,7 @@ from data.corpora.media_files import Place, list_media
 from data.csv_tables import SPLIT_NAMES, line_names, read_table, unique, whole_numbers
 from data.errors import InputError, shown
 from data.findings import Finding
+from data.label_sets import OPEN, Statement, by_category
 from data.labels import CATEGORIES, EMOTIONS, POLARITIES, emotions_of_category
 from data.lookup import lookup
 
@@ -46,12 +47,13 @@ _PLACES = (
 )
 
 
-def read_meld(name: str, root: Path) -> Corpus:
+def read_meld(name: str, root: Path, statement: Statement = OPEN) -> Corpus:
     """Read MELD.
 
     Args:
         name: The corpus name for the manifest.
         root: The folder that contains the three tables, or some of them.
+        statement: What a setting says about the labels: the six emotions if it is open, or such as `meld7`.
 
     Raises:
         InputError: There is no table, or the content of one is invalid.
@@ -71,7 +73,8 @@ def read_meld(name: str, root: Path) -> Corpus:
         if part not in there
     ]
     findings += _ambiguous(root, set(table.loc[several, "clip"]))
-    corpus = assemble(name, root, "MELD", table, list(there.values()), findings, _PLACES)
+    table, labels = by_category(table, statement, str(root))
+    corpus = assemble(name, root, "MELD", table, list(there.values()), findings, _PLACES, labels)
     return dataclasses.replace(corpus, findings=(*corpus.findings, *_known_bad(corpus)))
 
 

@@ -14,9 +14,9 @@ import pandas as pd
 from data.cache import CachedCorpus
 from data.errors import InputError, shown
 from data.feature_store import FeatureStore
-from data.labels import EMOTIONS
+from data.labels import LabelSet
 from data.lookup import expect, lookup
-from data.manifest import read_manifest
+from data.manifest import read_labelled
 from data.schema import MODALITIES, SPLITS
 from data.targets import EMOTION_SOURCES
 
@@ -41,9 +41,10 @@ class Selection:
     """The utterances of a corpus that are exported. Created by `select`."""
 
     corpus: str
-    table: pd.DataFrame  # `schema.COLUMNS`, in the order of the manifest, numbered from 0
+    table: pd.DataFrame  # `schema.columns`, in the order of the manifest, numbered from 0
     stores: Mapping[str, FeatureStore]  # modality → features; only modalities that the cache has
     limits: Mapping[str, int]  # modality → number of rows to keep of each utterance, from the first
+    labels: LabelSet
     notes: tuple[str, ...]  # sentences for the user: what is exported, and what is left out or cut, and why
     emotions: str = ANNOTATED  # their source
 
@@ -87,7 +88,7 @@ def select(corpus: CachedCorpus, limits: Mapping[str, int], is_labelled: bool, c
     stores = {modality: FeatureStore.open(corpus.features[modality]) for modality in wanted}
     if not stores:
         raise InputError(f"{corpus.manifest}: {corpus.name} has no text and no audio features. Run BuildFeatures with an encoder.")
-    table = read_manifest(corpus.manifest)
+    table, labels = read_labelled(corpus.manifest)
     reasons = _reasons(table, is_labelled, {name: store for name, store in stores.items() if name in corpus.joined})
     chosen = table[reasons == ""].reset_index(drop=True)
     if chosen.empty:
@@ -99,15 +100,14 @@ def select(corpus: CachedCorpus, limits: Mapping[str, int], is_labelled: bool, c
         cut = int((_lengths(stores[modality], chosen) > limits[modality]).sum())
         notes.append(f"{modality}: {cut:,} utterances cut to their first {limits[modality]:,} rows")
     if choice.emotions != ANNOTATED:
-        chosen[list(EMOTIONS)] = lookup(EMOTION_SOURCES, choice.emotions, "source of emotions")(
-            corpus, chosen, choice.minimum_similarity
-        )
-        without = int(chosen[list(EMOTIONS)].isna().any(axis=1).sum())
+        source = lookup(EMOTION_SOURCES, choice.emotions, "source of emotions")
+        chosen[list(labels.emotions)] = source(corpus, chosen, labels, choice.minimum_similarity)
+        without = int(chosen[list(labels.emotions)].isna().any(axis=1).sum())
         lacking = f"; {without:,} utterances have none" if without else ""
         notes.append(f"emotions: pseudo-labels, which no person has annotated{lacking}")
     elif corpus.pseudo_labels is not None:
         notes.append("left out: the pseudo-labels")
-    return Selection(corpus.name, chosen, stores, limits, tuple(notes), choice.emotions)
+    return Selection(corpus.name, chosen, stores, limits, labels, tuple(notes), choice.emotions)
 
 
 def expect_modalities(choice: Choice, known: Collection[str], form: str) -> None:

@@ -20,6 +20,7 @@ from data.interchange.npy import read_npy
 from data.interchange.npz import export_npz
 from data.interchange.parquet import export_parquet
 from data.interchange.webdataset import export_webdataset
+from data.label_sets import Statement, parse
 from data.schema import MODALITIES
 from data.targets import EMOTION_SOURCES
 
@@ -39,7 +40,7 @@ EXPORTS: Mapping[str, Callable[[CachedCorpus, Path, Mapping[str, int], Choice], 
 _SUFFIXES = {"mmsa": ".pkl", "npz": ".npz"}
 """Formats of one file; the others are folders."""
 
-IMPORTS: Mapping[str, Callable[[Path, str], Import]] = {
+IMPORTS: Mapping[str, Callable[[Path, str, Statement], Import]] = {
     "mmsa": read_mmsa,
     "merbench": read_merbench,
 }
@@ -102,6 +103,8 @@ def add_commands(commands: "argparse._SubParsersAction[Parser]") -> None:
         help=f"format of the files; corpora: {', '.join(IMPORTS)}; with --modality: {', '.join(JOINS)}",
     )
     _add_place(back, "the cache, created if missing for a new corpus")
+    words = "label set of a whole corpus, as in luigi.cfg, such as '[-1, 1]' for CH-SIMS (docs/labels.md)"
+    back.add_argument("--labels", default="", metavar="STATEMENT", help=words)
     back.add_argument(
         "--modality",
         metavar="MODALITY",
@@ -167,8 +170,10 @@ def _import(args: argparse.Namespace) -> int:
     if args.modality is None:
         if args.missing is not None:
             raise InputError("--missing is about the features of --modality NAME, which is not given.")
-        notes = write_corpus(cache, IMPORTS[args.format](args.path, corpus), args.encoders)
+        notes = write_corpus(cache, IMPORTS[args.format](args.path, corpus, parse(args.labels, "--labels")), args.encoders)
     else:
+        if args.labels:
+            raise InputError("--labels is about whole corpora; features of --modality bring no labels. Leave it out.")
         expect_feature_set(args.modality)
         features = JOINS[args.format](args.path, args.modality)
         notes = join(cache, corpus, args.modality, features, args.path, args.missing or MISSING[0], args.encoders)

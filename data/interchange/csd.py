@@ -18,7 +18,6 @@ from data.errors import InputError, shown
 from data.fingerprint import KEY_LENGTH, file_digest
 from data.interchange.cached import USUAL, Choice, Selection, expect_new, select
 from data.interchange.imported import Features
-from data.labels import EMOTIONS
 from data.schema import SPLITS
 
 
@@ -26,7 +25,7 @@ def export_csd(corpus: CachedCorpus, out: Path, limits: Mapping[str, int], choic
     """Write the features of a corpus as `<modality>.csd` and its labels as `labels.csd`, one entry per utterance.
 
     The rows of an utterance divide its time evenly. Entries have the names of utterance ids, with '_' for '/'. `labels.csd` has the
-    structure of CMU-MOSEI's labels: root "All Labels", sentiment and six emotions, NaN where unlabelled. The format has no splits.
+    structure of CMU-MOSEI's labels: root "All Labels", sentiment and the emotions, NaN where unlabelled. The format has no splits.
 
     Args:
         corpus: A corpus of a cache.
@@ -88,15 +87,16 @@ def read_csd_features(path: Path, feature_set: str) -> Features:
 
 
 def _write_sequences(folder: Path, selection: Selection, spans: np.ndarray) -> None:
-    names = selection.table["utterance_id"].str.replace("/", "_").tolist()
+    ids = selection.table["utterance_id"].str.replace("/", "_").tolist()
     for modality in selection.stores:
         described = {
             "computational sequence description": f"{modality} features of {selection.corpus} by {selection.encoder(modality)}"
         }
-        write_csd(folder / f"{modality}.csd", f"{selection.corpus} {modality}", _entries(selection, modality, names, spans), described)
-    labels = selection.table[["sentiment", *EMOTIONS]].to_numpy(np.float32)
-    entries = ((name, Entry(labels[[row]], spans[[row]])) for row, name in enumerate(names))
-    write_csd(folder / "labels.csd", "All Labels", entries, {"dimension names": ["sentiment", *EMOTIONS]})
+        write_csd(folder / f"{modality}.csd", f"{selection.corpus} {modality}", _entries(selection, modality, ids, spans), described)
+    names = ["sentiment", *selection.labels.emotions]
+    labels = selection.table[names].to_numpy(np.float32)
+    entries = ((name, Entry(labels[[row]], spans[[row]])) for row, name in enumerate(ids))
+    write_csd(folder / "labels.csd", "All Labels", entries, {"dimension names": names})
 
 
 def _spans(table: pd.DataFrame, where: Path) -> np.ndarray:

@@ -109,9 +109,9 @@ def _without_rows(ids: pd.Series, features: Mapping[str, Features]) -> pd.Series
 
 def _write_manifest(folder: Path, corpus: Corpus, table: pd.DataFrame, labels: str) -> Path:
     """Write the manifest and return its path below `folder`."""
-    key = digest([REVISION, corpus.name, corpus.layout, labels, table["excluded"].tolist()])
+    key = digest([REVISION, corpus.name, corpus.layout, labels, table["excluded"].tolist(), *corpus.labels.noted().values()])
     path = Path("manifests", f"{corpus.name}-{key}.parquet")
-    write_manifest(folder / path, table, {"corpus": corpus.name, "layout": corpus.layout, "key": key, "labels": labels})
+    write_manifest(folder / path, table, {"corpus": corpus.name, "layout": corpus.layout, "key": key, "labels": labels}, corpus.labels)
     return path
 
 

@@ -6,7 +6,7 @@
 
 MERBench reads these files. They contain neither texts nor emotions, nor the modality of a folder, so an export also contains
 
-    label.csv       id, video_id, clip_id, text, split, sentiment and six emotions, in the layout of `data.corpora.folder`, with cells
+    label.csv       id, video_id, clip_id, text, split, sentiment and emotions, in the layout of `data.corpora.folder`, with cells
                     that begin like a formula escaped (`data.spreadsheets`); an import takes the apostrophes away
     features.json   {"text": "<encoder>-FRA", "audio": "<encoder>-FRA"}
 
@@ -35,7 +35,7 @@ from data.fingerprint import KEY_LENGTH, file_digest
 from data.interchange.cached import USUAL, Choice, Selection, expect_modalities, expect_new, select
 from data.interchange.imported import Features, Import
 from data.interchange.npy import features_of
-from data.labels import EMOTIONS
+from data.label_sets import OPEN, Statement, label_columns
 from data.schema import MODALITIES
 from data.spreadsheets import escape_cells
 
@@ -76,17 +76,18 @@ def export_merbench(corpus: CachedCorpus, out: Path, limits: Mapping[str, int], 
     with atomic_folder(out) as made:
         for modality, folder in folders.items():
             _write_features(made / folder, selection, modality, names)
-        _write_labels(made, selection.table, names)
+        _write_labels(made, selection, names)
         (made / FEATURES_FILE).write_text(json.dumps(folders, indent=2) + "\n", encoding="utf-8")
     return [*selection.notes, *(f"{modality}: {folder}" for modality, folder in folders.items()), f"labels: {NPZ_FILE}, {LABEL_FILE}"]
 
 
-def read_merbench(path: Path, name: str) -> Import:
+def read_merbench(path: Path, name: str, statement: Statement = OPEN) -> Import:
     """Read folders of `.npy` files with `label.csv` and `features.json` beside them.
 
     Args:
         path: The folder that contains these folders and files.
         name: The corpus name for the manifest.
+        statement: What a flag says about the labels; the header of `label.csv` may say it, too.
 
     Raises:
         InputError: A file is missing or not as described above, or an utterance of `label.csv` has no features.
@@ -94,7 +95,7 @@ def read_merbench(path: Path, name: str) -> Import:
     if not path.is_dir():
         raise InputError(f"{path}: no such folder, expected one with {LABEL_FILE}, {FEATURES_FILE} and feature folders.")
     folders = _read_folders(path)
-    corpus = read_folder(name, path, has_media=False, is_escaped=True)
+    corpus = read_folder(name, path, has_media=False, is_escaped=True, statement=statement)
     names = _names(corpus.utterances, path / LABEL_FILE)
     if names.duplicated().any():
         raise InputError(f"{path / LABEL_FILE}: two clips have their features in {names[names.duplicated()].iloc[0]}.npy.")
@@ -135,9 +136,11 @@ def _write_features(folder: Path, selection: Selection, modality: str, names: pd
         (folder / f"{name}.npy").write_bytes(content.getbuffer())
 
 
-def _write_labels(out: Path, table: pd.DataFrame, names: pd.Series) -> None:
-    columns = ["video_id", "clip_id", "text", "speaker", "split", "sentiment", *EMOTIONS]
-    shown = escape_cells(table[columns].assign(id=table["utterance_id"]))
+def _write_labels(out: Path, selection: Selection, names: pd.Series) -> None:
+    table = selection.table
+    columns = ["video_id", "clip_id", "text", "speaker", "split"]
+    labelled = table[columns].assign(**label_columns(table, selection.labels), id=table["utterance_id"])
+    shown = escape_cells(labelled)
     shown.to_csv(out / LABEL_FILE, index=False, lineterminator="\n")
     labels = {name: {"emo": 0, "val": value} for name, value in zip(names, table["sentiment"].tolist(), strict=True)}
     corpora: dict[str, Any] = {

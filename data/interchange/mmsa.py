@@ -35,7 +35,8 @@ from data.interchange import safe_pickle
 from data.interchange.cached import ANNOTATED, USUAL, Choice, Selection, expect_modalities, expect_new, select
 from data.interchange.imported import Features, Import
 from data.interchange.padding import extents_by_length, extents_by_zeros, pad_front
-from data.labels import EMOTIONS, POLARITIES, SENTIMENT_RANGE, polarity_of_sentiment
+from data.label_sets import OPEN, Statement
+from data.labels import MOSEI_LABELS, POLARITIES, polarity_of_sentiment
 from data.schema import MODALITIES, SPLITS
 
 SEPARATOR = "$_$"
@@ -83,21 +84,26 @@ def export_mmsa(corpus: CachedCorpus, out: Path, limits: Mapping[str, int], choi
         safe_pickle.dump(content, file)
     padded = ", ".join(f"{modality} to {count:,} rows" for modality, count in steps.items())
     zeros = ", ".join(modality for modality in (*MODALITIES, "vision") if modality not in steps)
-    emotions = ["left out: emotions, which this format does not have"] if selection.table[list(EMOTIONS)].notna().any(axis=None) else []
+    has_emotions = selection.table[list(selection.labels.emotions)].notna().any(axis=None)
+    emotions = ["left out: emotions, which this format does not have"] if has_emotions else []
     zeros = [f"one step of zeros: {zeros}"] if zeros else []
     return [*selection.notes, *emotions, f"padded at the front: {padded}", *zeros]
 
 
-def read_mmsa(path: Path, name: str) -> Import:
+def read_mmsa(path: Path, name: str, statement: Statement = OPEN) -> Import:
     """Read a pickle, aligned or unaligned, padded at either end.
 
     Args:
         path: The file.
         name: The corpus name for the manifest.
+        statement: What a flag says about the labels: the scale of the sentiment.
 
     Raises:
-        InputError: The file is not such a pickle, or a part of it is missing or not as described above.
+        InputError: The file is not such a pickle, a part of it is missing or not as described above, or emotions are stated.
     """
+    labels = statement.label_set()
+    if not labels.same_emotions(MOSEI_LABELS):
+        raise InputError(f"{path}: emotions are stated, {labels}, but this format has none. State the scale of the sentiment alone.")
     content = safe_pickle.load(path)
     parts = _parts(content, path)
     tables = {key: _utterances(part, f"{path}: {key}", SPLIT_NAMES[key]) for key, part in parts.items()}
@@ -107,8 +113,9 @@ def read_mmsa(path: Path, name: str) -> Import:
     if table["utterance_id"].duplicated().any():
         twice = table.loc[table["utterance_id"].duplicated(), "id"].iloc[0]
         raise InputError(f"{path}: id {shown(twice)} occurs twice, expected unique ids.")
-    expect_wide_scale(table["sentiment"], path)
-    sentiment, findings = onto_scale(table["sentiment"], SENTIMENT_RANGE, path, table["id"].tolist())
+    if labels == MOSEI_LABELS:
+        expect_wide_scale(table["sentiment"], path)
+    sentiment, findings = onto_scale(table["sentiment"], labels.scale, path, table["id"].tolist(), labels.tolerance)
     origin = file_digest(path)[:KEY_LENGTH]
     ids = {key: rows["utterance_id"].tolist() for key, rows in tables.items() if len(rows)}
     features = {modality: _features(modality, parts, ids, path, origin) for modality in MODALITIES if _has(parts, modality)}
@@ -117,7 +124,9 @@ def read_mmsa(path: Path, name: str) -> Import:
     table = table.assign(
         sentiment=sentiment, order=_order(table["clip_id"]), media="", whole=False, expected="", label_source=path.name
     )
-    return Import(assemble(name, path, "MMSA pickle", table, [path], findings), origin, features, tuple(_left(content, parts)))
+    return Import(
+        assemble(name, path, "MMSA pickle", table, [path], findings, labels=labels), origin, features, tuple(_left(content, parts))
+    )
 
 
 def read_mmsa_features(path: Path, feature_set: str) -> Features:

@@ -3,8 +3,8 @@
     utterance_id, video_id, clip_id, speaker, split, text   (N,) str
     position                                                (N,) int64
     start_s, end_s, duration_s, sentiment                   (N,) float64, NaN where not known
-    emotions                                                (N, 6) float32 intensities, NaN where unlabelled
-    emotion_names                                           (6,) str
+    emotions                                                (N, C) float32 intensities, NaN where unlabelled
+    emotion_names                                           (C,) str
     <modality>_features                                     (ΣT, D) float32, the utterances one after the other
     <modality>_lengths                                      (N,) int64, the number of rows of each
     about                                                   () str, JSON: corpus, source of emotions, encoders
@@ -26,8 +26,7 @@ from data.atomic import atomic_path
 from data.cache import CachedCorpus
 from data.errors import InputError
 from data.interchange.cached import USUAL, Choice, Selection, expect_new, select
-from data.interchange.rows import COLUMNS, TEXTS, described
-from data.labels import EMOTIONS
+from data.interchange.rows import NUMBERS, TEXTS, described
 
 SUFFIX = ".npz"
 
@@ -63,13 +62,12 @@ def export_npz(corpus: CachedCorpus, out: Path, limits: Mapping[str, int], choic
 
 
 def _columns(selection: Selection) -> dict[str, np.ndarray]:
-    table = selection.table
-    plain = [name for name in COLUMNS if name not in EMOTIONS]
-    columns = {name: np.array(table[name].tolist(), str if name in TEXTS else None) for name in plain}
+    table, emotions = selection.table, selection.labels.emotions
+    columns = {name: np.array(table[name].tolist(), str if name in TEXTS else None) for name in (*TEXTS, "position", *NUMBERS)}
     return {
         **columns,
-        "emotions": table[list(EMOTIONS)].to_numpy(np.float32),
-        "emotion_names": np.array(EMOTIONS),
+        "emotions": table[list(emotions)].to_numpy(np.float32),
+        "emotion_names": np.array(emotions),
         "about": np.array(json.dumps(described(selection))),
     }
 

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from data.atomic import atomic_folder
 from data.cache import CachedCorpus
 from data.interchange.cached import USUAL, Choice, Selection, expect_new, select
-from data.interchange.rows import COLUMNS, NUMBERS, TEXTS, described
+from data.interchange.rows import TEXTS, described, numbers
 
 _FOLDER_OF = {"train": "train", "valid": "validation", "test": "test", "": "unsplit"}
 """Split → its name in the folder, which are those that Hugging Face uses."""
@@ -67,8 +67,9 @@ def _write_split(path: Path, selection: Selection, rows: pd.DataFrame) -> None:
     schema = _schema(selection)
     with pq.ParquetWriter(path, schema) as writer:
         for part in _parts(rows):
-            plain = pa.Table.from_pandas(part[list(COLUMNS)], preserve_index=False)
-            columns = [plain.column(name).cast(schema.field(name).type) for name in COLUMNS]
+            names = [*TEXTS, "position", *numbers(selection.labels)]
+            plain = pa.Table.from_pandas(part[names], preserve_index=False)
+            columns = [plain.column(name).cast(schema.field(name).type) for name in names]
             columns += [_nested(selection, name, part["utterance_id"].tolist()) for name in selection.stores]
             writer.write_table(pa.Table.from_arrays(columns, schema=schema))
 
@@ -87,8 +88,8 @@ def _nested(selection: Selection, modality: str, ids: list[str]) -> pa.Array:
 
 
 def _schema(selection: Selection) -> pa.Schema:
-    numbers = {name: pa.float64() if name.endswith("_s") else pa.float32() for name in NUMBERS}
-    plain = {**dict.fromkeys(TEXTS, pa.string()), "position": pa.int64(), **numbers}
+    types = {name: pa.float64() if name.endswith("_s") else pa.float32() for name in numbers(selection.labels)}
+    plain = {**dict.fromkeys(TEXTS, pa.string()), "position": pa.int64(), **types}
     features = {f"{_column(name)}_features": pa.list_(pa.list_(pa.float32())) for name in selection.stores}
     return pa.schema([*plain.items(), *features.items()])
 
@@ -104,8 +105,10 @@ def _card(selection: Selection, splits: list[str]) -> str:
         f"* `{_column(name)}_features`: {store.dim} wide, {selection.encoder(name)}" for name, store in selection.stores.items()
     )
     notes = "\n".join(f"* {note}" for note in selection.notes)
+    low, high = selection.labels.scale
+    kind = "classes (1, the others 0)" if selection.labels.is_exclusive else "intensities (present: above 0)"
     return (
         f"---\nconfigs:\n- config_name: default\n  data_files:\n{files}\n---\n\n# {selection.corpus}\n\nA row is an utterance."
-        f" Sentiment is from -3 to 3, emotions are intensities (present: above 0), null where unlabelled; emotions are"
+        f" Sentiment is from {low:g} to {high:g}, emotions are {kind}, null where unlabelled; emotions are"
         f" {selection.emotions}.\n\n{features}\n\n{notes}\n"
     )

@@ -8,12 +8,16 @@ from typing import Any
 import pandas as pd
 
 from data.interchange.cached import Selection
-from data.labels import EMOTIONS
+from data.labels import LabelSet
 
 TEXTS = ("utterance_id", "video_id", "clip_id", "speaker", "split", "text")
-NUMBERS = ("start_s", "end_s", "duration_s", "sentiment", *EMOTIONS)
-COLUMNS = (*TEXTS, "position", *NUMBERS)
-"""Columns of the manifest that are exported, in this order; numbers are missing (null, NaN) where they are not known."""
+NUMBERS = ("start_s", "end_s", "duration_s", "sentiment")
+"""Columns of the manifest that are exported, before those of the emotions; numbers are missing (null, NaN) where they are not known."""
+
+
+def numbers(labels: LabelSet) -> tuple[str, ...]:
+    """List the exported columns of numbers: `NUMBERS`, then the emotions."""
+    return (*NUMBERS, *labels.emotions)
 
 
 def described(selection: Selection) -> dict[str, Any]:
@@ -22,11 +26,12 @@ def described(selection: Selection) -> dict[str, Any]:
         name: {"encoder": selection.encoder(name), "dim": store.dim, "identity": store.attrs.get("identity")}
         for name, store in selection.stores.items()
     }
-    return {"corpus": selection.corpus, "emotions": selection.emotions, "features": features}
+    about = {"corpus": selection.corpus, "emotions": selection.emotions, **selection.labels.noted()}
+    return {**about, "features": features}
 
 
-def labels_of(row: Any) -> dict[str, Any]:
+def labels_of(row: pd.Series, labels: LabelSet) -> dict[str, Any]:
     """Return the exported columns of one row of a table, as JSON can hold them: missing numbers are None."""
-    texts = {name: str(getattr(row, name)) for name in TEXTS}
-    numbers = {name: None if pd.isna(value := getattr(row, name)) else float(value) for name in NUMBERS}
-    return {**texts, "position": int(row.position), **numbers}
+    texts = {name: str(row[name]) for name in TEXTS}
+    known = {name: None if pd.isna(row[name]) else float(row[name]) for name in numbers(labels)}
+    return {**texts, "position": int(row["position"]), **known}

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import glob
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data.errors import InputError
+from data.labels import LabelSet
 from data.lookup import expect
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ DESCRIPTION = (
     " which the absolute errors of sentiment differ most. Nothing is trained, written or recorded."
 )
 _SENTIMENT, _EMOTIONS = ("mae", "corr", "acc2_has0", "acc2_non0", "acc7"), ("mean_acc", "mean_wf1", "mean_macro_f1", "mean_ap")
+_OTHERS = {"msa": ("mae", "corr", "acc2", "acc3", "acc5"), "mer": ("acc", "wf1", "macro_f1", "uar")}
+"""Metrics of sentiment in [-1, 1], and of classes."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,20 +53,20 @@ def run(args: argparse.Namespace) -> int:
         InputError: A predictor cannot be read, has not opened the split, or the two cannot be compared.
     """
     from heads.evaluation.comparison import compare, differing
-    from heads.evaluation.metrics import METRICS
+    from heads.evaluation.metrics import metrics_of
 
     if args.clips < 0:
         raise InputError(f"--clips is {args.clips}, expected 0 or more.")
-    names = args.metric or []
+    names, labels = args.metric or [], _labels(args.a, args.b)
     for name in names:
-        expect(METRICS, name, "metric")
+        expect(metrics_of(labels), name, "metric")
     a, b = _tables(args.a, args.b, args.split, args.cache), _tables(args.b, args.a, args.split, args.cache)
-    both = [name for name in ("sentiment", "happiness") if all(name in table for table in (*a, *b))]
+    both = [task for task, name in (("msa", "sentiment"), ("mer", labels.emotions[0])) if all(name in table for table in (*a, *b))]
     if not both:
         raise InputError(f"{args.a} and {args.b}: one predicts sentiment and the other emotions, so there is nothing to compare.")
-    names = list(dict.fromkeys(names)) or [*(_SENTIMENT if "sentiment" in both else ()), *(_EMOTIONS if "happiness" in both else ())]
-    tests = compare(a, b, names)
-    clips = differing(a, b).head(args.clips) if any(METRICS[name].task == "msa" for name in names) else None
+    names = list(dict.fromkeys(names)) or [name for task in both for name in _usual(task, metrics_of(labels))]
+    tests = compare(a, b, names, labels)
+    clips = differing(a, b).head(args.clips) if any(metrics_of(labels)[name].task == "msa" for name in names) else None
     if args.json:
         about = {"a": args.a, "b": args.b, "split": args.split, "seeds": [len(a), len(b)]}
         print(json.dumps(about | _content(tests, clips), indent=2, allow_nan=False))
@@ -71,6 +74,20 @@ def run(args: argparse.Namespace) -> int:
         print(f"A  {args.a}{_seeds(a)}\nB  {args.b}{_seeds(b)}\n{args.split}, {len(a[0]):,} utterances\n")
         print(_text(tests, clips))
     return 0
+
+
+def _labels(*names: str) -> LabelSet:
+    """Return what the runs among the two predictors predict, and refuse two that predict different labels."""
+    found = [run.labels() for name in names if not Path(name).is_file() for run in _runs(name)]
+    if other := next((one for one in found if one != found[0]), None):
+        raise InputError(f"{' and '.join(names)}: predict different labels, {found[0]} and {other}, so they cannot be compared.")
+    return found[0] if found else LabelSet()
+
+
+def _usual(task: str, known: Collection[str]) -> list[str]:
+    """List the metrics of a task that are compared unless others are asked for."""
+    usual = {"msa": _SENTIMENT, "mer": _EMOTIONS}[task]
+    return [name for name in (usual if set(usual) <= set(known) else _OTHERS[task]) if name in known]
 
 
 def _tables(name: str, other: str, split: str, cache: Path | None) -> list[pd.DataFrame]:
@@ -112,7 +129,7 @@ def _of_file(path: Path, run: RunFolder, split: str, cache: Path | None) -> pd.D
     from heads.runs.external import read_predictions
     from heads.runs.folder import predictions_table
 
-    file, run_data = read_predictions(path), reopen(run, cache, torch.device("cpu"))
+    file, run_data = read_predictions(path, run.labels()), reopen(run, cache, torch.device("cpu"))
     if run_data.config.task not in (file.task, *(("msa", "mer") if file.task == "both" else ())):
         raise InputError(f"{path}: predicts {file.task}, and the run {run.path} {run_data.config.task}. Give what the run predicts.")
     return predictions_table(file.predictions(run_data, split), run_data.tensors.targets)

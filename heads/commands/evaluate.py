@@ -90,12 +90,11 @@ def best_runs(folder: Path, count: int, metric: str | None) -> list[Path]:
     if count < 1:
         raise InputError(f"--top is {count}, expected 1 or more.")
 
-    from heads.evaluation.metrics import default_metric
-    from heads.sweeps.results.report import learned_tasks
+    from heads.sweeps.results.report import usual_metric
     from heads.sweeps.results.trials import collect, ranked
 
     trials = collect(folder)
-    best = ranked(trials, metric or default_metric(learned_tasks(trials))).head(count)
+    best = ranked(trials, metric or usual_metric(trials)).head(count)
     complete = trials[trials["status"] == "complete"]
     return [folder / "trials" / name for key in best["key"] for name in complete.loc[complete["key"] == key, "name"]]
 

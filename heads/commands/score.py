@@ -22,7 +22,7 @@ _EPILOG = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this command."""
     parser.epilog = _EPILOG
-    words = "CSV: id (ours, or <video_id>$_$<clip_id>), and sentiment, or the probabilities of all six emotions, or both"
+    words = "CSV: id (ours, or <video_id>$_$<clip_id>), and sentiment, or the probabilities of all emotions, or both"
     parser.add_argument("files", type=Path, nargs="+", metavar="FILE", help=words)
     _flags.add_cache(parser)
     parser.add_argument("--corpus", required=True, metavar="NAME", help="name of the corpus in the cache")
@@ -39,6 +39,8 @@ def run(args: argparse.Namespace) -> int:
     """
     import torch
 
+    from data.cache import open_corpus
+    from data.manifest import read_labels
     from heads.evaluation.console import results
     from heads.models.registry import MEDIAN
     from heads.runs.config import make_config
@@ -51,13 +53,14 @@ def run(args: argparse.Namespace) -> int:
     loaded, found, sources = LoadedCache(args.cache, torch.device("cpu"), memory_bytes=0), {}, set()
     counts = Counter(path.stem for path in paths)
     chosen = {"emotions": args.emotions} if args.emotions else {}
+    labels = read_labels(open_corpus(args.cache, args.corpus).manifest)
     for path in paths:
-        file = read_predictions(path)
+        file = read_predictions(path, labels)
         # the head that reads no feature has the labels that every head would have
         run_data = loaded.open(make_config(MEDIAN, args.corpus, changes={"task": file.task, "data": chosen}))
         values, intervals = assess(file.predictions(run_data, args.split), run_data.tensors)
         name = str(path) if counts[path.stem] > 1 else path.stem
-        found[name] = without_nan({args.split: values, f"{args.split}_interval": intervals})
+        found[name] = without_nan({**labels.noted(), args.split: values, f"{args.split}_interval": intervals})
         sources.add(run_data.config.data.emotions)
     emotions = "emotions (pseudo-labels)" if "pseudo" in sources else "emotions"
     print(results(found, args.split, has_all_intervals=True, emotions=emotions))

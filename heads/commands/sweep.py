@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     grid = read_grid(args.grid, args.corpus, args.head)
     configs = grid.configs()
     expect_own_heads_kept(configs)
-    metric = metric_of(configs, args.metric)
+    metric = metric_of(configs, args.metric, args.cache)
     execution = _trials.execution(args)
     out = args.out or default_folder(args.grid)
     precision = of_sweep(out, execution.executor, execution.devices[0])

@@ -8,11 +8,11 @@ from typing import Any
 
 from tqdm import tqdm
 
-from data.labels import EMOTIONS
+from data.labels import LabelSet
 from data.reporting.numbers import DASH
 from data.reporting.tables import aligned
 from heads.evaluation.intervals import mean_sd
-from heads.evaluation.metrics import EMOTION_METRICS, SENTIMENT_METRICS
+from heads.evaluation.metrics import CLASSES, EMOTION_METRICS, PER_CLASS, sentiment_of
 
 LINE_EVERY_S = 60.0
 """Seconds between two lines about progress where no terminal shows a bar."""
@@ -68,20 +68,36 @@ def results(runs: Mapping[str, Mapping[str, Any]], split: str, has_all_intervals
         emotions: Name of the emotions in titles; it says where the labels come from if the runs do not.
     """
     parts = []
-    if learned := _with(runs, split, "mae"):
-        rows = [[name, *(_cell(run[split].get(metric)) for metric in SENTIMENT_METRICS)] for name, run in learned.items()]
-        rows += _spread(learned, split, SENTIMENT_METRICS)
-        if len(runs) == 1 or has_all_intervals:
-            rows += _intervals(learned, split, SENTIMENT_METRICS)
-        parts.append(aligned(rows, [f"sentiment, {split}", *SENTIMENT_METRICS]))
+    labels = {name: LabelSet.of(run, name) for name, run in runs.items()}
+    by_metrics: dict[tuple[str, ...], dict[str, Mapping[str, Any]]] = {}
+    for name, run in _with(runs, split, "mae").items():
+        by_metrics.setdefault(tuple(metric.name for metric in sentiment_of(labels[name])), {})[name] = run
+    every = len(runs) == 1 or has_all_intervals
+    parts += [_side_by_side(learned, split, f"sentiment, {split}", metrics, every) for metrics, learned in by_metrics.items()]
     if learned := _with(runs, split, "mean_acc"):
         for name, run in learned.items():
-            rows = [[emotion, *(_cell(run[split].get(f"{emotion}_{m}")) for m in EMOTION_METRICS)] for emotion in (*EMOTIONS, "mean")]
+            names = (*labels[name].emotions, "mean")
+            rows = [[emotion, *(_cell(run[split].get(f"{emotion}_{m}")) for m in EMOTION_METRICS)] for emotion in names]
             parts.append(aligned(rows, [f"{emotions}, {split}: {name}", *EMOTION_METRICS]))
         means = [f"mean_{metric}" for metric in EMOTION_METRICS]
         if spread := _spread(learned, split, means):
             parts.append(aligned(spread, [f"{emotions}, {split}", *means]))
+    if learned := _with(runs, split, "uar"):
+        parts.append(_side_by_side(learned, split, f"{emotions}, {split}", [metric.name for metric in CLASSES], every))
+        for name, run in learned.items():
+            metrics = [metric.name for metric in PER_CLASS]
+            rows = [[one, *(_cell(run[split].get(f"{one}_{metric}")) for metric in metrics)] for one in labels[name].emotions]
+            parts.append(aligned(rows, [f"{emotions}, {split}: {name}", *metrics]))
     return "\n\n".join(parts)
+
+
+def _side_by_side(runs: Mapping[str, Mapping[str, Any]], split: str, title: str, metrics: Sequence[str], has_intervals: bool) -> str:
+    """Aligns metrics of runs, one row each, and below them mean ± sd and, if asked for, intervals."""
+    rows = [[name, *(_cell(run[split].get(metric)) for metric in metrics)] for name, run in runs.items()]
+    rows += _spread(runs, split, metrics)
+    if has_intervals:
+        rows += _intervals(runs, split, metrics)
+    return aligned(rows, [title, *metrics])
 
 
 def layer_notes(runs: Mapping[str, Mapping[str, Any]]) -> str:

@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 
 from data.atomic import atomic_path
 from data.reporting.charts import Colours, to_file
-from heads.evaluation.layer_probe import MEAN, MEASURES
-from heads.evaluation.metrics import METRICS
+from heads.evaluation.layer_probe import MEAN, drawn
+from heads.evaluation.metrics import higher_is_better
 from heads.models.tasks import TASKS
 
 _PANEL = (360, 260)
@@ -27,7 +27,7 @@ def draw(table: pd.DataFrame, task: str, corpus: str, path: Path) -> None:
     Raises:
         InputError: The path ends in something else.
     """
-    metrics = [MEASURES[one][0] for one in TASKS[task]]
+    metrics = [drawn(table, one) for one in TASKS[task]]
 
     def picture(figure: Figure, colours: Colours) -> None:
         figure.suptitle(f"Ridge on each layer of {corpus}, validation split", color=colours.ink)
@@ -46,6 +46,6 @@ def _draw_metric(axes: Axes, table: pd.DataFrame, metric: str, colours: Colours)
         axes.plot(singles["layer"].astype(int), singles[metric], marker="o", markersize=4, color=colour, label=str(modality))
         mean = float(rows.loc[rows["layer"] == MEAN, metric].iloc[0])
         axes.axhline(mean, color=colour, linestyle="--", label=f"{modality}, mean of all")
-    better = "higher is better" if METRICS[metric].higher_is_better else "lower is better"
+    better = "higher is better" if higher_is_better(metric) else "lower is better"
     axes.set(xlabel="layer (0: embeddings)", ylabel=f"{metric} ({better})")
     axes.legend()

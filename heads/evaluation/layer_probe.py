@@ -11,7 +11,7 @@ import pandas as pd
 
 from data.errors import InputError
 from data.tensors import CorpusTensors
-from heads.evaluation.metrics import HIGHER_IS_BETTER, emotion_metrics, sentiment_metrics
+from heads.evaluation.metrics import emotion_metrics, higher_is_better, sentiment_metrics
 from heads.evaluation.predictions import layer_columns, pooled, present
 from heads.models.simple import fit_simple
 from heads.models.tasks import TASKS
@@ -19,8 +19,11 @@ from heads.models.tasks import TASKS
 MEAN = "mean"
 """Stands in the column `layer` for the mean of all cached layers."""
 
-MEASURES = {"msa": ("mae", "corr", "acc2_non0", "acc7"), "mer": ("mean_ap", "mean_wf1")}
-"""Task → the metrics of a table; the first is drawn, and names the best layer."""
+MEASURES = {
+    "msa": ("mae", "corr", "acc2_non0", "acc2", "acc7", "acc3"),
+    "mer": ("mean_ap", "mean_wf1", "uar", "wf1"),
+}
+"""Task → the metrics of a table, those that the labels have; the first of them is drawn, and names the best layer."""
 
 
 def probe(tensors: CorpusTensors, task: str) -> pd.DataFrame:
@@ -61,13 +64,18 @@ def _measured(features: np.ndarray, tensors: CorpusTensors, rows: np.ndarray, ta
     for task, labels in unlearned.items():
         if task not in tasks:
             labels[...] = np.nan  # a target without labels costs nothing
-    found = fit_simple("ridge", features, sentiment, emotions, train, valid)
+    found = fit_simple("ridge", features, sentiment, emotions, train, valid, names=targets.labels)
     values: dict[str, float] = {}
     if "msa" in tasks:
-        values |= sentiment_metrics(found.sentiment[valid], sentiment[valid])
+        values |= sentiment_metrics(found.sentiment[valid], sentiment[valid], labels=targets.labels)
     if "mer" in tasks:
-        values |= emotion_metrics(found.emotion_probability[valid], present(emotions[valid]))
-    return {name: values[name] for task in tasks for name in MEASURES[task]}
+        values |= emotion_metrics(found.emotion_probability[valid], present(emotions[valid]), labels=targets.labels)
+    return {name: values[name] for task in tasks for name in MEASURES[task] if name in values}
+
+
+def drawn(table: pd.DataFrame, task: str) -> str:
+    """Returns the metric of one task (msa, mer) that is drawn of a result of `probe`."""
+    return next(name for name in MEASURES[task] if name in table)
 
 
 def best(table: pd.DataFrame, task: str) -> Iterator[tuple[str, str, str, float]]:
@@ -75,8 +83,8 @@ def best(table: pd.DataFrame, task: str) -> Iterator[tuple[str, str, str, float]
     singles = table[table["layer"] != MEAN]
     for modality, rows in singles.groupby("modality", sort=False):
         for one in TASKS[task]:
-            metric = MEASURES[one][0]
+            metric = drawn(table, one)
             values = rows[metric].to_numpy(float)
             if np.isfinite(values).any():
-                place = int(np.nanargmax(values) if HIGHER_IS_BETTER[metric] else np.nanargmin(values))
+                place = int(np.nanargmax(values) if higher_is_better(metric) else np.nanargmin(values))
                 yield str(modality), metric, str(rows["layer"].iloc[place]), float(values[place])

@@ -1,19 +1,19 @@
 """The metrics of sentiment and emotions: one record each in `METRICS`, by the definitions of MMSA and MMML, unrounded.
 
-A new metric is one record in `SENTIMENT` or `PER_EMOTION`; names, directions, labels, computation and choices on the command line
-follow from it. Each metric is a function of weighted rows: once plainly (every row counts 1), or at once for many weightings, which is
-how `heads.evaluation.intervals` resamples. Predictions are made in `heads.evaluation.predictions`, epochs are selected in
-`heads.training.selection`.
+A new metric is one record in `SENTIMENT`, `PER_EMOTION` or one of their like; names, directions, labels, computation and choices on the
+command line follow from it. Each metric is a function of weighted rows: once plainly (every row counts 1), or at once for many
+weightings, which is how `heads.evaluation.intervals` resamples. Predictions are made in `heads.evaluation.predictions`, epochs are
+selected in `heads.training.selection`.
 """
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from data.labels import EMOTIONS
+from data.labels import MOSEI_LABELS, LabelSet, is_name
 from data.lookup import lookup
 
 
@@ -40,6 +40,19 @@ class SentimentRows:
     def non0(self) -> "Confusion":
         """Prediction > 0 against truth > 0, rows whose truth is not 0."""
         return Confusion.of(self.prediction > 0, self.truth > 0, self.known & (self.truth != 0), self.weights)
+
+    @cached_property
+    def positive(self) -> "Confusion":
+        """Prediction > 0 against truth > 0, all rows."""
+        return Confusion.of(self.prediction > 0, self.truth > 0, self.known, self.weights)
+
+    def same_part(self, bounds: np.ndarray) -> np.ndarray:
+        """(…) share of rows whose prediction and truth are between the same two of the bounds; a bound belongs to the part below it."""
+        return self.mean(np.searchsorted(bounds, self.prediction) == np.searchsorted(bounds, self.truth))
+
+    def clipped(self, limit: float) -> "SentimentRows":
+        """The same rows with predictions and truths clipped to ±limit."""
+        return SentimentRows(np.clip(self.prediction, -limit, limit), np.clip(self.truth, -limit, limit), self.weights)
 
     def same_class(self, limit: int) -> np.ndarray:
         """(…) share of rows whose prediction and truth, clipped to ±limit, round to the same number."""
@@ -88,17 +101,67 @@ class EmotionRows:
 
 
 class AllEmotions:
-    """The six emotions of the same rows; what a metric gives for each is computed once."""
+    """The emotions of the same rows; what a metric gives for each is computed once."""
 
     def __init__(self, emotions: Collection[EmotionRows]) -> None:
         self.emotions = emotions
         self._found: dict[Callable[[EmotionRows], np.ndarray], list[np.ndarray]] = {}
 
     def each(self, function: Callable[[EmotionRows], np.ndarray]) -> list[np.ndarray]:
-        """Six arrays (…), the metric of each emotion."""
+        """C arrays (…), the metric of each emotion."""
         if function not in self._found:
             self._found[function] = [function(rows) for rows in self.emotions]
         return self._found[function]
+
+
+class ClassRows:
+    """Probabilities and truths of classes, and how often each was there, was predicted, and was predicted rightly.
+
+    Attributes:
+        supports: (…, C) weights of the rows of each class.
+        predicted: (…, C) weights of the rows that are predicted as it: those where it has the largest probability, the first of equals.
+        hits: (…, C) weights of the rows of each class that are predicted as it.
+    """
+
+    def __init__(self, probability: np.ndarray, truth: np.ndarray, weights: np.ndarray) -> None:
+        """Args:
+        probability: (N, C).
+        truth: (N, C), 1 for one class and 0 for the others, NaN if unlabelled.
+        weights: (…, N) how often each row counts.
+        """
+        known = ~np.isnan(truth).any(axis=1, keepdims=True) & np.isfinite(probability).all()
+        present = (truth > 0) & known
+        predicted = (np.arange(truth.shape[1]) == np.argmax(probability, axis=1)[:, None]) & known
+        columns = np.concatenate([present, predicted, present & predicted], axis=1).astype(float)
+        self.supports, self.predicted, self.hits = np.split(weights @ columns, 3, axis=-1)
+
+    def accuracy(self) -> np.ndarray:
+        return _ratio(self.hits.sum(-1), self.supports.sum(-1), np.nan)
+
+    def recalls(self) -> np.ndarray:
+        """(…, C), 0 for a class that is not there; NaN if nothing is."""
+        return _ratio(self.hits, self.supports, 0) + self._nothing()
+
+    def precisions(self) -> np.ndarray:
+        """(…, C), 0 for a class that is never predicted; NaN if nothing is there."""
+        return _ratio(self.hits, self.predicted, 0) + self._nothing()
+
+    def f1(self) -> np.ndarray:
+        """(…, C), 0 for a class that is neither there nor predicted; NaN if nothing is there."""
+        return _ratio(2 * self.hits, self.supports + self.predicted, 0) + self._nothing()
+
+    def weighted_f1(self) -> np.ndarray:
+        return _ratio((self.f1() * self.supports).sum(-1), self.supports.sum(-1), np.nan)
+
+    def macro_f1(self) -> np.ndarray:
+        return _ratio(self.f1().sum(-1), (self.supports + self.predicted > 0).sum(-1), np.nan)
+
+    def unweighted_recall(self) -> np.ndarray:
+        return _ratio(self.recalls().sum(-1), (self.supports > 0).sum(-1), np.nan)
+
+    def _nothing(self) -> np.ndarray:
+        """(…, 1) NaN where no row is drawn or known, else 0."""
+        return np.where(self.supports.sum(-1, keepdims=True) > 0, 0.0, np.nan)
 
 
 @dataclass(frozen=True)
@@ -108,7 +171,7 @@ class Metric:
     name: str  # in metrics.json, tables of trials, options and flags
     task: str  # msa or mer
     label: str  # in the paper's tables and in pictures
-    function: Callable[[Any], np.ndarray]  # SentimentRows, EmotionRows or AllEmotions → (…)
+    function: Callable[[Any], np.ndarray]  # SentimentRows, EmotionRows, AllEmotions or ClassRows → (…)
     higher_is_better: bool = True
     digits: int = 1  # behind the point, as the paper prints it
     is_percentage: bool = True  # printed in percent; the value itself is a share from 0 to 1
@@ -135,6 +198,35 @@ SENTIMENT: tuple[Metric, ...] = (
 )
 """The metrics of sentiment, functions of `SentimentRows`; their definitions are in `sentiment_metrics`."""
 
+_ANY_SCALE = ("acc2_has0", "f1_has0", "acc2_non0", "f1_non0", "mae", "corr")
+
+_THIRDS, _FIFTHS = (np.array(bounds, np.float32) for bounds in ((-0.1, 0.1), (-0.7, -0.1, 0.1, 0.7)))
+
+SIMS_SENTIMENT: tuple[Metric, ...] = (
+    Metric("acc2", "msa", "Acc2", lambda rows: rows.positive.accuracy(), digits=2),
+    Metric("f1", "msa", "F1", lambda rows: rows.positive.weighted_f1(), digits=2),
+    Metric("acc3", "msa", "Acc3", lambda rows: rows.same_part(_THIRDS), digits=2),
+    Metric("acc5", "msa", "Acc5", lambda rows: rows.same_part(_FIFTHS), digits=2),
+    Metric("mae", "msa", "MAE", lambda rows: rows.clipped(1).absolute_error(), False, digits=3, is_percentage=False),
+    Metric("corr", "msa", "Corr", lambda rows: rows.clipped(1).correlation(), digits=3, is_percentage=False),
+)
+"""The metrics of sentiment in [-1, 1], those of CH-SIMS; their definitions are in `sentiment_metrics`."""
+
+CLASSES: tuple[Metric, ...] = (
+    Metric("acc", "mer", "Acc", lambda rows: rows.accuracy()),
+    Metric("wf1", "mer", "WF1", lambda rows: rows.weighted_f1()),
+    Metric("macro_f1", "mer", "macro F1", lambda rows: rows.macro_f1()),
+    Metric("uar", "mer", "UAR", lambda rows: rows.unweighted_recall()),
+)
+"""The metrics of classes, functions of `ClassRows`; their definitions are in `emotion_metrics`."""
+
+PER_CLASS: tuple[Metric, ...] = (
+    Metric("f1", "mer", "F1", lambda rows: rows.f1()),
+    Metric("recall", "mer", "recall", lambda rows: rows.recalls()),
+    Metric("precision", "mer", "precision", lambda rows: rows.precisions()),
+)
+"""The metrics that each class has, functions of `ClassRows` that give (…, C)."""
+
 PER_EMOTION: tuple[Metric, ...] = (
     Metric("acc", "mer", "Acc", lambda rows: rows.predicted.accuracy()),
     Metric("wf1", "mer", "WF1", lambda rows: rows.predicted.weighted_f1()),
@@ -147,7 +239,7 @@ PER_EMOTION: tuple[Metric, ...] = (
 """The metrics of an emotion, functions of `EmotionRows`; their definitions are in `emotion_metrics`."""
 
 
-def _of_emotions(metric: Metric) -> dict[str, Metric]:
+def _of_emotions(metric: Metric, emotions: tuple[str, ...]) -> dict[str, Metric]:
     """Prefix → record of a metric of each emotion and of their mean, functions of `AllEmotions`."""
 
     def of(number: int, rows: AllEmotions) -> np.ndarray:
@@ -156,43 +248,98 @@ def _of_emotions(metric: Metric) -> dict[str, Metric]:
     def mean(rows: AllEmotions) -> np.ndarray:
         return _mean_of_defined(rows.each(metric.function))
 
-    functions = {emotion: partial(of, number) for number, emotion in enumerate(EMOTIONS)} | {"mean": mean}
+    functions = {emotion: partial(of, number) for number, emotion in enumerate(emotions)} | {"mean": mean}
     return {
         prefix: replace(metric, name=f"{prefix}_{metric.name}", label=f"{prefix} {metric.label}", function=function)
         for prefix, function in functions.items()
     }
 
 
-def _table() -> dict[str, Metric]:
-    by_metric = [_of_emotions(metric) for metric in PER_EMOTION]
-    emotions = [records[prefix] for prefix in (*EMOTIONS, "mean") for records in by_metric]
-    return {metric.name: metric for metric in (*SENTIMENT, *emotions)}
+def _of_class(metric: Metric, number: int, name: str) -> Metric:
+    """Makes the record of a metric of one class."""
+
+    def of(rows: ClassRows) -> np.ndarray:
+        return metric.function(rows)[..., number]
+
+    return replace(metric, name=f"{name}_{metric.name}", label=f"{name} {metric.label}", function=of)
 
 
-METRICS: Mapping[str, Metric] = _table()
-"""Name → metric: those of sentiment, then `happiness_acc`, …, `fear_never_wf1`, then `mean_acc`, …: means over the emotions."""
+def sentiment_of(labels: LabelSet) -> tuple[Metric, ...]:
+    """Lists the metrics of sentiment on the scale of a label set: MOSI's, CH-SIMS's, or those that any scale has."""
+    if labels.limit == MOSEI_LABELS.limit:
+        return SENTIMENT
+    return SIMS_SENTIMENT if labels.limit == 1 else tuple(metric for metric in SENTIMENT if metric.name in _ANY_SCALE)
+
+
+@cache
+def metrics_of(labels: LabelSet) -> Mapping[str, Metric]:
+    """Lists the metrics of a label set by name: those of sentiment, then of each emotion (`happiness_acc`, …, `fear_never_wf1`), then
+    `mean_acc`, …: means over the emotions. Of classes: those of all together, then of each (`calm_f1`, …)."""
+    if labels.is_exclusive:
+        emotions = [_of_class(metric, *one) for one in enumerate(labels.emotions) for metric in PER_CLASS]
+        emotions = [*CLASSES, *emotions]
+    else:
+        by_metric = [_of_emotions(metric, labels.emotions) for metric in PER_EMOTION]
+        emotions = [records[prefix] for prefix in (*labels.emotions, "mean") for records in by_metric]
+    return {metric.name: metric for metric in (*sentiment_of(labels), *emotions)}
+
+
+METRICS: Mapping[str, Metric] = metrics_of(MOSEI_LABELS)
+"""The metrics of the usual labels."""
 
 SENTIMENT_METRICS = tuple(metric.name for metric in SENTIMENT)
 EMOTION_METRICS = tuple(metric.name for metric in PER_EMOTION)
 """Names without the emotion: each stands in `METRICS` for every emotion (`happiness_acc`) and for their mean (`mean_acc`)."""
 
-HIGHER_IS_BETTER: Mapping[str, bool] = {"loss": False, **{name: metric.higher_is_better for name, metric in METRICS.items()}}
-"""The direction of every metric, and of the loss."""
+_FIXED: dict[str, Metric] = {metric.name: metric for metric in (*SIMS_SENTIMENT, *CLASSES)} | dict(METRICS)
+
+
+def metric_named(name: str) -> Metric:
+    """Finds a metric that any label set has. Its function is of no use without the set; names, labels and directions are.
+
+    Raises:
+        InputError: No label set has a metric of this name.
+    """
+    return lookup(_FIXED | _of_one_emotion(name), name, "metric")
+
+
+def _of_one_emotion(name: str) -> dict[str, Metric]:
+    """Makes the record of a metric of one emotion or class, whatever it is; empty if the name is not one of such."""
+    longest_first = sorted((*PER_EMOTION, *PER_CLASS), key=lambda metric: -len(metric.name))
+    for metric in longest_first:
+        emotion = name.removesuffix(f"_{metric.name}")
+        if emotion != name and is_name(emotion):
+            return {name: replace(metric, name=name, label=f"{emotion} {metric.label}")}
+    return {}
+
+
+def higher_is_better(name: str) -> bool:
+    """Returns the direction of a metric of any label set, or of the loss.
+
+    Raises:
+        InputError: There is no such metric.
+    """
+    known = {metric.name: metric.higher_is_better for metric in (_FIXED | _of_one_emotion(name)).values()}
+    return lookup({"loss": False, **known}, name, "metric")
+
 
 DEFAULT_METRICS = {"msa": "mae", "mer": "mean_wf1"}
-"""Task → the metric that runs are compared by unless another is asked for."""
+"""Task → the metric that runs are compared by unless another is asked for; of classes it is `CLASS_METRIC`."""
+
+CLASS_METRIC = "wf1"
 
 MetricValues = dict[str, Any]
 """Name → float, or array (…) where weights (…, N) were given."""
 
 
-def default_metric(tasks: Collection[str]) -> str:
-    """Returns the metric that runs are compared by: mae if sentiment is among the tasks, else mean_wf1.
+def default_metric(tasks: Collection[str], has_classes: bool = False) -> str:
+    """Returns the metric that runs are compared by: mae if sentiment is among the tasks, else mean_wf1, or wf1 of classes.
 
     Args:
         tasks: msa, mer: the tasks in which the runs are comparable.
+        has_classes: True if their emotions are classes.
     """
-    return DEFAULT_METRICS["msa" if "msa" in tasks else "mer"]
+    return CLASS_METRIC if has_classes and "msa" not in tasks else DEFAULT_METRICS["msa" if "msa" in tasks else "mer"]
 
 
 def is_better(name: str, value: float, other: float) -> bool:
@@ -201,35 +348,46 @@ def is_better(name: str, value: float, other: float) -> bool:
     Raises:
         InputError: There is no such metric.
     """
-    higher = lookup(HIGHER_IS_BETTER, name, "metric")
+    higher = higher_is_better(name)
     if np.isnan(other):
         return not np.isnan(value)
     return value > other if higher else value < other
 
 
-def sentiment_metrics(prediction: np.ndarray, truth: np.ndarray, weights: np.ndarray | None = None) -> MetricValues:
-    """Computes the metrics of sentiment, in the order of `SENTIMENT_METRICS`.
+def sentiment_metrics(
+    prediction: np.ndarray, truth: np.ndarray, weights: np.ndarray | None = None, labels: LabelSet = MOSEI_LABELS
+) -> MetricValues:
+    """Computes the metrics of sentiment, in the order of `sentiment_of`.
 
     has0 compares prediction ≥ 0 with truth ≥ 0 on all rows, non0 compares > 0 with > 0 on rows whose truth is not 0; F1 is weighted
     by support. acc5 and acc7 clip both to ±2 and ±3 and round them (halves to the even number). mae and corr (Pearson) are of the
     values as they are.
+
+    In [-1, 1], where CH-SIMS has its own: acc2 and f1 compare > 0 with > 0 on all rows; acc3 and acc5 say whether both are in the same
+    part, which end at -0.1, 0.1 and 1, and at -0.7, -0.1, 0.1, 0.7 and 1; mae and corr are of values clipped to ±1. On other scales
+    there are has0, non0, mae and corr.
 
     Rows without a truth are left out. NaN: all metrics where no row remains or a prediction is not finite, non0 where all truths
     are 0, corr where predictions or truths are constant.
 
     Args:
         prediction: (N,) any float.
-        truth: (N,) in [-3, 3], NaN if unlabelled.
+        truth: (N,) on the scale of `labels`, NaN if unlabelled.
         weights: (…, N) ≥ 0, how often each row counts; once if not given.
+        labels: Says which metrics there are.
 
-    Source: https://github.com/thuiar/MMSA, utils/metricsTop.py, unrounded.
+    Source: https://github.com/thuiar/MMSA, utils/metricsTop.py (of MOSI, and of SIMS), unrounded.
     """
     prediction, truth = _same_shape(prediction, truth, (len(truth),))
-    return _computed("msa", SentimentRows(prediction, truth, _weights(weights, len(truth))), weights)
+    return _computed("msa", SentimentRows(prediction, truth, _weights(weights, len(truth))), weights, labels)
 
 
 def emotion_metrics(
-    probability: np.ndarray, truth: np.ndarray, threshold: float = 0.5, weights: np.ndarray | None = None
+    probability: np.ndarray,
+    truth: np.ndarray,
+    threshold: float = 0.5,
+    weights: np.ndarray | None = None,
+    labels: LabelSet = MOSEI_LABELS,
 ) -> MetricValues:
     """Computes `happiness_acc`, `happiness_wf1`, …, `fear_never_wf1` and the means over the emotions: `EMOTION_METRICS` of each.
 
@@ -238,25 +396,31 @@ def emotion_metrics(
     probabilities. never_acc, never_wf1: the scores of never predicting the emotion, p and 2p²/(1 + p) for a share p of absent rows.
     F1 of a class that does not occur is 0. All as scikit-learn with `zero_division=0`, but ap is NaN where the emotion never occurs.
 
+    Of classes, where an utterance is predicted as the one with the largest probability: acc, wf1, macro_f1 as above, and uar, the mean
+    recall of the classes that occur in the truth (unweighted average recall); and f1, recall and precision of each class.
+
     Rows without a truth are left out, emotion by emotion. NaN: all of an emotion where no row remains or a probability is not finite.
     Means are over the emotions whose value is not NaN.
 
     Args:
-        probability: (N, 6) in [0, 1], in the order of `EMOTIONS`.
-        truth: (N, 6) present where above 0, NaN if unlabelled.
+        probability: (N, C) in [0, 1], in the order of `labels.emotions`.
+        truth: (N, C) present where above 0, NaN if unlabelled.
         threshold: Predicted as present where the probability is above it.
         weights: (…, N) ≥ 0, how often each row counts; once if not given.
+        labels: Names the C emotions.
     """
-    probability, truth = _same_shape(probability, truth, (len(truth), len(EMOTIONS)))
+    probability, truth = _same_shape(probability, truth, (len(truth), len(labels.emotions)))
     rows = _weights(weights, len(truth))
+    if labels.is_exclusive:
+        return _computed("mer", ClassRows(probability, truth, rows), weights, labels)
     columns = zip(probability.T, truth.T, strict=True)
     emotions = [EmotionRows(scores, one, threshold, rows) for scores, one in columns]
-    return _computed("mer", AllEmotions(emotions), weights)
+    return _computed("mer", AllEmotions(emotions), weights, labels)
 
 
-def _computed(task: str, rows: SentimentRows | AllEmotions, weights: np.ndarray | None) -> MetricValues:
+def _computed(task: str, rows: SentimentRows | AllEmotions | ClassRows, weights: np.ndarray | None, labels: LabelSet) -> MetricValues:
     """Computes the metrics of a task: floats, or arrays (…) where weights were given."""
-    values = {name: metric.function(rows) for name, metric in METRICS.items() if metric.task == task}
+    values = {name: metric.function(rows) for name, metric in metrics_of(labels).items() if metric.task == task}
     return {name: float(value) for name, value in values.items()} if weights is None else values
 
 

@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.special import expit, logit
+from scipy.special import expit, logit, softmax
 from torch import Tensor
 
 from data.batching import dialogues, in_order
-from data.labels import EMOTIONS
+from data.labels import MOSEI_LABELS, LabelSet
 from data.tensors import CorpusTensors
 from heads.evaluation.metrics import emotion_metrics, sentiment_metrics
 from heads.models.base import Head, HeadOutput
@@ -27,20 +27,24 @@ class Predictions(NamedTuple):
 
     rows: np.ndarray  # (n,) int64, ascending: rows of the corpus
     sentiment: np.ndarray | None  # (n,) float32
-    emotion_logits: np.ndarray | None  # (n, 6) float32
+    emotion_logits: np.ndarray | None  # (n, C) float32
     routing: dict[str, np.ndarray]  # "text/block1/msa" → (n, N) gates, time steps averaged
+    labels: LabelSet = MOSEI_LABELS  # what is predicted; names the C emotions
 
     def only(self, rows: np.ndarray) -> "Predictions":
         """Returns the predictions for some of its rows."""
         kept = np.isin(self.rows, rows)
         sentiment, logits = (None if values is None else values[kept] for values in (self.sentiment, self.emotion_logits))
-        return Predictions(self.rows[kept], sentiment, logits, {name: gates[kept] for name, gates in self.routing.items()})
+        routing = {name: gates[kept] for name, gates in self.routing.items()}
+        return Predictions(self.rows[kept], sentiment, logits, routing, self.labels)
 
     @property
     def emotion_probability(self) -> np.ndarray | None:
-        """(n, 6) float64, the sigmoid of the logits; None without them."""
+        """(n, C) float64, the sigmoid of the logits, or of classes the softmax; None without them."""
         if self.emotion_logits is None:
             return None
+        if self.labels.is_exclusive:
+            return softmax(self.emotion_logits.astype(np.float64), axis=1)
         return expit(self.emotion_logits.astype(np.float64))  # not torch's, which gives equal logits unlike values by their places
 
 
@@ -60,13 +64,13 @@ def predict(head: Head, tensors: CorpusTensors, rows: np.ndarray, batch_size: in
     head.eval()
     plan = evaluation_plan(head, tensors, tensors.targets.with_neighbours(rows) if head.context else rows, batch_size)
     with torch.inference_mode(), autocast(tensors.device, precision):
-        found = gathered((batch.index, head(batch)) for batch in tensors.batches(plan))
+        found = gathered(((batch.index, head(batch)) for batch in tensors.batches(plan)), tensors.targets.labels)
     head.train(was_training)
     return found.only(rows) if head.context else found
 
 
-def gathered(outputs: Iterable[tuple[Tensor, HeadOutput]]) -> Predictions:
-    """Joins the outputs of batches, each with its rows (B,); the result is on the host and in the order of rows."""
+def gathered(outputs: Iterable[tuple[Tensor, HeadOutput]], labels: LabelSet = MOSEI_LABELS) -> Predictions:
+    """Joins the outputs of batches, each with its rows (B,), that predict `labels`; the result is on the host, in the order of rows."""
     parts: dict[str, list[Tensor]] = {}
     for index, output in outputs:
         found = {"rows": index, "sentiment": output.sentiment, "emotion_logits": output.emotion_logits}
@@ -79,7 +83,7 @@ def gathered(outputs: Iterable[tuple[Tensor, HeadOutput]]) -> Predictions:
     ascending = np.argsort(order)
     arrays = {name: values[ascending] for name, values in arrays.items()}
     routing = {name.removeprefix("routing/"): values for name, values in arrays.items() if name.startswith("routing/")}
-    return Predictions(order[ascending], arrays.get("sentiment"), arrays.get("emotion_logits"), routing)
+    return Predictions(order[ascending], arrays.get("sentiment"), arrays.get("emotion_logits"), routing, labels)
 
 
 def pooled(tensors: CorpusTensors, rows: np.ndarray) -> np.ndarray:
@@ -130,13 +134,21 @@ def predict_simple(
     targets, tasks = known.targets, TASKS[task]
     fitted = np.flatnonzero(np.isin(targets.split, ("train", "valid")))
     features = np.concatenate([pooled(known, fitted), pooled(tensors, rows)])
-    unlabelled = np.full((len(rows), 1 + len(EMOTIONS)), np.nan)
+    unlabelled = np.full((len(rows), 1 + len(targets.labels.emotions)), np.nan)
     labels = np.concatenate([np.column_stack([targets.sentiment, targets.emotions])[fitted], unlabelled])
     train, valid = (np.append(targets.split[fitted] == split, np.zeros(len(rows), bool)) for split in ("train", "valid"))
-    simple = fit_simple(name, features, labels[:, 0], labels[:, 1:], train, valid, layer_columns(known))
+    simple = fit_simple(name, features, labels[:, 0], labels[:, 1:], train, valid, layer_columns(known), targets.labels)
     sentiment, probability = simple.sentiment[len(fitted) :], simple.emotion_probability[len(fitted) :]
-    logits = logit(probability) if "mer" in tasks else None
-    return Predictions(rows, sentiment if "msa" in tasks else None, logits, {}), simple.chosen
+    logits = logits_of(probability, targets.labels) if "mer" in tasks else None
+    return Predictions(rows, sentiment if "msa" in tasks else None, logits, {}, targets.labels), simple.chosen
+
+
+def logits_of(probability: np.ndarray, labels: LabelSet) -> np.ndarray:
+    """Returns the logits (n, C) of probabilities; of classes, whose probabilities need not sum to 1, log p. All 0: all alike."""
+    if not labels.is_exclusive:
+        return logit(probability)
+    with np.errstate(divide="ignore"):
+        return np.where(probability.any(axis=1, keepdims=True), np.log(probability), 0.0)
 
 
 def evaluation_plan(head: Head, tensors: CorpusTensors, rows: np.ndarray, batch_size: int) -> list:
@@ -178,14 +190,14 @@ def scores(predictions: Predictions, tensors: CorpusTensors, loss: LossOptions |
     targets, weights = tensors.targets, (loss or LossOptions()).weights()
     if predictions.sentiment is not None:
         truth = targets.sentiment[predictions.rows]
-        values |= sentiment_metrics(predictions.sentiment.astype(float), truth.astype(float))
+        values |= sentiment_metrics(predictions.sentiment.astype(float), truth.astype(float), labels=targets.labels)
         if loss:
             value = sentiment_loss(torch.from_numpy(predictions.sentiment), torch.from_numpy(truth), loss.sentiment)
             terms.append(weights["msa"] * float(value))
     probability = predictions.emotion_probability
     if predictions.emotion_logits is not None and probability is not None:
         truth = present(targets.emotions[predictions.rows])
-        values |= emotion_metrics(probability, truth)
+        values |= emotion_metrics(probability, truth, labels=targets.labels)
         if loss:
             logits = torch.from_numpy(predictions.emotion_logits)
             value = emotion_loss(logits, torch.from_numpy(truth).float(), loss.emotion, loss.emotion_reduction)
@@ -194,5 +206,5 @@ def scores(predictions: Predictions, tensors: CorpusTensors, loss: LossOptions |
 
 
 def present(intensities: np.ndarray) -> np.ndarray:
-    """Turns (n, 6) intensities into 1 where above 0, 0 where not, NaN where unlabelled; float64."""
+    """Turns (n, C) intensities into 1 where above 0, 0 where not, NaN where unlabelled; float64."""
     return np.where(np.isnan(intensities), np.nan, intensities > 0)

@@ -4,7 +4,7 @@ The gates are those of `Aux.routing`, after selection; a gate of 0 is an expert 
 are numbered from 0. `heads.evaluation.predictions` collects the gates, `heads.evaluation.routing_chart` draws the report.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,13 @@ from data.labels import EMOTIONS
 from heads.models.parts.experts import squared_variation
 
 
-def xray(gates: Mapping[str, np.ndarray], emotions: np.ndarray) -> dict[str, Any]:
+def xray(gates: Mapping[str, np.ndarray], emotions: np.ndarray, names: Sequence[str] = EMOTIONS) -> dict[str, Any]:
     """Makes the report, ready for JSON.
 
     Args:
         gates: Key → (n, N) gates after selection.
-        emotions: (n, 6), above 0 where an emotion is present, NaN where it is not labelled.
+        emotions: (n, C), above 0 where an emotion is present, NaN where it is not labelled.
+        names: Those of the C emotions.
 
     Returns:
         `utterances`: n; `emotions`: emotion → how many have it; `experts`: key → what its experts do: `load` (mean gate), `selected`
@@ -33,7 +34,7 @@ def xray(gates: Mapping[str, np.ndarray], emotions: np.ndarray) -> dict[str, Any
     """
     if not gates:
         raise InputError("This head has no routers, so there is no routing to report. Choose a head with a mixture, such as mmolre.")
-    present = {emotion: emotions[:, column] > 0 for column, emotion in enumerate(EMOTIONS)}
+    present = {emotion: emotions[:, column] > 0 for column, emotion in enumerate(names)}
     return {
         "utterances": len(emotions),
         "emotions": {emotion: int(has.sum()) for emotion, has in present.items()},

@@ -9,7 +9,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from data.atomic import atomic_path
-from data.labels import EMOTIONS
 from data.reporting.charts import Colours, to_file
 from heads.evaluation.routing import groups
 
@@ -72,16 +71,16 @@ def _draw_load(axes: Axes, title: str, tasks: Mapping[str, Mapping[str, Any]], h
 
 def _draw_emotions(axes: Axes, title: str, part: Mapping[str, Any], counts: Mapping[str, int], widest: float) -> Any:
     image = axes.imshow(_changes(part), aspect="auto", cmap="RdBu_r", vmin=-widest, vmax=widest)
-    for number in range(len(EMOTIONS)):
+    for number in range(len(counts)):
         _mark(axes, part["dead"], number, "black")
-    _label(axes, f"{title}: gate by emotion", [f"{emotion} ({counts[emotion]:,})" for emotion in EMOTIONS], len(part["load"]))
+    _label(axes, f"{title}: gate by emotion", [f"{emotion} ({counts[emotion]:,})" for emotion in counts], len(part["load"]))
     return image
 
 
 def _changes(part: Mapping[str, Any]) -> np.ndarray:
-    """(6, N) mean gates of utterances with each emotion minus those of all utterances; NaN for an emotion that none has."""
+    """(C, N) mean gates of utterances with each emotion minus those of all utterances; NaN for an emotion that none has."""
     nobody = [np.nan] * len(part["load"])
-    return np.array([part["by_emotion"][emotion] or nobody for emotion in EMOTIONS]) - part["load"]
+    return np.array([gates or nobody for gates in part["by_emotion"].values()]) - part["load"]
 
 
 def _mark(axes: Axes, dead: list[int], row: int, colour: str) -> None:

@@ -5,7 +5,7 @@ Legend of shapes, used in all of `heads`:
 
     B  utterances in a batch        T  time steps of a modality (tokens, frames), padded to the longest of the batch
     D  width of cached features     d  width of the model
-    N  shared experts               C  the six emotions, in the order of `data.labels.EMOTIONS`
+    N  shared experts               C  emotions or classes, in the order of `data.labels.LabelSet`
     V  videos in a batch            L  utterances of a video, padded to the longest of the batch
 
 Masks are bool, True = real. The content and the amount of padding do not change a head's result, to float tolerance.
@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from data.errors import InputError, shown
+from data.labels import MOSEI_LABELS, LabelSet
 from data.tensors import Batch
 from heads.models.tasks import TASKS
 
@@ -33,7 +34,7 @@ class HeadOutput(NamedTuple):
     """Predictions of a batch; None for a task that the head does not learn."""
 
     sentiment: Tensor | None  # (B,) float32
-    emotion_logits: Tensor | None  # (B, 6) float32; above 0 means present
+    emotion_logits: Tensor | None  # (B, C) float32; above 0 means present; the largest is the class
     aux: Aux = Aux()
 
 
@@ -44,11 +45,11 @@ _RESERVED = {*dir(nn.ModuleDict()), *dir(nn.ParameterDict())}
 class Head(nn.Module):
     """A trainable head on cached features.
 
-    A subclass has a dataclass of its options, `Options`, and is built as `Subclass(options, dims, task)`. Its forward has no control
-    flow that depends on values, so that `torch.func.vmap` can train many of them as one, unless it says `packable = False`. Runs of a
-    pack may differ in the options whose fields declare it (`heads.models.options.option`): those that are buffers of modules, such as
-    dropout rates (`heads.models.parts.randomness.Dropout`) and `top_k`, or that only set the start. The methods below `stages` are for
-    heads that keep something between batches; such heads are not packable.
+    A subclass has a dataclass of its options, `Options`, and is built as `Subclass(options, dims, task, labels)`. Its forward has no
+    control flow that depends on values, so that `torch.func.vmap` can train many of them as one, unless it says `packable = False`.
+    Runs of a pack may differ in the options whose fields declare it (`heads.models.options.option`): those that are buffers of modules,
+    such as dropout rates (`heads.models.parts.randomness.Dropout`) and `top_k`, or that only set the start. The methods below `stages`
+    are for heads that keep something between batches; such heads are not packable.
     """
 
     Options: type
@@ -68,10 +69,11 @@ class Head(nn.Module):
     RECIPE: Mapping[str, Any] = {}
     """Options of training and model that belong to a head of one's own, as in a section of the preset native, which takes them."""
 
-    def __init__(self, dims: Mapping[str, int], task: str) -> None:
+    def __init__(self, dims: Mapping[str, int], task: str, labels: LabelSet = MOSEI_LABELS) -> None:
         """Args:
             dims: Modality → width D of its features, for each modality that there is, in the order in which heads read them.
             task: A key of `TASKS`.
+            labels: What the head learns; `widths` has the number of its outputs for each task.
 
         Raises:
             InputError: A modality has a name that no part of a head can have.
@@ -79,7 +81,8 @@ class Head(nn.Module):
         super().__init__()
         if taken := [name for name in dims if name in _RESERVED]:
             raise InputError(f"Heads cannot read features named {shown(taken[0])}. Import them under another name (--modality).")
-        self.dims, self.task, self.tasks = dict(dims), task, TASKS[task]
+        self.dims, self.task, self.tasks, self.labels = dict(dims), task, TASKS[task], labels
+        self.widths = {name: labels.widths[name] for name in self.tasks}
 
     @classmethod
     def expect_modalities(cls, head: str, dims: Mapping[str, int]) -> None:
@@ -102,7 +105,7 @@ class Head(nn.Module):
 
         Args:
             sentiment: (N,) of the whole corpus, NaN where unlabelled; `Batch.index` are rows of it.
-            emotions: (N, 6), as in `Batch`.
+            emotions: (N, C), as in `Batch`.
             training: (N,) bool, True for the training rows. Labels of other rows must not be read.
         """
 

@@ -20,6 +20,7 @@ from torch.func import functional_call, stack_module_state, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from data.errors import InputError, listed
+from data.labels import MOSEI_LABELS, LabelSet
 from data.tensors import Batch
 from heads.models import options
 from heads.models.base import TASKS, Head, HeadOutput
@@ -89,17 +90,19 @@ class Subject:
         """True if the head has its own version of one of the hooks of `Head`."""
         return any(getattr(self.kind, hook) is not getattr(Head, hook) for hook in hooks)
 
-    def make(self, task: str, dims: Mapping[str, int] | None = None, calm: bool = False) -> Head:
+    def make(self, task: str, dims: Mapping[str, int] | None = None, calm: bool = False, labels: LabelSet = MOSEI_LABELS) -> Head:
         """Make the head in training mode. Parameters that start at zero become noise, so that they have an effect.
 
         Args:
             task: A key of `TASKS`.
             dims: Modality → D; None: `dims`.
             calm: True turns dropout off and lets routers keep all experts, so that each parameter can get a gradient.
+            labels: What it learns; heads of users may know the usual ones only.
         """
         torch.manual_seed(0)
         kind: Any = self.kind  # takes its options too
-        head = kind(_calm(self.options) if calm else self.options, dict(self.dims if dims is None else dims), task)
+        learned = {} if labels == MOSEI_LABELS else {"labels": labels}
+        head = kind(_calm(self.options) if calm else self.options, dict(self.dims if dims is None else dims), task, **learned)
         with torch.no_grad():
             for parameter in head.parameters():
                 if not parameter.any():

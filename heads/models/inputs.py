@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from data.errors import InputError
+from data.labels import MOSEI_LABELS, LabelSet
 from data.tensors import Batch, CorpusTensors
 from heads.models.base import Head, HeadOutput
 from heads.models.options import option
@@ -31,15 +32,16 @@ class InputOptions:
 
 @dataclass(frozen=True)
 class Inputs:
-    """The features that a head reads: modality → D of all layers together, numbers of the layers, and frames averaged in a row."""
+    """What a head reads and learns: modality → D of all layers together, numbers of the layers, frames averaged in a row; labels."""
 
     dims: tuple[tuple[str, int], ...]
     layers: tuple[tuple[str, tuple[int, ...]], ...]
     averaged: tuple[tuple[str, int], ...]
+    labels: LabelSet = MOSEI_LABELS
 
     @classmethod
     def of(cls, tensors: CorpusTensors) -> Self:
-        return cls(tuple(tensors.dims.items()), tuple(tensors.layers.items()), tuple(tensors.averaged.items()))
+        return cls(tuple(tensors.dims.items()), tuple(tensors.layers.items()), tuple(tensors.averaged.items()), tensors.targets.labels)
 
     @property
     def several(self) -> dict[str, tuple[int, ...]]:
@@ -99,7 +101,7 @@ class MixedLayers(Head):
         layers: Modality → numbers of its layers, for modalities with several.
         dims: Modality → D of all layers together.
         """
-        super().__init__(dims, head.task)
+        super().__init__(dims, head.task, head.labels)
         self.mixes = nn.ModuleDict({modality: LayerMix(len(numbers)) for modality, numbers in layers.items()})
         self.head, self.layers = head, dict(layers)
         self.packable, self.context, self.smallest_batch, self.stages = head.packable, head.context, head.smallest_batch, head.stages

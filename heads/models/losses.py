@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from data.tensors import Batch
 from heads.models.base import HeadOutput
-from heads.models.tasks import LossOptions
+from heads.models.tasks import CROSS_ENTROPY, LossOptions
 
 
 def _absolute(prediction: Tensor, truth: Tensor) -> Tensor:
@@ -37,9 +37,19 @@ def _literal_softmax(logits: Tensor, truth: Tensor) -> Tensor:
     return -truth * functional.log_softmax(logits, -1)
 
 
+def _cross_entropy(logits: Tensor, truth: Tensor) -> Tensor:
+    """Returns the terms whose sum is the cross-entropy of classes, of which one is 1 in the truth."""
+    return -truth * functional.log_softmax(logits, -1)
+
+
 ElementLoss = Callable[[Tensor, Tensor], Tensor]
 SENTIMENT_LOSSES: Mapping[str, ElementLoss] = {"l1": _absolute, "mse": _squared}
-EMOTION_LOSSES: Mapping[str, ElementLoss] = {"bce": _binary, "literal": _literal, "literal_softmax": _literal_softmax}
+EMOTION_LOSSES: Mapping[str, ElementLoss] = {
+    "bce": _binary,
+    "literal": _literal,
+    "literal_softmax": _literal_softmax,
+    CROSS_ENTROPY: _cross_entropy,
+}
 REDUCTIONS: Mapping[str, Callable[[Tensor], Tensor]] = {"mean": lambda losses: losses.mean(-1), "sum": lambda losses: losses.sum(-1)}
 
 
@@ -55,13 +65,14 @@ def sentiment_loss(prediction: Tensor, truth: Tensor, kind: str = "l1") -> Tenso
 
 
 def emotion_loss(logits: Tensor, truth: Tensor, kind: str = "bce", reduction: str = "mean") -> Tensor:
-    """Computes the scalar loss of (B, 6) emotions, truth 0, 1 or NaN; an utterance with a NaN is unlabelled.
+    """Computes the scalar loss of (B, C) emotions, truth 0, 1 or NaN; an utterance with a NaN is unlabelled.
 
-    The default is binary cross-entropy, because Eq. 6 as printed has no term for absent emotions; `reduction` is over the six.
+    The default is binary cross-entropy, because Eq. 6 as printed has no term for absent emotions; `reduction` is over the emotions.
+    The cross-entropy of classes is a sum whatever the reduction.
     """
     labelled = ~truth.isnan().any(-1)
     losses = EMOTION_LOSSES[kind](logits, torch.where(labelled[:, None], truth, 0))
-    return labelled_mean(REDUCTIONS[reduction](losses), labelled)
+    return labelled_mean(REDUCTIONS["sum" if kind == CROSS_ENTROPY else reduction](losses), labelled)
 
 
 def task_losses(output: HeadOutput, batch: Batch, kinds: LossOptions) -> dict[str, Tensor]:

@@ -16,6 +16,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from data.errors import InputError
+from data.labels import MOSEI_LABELS, LabelSet
 from data.lookup import expect
 from data.tensors import Batch
 from heads.models.base import Aux, Head, HeadOutput, predictions
@@ -26,7 +27,6 @@ from heads.models.options import dropout_rate
 from heads.models.parts.fusion import CrossModalFusion, FusionOptions
 from heads.models.parts.layers import OutputLayers, masked_mean, pool_steps, projection, zero_padding
 from heads.models.parts.randomness import Dropout
-from heads.models.tasks import WIDTHS
 
 ADAPTERS = ("none", "norm", "linear", MIX)
 
@@ -62,9 +62,9 @@ class FusionHead(Head):
     needs = ()
     takes_more = True
 
-    def __init__(self, options: FamilyOptions, dims: Mapping[str, int], task: str) -> None:
+    def __init__(self, options: FamilyOptions, dims: Mapping[str, int], task: str, labels: LabelSet = MOSEI_LABELS) -> None:
         """Raises InputError when an option is out of its range."""
-        super().__init__(dims, task)
+        super().__init__(dims, task, labels)
         if options.audio_pool < 1:
             raise InputError(f"audio_pool is {options.audio_pool}, expected 1 or more.")
         dim = options.dim or max(dims.values())
@@ -77,7 +77,9 @@ class FusionHead(Head):
         stacks = ("shared",) if self.shares_fusion else self.tasks
         self.fusions = nn.ModuleDict({name: CrossModalFusion(options.fusion, dim, modalities) for name in stacks})
         fused = dim * len(modalities)
-        self.outputs = nn.ModuleDict({t: OutputLayers(fused, options.output, WIDTHS[t], options.output_dropout) for t in self.tasks})
+        self.outputs = nn.ModuleDict(
+            {t: OutputLayers(fused, options.output, self.widths[t], options.output_dropout) for t in self.tasks}
+        )
         self.unimodal = nn.ModuleDict()
         if options.unimodal_losses:
             self.unimodal.update({m: self._unimodal(dim, options.output_dropout) for m in modalities})
@@ -86,7 +88,7 @@ class FusionHead(Head):
         return self.mixture(getattr(options, "mixture", None), dim, self.tasks)
 
     def _unimodal(self, dim: int, dropout: float) -> nn.ModuleDict:
-        return nn.ModuleDict({task: OutputLayers(dim, (), WIDTHS[task], dropout) for task in self.tasks})
+        return nn.ModuleDict({task: OutputLayers(dim, (), self.widths[task], dropout) for task in self.tasks})
 
     def forward(self, batch: Batch) -> HeadOutput:
         clean = {m: zero_padding(batch.features[m], batch.masks[m]) for m in self.dims}

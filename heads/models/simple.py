@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVR
 
 from data.errors import InputError, shown
-from data.labels import EMOTIONS
+from data.labels import MOSEI_LABELS, LabelSet
 from data.lookup import lookup
 
 Predict = Callable[[np.ndarray], np.ndarray]
@@ -30,7 +30,7 @@ Fit = Callable[..., Predict]
 class SimpleBaseline(NamedTuple):
     """A family of models; the setting is chosen on the validation rows."""
 
-    sentiment: Fit  # for numbers in [-3, 3]
+    sentiment: Fit  # for numbers
     emotion: Fit  # for 0 and 1
     grid: tuple[Mapping[str, float], ...]  # from strong to weak regularisation; the first of equally good ones is used
 
@@ -39,7 +39,7 @@ class SimplePredictions(NamedTuple):
     """Predictions for all rows, and the chosen settings."""
 
     sentiment: np.ndarray  # (N,) float64; NaN if no row of train has a sentiment
-    emotion_probability: np.ndarray  # (N, 6) float64; NaN for an emotion of which no row of train has a label
+    emotion_probability: np.ndarray  # (N, C) float64; NaN for an emotion of which no row of train has a label
     chosen: dict[str, dict[str, float]]  # "sentiment", "happiness", … → setting and, of several, "text_layer"; empty without a choice
 
 
@@ -95,6 +95,7 @@ def fit_simple(
     train: np.ndarray,
     valid: np.ndarray,
     layers: Columns = MappingProxyType({}),
+    names: LabelSet = MOSEI_LABELS,
 ) -> SimplePredictions:
     """Fits a simple baseline on the train rows and predicts all rows, with features standardised by mean and deviation of the
     train rows.
@@ -107,11 +108,12 @@ def fit_simple(
     Args:
         name: A key of `SIMPLE_BASELINES`.
         features: (N, D) pooled.
-        sentiment: (N,) in [-3, 3], NaN if unlabelled.
-        emotions: (N, 6) present where above 0, NaN if unlabelled.
+        sentiment: (N,), NaN if unlabelled.
+        emotions: (N, C) present where above 0, NaN if unlabelled.
         train: (N,) bool.
         valid: (N,) bool.
         layers: Columns of the layers, of modalities that have several.
+        names: Names the C emotions.
 
     Raises:
         InputError: There is no such simple baseline; train is empty; a target is labelled in train and nowhere in valid.
@@ -121,11 +123,11 @@ def fit_simple(
         raise InputError(f"simple baseline {shown(name)}: no row is in split train, expected at least one.")
     features = np.asarray(StandardScaler().fit(features[train]).transform(features))
     present = np.where(np.isnan(emotions), np.nan, emotions > 0)
-    targets = {"sentiment": sentiment, **dict(zip(EMOTIONS, present.T, strict=True))}
+    targets = {"sentiment": sentiment, **dict(zip(names.emotions, present.T, strict=True))}
     predictions, chosen = {}, {}
     for target, labels in targets.items():
         predictions[target], chosen[target] = _fit_target(simple, target, features, labels, train, valid, layers)
-    probability = np.stack([predictions[emotion] for emotion in EMOTIONS], axis=1)
+    probability = np.stack([predictions[emotion] for emotion in names.emotions], axis=1)
     return SimplePredictions(predictions["sentiment"], np.clip(probability, 0, 1), chosen)
 
 

@@ -1,9 +1,12 @@
 """Builds the untrained head of a run from its configuration and seed."""
 
+import inspect
 from typing import Any
 
 import torch
 
+from data.errors import InputError
+from data.labels import MOSEI_LABELS, LabelSet
 from data.tensors import CorpusTensors
 from heads.models.base import Head
 from heads.models.inputs import MIX, Inputs, MixedLayers, fitted
@@ -29,15 +32,25 @@ def make_head(name: str, options: Any, inputs: Inputs, task: str) -> Head:
     """Makes the head of this name for its inputs; several layers are mixed before it if its option `adapter` says so.
 
     Raises:
-        InputError: An option is out of its range.
+        InputError: An option is out of its range, or the head cannot learn the labels.
     """
     entry = HEADS[name]
     kind: Any = entry.head  # a subclass of Head, which takes its options too
     dims, options = dict(inputs.dims), fitted(options, inputs)
     if entry.own is not None:
         kind.expect_modalities(short_name(name), dims)
+    learned = _labels(kind, name, inputs.labels)
     layers = inputs.several if getattr(options, "adapter", None) == MIX else {}
     if not layers:
-        return kind(options, dims, task)
+        return kind(options, dims, task, **learned)
     of_one_layer = {modality: dim // len(layers.get(modality, (0,))) for modality, dim in dims.items()}
-    return MixedLayers(kind(options, of_one_layer, task), layers, dims)
+    return MixedLayers(kind(options, of_one_layer, task, **learned), layers, dims)
+
+
+def _labels(kind: type[Head], name: str, labels: LabelSet) -> dict[str, LabelSet]:
+    """Returns the argument of a head that says what it learns. Heads of users may take none, and then learn the usual labels."""
+    if labels == MOSEI_LABELS:
+        return {}
+    if "labels" not in inspect.signature(kind).parameters:
+        raise InputError(f"{name} learns {MOSEI_LABELS}, not {labels}: its __init__ has no argument `labels` (docs/labels.md).")
+    return {"labels": labels}

@@ -18,13 +18,14 @@ from typing import Any
 
 from data.errors import InputError, reason, shown
 from data.feature_sets import DEFAULT, expect_own_name, modality_of
-from data.lookup import lookup
-from heads.evaluation.metrics import HIGHER_IS_BETTER, METRICS
+from data.labels import LabelSet
+from data.lookup import expect, lookup
+from heads.evaluation.metrics import CLASS_METRIC, DEFAULT_METRICS, higher_is_better, metric_named, metrics_of
 from heads.models import options, own
 from heads.models.options import FREE, option
 from heads.models.registry import HEADS, MEDIAN, Entry, find
 from heads.models.strict_yaml import parse_yaml
-from heads.models.tasks import TASKS, LossOptions
+from heads.models.tasks import CROSS_ENTROPY, TASKS, LossOptions
 
 PRESETS = {path.stem: path for path in sorted((Path(__file__).parent.parent / "presets").glob("*.yaml"))}
 DEFAULT_PRESET, NATIVE = "light", "native"
@@ -267,6 +268,27 @@ def with_precision(config: RunConfig, precision: str) -> RunConfig:
     return dataclasses.replace(config, train=dataclasses.replace(config.train, precision=settled))
 
 
+def with_labels(config: RunConfig, labels: LabelSet) -> RunConfig:
+    """Returns the configuration for the labels of its corpus: where they are classes, cross-entropy in the place of bce, and wf1 in
+    that of mean_wf1 among the metrics that are kept.
+
+    Raises:
+        InputError: The loss is not one of such labels, or the metric that selects the epoch.
+    """
+    loss, train = config.loss, config.train
+    if labels.is_exclusive and "mer" in TASKS[config.task]:
+        if loss.emotion not in (CROSS_ENTROPY, LossOptions().emotion):
+            raise InputError(f"loss.emotion is {loss.emotion}, but the emotions of {config.corpus} are classes: use {CROSS_ENTROPY}.")
+        loss = dataclasses.replace(loss, emotion=CROSS_ENTROPY)
+        kept = tuple(CLASS_METRIC if name == DEFAULT_METRICS["mer"] else name for name in train.keep)
+        train = dataclasses.replace(train, keep=kept)
+    elif loss.emotion == CROSS_ENTROPY and not labels.is_exclusive:
+        raise InputError(f"loss.emotion is {CROSS_ENTROPY}, but the emotions of {config.corpus} are no classes: use bce.")
+    if train.select != "loss":
+        expect(metrics_of(labels), train.select, f"metric of the labels of {config.corpus} (train.select)")
+    return dataclasses.replace(config, loss=loss, train=train)
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """Reads a YAML mapping.
 
@@ -369,8 +391,9 @@ def _checked(config: RunConfig, where: str) -> RunConfig:
             )
     config = dataclasses.replace(config, data=_with_sets(config.data, where))
     for name in (config.train.select, *config.train.keep):
-        lookup(HIGHER_IS_BETTER, name, "metric")
+        higher_is_better(name)  # raises if there is no such metric
     # the selected epoch needs a value; a metric that is only kept may be of a task that is not learned
-    if (metric := METRICS.get(config.train.select)) and metric.task not in TASKS[config.task]:
-        raise InputError(f"{where}: train.select is {metric.name}, which task {shown(config.task)} does not have.")
+    select = config.train.select
+    if select != "loss" and metric_named(select).task not in TASKS[config.task]:
+        raise InputError(f"{where}: train.select is {select}, which task {shown(config.task)} does not have.")
     return config

@@ -29,6 +29,7 @@ FURTHER_METRICS = {
     "test_interval": dict,
     "layer_weights": dict,
     "chosen": dict,
+    "label_set": dict,
 }
 """What metrics.json may have besides."""
 HISTORY = ("epoch", "train_loss", "seconds", "valid_loss")

@@ -6,6 +6,7 @@ Runs are trained in `heads.training.fit`; predictions and metrics are computed i
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ import pandas as pd
 import torch
 
 from data.errors import InputError, reason, shown
+from data.labels import LabelSet
+from data.manifest import read_labels
 from data.tensors import CorpusTensors
 from heads.evaluation import predictions
 from heads.evaluation.intervals import bootstrap
@@ -45,14 +48,20 @@ class FinishedRuns:
         """Loads the data that a run read, or the same of another corpus or cache, made by the same encoders.
 
         Raises:
-            InputError: There is no such run; its features are missing, or come from other encoders.
+            InputError: There is no such run; its features are missing or come from other encoders, or its corpus has other labels now.
         """
         content = folder.config()
         config = folder.run_config()
         if corpus is not None and corpus != config.corpus:
             data = dataclasses.replace(config.data, emotions="annotated")  # labels are not needed, and may not exist
             config = dataclasses.replace(config, corpus=corpus, data=data)
-        run_data = self._load(self._cache or Path(content["made"]["cache"]), config)
+        learned = folder.labels()
+        run_data = self._load(self._cache or Path(content["made"]["cache"]), config, learned)
+        if corpus is None and (found := read_labels(run_data.corpus.manifest)) != learned:
+            raise InputError(
+                f"{run_data.corpus.manifest}: labelled with {found}, but {folder.path} has learned {learned}. Build the corpus with the"
+                " labels of the run, or train another one."
+            )
         for name, made in encoders(run_data.corpus, run_data.sets).items():
             found, wanted = identity_of(made), identity_of(content["encoders"][name])
             if found != wanted:
@@ -62,13 +71,13 @@ class FinishedRuns:
                 )
         return run_data
 
-    def _load(self, cache: Path, config: RunConfig) -> RunData:
+    def _load(self, cache: Path, config: RunConfig, learned: LabelSet) -> RunData:
         """Loads the data of a run. Features of other data than the run before read are let go first, so that memory is bounded."""
         features = dataclasses.replace(config.data, emotions="auto", minimum_similarity=0.0)  # labels may differ
         reads = (cache, config.corpus, features)
         if self._loaded is None or reads != self._reads:
             self._loaded, self._reads = LoadedCache(cache, self._device), reads
-        return self._loaded.open(config)
+        return self._loaded.open(config, learned)
 
 
 def reopen(folder: RunFolder, cache: Path | None, device: torch.device, corpus: str | None = None) -> RunData:
@@ -167,7 +176,11 @@ def assess(found: Predictions, tensors: CorpusTensors) -> tuple[dict[str, float]
     intervals: dict[str, tuple[float, float]] = {}
     targets = tensors.targets
     if found.sentiment is not None:
-        intervals |= bootstrap(sentiment_metrics, found.sentiment.astype(float), targets.sentiment[found.rows].astype(float))
+        intervals |= bootstrap(
+            partial(sentiment_metrics, labels=targets.labels),
+            found.sentiment.astype(float),
+            targets.sentiment[found.rows].astype(float),
+        )
     if (probability := found.emotion_probability) is not None:
-        intervals |= bootstrap(emotion_metrics, probability, present(targets.emotions[found.rows]))
+        intervals |= bootstrap(partial(emotion_metrics, labels=targets.labels), probability, present(targets.emotions[found.rows]))
     return scores(found, tensors), intervals

@@ -2,7 +2,8 @@
 
     id,sentiment[,happiness,sadness,anger,surprise,disgust,fear]
 
-`id` is our utterance_id, or "<video_id>$_$<clip_id>" as MMSA has it; emotions are probabilities. Utterances that are not asked for (of
+`id` is our utterance_id, or "<video_id>$_$<clip_id>" as MMSA has it; emotions are probabilities, in columns with the names of the
+corpus's own; of classes, a column `emotion` may have the names of the predicted ones instead. Utterances that are not asked for (of
 other splits, without labels) may be there too. An apostrophe before an id that begins like a formula is taken away, as
 `data.spreadsheets` puts it there. What predictions are worth is computed in `heads.runs.evaluate`; how other tools are given our
 features is in `data.interchange`.
@@ -15,16 +16,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import logit
 
 from data.cache import CachedCorpus
-from data.csv_tables import numbers, read_table, require_columns, unique
+from data.csv_tables import expect_classes, numbers, read_table, require_columns, unique
 from data.errors import InputError, shown
 from data.interchange.mmsa import SEPARATOR
-from data.labels import EMOTIONS
+from data.label_sets import CLASS_COLUMN
+from data.labels import EMOTIONS, MOSEI_LABELS, LabelSet
 from data.manifest import read_manifest
 from data.spreadsheets import unescape_cells
-from heads.evaluation.predictions import Predictions
+from heads.evaluation.predictions import Predictions, logits_of
 from heads.models.tasks import TASKS
 from heads.runs.rows import labelled_rows
 from heads.runs.run_data import RunData
@@ -62,12 +63,12 @@ class PredictionFile:
         rows = labelled_rows(run_data.config, run_data.tensors, split)
         table = self._rows(run_data.corpus, [run_data.tensors.targets.ids[row] for row in rows], split)
         tasks, sentiment, logits = TASKS[run_data.config.task], None, None
+        labels = run_data.tensors.targets.labels
         if "msa" in tasks:
             sentiment = _float32(table["sentiment"], self.path)
         if "mer" in tasks:
-            probability = np.column_stack([_probabilities(table[emotion], self.path) for emotion in EMOTIONS])
-            logits = logit(probability).astype(np.float32)
-        return Predictions(rows, sentiment, logits, {})
+            logits = logits_of(_emotions(table, labels, self.path), labels).astype(np.float32)
+        return Predictions(rows, sentiment, logits, {}, labels)
 
     def _rows(self, corpus: CachedCorpus, ids: Sequence[str], split: str) -> pd.DataFrame:
         """Selects the rows of these utterances, in their order."""
@@ -93,22 +94,39 @@ class PredictionFile:
         return self.table["id"].map(names)
 
 
-def read_predictions(path: Path) -> PredictionFile:
+def read_predictions(path: Path, labels: LabelSet = MOSEI_LABELS) -> PredictionFile:
     """Reads a CSV file of predictions.
 
+    Args:
+        path: The file.
+        labels: Those of the corpus that it predicts.
+
     Raises:
-        InputError: It cannot be read, is empty, has no `id`, neither sentiment nor emotions, or not all six.
+        InputError: It cannot be read, is empty, has no `id`, neither sentiment nor emotions, or not all emotions.
     """
     if path.is_file() and not path.stat().st_size:
         raise InputError(f"{path}: the file is empty, expected a header line and one row an utterance.")
     table = unescape_cells(read_table(path, ("id",)))
-    missing = [emotion for emotion in EMOTIONS if emotion not in table]
-    has_emotions = len(missing) < len(EMOTIONS)
-    if has_emotions and missing:
-        raise InputError(f"{path}:1: no column {', '.join(missing)}. Give the probabilities of all six emotions, or of none.")
+    missing = [emotion for emotion in labels.emotions if emotion not in table]
+    has_names = labels.is_exclusive and CLASS_COLUMN in table
+    has_emotions = len(missing) < len(labels.emotions) or has_names
+    if has_emotions and missing and not has_names:
+        count = "six emotions" if labels.emotions == EMOTIONS else f"{len(labels.emotions)} emotions"
+        raise InputError(f"{path}:1: no column {', '.join(missing)}. Give the probabilities of all {count}, or of none.")
     require_columns(table, () if has_emotions else ("sentiment",), path)
     task = "mer" if "sentiment" not in table else "both" if has_emotions else "msa"
     return PredictionFile(path, task, table)
+
+
+def _emotions(table: pd.DataFrame, labels: LabelSet, path: Path) -> np.ndarray:
+    """Returns the probabilities (n, C); of classes that are named, 1 and 0."""
+    if labels.is_exclusive and CLASS_COLUMN in table:
+        expect_classes(table[CLASS_COLUMN], labels.emotions, path)
+        return np.column_stack([(table[CLASS_COLUMN].str.strip() == name).astype(float) for name in labels.emotions])
+    probability = np.column_stack([_probabilities(table[emotion], path) for emotion in labels.emotions])
+    if labels.is_exclusive and not (some := probability.any(axis=1)).all():
+        raise InputError(f"{path}:{table.index[~some][0]}: the probabilities of all classes are 0, expected one above it.")
+    return probability
 
 
 def _float32(column: pd.Series, path: Path) -> np.ndarray:

@@ -31,7 +31,7 @@ from torch import Tensor
 from data.atomic import atomic_path, remove_strays
 from data.errors import InputError, reason
 from data.files import unreadable
-from data.labels import EMOTIONS
+from data.labels import LabelSet
 from data.manifest import read_table, write_table
 from data.targets import Targets
 from heads.evaluation.predictions import Predictions
@@ -122,6 +122,14 @@ class RunFolder:
             raise self._damaged("config.json", fault)
         return content
 
+    def labels(self) -> LabelSet:
+        """Reads what the run has learned.
+
+        Raises:
+            InputError: There is no run, or its config.json is damaged.
+        """
+        return LabelSet.of(self.config(), str(self.path / "config.json"))
+
     def metrics(self) -> dict[str, Any]:
         """Reads metrics.json: split → metrics, and facts about the run.
 
@@ -156,7 +164,7 @@ class RunFolder:
     def write_routing(self, name: str, predictions: Predictions, targets: Targets) -> None:
         """Writes the routing report of predictions as JSON, for heads that route."""
         if predictions.routing:
-            self.write_json(f"{name}.json", xray(predictions.routing, targets.emotions[predictions.rows]))
+            self.write_json(f"{name}.json", xray(predictions.routing, targets.emotions[predictions.rows], targets.labels.emotions))
 
     def draw_routing(self, name: str) -> None:
         """Draws a routing report as SVG, if there is one. It takes seconds; the trials of a sweep go without."""
@@ -363,8 +371,8 @@ def predictions_table(predictions: Predictions, targets: Any) -> pd.DataFrame:
         columns |= {"sentiment": predictions.sentiment, "sentiment_true": targets.sentiment[predictions.rows]}
     if (probability := predictions.emotion_probability) is not None:
         truth = targets.emotions[predictions.rows]
-        columns |= {emotion: probability[:, number] for number, emotion in enumerate(EMOTIONS)}
-        columns |= {f"{emotion}_true": truth[:, number] for number, emotion in enumerate(EMOTIONS)}
+        columns |= {emotion: probability[:, number] for number, emotion in enumerate(targets.labels.emotions)}
+        columns |= {f"{emotion}_true": truth[:, number] for number, emotion in enumerate(targets.labels.emotions)}
     return pd.DataFrame(columns)
 
 

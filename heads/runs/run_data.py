@@ -16,13 +16,14 @@ from data.cache import CachedCorpus, open_corpus
 from data.errors import InputError, shown
 from data.feature_sets import DEFAULT, modality_of
 from data.feature_store import FeatureStore
+from data.labels import LabelSet
 from data.lookup import expect
 from data.schema import MODALITIES
 from data.targets import Targets, load_targets
 from data.tensors import CorpusTensors, left_out
 from heads.models.inputs import MIX
 from heads.models.tasks import TASKS
-from heads.runs.config import RunConfig, default_precision, with_precision
+from heads.runs.config import RunConfig, default_precision, with_labels, with_precision
 from heads.runs.streams import sets_of, streams_of
 
 
@@ -56,8 +57,12 @@ class LoadedCache:
         self._targets: dict[tuple[object, ...], Targets] = {}
         self._tensors: dict[tuple[object, ...], CorpusTensors] = {}
 
-    def open(self, config: RunConfig) -> RunData:
+    def open(self, config: RunConfig, learned: LabelSet | None = None) -> RunData:
         """Loads the data of one configuration, and settles what depends on corpus and device.
+
+        Args:
+            config: The configuration.
+            learned: What a finished run predicts; labels of the corpus that mean something else are left out. None: the corpus's own.
 
         Raises:
             InputError: The cache lacks the corpus, features or labels that the configuration asks for.
@@ -71,6 +76,8 @@ class LoadedCache:
         _expect_sets(corpus, sets)
         data = dataclasses.replace(data, emotions=self._source(config, corpus))
         labels = self._labels(corpus, data.emotions, data.minimum_similarity if data.emotions == "pseudo" else 0.0)
+        labels = labels if learned is None else labels.seen_as(learned)
+        config = with_labels(config, labels.labels)
         targets = labels.without(left_out(corpus, [name for names in sets.values() for name in names]))
         streams = streams_of(config.head, corpus, sets, targets.ids)
         limits = _of_streams(streams, {"text": data.text_limit, "audio": data.audio_limit})

@@ -33,7 +33,7 @@ from filelock import FileLock
 from data.errors import InputError, reason
 from data.files import unreadable
 from data.lookup import expect, lookup
-from heads.evaluation.metrics import HIGHER_IS_BETTER
+from heads.evaluation.metrics import higher_is_better
 from heads.runs.config import RunConfig
 from heads.runs.contents import fault_of
 from heads.sweeps.distributions import Distribution
@@ -88,7 +88,7 @@ class Search(contextlib.AbstractContextManager):
             expect(SEARCHES, search, "search")
             if not grid.random:
                 raise InputError(f"{grid.path}: --search {search} needs random: with a count and what to sample from.")
-        self._higher = lookup(HIGHER_IS_BETTER, metric, "metric")
+        self._higher = higher_is_better(metric)
         self._pruner = self._make_pruner(prune)
         self._space = {name: _optuna_distribution(what) for name, what in grid.space.items()} if search else {}
         self._runs = [] if search else grid.configs()

@@ -27,4 +27,10 @@ def batch_of_size(config: RunConfig, tensors: CorpusTensors, share: float) -> Ba
     with torch.device("meta"):
         features = {m: torch.empty(count, steps[m], dim) for m, dim in dims.items()}
         masks = {m: torch.empty(count, steps[m], dtype=torch.bool) for m in dims}
-        return Batch(features, masks, torch.empty(count), torch.empty(count, 6), torch.empty(count, dtype=torch.int64))
+        return Batch(
+            features,
+            masks,
+            torch.empty(count),
+            torch.empty(count, len(tensors.targets.labels.emotions)),
+            torch.empty(count, dtype=torch.int64),
+        )

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Protocol
 
+from data.cache import open_corpus
 from data.errors import InputError, shown
-from data.lookup import lookup
-from heads.evaluation.metrics import METRICS, default_metric
+from data.manifest import read_labels
+from heads.evaluation.metrics import default_metric, metric_named
 from heads.models.tasks import TASKS
 from heads.runs.config import RunConfig, with_precision
 from heads.runs.folder import RunFolder, run_folder
@@ -188,18 +189,24 @@ def opened(sweep: Sweep, keep: Callable[[Sweep], None] = keep_grid) -> Iterator[
         yield
 
 
-def metric_of(configs: Sequence[RunConfig], asked: str | None) -> str:
-    """Return the metric that ranks trials: `asked`, or else mae if all trials learn sentiment, or else mean_wf1.
+def metric_of(configs: Sequence[RunConfig], asked: str | None, cache: Path) -> str:
+    """Return the metric that ranks trials: `asked`, or else mae if all trials learn sentiment, or else mean_wf1, or wf1 of classes.
 
     Raises:
         InputError: There is no such metric, or no trial learns its task.
     """
     if asked is None:
-        return default_metric([task for task in TASKS["both"] if all(task in TASKS[config.task] for config in configs)])
-    task = lookup(METRICS, asked, "metric").task
+        tasks = [task for task in TASKS["both"] if all(task in TASKS[config.task] for config in configs)]
+        return default_metric(tasks, "msa" not in tasks and _has_classes(cache, {config.corpus for config in configs}))
+    task = metric_named(asked).task
     if not any(task in TASKS[config.task] for config in configs):
         raise InputError(f"--metric is {asked}, a metric of task {shown(task)}, which no trial learns. Choose another.")
     return asked
+
+
+def _has_classes(cache: Path, corpora: Collection[str]) -> bool:
+    """Return True if the emotions of all these corpora are classes."""
+    return all(read_labels(open_corpus(cache, name).manifest).is_exclusive for name in corpora)
 
 
 def remove_unfinished_files(folder: RunFolder) -> None:

@@ -18,6 +18,7 @@ import yaml
 from data.atomic import atomic_path
 from data.cache import read_cache
 from data.errors import InputError
+from data.labels import MOSEI_LABELS
 from data.lookup import lookup
 from heads.evaluation.metrics import default_metric
 from heads.models.registry import HEADS, MEDIAN, find
@@ -180,6 +181,8 @@ def _problem(config: RunConfig, cache: Path) -> str | None:
     """Return why a configuration cannot be trained on this cache; None if it can."""
     try:
         run_data = loaded_cache(cache, "cpu", 0).open(config)
+        if (labels := run_data.tensors.targets.labels) != MOSEI_LABELS:
+            return f"{config.corpus}: its labels are {labels}, those of the paper {MOSEI_LABELS}."
         if HEADS[config.head].simple:
             for split in ("train", "valid"):
                 labelled_rows(run_data.config, run_data.tensors, split)

@@ -153,7 +153,8 @@ def _write_results(config: RunConfig, tensors: CorpusTensors, folder: RunFolder,
     folder.write_predictions("predictions.parquet", predictions_table(found, tensors.targets), {"split": "valid"})
     folder.write_routing("xray", found, tensors.targets)
     head = {"head": short_name(config.head), "corpus": config.corpus, "task": config.task, "seed": config.seed}
-    folder.write_metrics({**head, **facts, "valid": values, "valid_interval": intervals})
+    labels = tensors.targets.labels.noted()
+    folder.write_metrics({**head, **labels, **facts, "valid": values, "valid_interval": intervals})
     folder.remove_state()
 
 
@@ -165,6 +166,7 @@ def describe(run_data: RunData) -> dict[str, Any]:
     return {
         "version": VERSION,
         "config": config.as_dict(),
+        **run_data.tensors.targets.labels.noted(),
         "manifest": corpus.manifest.name,
         "features": files,
         "pseudo_labels": ledger,

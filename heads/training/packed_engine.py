@@ -174,7 +174,7 @@ class PackedEngine:
                 outputs = vmap(predict)(*state)
                 for number, parts in enumerate(found):
                     parts.append((batch.index, _output({name: value[number] for name, value in outputs.items()})))
-        return [gathered(parts) for parts in found]
+        return [gathered(parts, first.tensors.targets.labels) for parts in found]
 
     def parameters(self, number: int) -> dict[str, Tensor]:
         values = self._named(self._shown, number) | {name: value[number] for name, value in self.buffers.items()}

@@ -19,7 +19,7 @@ class Labels:
     """The labels of N clips."""
 
     sentiment: np.ndarray  # (N,) float32, NaN where unlabelled
-    emotions: np.ndarray  # (N, 6) float32, 1 where present, else 0, NaN where unlabelled
+    emotions: np.ndarray  # (N, C) float32, 1 where present, else 0, NaN where unlabelled
 
     def labelled(self, task: str) -> np.ndarray:
         """Returns (N,) bool: True where a clip has the labels of "msa" or "mer"; one missing emotion makes a clip unlabelled."""

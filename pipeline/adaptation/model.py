@@ -12,11 +12,9 @@ from torch.nn import functional
 from transformers.pytorch_utils import Conv1D
 
 from data.errors import InputError
-from data.labels import EMOTIONS
+from data.labels import MOSEI_LABELS, LabelSet
 from pipeline.adaptation.recipe import Recipe
 from pipeline.encoding.encoder import Prepared
-
-_OUTPUTS = {"msa": 1, "mer": len(EMOTIONS)}
 
 
 class TaskModel:
@@ -27,16 +25,17 @@ class TaskModel:
     Args:
         encoder: Its model is changed in place: weights that do not learn lose their gradients, and with LoRA it gets adapters.
         recipe: The method and the tasks. The caller seeds torch before.
+        labels: What the clips are labelled with.
     """
 
-    def __init__(self, encoder: Any, recipe: Recipe) -> None:
-        self.encoder, self.recipe = encoder, recipe
+    def __init__(self, encoder: Any, recipe: Recipe, labels: LabelSet = MOSEI_LABELS) -> None:
+        self.encoder, self.recipe, self.labels = encoder, recipe, labels
         self._peft: Any = None
         self._config = copy.deepcopy(encoder.model.config)
         _prepare(encoder, recipe)
         if recipe.settings.method == "lora":
             self._peft = _with_adapters(encoder.model, recipe)
-        self.heads = nn.ModuleDict({task: nn.Linear(encoder.dim, _OUTPUTS[task]) for task in recipe.tasks}).to(encoder.device)
+        self.heads = nn.ModuleDict({task: nn.Linear(encoder.dim, labels.widths[task]) for task in recipe.tasks}).to(encoder.device)
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Yields the parameters that learn, in a fixed order."""
@@ -59,7 +58,7 @@ class TaskModel:
         self.heads.train(learns)
 
     def predict(self, batch: Sequence[Prepared], precision: str) -> dict[str, Tensor]:
-        """Computes {"msa": sentiments (B,), "mer": logits (B, 6)} in float32; the encoder in `precision` by autocast."""
+        """Computes {"msa": sentiments (B,), "mer": logits (B, C)} in float32; the encoder in `precision` by autocast."""
         kind = torch.device(self.encoder.device).type
         with torch.autocast(kind, torch.bfloat16, enabled=precision == "bfloat16"):
             hidden, own = self.encoder.states(batch)
@@ -76,8 +75,9 @@ class TaskModel:
         return self.encoder.model.state_dict()
 
 
-def row_losses(outputs: Mapping[str, Tensor], sentiment: Tensor, emotions: Tensor) -> dict[str, Tensor]:
-    """Computes the loss of each clip, task → (B,): L1 of the sentiment; mean binary cross-entropy of the six emotions. 0 if unlabelled.
+def row_losses(outputs: Mapping[str, Tensor], sentiment: Tensor, emotions: Tensor, has_classes: bool = False) -> dict[str, Tensor]:
+    """Computes the loss of each clip, task → (B,): L1 of the sentiment; mean binary cross-entropy of the emotions, or cross-entropy of
+    classes. 0 if unlabelled.
 
     Source: Eq. 5 of MMoLRE, and Eq. 6 with the term for absent emotions, as heads have them.
     """
@@ -88,8 +88,11 @@ def row_losses(outputs: Mapping[str, Tensor], sentiment: Tensor, emotions: Tenso
     if "mer" in outputs:
         labelled = ~emotions.isnan().any(-1)
         truth = torch.where(labelled[:, None], emotions, 0)
-        each = functional.binary_cross_entropy_with_logits(outputs["mer"], truth, reduction="none")
-        losses["mer"] = torch.where(labelled, each.mean(-1), 0)
+        if has_classes:
+            each = -(truth * functional.log_softmax(outputs["mer"], -1)).sum(-1)
+        else:
+            each = functional.binary_cross_entropy_with_logits(outputs["mer"], truth, reduction="none").mean(-1)
+        losses["mer"] = torch.where(labelled, each, 0)
     return losses
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from data.errors import InputError
 from data.fingerprint import digest
+from data.labels import MOSEI_LABELS, LabelSet
 from data.media import SAMPLE_RATE_HZ
 from pipeline.adaptation import checkpoint, state
 from pipeline.adaptation.clips import Clips, Labels
@@ -44,6 +45,7 @@ class Job:
     base: Source
     folder: Path  # of the result
     record: Mapping[str, Any]  # what adapt.json says besides the clips and the course of the training
+    labels: LabelSet = MOSEI_LABELS  # of the clips
 
     @property
     def state(self) -> Path:
@@ -69,7 +71,7 @@ def adapt(job: Job, encoder: Any, train: Clips, valid: Clips, advance: Advance, 
         _expect_labels(job, clips, split)
     with _reproducible(encoder.device), torch.random.fork_rng():
         _seed(job.recipe.settings.seed, 0)
-        course = Course(job, TaskModel(encoder, job.recipe), train, valid)
+        course = Course(job, TaskModel(encoder, job.recipe, job.labels), train, valid)
         progress = course.run(advance, say)
         course.model.restore(progress.best)
         record = {
@@ -169,7 +171,8 @@ class Course:
     def _losses(self, clips: Clips, rows: Sequence[int], precision: str) -> dict[str, Tensor]:
         labels = clips.labels.taken(np.asarray(rows))
         outputs = self.model.predict([clips.items[row] for row in rows], precision)
-        return row_losses(outputs, *(torch.from_numpy(one).to(self.model.encoder.device) for one in _arrays(labels)))
+        arrays = (torch.from_numpy(one).to(self.model.encoder.device) for one in _arrays(labels))
+        return row_losses(outputs, *arrays, has_classes=self.job.labels.is_exclusive)
 
     def validate(self) -> dict[str, float]:
         """Returns task → mean loss over the labelled validation clips, which are read whole."""

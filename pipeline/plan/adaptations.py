@@ -8,7 +8,6 @@ from typing import Any
 from data.errors import InputError
 from data.feature_sets import modality_of
 from data.fingerprint import digest
-from data.labels import EMOTIONS
 from pipeline.adaptation import Recipe
 from pipeline.adaptation import recipe as recipes
 from pipeline.encoding.checkpoints import Source
@@ -35,11 +34,12 @@ def plan_adaptation(
         ledgers: Target → its pseudo-labels.
 
     Raises:
-        InputError: No corpus has both splits, or there are no pseudo-labels to learn from.
+        InputError: No corpus has both splits, corpora have different labels, or there are no pseudo-labels to learn from.
     """
     modality = modality_of(feature_set)
     (base, base_identity), recipe = encoder, Recipe.of(settings.adapt, modality)
     teachers = [corpora[name] for name in dict.fromkeys(settings.adapt.corpora)]
+    _refuse_mixed_labels(recipe, teachers)
     pseudo = {one.settings.name: ledgers[one.settings.name] for one in teachers if _teaches_pseudo(settings, recipe, one, ledgers)}
     rows = {(one.settings.name, split): _taught(one, modality, split) for one in teachers for split in ("train", "valid")}
     sources = {one.settings.name: dict(zip(*rows_and_sources(settings, one, feature_set), strict=True)) for one in teachers}
@@ -49,6 +49,7 @@ def plan_adaptation(
         "base": _inputs_of(base_identity),
         "corpora": [one.settings.name for one in teachers],
         "recipe": recipe.parts(),
+        **teachers[0].corpus.labels.noted(),
         "pseudo labels": {name: [ledger.key, settings.adapt.minimum_similarity] for name, ledger in pseudo.items()},
     }
     for split in ("train", "valid"):
@@ -79,13 +80,26 @@ def adapted_identity(base_identity: Mapping[str, Any], adaptation: AdaptationPla
     return {**base_identity, "adapted": learned | adaptation.recipe.parts()}
 
 
+def _refuse_mixed_labels(recipe: Recipe, teachers: Sequence[CorpusPlan]) -> None:
+    """Raise InputError if the labels that an encoder learns mean something else in one corpus than in another."""
+    first, *others = teachers
+    for one in others:
+        ours, theirs = first.corpus.labels, one.corpus.labels
+        is_other = ("mer" in recipe.tasks and not ours.same_emotions(theirs)) or ("msa" in recipe.tasks and ours.scale != theirs.scale)
+        if is_other:
+            raise InputError(
+                f"[adapt] corpora: {first.settings.name} has the labels {ours}, {one.settings.name} {theirs}. An encoder learns from"
+                " corpora with the same labels: name one of them, or change labels in section [corpora]."
+            )
+
+
 def _teaches_pseudo(settings: Settings, recipe: Recipe, corpus: CorpusPlan, ledgers: Mapping[str, LedgerPlan]) -> bool:
     """Tells whether a corpus teaches emotions by pseudo-labels: if asked for, or if it has none of its own."""
     name, source = corpus.settings.name, settings.adapt.emotions
     if "mer" not in recipe.tasks or source == "annotated":
         return False
     table = corpus.corpus.utterances
-    has_own = bool(table.loc[table["split"] == "train", list(EMOTIONS)].notna().any(axis=None))
+    has_own = bool(table.loc[table["split"] == "train", list(corpus.corpus.labels.emotions)].notna().any(axis=None))
     if name not in ledgers and source == "pseudo":
         raise InputError(
             f"[adapt] emotions = pseudo, but {name} gets no pseudo-labels. Name it in luigi.cfg, section [pseudo_labels], targets,"
@@ -107,6 +121,6 @@ def _content(
     """Returns ids, inputs and labels of the rows: what the weights depend on besides base and recipe."""
     table = corpus.corpus.utterances.iloc[list(rows)]
     columns = [*(["sentiment"] if "msa" in recipe.tasks else [])]
-    columns += EMOTIONS if "mer" in recipe.tasks and corpus.settings.name not in pseudo else ()
+    columns += corpus.corpus.labels.emotions if "mer" in recipe.tasks and corpus.settings.name not in pseudo else ()
     labels = table[columns].to_numpy(float).tolist()
     return [table["utterance_id"].tolist(), [source_of_row[row] for row in rows], labels]

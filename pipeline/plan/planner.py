@@ -10,6 +10,7 @@ from data.corpora import read_corpus
 from data.errors import InputError
 from data.feature_sets import modality_of
 from data.fingerprint import FileDigests, digest, table_digest
+from data.labels import MOSEI_LABELS
 from data.media import DECODER
 from data.reporting.audio import LINK
 from pipeline.encoding.checkpoints import Source, expect_whole, files, identity, locate
@@ -104,7 +105,8 @@ def _has(settings: Settings, corpus: CorpusPlan, modality: str) -> bool:
 def _plan_corpus(
     settings: Settings, corpus_settings: CorpusSettings, digests: FileDigests, progress: Callable[[str, int, int], None]
 ) -> CorpusPlan:
-    corpus = read_corpus(corpus_settings.reader, corpus_settings.root, corpus_settings.name)
+    one = corpus_settings
+    corpus = read_corpus(one.reader, one.root, one.name, one.labels, one.test_session)
     media_names = corpus.utterances["media"].tolist()
     media = [name for name in dict.fromkeys(media_names) if name]
     done = 0
@@ -125,6 +127,7 @@ def _plan_corpus(
         "media": digest(media_digests),
         "decoder": DECODER,
         "on_bad_media": settings.on_bad_media,
+        **corpus.labels.noted(),
     }
     path = settings.cache / "manifests" / f"{corpus.name}-{digest(parts)}.parquet"
     return CorpusPlan(corpus_settings, corpus, media_digests, parts, path)
@@ -148,6 +151,7 @@ def _plan_ledger(
             f"[pseudo_labels] donors are {list(settings.donors)}, expected a corpus that gives {target} emotion labels. Name one, or"
             " set targets = []."
         )
+    _refuse_other_emotions(corpora, target, donors)
     parts = {
         "revision": REVISION,
         "rule": settings.rule.to_dict(),
@@ -156,3 +160,14 @@ def _plan_ledger(
     }
     path = settings.cache / "pseudo_labels" / f"{target}-{digest(parts)}.parquet"
     return LedgerPlan(corpora[target], tuple(corpora[name] for name in donors), parts, path)
+
+
+def _refuse_other_emotions(corpora: Mapping[str, CorpusPlan], target: str, donors: Iterable[str]) -> None:
+    """Raise InputError if a target or a donor of pseudo-labels has other labels than the six emotions, which are those copied."""
+    for role, name in (("target", target), *(("donor", donor) for donor in donors)):
+        labels = corpora[name].corpus.labels
+        if not labels.same_emotions(MOSEI_LABELS):
+            raise InputError(
+                f"[pseudo_labels] the {role} {name} has the labels {labels}, but pseudo-labels are {', '.join(MOSEI_LABELS.emotions)}."
+                f" Take {name} out of {role}s, or out of labels in section [corpora]."
+            )

@@ -15,6 +15,7 @@ from data.cache import INDEX, CachedCorpus
 from data.corpora.base import Corpus
 from data.feature_sets import modality_of
 from data.fingerprint import digest
+from data.labels import LabelSet
 from data.tuning import adapted_on
 from pipeline.adaptation import Recipe
 from pipeline.adaptation.checkpoint import RECORD
@@ -152,6 +153,11 @@ class AdaptationPlan:
     @property
     def key(self) -> str:
         return digest(self.parts)
+
+    @property
+    def labels(self) -> LabelSet:
+        """What the clips are labelled with, as far as the tasks are concerned the same in all corpora."""
+        return self.corpora[0].corpus.labels
 
     @property
     def modality(self) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from data.labels import SENTIMENT_RANGE
+from data.labels import EMOTIONS, SENTIMENT_RANGE
 from data.reporting.charts import bar_groups_svg, histogram, histogram_svg, lines_svg, signed_bars_svg
 from pipeline.report import counts as count
 
@@ -38,12 +38,16 @@ def length_charts(name: str, good: pd.DataFrame, features: "Sequence[FeatureSumm
     return [chart for chart in charts if chart]
 
 
-def sentiment_charts(name: str, by_split: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
-    """Draws one histogram a split, with bins centred on the half points and one scale for all, so that splits can be compared."""
+def sentiment_charts(
+    name: str, by_split: Mapping[str, pd.DataFrame], scale: tuple[float, float] = SENTIMENT_RANGE
+) -> list[dict[str, Any]]:
+    """Draws one histogram a split, with one scale for all, so that splits can be compared. In [-3, 3] bins are centred on the half
+    points; other scales have ten steps, which are the labels of CH-SIMS."""
     rated = {split: count.usable(rows)["sentiment"].dropna().to_numpy() for split, rows in by_split.items()}
-    low, high = SENTIMENT_RANGE[0] - SENTIMENT_BIN / 2, SENTIMENT_RANGE[1] + SENTIMENT_BIN / 2
+    width = SENTIMENT_BIN if scale == SENTIMENT_RANGE else scale[1] / 5
+    low, high = scale[0] - width / 2, scale[1] + width / 2
     drawn = [
-        (number, split, histogram({split: values}, width=SENTIMENT_BIN, low=low, high=high, centred=True))
+        (number, split, histogram({split: values}, width=width, low=low, high=high, centred=True))
         for number, (split, values) in enumerate(rated.items())
         if len(values)
     ]
@@ -59,9 +63,9 @@ def sentiment_charts(name: str, by_split: Mapping[str, pd.DataFrame]) -> list[di
     ]
 
 
-def emotion_chart(title: str, groups: Mapping[str, pd.DataFrame]) -> dict[str, Any] | None:
+def emotion_chart(title: str, groups: Mapping[str, pd.DataFrame], emotions: Sequence[str] = EMOTIONS) -> dict[str, Any] | None:
     """Draws the share of utterances with each emotion, one bar for each group; None where no group has emotion labels."""
-    shares = count.emotion_shares(groups)
+    shares = count.emotion_shares(groups, emotions)
     if not shares:
         return None
     totals = {name: whole for name, (_, whole) in shares[count.NO_EMOTION].items()}

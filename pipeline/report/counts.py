@@ -37,8 +37,8 @@ def splits(manifest: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return {name: rows for name, rows in found.items() if len(rows)}
 
 
-def counts(manifest: pd.DataFrame) -> dict[str, Any]:
-    """Counts utterances, videos, hours and labels of a manifest or of one split of it."""
+def counts(manifest: pd.DataFrame, emotions: Sequence[str] = EMOTIONS) -> dict[str, Any]:
+    """Counts utterances, videos, hours and labels of a manifest with these emotions, or of one split of it."""
     good = usable(manifest)
     with_media = good[good["media"] != ""]
     return {
@@ -46,16 +46,22 @@ def counts(manifest: pd.DataFrame) -> dict[str, Any]:
         "usable": len(good),
         "excluded": len(manifest) - len(good),
         "videos": manifest["video_id"].nunique(),
-        "hours": with_media["duration_s"].sum() / 3600 if len(with_media) else None,
+        "hours": hours(manifest) if len(with_media) else None,
         "unmeasured": int(with_media["duration_s"].isna().sum()),
         "sentiment": int(good["sentiment"].notna().sum()),
-        "emotions": len(labelled(good)),
+        "emotions": len(labelled(good, emotions)),
     }
 
 
-def labelled(rows: pd.DataFrame) -> pd.DataFrame:
-    """Returns the rows with all six emotions."""
-    return rows[rows[list(EMOTIONS)].notna().all(axis=1)]
+def hours(manifest: pd.DataFrame) -> float:
+    """Returns the hours of the usable media of a manifest, 0 without any."""
+    good = usable(manifest)
+    return float(good.loc[good["media"] != "", "duration_s"].sum() / 3600)
+
+
+def labelled(rows: pd.DataFrame, emotions: Sequence[str] = EMOTIONS) -> pd.DataFrame:
+    """Returns the rows with a value for every emotion."""
+    return rows[rows[list(emotions)].notna().all(axis=1)]
 
 
 def summary(values: np.ndarray) -> dict[str, float]:
@@ -83,13 +89,13 @@ def polarity_counts(manifest: pd.DataFrame) -> dict[str, dict[str, int]]:
     return {name: {kind: int((polarity[rows.index] == kind).sum()) for kind in POLARITIES} for name, rows in groups.items()}
 
 
-def emotion_shares(groups: Mapping[str, pd.DataFrame]) -> dict[str, dict[str, tuple[int, int]]]:
-    """Counts emotion → group → (rows with it, labelled rows), and rows with none of the six; groups without labels are left out."""
-    rated = {name: rows for name, group in groups.items() if len(rows := labelled(group))}
+def emotion_shares(groups: Mapping[str, pd.DataFrame], emotions: Sequence[str] = EMOTIONS) -> dict[str, dict[str, tuple[int, int]]]:
+    """Counts emotion → group → (rows with it, labelled rows), and rows with none of them; groups without labels are left out."""
+    rated = {name: rows for name, group in groups.items() if len(rows := labelled(group, emotions))}
     if not rated:
         return {}
-    shares = {e: {name: (int((rows[e] > 0).sum()), len(rows)) for name, rows in rated.items()} for e in EMOTIONS}
-    none = {name: (int((rows[list(EMOTIONS)] == 0).all(axis=1).sum()), len(rows)) for name, rows in rated.items()}
+    shares = {e: {name: (int((rows[e] > 0).sum()), len(rows)) for name, rows in rated.items()} for e in emotions}
+    none = {name: (int((rows[list(emotions)] == 0).all(axis=1).sum()), len(rows)) for name, rows in rated.items()}
     return {**shares, NO_EMOTION: none}
 
 

@@ -97,7 +97,9 @@ def _corpus(plan: Plan, corpus: CorpusPlan) -> CorpusSummary:
     attributes = read_attributes(corpus.manifest)
     findings = [{"kind": kind, "where": where, "message": message} for kind, where, message in attributes["findings"]]
     path = str(corpus.manifest.relative_to(plan.settings.cache))
-    return CorpusSummary(corpus.settings.name, attributes["layout"], read_manifest(corpus.manifest), path, findings)
+    return CorpusSummary(
+        corpus.settings.name, attributes["layout"], read_manifest(corpus.manifest), path, findings, corpus.corpus.labels
+    )
 
 
 def _features(plan: Plan, features: FeaturePlan) -> FeatureSummary:

@@ -15,6 +15,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from data.feature_sets import modality_of
+from data.labels import MOSEI_LABELS, LabelSet
 from data.layers import stored_layers
 from data.reporting.audio import Players
 from data.reporting.numbers import duration, size
@@ -80,9 +81,10 @@ class CorpusSummary:
 
     name: str
     layout: str
-    manifest: pd.DataFrame  # data.schema.COLUMNS
+    manifest: pd.DataFrame  # data.schema.columns
     manifest_path: str  # relative to the cache
     findings: Sequence[Mapping[str, str]] = ()  # kind, where, message
+    labels: LabelSet = MOSEI_LABELS
 
 
 @dataclass(frozen=True)
@@ -126,8 +128,9 @@ def render_report(report: BuildReport) -> str:
     from data.reporting.page import Section, Tile, fragment, render_page
 
     manifests = {corpus.name: corpus.manifest for corpus in report.corpora}
+    usual = {corpus.name: corpus.manifest for corpus in report.corpora if corpus.labels.same_emotions(MOSEI_LABELS)}
     corpora = [{"number": n, **_corpus_view(corpus, report.features)} for n, corpus in enumerate(report.corpora, 1)]
-    ledgers = [{"number": n, **_ledger_view(ledger, report.features, manifests)} for n, ledger in enumerate(report.ledgers, 1)]
+    ledgers = [{"number": n, **_ledger_view(ledger, report.features, usual)} for n, ledger in enumerate(report.ledgers, 1)]
     size_bytes = sum(feature.size_bytes for feature in report.features)
     files = tables.feature_table(report.features, size_bytes) if report.features else None
     return render_page(
@@ -179,7 +182,7 @@ def _tiles(
 ) -> list[tuple[str, Cell, str]]:
     utterances = sum(map(len, manifests.values()))
     usable = sum(len(count.usable(manifest)) for manifest in manifests.values())
-    hours = sum(count.counts(manifest)["hours"] or 0.0 for manifest in manifests.values())
+    hours = sum(count.hours(manifest) for manifest in manifests.values())
     files, corpora = len(report.features), len(report.corpora)
     return [
         ("corpus" if corpora == 1 else "corpora", tables.count_cell(corpora), "total-corpora"),
@@ -280,21 +283,23 @@ def _untrained(features: Sequence[FeatureSummary]) -> dict[str, list[str]]:
 def _corpus_view(corpus: CorpusSummary, features: Sequence[FeatureSummary]) -> dict[str, Any]:
     from pipeline.report import charts
 
-    manifest, name = corpus.manifest, corpus.name
+    manifest, name, emotions = corpus.manifest, corpus.name, corpus.labels.emotions
     good = count.usable(manifest)
-    excluded, by_split, counted = count.excluded(manifest), count.splits(manifest), count.counts(manifest)
-    polarities, sentiment = count.polarity_counts(manifest), charts.sentiment_charts(name, by_split)
+    excluded, by_split, counted = count.excluded(manifest), count.splits(manifest), count.counts(manifest, emotions)
+    polarities, sentiment = count.polarity_counts(manifest), charts.sentiment_charts(name, by_split, corpus.labels.scale)
     own = [feature for feature in features if feature.corpus == name and feature.modality != "sentence"]
     return {
         "summary": corpus,
         "counts": counted,
-        "splits": tables.split_table(name, {split: count.counts(rows) for split, rows in by_split.items()}, counted),
+        "splits": tables.split_table(name, {split: count.counts(rows, emotions) for split, rows in by_split.items()}, counted),
         "sources": good.loc[good["label_source"] != "", "label_source"].value_counts().to_dict(),
         "categories": good.loc[good["category"] != "", "category"].value_counts().to_dict(),
         "polarities": tables.polarity_table(name, polarities, bool(sentiment)) if polarities else None,
         "lengths": charts.length_charts(name, good, own),
         "sentiment": sentiment,
-        "emotions": charts.emotion_chart(f"Emotions in {name}", {split: count.usable(rows) for split, rows in by_split.items()}),
+        "emotions": charts.emotion_chart(
+            f"Emotions in {name}", {split: count.usable(rows) for split, rows in by_split.items()}, emotions
+        ),
         "excluded": tables.excluded_table(name, excluded),
         "num_excluded": len(excluded),
         "findings": count.findings_by_kind(corpus.findings),

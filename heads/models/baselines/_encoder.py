@@ -1,13 +1,12 @@
 """Parts that several baselines share: transformer layers, LSTMs over sequences of different lengths, output layers, signed labels."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
 
 from heads.models.parts.layers import Attention, PostNorm, last_step, masked_mean, reverse, zero_padding
 from heads.models.parts.randomness import Dropout
-from heads.models.tasks import WIDTHS
 
 TEXT_POOLS: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {"cls": lambda text, _: text[:, 0], "mean": masked_mean}
 """Poolings of (B, T, D) text and its mask (B, T) to (B, D): the first token, or the mean over real tokens."""
@@ -123,14 +122,14 @@ class LastState(nn.Module):
 class LinearOutputs(nn.ModuleDict):
     """One Linear per task: (B, d) → {task: (B, width)}."""
 
-    def __init__(self, dim: int, tasks: Sequence[str]) -> None:
-        super().__init__({task: nn.Linear(dim, WIDTHS[task]) for task in tasks})
+    def __init__(self, dim: int, widths: Mapping[str, int]) -> None:
+        super().__init__({task: nn.Linear(dim, width) for task, width in widths.items()})
 
     def forward(self, inputs: Tensor) -> dict[str, Tensor]:
         return {task: layer(inputs) for task, layer in self.items()}
 
 
 def signed_labels(sentiment: Tensor, emotions: Tensor, tasks: tuple[str, ...]) -> Tensor:
-    """Join (B,) sentiment and (B, 6) emotions to (B, K) targets whose sign is the class: an emotion becomes −1 or 1. NaN stays."""
+    """Join (B,) sentiment and (B, C) emotions to (B, K) targets whose sign is the class: an emotion becomes −1 or 1. NaN stays."""
     parts = {"msa": sentiment[:, None], "mer": 2 * emotions - 1}
     return torch.cat([parts[task] for task in tasks], 1)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from data.errors import InputError
+from data.labels import MOSEI_LABELS, LabelSet
 from data.tensors import Batch
 from heads.models.base import Head, HeadOutput, predictions
 from heads.models.baselines._dialogue import (
@@ -60,9 +61,9 @@ class COGMEN(Head):
     needs = ()
     takes_more = True
 
-    def __init__(self, options: COGMENOptions, dims: Mapping[str, int], task: str) -> None:
+    def __init__(self, options: COGMENOptions, dims: Mapping[str, int], task: str, labels: LabelSet = MOSEI_LABELS) -> None:
         """Raise InputError when an option is out of range or the attention heads do not divide the width of the features."""
-        super().__init__(dims, task)
+        super().__init__(dims, task, labels)
         if min(options.past, options.future) < 0:
             raise InputError(f"A window is {options.past} utterances back and {options.future} ahead, expected 0 or more.")
         for name in ("attention_heads", "graph_heads"):
@@ -76,7 +77,7 @@ class COGMEN(Head):
         self.attend = GraphAttention(dim, dim, options.graph_heads)
         self.norm = UtteranceNorm(options.graph_heads * dim)
         self.hidden = nn.Sequential(nn.Linear(options.graph_heads * dim, dim), nn.ReLU(), Dropout(options.output_dropout))
-        self.outputs = LinearOutputs(dim, self.tasks)
+        self.outputs = LinearOutputs(dim, self.widths)
 
     def forward(self, batch: Batch) -> HeadOutput:
         dialogue = dialogue_of(batch)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from data.errors import InputError
-from data.labels import EMOTIONS
+from data.labels import MOSEI_LABELS, LabelSet
 from data.lookup import expect
 from data.tensors import Batch
 from heads.models.base import Head, HeadOutput, predictions
@@ -35,7 +35,6 @@ from heads.models.baselines._dialogue import (
 from heads.models.inputs import InputOptions
 from heads.models.options import dropout_rate, option
 from heads.models.parts.randomness import Dropout
-from heads.models.tasks import WIDTHS
 
 DIRECTIONS = ("code", "paper")
 
@@ -71,25 +70,25 @@ class CORECT(Head):
     smallest_batch = 2  # for its BatchNorm
     takes_more = True
 
-    def __init__(self, options: CORECTOptions, dims: Mapping[str, int], task: str) -> None:
+    def __init__(self, options: CORECTOptions, dims: Mapping[str, int], task: str, labels: LabelSet = MOSEI_LABELS) -> None:
         """Raise InputError when text or audio is missing or an option is out of range."""
-        super().__init__(dims, task)
+        super().__init__(dims, task, labels)
         self.expect_modalities("corect", dims)
         expect(DIRECTIONS, options.direction, "direction")
         if min(options.past, options.future) < 0:
             raise InputError(f"The window is {options.past} past and {options.future} future utterances, expected 0 or more of each.")
         if options.graph_heads < 1:
             raise InputError(f"graph_heads is {options.graph_heads}, expected 1 or more.")
-        outputs = {"all": {task: WIDTHS[task] for task in self.tasks}}
+        outputs = {"all": self.widths}
         if options.per_emotion:
-            names = [name for task in self.tasks for name in (EMOTIONS if task == "mer" else [task])]
+            names = [name for task in self.tasks for name in (labels.emotions if task == "mer" else [task])]
             outputs = {name: {name: 1} for name in names}
         self.networks = nn.ModuleDict({name: Network(options, dims, widths) for name, widths in outputs.items()})
 
     def forward(self, batch: Batch) -> HeadOutput:
         found = {name: output for network in self.networks.values() for name, output in network(batch).items()}
         if "mer" in self.tasks and "mer" not in found:
-            found["mer"] = torch.cat([found.pop(emotion) for emotion in EMOTIONS], -1)
+            found["mer"] = torch.cat([found.pop(emotion) for emotion in self.labels.emotions], -1)
         return predictions(found)
 
 

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from data.labels import MOSEI_LABELS, LabelSet
 from data.tensors import Batch
 from heads.models.base import Aux, Head, HeadOutput, predictions
 from heads.models.baselines._encoder import EncoderLayer, LinearOutputs
@@ -55,14 +56,14 @@ class HyCon(Head):
     smallest_batch = 2
     takes_more = True
 
-    def __init__(self, options: HyConOptions, dims: Mapping[str, int], task: str) -> None:
+    def __init__(self, options: HyConOptions, dims: Mapping[str, int], task: str, labels: LabelSet = MOSEI_LABELS) -> None:
         """Raise InputError when a modality is missing or an option is out of range."""
-        super().__init__(dims, task)
+        super().__init__(dims, task, labels)
         self.expect_modalities("hycon", dims)
         self.options = options
         self.encoders = nn.ModuleDict({modality: Encoder(options, width) for modality, width in dims.items()})
         self.hidden = nn.Sequential(nn.Linear(options.dim, options.dim), nn.ReLU(), Dropout(options.dropout))
-        self.outputs = LinearOutputs(options.dim, self.tasks)
+        self.outputs = LinearOutputs(options.dim, self.widths)
 
     def forward(self, batch: Batch) -> HeadOutput:
         embeddings = {m: encoder(batch.features[m], batch.masks[m]) for m, encoder in self.encoders.items()}

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from data.labels import MOSEI_LABELS, LabelSet
 from data.tensors import Batch
 from heads.models.base import Head, HeadOutput, predictions
 from heads.models.baselines._encoder import EncoderLayer, LinearOutputs
@@ -44,9 +45,9 @@ class MAGHead(Head):
 
     Options = MAGHeadOptions
 
-    def __init__(self, options: MAGHeadOptions, dims: Mapping[str, int], task: str) -> None:
+    def __init__(self, options: MAGHeadOptions, dims: Mapping[str, int], task: str, labels: LabelSet = MOSEI_LABELS) -> None:
         """Raise InputError when text or audio is missing, or the attention heads do not divide the width."""
-        super().__init__(dims, task)
+        super().__init__(dims, task, labels)
         self.expect_modalities("mag-head", dims)
         dim = options.dim or dims["text"]
         self.special_tokens = options.special_tokens
@@ -54,7 +55,7 @@ class MAGHead(Head):
         self.gate = AdaptationGate(dim, dims["audio"], options.beta, options.gate_dropout)
         self.layers = stacked(options.layers, "layers", lambda _: EncoderLayer(dim, options.heads, options.ffn, options.dropout))
         self.pool = nn.Sequential(nn.Linear(dim, dim), nn.Tanh(), Dropout(options.dropout))
-        self.outputs = LinearOutputs(dim, self.tasks)
+        self.outputs = LinearOutputs(dim, self.widths)
 
     def forward(self, batch: Batch) -> HeadOutput:
         text, audio = (zero_padding(batch.features[modality], batch.masks[modality]) for modality in ("text", "audio"))

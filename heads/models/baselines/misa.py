@@ -16,6 +16,7 @@ from itertools import combinations
 import torch
 from torch import Tensor, nn
 
+from data.labels import MOSEI_LABELS, LabelSet
 from data.tensors import Batch
 from heads.models.base import Aux, Head, HeadOutput, predictions
 from heads.models.baselines._encoder import TORCH_EPSILON, EncoderLayer, LinearOutputs, SequenceLSTM
@@ -47,9 +48,9 @@ class MISA(Head):
     packable = False
     smallest_batch = 2
 
-    def __init__(self, options: MISAOptions, dims: Mapping[str, int], task: str) -> None:
+    def __init__(self, options: MISAOptions, dims: Mapping[str, int], task: str, labels: LabelSet = MOSEI_LABELS) -> None:
         """Raise InputError when text or audio is missing, or the attention heads do not divide the width."""
-        super().__init__(dims, task)
+        super().__init__(dims, task, labels)
         self.expect_modalities("misa", dims)
         dim, self.options = options.dim, options
         self.audio = UtteranceLSTM(dims["audio"], options.audio_dim)
@@ -61,7 +62,7 @@ class MISA(Head):
         sizes = (dim, options.heads, options.ffn)
         self.fusion = EncoderLayer(*sizes, options.fusion_dropout, nn.ReLU, options.fusion_dropout, TORCH_EPSILON)
         self.join = nn.Sequential(nn.Linear(4 * dim, 2 * dim), Dropout(options.output_dropout), nn.ReLU())
-        self.outputs = LinearOutputs(2 * dim, self.tasks)
+        self.outputs = LinearOutputs(2 * dim, self.widths)
 
     def forward(self, batch: Batch) -> HeadOutput:
         vectors = {modality: self.project[modality](vector) for modality, vector in self._vectors(batch).items()}

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from data.errors import InputError
+from data.labels import MOSEI_LABELS, LabelSet
 from data.lookup import lookup
 from data.tensors import Batch
 from heads.models.base import Aux, Head, HeadOutput, predictions
@@ -63,9 +64,9 @@ class MMIM(Head):
     stages = ("mi", "main")
     projection: Tensor  # (4, audio width)
 
-    def __init__(self, options: MMIMOptions, dims: Mapping[str, int], task: str) -> None:
+    def __init__(self, options: MMIMOptions, dims: Mapping[str, int], task: str, labels: LabelSet = MOSEI_LABELS) -> None:
         """Raise InputError when a modality is missing or an option is out of range."""
-        super().__init__(dims, task)
+        super().__init__(dims, task, labels)
         self.expect_modalities("mmim", dims)
         if options.memory < 0:
             raise InputError(f"memory is {options.memory}, expected 0 or more.")
@@ -75,7 +76,7 @@ class MMIM(Head):
         width = options.width
         layers = [nn.Linear(dims["text"] + audio, width), nn.Tanh(), nn.Linear(width, width), nn.Tanh()]
         self.fusion = nn.Sequential(Dropout(options.dropout), *layers)
-        self.outputs = LinearOutputs(width, self.tasks)
+        self.outputs = LinearOutputs(width, self.widths)
         self.mi_likelihood = Likelihood(dims["text"], audio)
         self.predict = nn.ModuleDict({"text": nn.Linear(width, dims["text"]), "audio": nn.Linear(width, audio)})
         for matrix in filter(lambda parameter: parameter.dim() > 1, self.parameters()):

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from data.labels import MOSEI_LABELS, LabelSet
 from heads.models.base import HeadOutput
 from heads.models.mmolre import FamilyOptions, FusionHead
 
@@ -39,10 +40,10 @@ class MMML(FusionHead):
     needs = ("text", "audio")
     takes_more = False
 
-    def __init__(self, options: MMMLOptions, dims: Mapping[str, int], task: str) -> None:
+    def __init__(self, options: MMMLOptions, dims: Mapping[str, int], task: str, labels: LabelSet = MOSEI_LABELS) -> None:
         """Raise InputError when a modality is missing or an option is out of range."""
         self.expect_modalities("mmml", dims)
-        super().__init__(options, dims, task)
+        super().__init__(options, dims, task, labels)
         if options.unimodal_losses:
             dim = options.dim or max(dims.values())
             self.pooler = nn.Sequential(nn.Linear(dim, dim), nn.Tanh())

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from data.errors import InputError
+from data.labels import MOSEI_LABELS, LabelSet
 from data.lookup import expect
 from data.tensors import Batch
 from heads.models.base import Aux, Head, HeadOutput, predictions
@@ -25,7 +26,6 @@ from heads.models.inputs import InputOptions
 from heads.models.options import dropout_rate
 from heads.models.parts.layers import last_step
 from heads.models.parts.randomness import Dropout
-from heads.models.tasks import WIDTHS
 
 LEAST_UNIMODAL_LAYERS = 3
 """Minimum number of layers of a unimodal stack; a crossmodal stack may have fewer."""
@@ -91,9 +91,9 @@ class MR(Head):
     Options = MROptions
     takes_more = True
 
-    def __init__(self, options: MROptions, dims: Mapping[str, int], task: str) -> None:
+    def __init__(self, options: MROptions, dims: Mapping[str, int], task: str, labels: LabelSet = MOSEI_LABELS) -> None:
         """Raise InputError when text or audio is missing or an option is out of range."""
-        super().__init__(dims, task)
+        super().__init__(dims, task, labels)
         expect(BIMODAL, options.bimodal, "bimodal capsule")
         self.expect_modalities("mr", dims)
         modalities = ("text", "audio", *(modality for modality in dims if modality not in ("text", "audio")))
@@ -109,7 +109,7 @@ class MR(Head):
         self.primary = nn.ModuleDict({name: nn.Linear(options.width, options.pose + 1) for name in (*modalities, *self.groups)})
         self.routings = nn.ModuleDict(
             {
-                task: Routing(len(self.primary), WIDTHS[task], options.pose, options.iterations, options.routing_dropout)
+                task: Routing(len(self.primary), self.widths[task], options.pose, options.iterations, options.routing_dropout)
                 for task in self.tasks
             }
         )

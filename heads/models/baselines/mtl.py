@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from data.labels import SENTIMENT_RANGE
+from data.labels import MOSEI_LABELS, LabelSet
 from data.lookup import lookup
 from data.tensors import Batch
 from heads.models.base import Aux, Head, HeadOutput, predictions
@@ -29,7 +29,6 @@ from heads.models.losses import labelled_mean
 from heads.models.options import dropout_rate
 from heads.models.parts.layers import reverse
 from heads.models.parts.randomness import Dropout
-from heads.models.tasks import WIDTHS
 
 SENTIMENT_OUTPUTS = {"polarity": 2, "regression": 1}
 """Kind of sentiment output → its width."""
@@ -45,26 +44,27 @@ class MTLOptions(InputOptions):
     recurrent_dropout: float = dropout_rate(0.3)  # of what its gates see of its state, the same values at every step
     hidden_dropout: float = dropout_rate(0.3)  # behind the GRU and behind the layer after it
     sentiment: str = "polarity"  # two classes by cross-entropy, whatever the sentiment loss; regression: one number by that loss
-    no_emotion: bool = True  # a seventh label, "none of the six", learned beside them
+    no_emotion: bool = True  # a seventh label, "none of the six", beside emotions that are no classes
 
 
 class MTL(Head):
     """The multi-task model of Akhtar et al., published for both tasks at once.
 
-    With `sentiment = "polarity"` the prediction is 3 (p(not negative) - p(negative)), so that its sign is the class. In training it has
-    no gradient, because the cross-entropy of the classes alone trains it.
+    With `sentiment = "polarity"` the prediction is 3 (p(not negative) - p(negative)), or another limit of the scale, so that its sign
+    is the class. In training it has no gradient, because the cross-entropy of the classes alone trains it.
     """
 
     Options = MTLOptions
     context = True
     takes_more = True
 
-    def __init__(self, options: MTLOptions, dims: Mapping[str, int], task: str) -> None:
+    def __init__(self, options: MTLOptions, dims: Mapping[str, int], task: str, labels: LabelSet = MOSEI_LABELS) -> None:
         """Raise InputError when text or audio is missing, or an option is out of range."""
-        super().__init__(dims, task)
+        super().__init__(dims, task, labels)
         self.expect_modalities("mtl", dims)
-        widths = {"msa": lookup(SENTIMENT_OUTPUTS, options.sentiment, "sentiment output"), "mer": WIDTHS["mer"] + options.no_emotion}
-        self.has_polarity, self.has_no_emotion = options.sentiment == "polarity", options.no_emotion
+        has_none = options.no_emotion and not labels.is_exclusive
+        widths = {"msa": lookup(SENTIMENT_OUTPUTS, options.sentiment, "sentiment output"), "mer": labels.widths["mer"] + has_none}
+        self.has_polarity, self.has_no_emotion = options.sentiment == "polarity", has_none
         self.encoders = nn.ModuleDict({modality: Encoder(options, width) for modality, width in dims.items()})
         count = len(dims)
         self.outputs = nn.ModuleDict({name: nn.Linear(count**2 * options.dim, widths[name]) for name in self.tasks})
@@ -78,10 +78,10 @@ class MTL(Head):
         values = {task: layer(rows).float() for task, layer in self.outputs.items()}
         losses = self._losses(values, batch) if self.training else {}
         if "msa" in values and self.has_polarity:
-            sentiment = SENTIMENT_RANGE[1] * (log_odds(values["msa"]) / 2).tanh()
+            sentiment = self.labels.limit * (log_odds(values["msa"]) / 2).tanh()
             values["msa"] = (sentiment.detach() if self.training else sentiment).unsqueeze(-1)
         if "mer" in values:
-            values["mer"] = values["mer"][:, : WIDTHS["mer"]]
+            values["mer"] = values["mer"][:, : self.widths["mer"]]
         return predictions(values, Aux(losses=losses))
 
     def _losses(self, values: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
@@ -94,7 +94,7 @@ class MTL(Head):
             losses["polarity"] = _binary(log_odds(values["msa"]), batch.sentiment >= 0, ~batch.sentiment.isnan())
         if "mer" in values and self.has_no_emotion:
             absent = (batch.emotions == 0).all(-1)
-            losses["no_emotion"] = _binary(values["mer"][:, -1], absent, ~batch.emotions.isnan().any(-1)) / (WIDTHS["mer"] + 1)
+            losses["no_emotion"] = _binary(values["mer"][:, -1], absent, ~batch.emotions.isnan().any(-1)) / (self.widths["mer"] + 1)
         return losses
 
 

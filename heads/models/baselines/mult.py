@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from data.labels import MOSEI_LABELS, LabelSet
 from data.tensors import Batch
 from heads.models.base import Head, HeadOutput, predictions
 from heads.models.baselines._crossmodal import PairwiseEncoder, StackOptions, TemporalConvolution
@@ -21,7 +22,6 @@ from heads.models.inputs import InputOptions
 from heads.models.options import dropout_rate
 from heads.models.parts.layers import last_step
 from heads.models.parts.randomness import Dropout
-from heads.models.tasks import WIDTHS
 
 LEAST_MEMORY_LAYERS = 3
 """Minimum number of layers of a memory stack; a crossmodal stack may have fewer."""
@@ -53,9 +53,9 @@ class MulT(Head):
     Options = MulTOptions
     takes_more = True
 
-    def __init__(self, options: MulTOptions, dims: Mapping[str, int], task: str) -> None:
+    def __init__(self, options: MulTOptions, dims: Mapping[str, int], task: str, labels: LabelSet = MOSEI_LABELS) -> None:
         """Raise InputError when text or audio is missing or an option is out of range."""
-        super().__init__(dims, task)
+        super().__init__(dims, task, labels)
         self.expect_modalities("mult", dims)
         modalities = tuple(dims)
         kernels = {m: options.text_kernel if m == "text" else options.audio_kernel for m in modalities}
@@ -67,7 +67,7 @@ class MulT(Head):
         self.block = nn.Sequential(
             nn.Linear(combined, combined), nn.ReLU(), Dropout(options.output_dropout), nn.Linear(combined, combined)
         )
-        self.outputs = nn.ModuleDict({task: nn.Linear(combined, WIDTHS[task]) for task in self.tasks})
+        self.outputs = nn.ModuleDict({task: nn.Linear(combined, width) for task, width in self.widths.items()})
 
     def forward(self, batch: Batch) -> HeadOutput:
         features = {**batch.features, "text": self.text_dropout(batch.features["text"])}

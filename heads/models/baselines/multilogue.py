@@ -19,7 +19,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from data.labels import SENTIMENT_RANGE
+from data.labels import MOSEI_LABELS, LabelSet
 from data.tensors import Batch
 from heads.models.base import Head, HeadOutput, predictions
 from heads.models.baselines._dialogue import GRUCell, by_utterance, dialogue_of, inter_modal_attention, real, utterances
@@ -27,7 +27,6 @@ from heads.models.inputs import InputOptions
 from heads.models.options import dropout_rate
 from heads.models.parts.layers import reverse
 from heads.models.parts.randomness import Dropout
-from heads.models.tasks import WIDTHS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,14 +48,14 @@ class Multilogue(Head):
     context = True
     takes_more = True
 
-    def __init__(self, options: MultilogueOptions, dims: Mapping[str, int], task: str) -> None:
+    def __init__(self, options: MultilogueOptions, dims: Mapping[str, int], task: str, labels: LabelSet = MOSEI_LABELS) -> None:
         """Raise InputError when text or audio is missing, or a rate is out of range."""
-        super().__init__(dims, task)
+        super().__init__(dims, task, labels)
         self.expect_modalities("multilogue-net", dims)
         self.networks = nn.ModuleDict()
         for name in self.tasks:
             splits = name == "mer" and options.per_emotion
-            widths = (1,) * WIDTHS[name] if splits else (WIDTHS[name],)
+            widths = (1,) * self.widths[name] if splits else (self.widths[name],)
             self.networks[name] = nn.ModuleList(Network(options, dims, name, width) for width in widths)
 
     def forward(self, batch: Batch) -> HeadOutput:
@@ -65,7 +64,7 @@ class Multilogue(Head):
         networks = {task: cast(nn.ModuleList, parts) for task, parts in self.networks.items()}
         values = {task: torch.cat([network(inputs, mask) for network in parts], -1) for task, parts in networks.items()}
         if "msa" in values:
-            values["msa"] = SENTIMENT_RANGE[1] * values["msa"].tanh()
+            values["msa"] = self.labels.limit * values["msa"].tanh()
         return predictions({task: by_utterance(value, dialogue, len(batch.index)) for task, value in values.items()})
 
 

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from data.labels import MOSEI_LABELS, LabelSet
 from data.lookup import lookup
 from data.tensors import Batch
 from heads.models.base import Aux, Head, HeadOutput, predictions
@@ -29,10 +30,6 @@ from heads.models.inputs import InputOptions
 from heads.models.losses import labelled_mean
 from heads.models.options import dropout_rate, option
 from heads.models.parts.randomness import Dropout
-from heads.models.tasks import WIDTHS
-
-LIMITS = {"msa": 3.0, "mer": 1.0}
-"""Largest absolute value of a generated label."""
 
 EPSILON = 1e-8
 """Added to denominators, as in the authors' code."""
@@ -58,9 +55,9 @@ class SelfMM(Head):
     packable = False
     limits: Tensor  # (K,)
 
-    def __init__(self, options: SelfMMOptions, dims: Mapping[str, int], task: str) -> None:
+    def __init__(self, options: SelfMMOptions, dims: Mapping[str, int], task: str, labels: LabelSet = MOSEI_LABELS) -> None:
         """Raise InputError when a modality is missing or an option is out of range."""
-        super().__init__(dims, task)
+        super().__init__(dims, task, labels)
         self.expect_modalities("self-mm", dims)
         self.pool = lookup(TEXT_POOLS, options.text_pool, "text_pool")
         self.audio_lr_factor, self.epoch = options.audio_lr_factor, 1
@@ -69,10 +66,11 @@ class SelfMM(Head):
         widths = {"fusion": options.fusion_width, "text": options.text_width, "audio": audio}
         inputs = {"fusion": dims["text"] + audio, "text": dims["text"], "audio": audio}
         rates = {"fusion": options.dropout, "text": options.text_dropout, "audio": options.dropout}
-        self.branches = nn.ModuleDict({name: Branch(inputs[name], widths[name], self.tasks, rates[name]) for name in widths})
-        targets = sum(WIDTHS[each] for each in self.tasks)
+        self.branches = nn.ModuleDict({name: Branch(inputs[name], widths[name], self.widths, rates[name]) for name in widths})
+        targets = sum(self.widths.values())
         self.memories = nn.ModuleDict({name: Memory(width, targets) for name, width in widths.items()})
-        limits = [LIMITS[each] for each in self.tasks for _ in range(WIDTHS[each])]
+        largest = {"msa": labels.limit, "mer": 1.0}  # absolute values of generated labels
+        limits = [largest[each] for each, width in self.widths.items() for _ in range(width)]
         self.register_buffer("limits", torch.tensor(limits), persistent=False)
         self.latest: dict[str, Tensor] = {}  # branch → (B, d) features of the last batch of training
 
@@ -97,7 +95,7 @@ class SelfMM(Head):
     def _losses(self, batch: Batch, values: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
         """Compute tanh|label − y| · loss(prediction, label) for each modality; 0 while the labels equal y, as in the first epoch."""
         truth, losses = signed_labels(batch.sentiment, batch.emotions, self.tasks), {}
-        sizes = [WIDTHS[task] for task in self.tasks]
+        sizes = list(self.widths.values())
         for modality in ("text", "audio"):
             labels = self._memory(modality).labels[batch.index]
             parts = zip(self.tasks, labels.split(sizes, 1), truth.split(sizes, 1), strict=True)
@@ -178,11 +176,11 @@ class Memory(nn.Module):
 class Branch(nn.Module):
     """One branch: dropout, Linear and ReLU give the features; Linear and ReLU follow, and a Linear per task."""
 
-    def __init__(self, dim: int, width: int, tasks: tuple[str, ...], dropout: float) -> None:
+    def __init__(self, dim: int, width: int, widths: Mapping[str, int], dropout: float) -> None:
         super().__init__()
         self.features = nn.Sequential(Dropout(dropout), nn.Linear(dim, width), nn.ReLU())
         self.hidden = nn.Sequential(nn.Linear(width, width), nn.ReLU())
-        self.outputs = LinearOutputs(width, tasks)
+        self.outputs = LinearOutputs(width, widths)
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Compute (B, d) features of (B, D) inputs, and task → (B, width) predictions."""

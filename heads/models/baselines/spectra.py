@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from data.labels import MOSEI_LABELS, LabelSet
 from data.schema import MODALITIES
 from data.tensors import Batch
 from heads.models.base import Head, HeadOutput, predictions
@@ -41,16 +42,16 @@ class SPECTRA(Head):
 
     Options = SPECTRAOptions
 
-    def __init__(self, options: SPECTRAOptions, dims: Mapping[str, int], task: str) -> None:
+    def __init__(self, options: SPECTRAOptions, dims: Mapping[str, int], task: str, labels: LabelSet = MOSEI_LABELS) -> None:
         """Raise InputError when text or audio is missing, or the attention heads do not divide the width."""
-        super().__init__(dims, task)
+        super().__init__(dims, task, labels)
         self.expect_modalities("spectra", dims)
         dim = options.dim or dims["text"]
         self.project = nn.ModuleDict({modality: projection(dims[modality], dim) for modality in MODALITIES})
         self.types = nn.Parameter(0.02 * torch.randn(len(MODALITIES), dim))  # RoBERTa's scale for embeddings
         self.layers = stacked(options.layers, "layers", lambda _: EncoderLayer(dim, options.heads, options.ffn, options.dropout))
         self.hidden = nn.Sequential(nn.Linear(dim, dim), nn.GELU())
-        self.outputs = LinearOutputs(dim, self.tasks)
+        self.outputs = LinearOutputs(dim, self.widths)
 
     def forward(self, batch: Batch) -> HeadOutput:
         sequence, mask = self.sequence(batch)

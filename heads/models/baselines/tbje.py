@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from data.errors import InputError
+from data.labels import MOSEI_LABELS, LabelSet
 from data.tensors import Batch
 from heads.models.base import Head, HeadOutput, predictions
 from heads.models.baselines._encoder import LinearOutputs, SequenceLSTM
@@ -47,9 +48,9 @@ class TBJE(Head):
     Options = TBJEOptions
     packable = False
 
-    def __init__(self, options: TBJEOptions, dims: Mapping[str, int], task: str) -> None:
+    def __init__(self, options: TBJEOptions, dims: Mapping[str, int], task: str, labels: LabelSet = MOSEI_LABELS) -> None:
         """Raise InputError when text or audio is missing, or an option is out of range."""
-        super().__init__(dims, task)
+        super().__init__(dims, task, labels)
         self.expect_modalities("tbje", dims)
         for name in ("steps", "audio_pool"):
             if getattr(options, name) < 1:
@@ -61,7 +62,7 @@ class TBJE(Head):
         self.flatten = nn.ModuleDict({modality: Glimpses(options, 1) for modality in ("text", "audio")})
         self.widen = nn.ModuleDict({modality: nn.Linear(options.dim, options.output_dim) for modality in ("text", "audio")})
         self.norm = Norm(options.output_dim)
-        self.outputs = LinearOutputs(options.output_dim, self.tasks)
+        self.outputs = LinearOutputs(options.output_dim, self.widths)
 
     def forward(self, batch: Batch) -> HeadOutput:
         text, audio, *masks = self._sequences(batch)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from data.errors import InputError
+from data.labels import MOSEI_LABELS, LabelSet
 from data.tensors import Batch
 from heads.models.base import Aux, Head, HeadOutput, predictions
 from heads.models.baselines._encoder import EncoderLayer, LinearOutputs, SequenceLSTM
@@ -54,9 +55,9 @@ class UniMSEHead(Head):
     packable = False
     smallest_batch = 2
 
-    def __init__(self, options: UniMSEHeadOptions, dims: Mapping[str, int], task: str) -> None:
+    def __init__(self, options: UniMSEHeadOptions, dims: Mapping[str, int], task: str, labels: LabelSet = MOSEI_LABELS) -> None:
         """Raise InputError when text or audio is missing, or an option is out of range."""
-        super().__init__(dims, task)
+        super().__init__(dims, task, labels)
         self.expect_modalities("unimse-head", dims)
         if options.temperature <= 0:
             raise InputError(f"temperature is {options.temperature}, expected more than 0.")
@@ -68,7 +69,7 @@ class UniMSEHead(Head):
         self.adapters = stacked(options.layers, "layers", lambda _: FusionAdapter(dim, width, options.bottleneck))
         contrasted = {"text": dim, "audio": width}
         self.contrast = nn.ModuleDict({m: nn.Linear(wide, options.contrast_dim, bias=False) for m, wide in contrasted.items()})
-        self.outputs = LinearOutputs(dim, self.tasks)
+        self.outputs = LinearOutputs(dim, self.widths)
 
     def lr_factor(self, name: str) -> float:
         return self.options.encoder_lr_factor if name.startswith("layers.") else 1.0

@@ -14,7 +14,6 @@ from markupsafe import Markup
 from data import tuning
 from data.atomic import atomic_path
 from data.errors import InputError
-from data.lookup import expect
 from data.packages import installed_version
 from data.reporting import page
 from data.reporting.numbers import duration, number, signed
@@ -22,7 +21,7 @@ from data.reporting.page import Section, Tile
 from data.reporting.tables import Cell, Column, Table, latex, markdown
 from data.spreadsheets import escape_cells
 from heads.evaluation.intervals import holm
-from heads.evaluation.metrics import DEFAULT_METRICS, METRICS, default_metric
+from heads.evaluation.metrics import CLASS_METRIC, DEFAULT_METRICS, default_metric, metric_named
 from heads.runs.folder import RunFolder
 from heads.sweeps.results.plots import CURVES, coordinates, costs, curves, effect
 from heads.sweeps.results.tables import (
@@ -62,8 +61,8 @@ def write_report(sweep: Path, metric: str | None = None, table: pd.DataFrame | N
         InputError: There are no trials, or there is no such metric.
     """
     table = collect(sweep) if table is None else table
-    metric = metric or default_metric(learned_tasks(table))
-    expect(METRICS, metric, "metric")
+    metric = metric or usual_metric(table)
+    metric_named(metric)  # raises if there is none
     corpora = [Corpus(sweep, part, metric) for _, part in table.groupby("corpus") if _has_values(part, metric)]
     _write_tables(sweep, table, corpora)
     sections = [section for one in corpora for section in one.sections(f"-{one.name}" if len(corpora) > 1 else "")]
@@ -84,7 +83,13 @@ def write_report(sweep: Path, metric: str | None = None, table: pd.DataFrame | N
 
 def learned_tasks(table: pd.DataFrame) -> list[str]:
     """Lists the tasks that complete trials of `collect` learned; all tasks where none is complete."""
-    return [task for task, metric in DEFAULT_METRICS.items() if _has_values(table, metric)] or list(DEFAULT_METRICS)
+    known = {"msa": (DEFAULT_METRICS["msa"],), "mer": (DEFAULT_METRICS["mer"], CLASS_METRIC)}
+    return [task for task, metrics in known.items() if any(_has_values(table, metric) for metric in metrics)] or list(known)
+
+
+def usual_metric(table: pd.DataFrame) -> str:
+    """Returns the metric that ranks the trials of `collect` unless another is asked for."""
+    return default_metric(learned_tasks(table), _has_values(table, CLASS_METRIC))
 
 
 class Corpus:
@@ -132,7 +137,7 @@ class Corpus:
         more = (
             f" Of {len(self.ranks):,}, the best {LISTED} are shown; all are in tables/ranked.csv." if len(self.ranks) > LISTED else ""
         )
-        better = METRICS[self.metric].direction
+        better = metric_named(self.metric).direction
         text = (
             f"Ranked by {self.metric} ({better} is better), mean over seeds. The interval is of that mean, by Student's t over seeds"
             " (wide where there are two or three), or, of a single seed, by bootstrap over utterances: the column “over” says which;"
@@ -162,7 +167,7 @@ class Corpus:
             return Markup()
         first = self.complete.drop_duplicates("key")
         has = self.has.loc[first["name"]].set_axis(first["key"])
-        first, higher = first.set_index("key").loc[ranks.index, self.free], METRICS[self.metric].higher_is_better
+        first, higher = first.set_index("key").loc[ranks.index, self.free], metric_named(self.metric).higher_is_better
         ids = f"{self.name}-" if suffix else ""
         labels = list(map(self.label, ranks.index))
         svg = coordinates(first, has.loc[ranks.index], ranks["mean"], self.metric, higher, labels, ids)
@@ -172,7 +177,7 @@ class Corpus:
         )
 
     def _costs(self, suffix: str) -> Markup:
-        figures, higher = [], METRICS[self.metric].higher_is_better
+        figures, higher = [], metric_named(self.metric).higher_is_better
         for column, name in (("parameters", "parameters"), ("seconds", "seconds of training")):
             ranks = self.ranks[self.ranks["mean"].notna() & (self.ranks[column] > 0)]
             if ranks[column].nunique() > 1:
@@ -229,7 +234,7 @@ class Corpus:
         return Table.of([Column("", "words"), *(Column(self.names[key]) for key in keys)], rows, caption)
 
     def _cell(self, difference: float, p_value: float) -> Cell:
-        is_better = (difference > 0) == METRICS[self.metric].higher_is_better
+        is_better = (difference > 0) == metric_named(self.metric).higher_is_better
         kind = ("good" if is_better else "bad") if p_value < 0.05 else ""
         return Cell(signed(difference), kind=kind, below=f"p {p_words(p_value)}")
 

@@ -12,11 +12,11 @@ import pandas as pd
 from data.reporting.numbers import DASH, number, signed
 from data.reporting.tables import Cell, Column, Link, Table
 from heads.evaluation.intervals import mean_sd
-from heads.evaluation.metrics import METRICS
+from heads.evaluation.metrics import metric_named
 from heads.sweeps.results.plots import FEW, words
 from heads.sweeps.results.trials import applied, follows_head
 
-HEADLINES = ("mae", "corr", "acc2_non0", "f1_non0", "acc7", "mean_wf1", "mean_macro_f1")
+HEADLINES = ("mae", "corr", "acc2_non0", "f1_non0", "acc7", "acc2", "acc3", "mean_wf1", "mean_macro_f1", "wf1", "uar", "acc")
 """Metrics that stand beside the one that ranks."""
 
 
@@ -37,10 +37,10 @@ def ranked_table(ranks: pd.DataFrame, table: pd.DataFrame, options: Sequence[str
         Column("#"),
         *(option_column(name, table) for name in options),
         Column("seeds"),
-        Column(f"{metric}, mean ± sd", best=METRICS[metric].direction, filter="range"),
+        Column(f"{metric}, mean ± sd", best=metric_named(metric).direction, filter="range"),
         Column("95 % interval"),
         Column("over", "words"),
-        *(Column(name, best=METRICS[name].direction) for name in others),
+        *(Column(name, best=metric_named(name).direction) for name in others),
         *(Column("parameters", filter="range"), Column("epochs"), Column("s", filter="range")),
         Column("key", "words"),
     ]

@@ -20,12 +20,12 @@ from scipy import stats
 
 from data.errors import InputError, shown
 from data.feature_sets import DEFAULT
-from data.lookup import expect, lookup
+from data.labels import LabelSet
 from data.manifest import write_table
 from data.tuning import encoder_words
 from heads.evaluation.comparison import drawn, mean
 from heads.evaluation.intervals import Resampled, difference, mean_sd
-from heads.evaluation.metrics import HIGHER_IS_BETTER, METRICS
+from heads.evaluation.metrics import higher_is_better, metric_named
 from heads.models.options import flat
 from heads.models.own import short_name
 from heads.models.registry import HEADS
@@ -153,7 +153,7 @@ def ranked(table: pd.DataFrame, metric: str) -> pd.DataFrame:
     Raises:
         InputError: The metric is unknown, or no complete trial has it.
     """
-    higher = lookup(HIGHER_IS_BETTER, metric, "metric")
+    higher = higher_is_better(metric)
     complete = table[table["status"] == "complete"]
     if f"valid.{metric}" not in table or complete[f"valid.{metric}"].isna().all():
         raise InputError(f"No complete trial has a validation value of {shown(metric)}. Choose a metric of a task that was learned.")
@@ -181,7 +181,7 @@ def paired(sweep: Path, a: str, b: str, metric: str) -> Paired:
         InputError: A key is unknown, the two have no complete trial of the same seed, they were validated on other utterances or
             labels, or one of them does not predict what the metric measures.
     """
-    expect(METRICS, metric, "metric")
+    metric_named(metric)  # raises if there is none
     return _compared(sweep, a, _drawn(sweep, a, metric), b, _drawn(sweep, b, metric))
 
 
@@ -210,10 +210,11 @@ class _Drawn(NamedTuple):
 
 def _drawn(sweep: Path, key: str, metric: str) -> dict[int, _Drawn]:
     """Resample a metric for each complete trial of a configuration, by seed."""
-    task, found = METRICS[metric].task, {}
-    for seed, table in _predictions(sweep, key).items():
-        if (one := drawn(table, task)) is None:
-            raise InputError(f"Configuration {key} predicts no {'sentiment' if task == 'msa' else 'emotions'}.")
+    task, found = metric_named(metric).task, {}
+    for seed, (table, labels) in _predictions(sweep, key).items():
+        if (one := drawn(table, task, labels)) is None or metric not in one.metrics:
+            what = "sentiment" if task == "msa" else "emotions"
+            raise InputError(f"Configuration {key} predicts no {what}." if one is None else f"Configuration {key} has no {metric}.")
         found[seed] = _Drawn(one.truth, one.metrics[metric])
     return found
 
@@ -318,11 +319,11 @@ def _means(part: pd.DataFrame) -> dict[str, float]:
     return {name: part[name].mean() if name in part else np.nan for name in ("parameters", "epochs", "seconds")}
 
 
-def _predictions(sweep: Path, key: str) -> dict[int, pd.DataFrame]:
-    """Read the predictions of the complete trials of a configuration, by seed."""
+def _predictions(sweep: Path, key: str) -> dict[int, tuple[pd.DataFrame, LabelSet]]:
+    """Read the predictions of the complete trials of a configuration, and what they predict, by seed."""
     runs = [RunFolder(path) for path in (sweep / "trials").glob(f"*-{glob.escape(key)}-seed*")]
     if not runs:
         raise InputError(f"{sweep}: no trial of configuration {shown(key)}. Keys are in the column key of trials.parquet.")
     complete = {run.config()["config"]["seed"]: run for run in runs if status_of(run) == "complete"}
-    found = {seed: folder.predictions() for seed, folder in complete.items()}
-    return {seed: table.set_index("utterance_id") for seed, table in found.items() if table is not None}
+    found = {seed: (folder.predictions(), folder.labels()) for seed, folder in complete.items()}
+    return {seed: (table.set_index("utterance_id"), labels) for seed, (table, labels) in found.items() if table is not None}
