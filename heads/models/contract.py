@@ -138,21 +138,27 @@ def joined(output: HeadOutput) -> Tensor:
     return torch.cat([*values, *([output.emotion_logits] if output.emotion_logits is not None else [])], 1)
 
 
-def train(head: Head, batch: Batch, epochs: int = 1) -> float:
+def train(head: Head, batch: Batch, epochs: int = 1, kinds: LossOptions | None = None) -> float:
     """Train on one batch as `heads.training.single_engine` does, but sum gradients instead of taking steps.
+
+    Args:
+        head: The head, whose gradients are changed.
+        batch: The batch.
+        epochs: Number of times that it is trained on.
+        kinds: The losses; None: the usual ones.
 
     Returns:
         The sum of the losses.
     """
     head.train().prepare(batch.sentiment, batch.emotions, torch.ones(len(batch.index), dtype=torch.bool))
-    total = 0.0
+    kinds, total = kinds or LossOptions(), 0.0
     for epoch in range(1, epochs + 1):
         for stage in head.stages:
             for name, parameter in head.named_parameters():
                 parameter.requires_grad_(head.trains(name, stage))
             head.begin(stage, epoch)
             output = head(batch)
-            loss = total_loss(output, batch, LossOptions(), LossOptions().weights())
+            loss = total_loss(output, batch, kinds, kinds.weights())
             loss.backward()
             with torch.no_grad():
                 head.remember(batch, output)
