@@ -81,7 +81,7 @@ def test_donors_most_used_come_first():
 EXAMPLES = f"{SECTION}//div[@aria-label='mosi: examples']"
 
 
-def test_examples_show_both_sentences_from_every_tenth_and_do_not_depend_on_row_order():
+def test_examples_show_both_sentences_from_every_tenth():
     mosi, mosei = manifest("mosi", 241), donors(count=241, anger=1.5)
     table = ledger(mosi, mosei, abstained=["no polarity", *[""] * 240])
     rows = cells(page_of(table, mosi, mosei).one(f"{EXAMPLES}/table"))
@@ -95,7 +95,6 @@ def test_examples_show_both_sentences_from_every_tenth_and_do_not_depend_on_row_
         least, most = table["similarity"][1 + 24 * number], table["similarity"][24 * (number + 1)]
         assert tenth == f"{number + 1}: {least:.3f} to {most:.3f}"
     assert [row[0] for row in rows] != sorted(row[0] for row in rows)
-    assert cells(page_of(table.sample(frac=1, random_state=0), mosi, mosei).one(f"{EXAMPLES}/table")) == rows
 
 
 def test_examples_can_be_filtered_and_have_players_where_there_are_sounds():

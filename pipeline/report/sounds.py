@@ -26,15 +26,17 @@ def sounds(
     Returns:
         Addresses by "corpus/id". Utterances that have no media are not counted.
     """
-    rows = counts.examples(ledger, None)
-    wanted = dict.fromkeys((corpus, name) for row in rows for corpus, name in _utterances(target, row))
-    known = {corpus: manifests[corpus].set_index("utterance_id") for corpus in {corpus for corpus, _ in wanted} & manifests.keys()}
-    clips = {
-        f"{corpus}/{name}": Clip(roots[corpus] / media, *known[corpus].loc[name, ["start_s", "end_s", "duration_s"]])
-        for corpus, name in wanted
-        if corpus in known and name in known[corpus].index and (media := known[corpus].loc[name, "media"])
-    }
+    known = {corpus: _clips(manifest, roots[corpus]) for corpus, manifest in manifests.items()}
+    wanted = (pair for row in counts.examples(ledger, None) for pair in _utterances(target, row))
+    clips = {f"{corpus}/{name}": known[corpus][name] for corpus, name in wanted if name in known.get(corpus, {})}
     return players(clips, source, folder)
+
+
+def _clips(manifest: pd.DataFrame, root: Path) -> dict[str, Clip]:
+    """Returns id → clip of the utterances that have media."""
+    columns = ["utterance_id", "media", "start_s", "end_s", "duration_s"]
+    rows = manifest.loc[manifest["media"] != "", columns].itertuples(index=False)
+    return {name: Clip(root / media, *times) for name, media, *times in rows}
 
 
 def _utterances(target: str, row: Mapping[str, Any]) -> tuple[tuple[str, str], tuple[str, str]]:

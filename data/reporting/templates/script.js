@@ -52,9 +52,8 @@
   const compare = (a, b) => (typeof a === "number" ? a - b : words.compare(a, b));
 
   class Explored {
-    constructor(box, number) {
+    constructor(box) {
       this.box = box;
-      this.id = `table-${number}`;
       this.size = Number(box.dataset.explored);
       this.body = box.querySelector("tbody");
       this.rows = [...this.body.rows];
@@ -236,7 +235,7 @@
     }
   }
 
-  const tables = [...document.querySelectorAll("[data-explored]")].map((box, number) => new Explored(box, number));
+  const tables = [...document.querySelectorAll("[data-explored]")].map((box) => new Explored(box));
   addPlayers(document);
   window.addEventListener("beforeprint", () => tables.forEach((table) => { table.page = 0; table.show(Infinity); }));
   window.addEventListener("afterprint", () => tables.forEach((table) => table.show()));
@@ -249,7 +248,8 @@
   const links = [...document.querySelectorAll("nav a")];
   const nav = document.querySelector("nav");
   const follow = () => {
-    const read = links.filter((link) => document.getElementById(link.hash.slice(1)).getBoundingClientRect().top < window.innerHeight / 3).at(-1);
+    const top = (link) => document.getElementById(link.getAttribute("href").slice(1)).getBoundingClientRect().top;
+    const read = links.filter((link) => top(link) < window.innerHeight / 3).at(-1);
     if (read?.hasAttribute("aria-current")) return;
     links.forEach((link) => link.removeAttribute("aria-current"));
     if (!read) return;
