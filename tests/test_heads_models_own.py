@@ -164,6 +164,14 @@ def test_the_example_is_short():
     assert len([line for line in example().splitlines() if line.strip()]) <= 32
 
 
+def test_an_error_of_the_program_stays_one(tmp_path):
+    write(tmp_path)
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError), own.errors_in_short():
+            _ = 1 / 0
+        make_config(f"{tmp_path}/gated.py:Gated", "mosi")  # in the second round, there is a head that might have raised it
+
+
 def test_an_unknown_head_is_still_unknown():
     with pytest.raises(KeyError):
         HEADS["nothing"]

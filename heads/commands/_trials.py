@@ -57,7 +57,8 @@ def logs(asked: Sequence[str], tensorboard: bool = False) -> tuple[str, ...]:
     Raises:
         InputError: There is no such log, or its package is not installed.
     """
-    found = tuple(dict.fromkeys([*asked, *(["tensorboard"] if tensorboard else [])]))
+    more = ("tensorboard",) if tensorboard else ()
+    found = tuple(dict.fromkeys((*asked, *more)))
     for name in found:
         expect(LOGS, name, "log")
     expect_installed(found)

@@ -28,6 +28,7 @@ from heads.models.losses import LossOptions, total_loss
 from heads.models.options import ZERO_OR_NOT, walk
 from heads.models.own import in_short
 from heads.models.parts.randomness import drawing_from
+from heads.models.tasks import WIDTHS
 from heads.models.trial_batches import alone, in_videos, pad, padded_videos, random_batch, reordered, select, videos_of
 
 DIMS = {"text": 7, "audio": 5}
@@ -177,7 +178,10 @@ def has_expected_outputs(subject: Subject, task: str) -> None:
     if not isinstance(output, HeadOutput):
         raise BrokenError(f"forward returns {type(output).__name__}, expected a HeadOutput: heads.models.base.predictions makes it.")
     count = len(subject.batch().index)
-    wanted = {"sentiment": (count,) if "msa" in TASKS[task] else None, "emotion_logits": (count, 6) if "mer" in TASKS[task] else None}
+    wanted = {
+        "sentiment": (count,) if "msa" in TASKS[task] else None,
+        "emotion_logits": (count, WIDTHS["mer"]) if "mer" in TASKS[task] else None,
+    }
     for field, shape in wanted.items():
         value = getattr(output, field)
         found = None if value is None else tuple(value.shape)

@@ -17,7 +17,7 @@ import hashlib
 import importlib.util
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -181,7 +181,7 @@ def _imported(module: str) -> ModuleType:
             ) from error
         raise HeadError(f"module {module}: {reason(error)}.") from error
     except (Exception, SystemExit) as error:
-        raise HeadError(_in_short(error, set()) or f"module {module}: {type(error).__name__}: {reason(error)}") from error
+        raise HeadError(_in_short(error, None) or f"module {module}: {type(error).__name__}: {reason(error)}") from error
 
 
 def _keep(name: str, kind: str, module: ModuleType, text: bytes | None = None) -> OwnHead:
@@ -245,10 +245,9 @@ def in_short(error: BaseException) -> str | None:
     return _in_short(error, {str(one.file) for one in _LOADED.values()})
 
 
-def _in_short(error: BaseException, files: set[str]) -> str | None:
-    """Returns file, line and message of an error; the line is the last one in one of `files`, or, without any, the last of all."""
-    words = f"{type(error).__name__}: {reason(error)}"
-    if isinstance(error, SyntaxError) and (error.filename in files or not files):
+def _in_short(error: BaseException, files: Collection[str] | None) -> str | None:
+    """Returns file, line and message of an error; the line is the last one in one of `files`, or the last of all if that is None."""
+    if isinstance(error, SyntaxError) and (files is None or error.filename in files):
         return f"{error.filename}:{error.lineno}: {type(error).__name__}: {error.msg}"
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in files or not files]
-    return f"{frames[-1].filename}:{frames[-1].lineno}: {words}" if frames else None
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if files is None or frame.filename in files]
+    return f"{frames[-1].filename}:{frames[-1].lineno}: {type(error).__name__}: {reason(error)}" if frames else None
