@@ -48,7 +48,7 @@ def columns(labels: LabelSet = MOSEI_LABELS) -> tuple[str, ...]:
 
 def emotions_of(table: pd.DataFrame) -> list[str]:
     """List the emotions of a table with exactly `columns` in their order, as `validate` returns it."""
-    names = list(table)
+    names = [str(name) for name in table]
     return names[names.index("sentiment") + 1 : names.index("category")]
 
 

@@ -82,7 +82,8 @@ SIMPLE_BASELINES: Mapping[str, SimpleBaseline] = {
 }
 """Name → simple baseline. `median` reads no feature: it predicts the median sentiment and the base rate of each emotion, of the train
 rows. `ridge` and `svr` (RBF kernel) regress sentiment, and the emotions as 0 and 1, clipped to [0, 1]. `logistic` is a logistic
-regression for each emotion, and for sentiment the expected value of a multinomial one of the seven rounded classes. All but
+regression for each emotion, and for sentiment the expected value of a multinomial one of the seven rounded classes; sentiment of
+other scales is brought to [-3, 3] before. Classes have a model each, and the largest probability wins. All but
 `svr` take seconds; the time of `svr` grows with the square of the train rows: on one core some ten seconds for CMU-MOSI, most of an
 hour for CMU-MOSEI."""
 
@@ -108,12 +109,12 @@ def fit_simple(
     Args:
         name: A key of `SIMPLE_BASELINES`.
         features: (N, D) pooled.
-        sentiment: (N,), NaN if unlabelled.
+        sentiment: (N,) on the scale of `names`, NaN if unlabelled.
         emotions: (N, C) present where above 0, NaN if unlabelled.
         train: (N,) bool.
         valid: (N,) bool.
         layers: Columns of the layers, of modalities that have several.
-        names: Names the C emotions.
+        names: Names the C emotions, and has the scale of the sentiment.
 
     Raises:
         InputError: There is no such simple baseline; train is empty; a target is labelled in train and nowhere in valid.
@@ -123,12 +124,13 @@ def fit_simple(
         raise InputError(f"simple baseline {shown(name)}: no row is in split train, expected at least one.")
     features = np.asarray(StandardScaler().fit(features[train]).transform(features))
     present = np.where(np.isnan(emotions), np.nan, emotions > 0)
-    targets = {"sentiment": sentiment, **dict(zip(names.emotions, present.T, strict=True))}
+    usual = MOSEI_LABELS.limit / names.limit  # the grids are for sentiment in [-3, 3]
+    targets = {"sentiment": usual * sentiment, **dict(zip(names.emotions, present.T, strict=True))}
     predictions, chosen = {}, {}
     for target, labels in targets.items():
         predictions[target], chosen[target] = _fit_target(simple, target, features, labels, train, valid, layers)
     probability = np.stack([predictions[emotion] for emotion in names.emotions], axis=1)
-    return SimplePredictions(predictions["sentiment"], np.clip(probability, 0, 1), chosen)
+    return SimplePredictions(predictions["sentiment"] / usual, np.clip(probability, 0, 1), chosen)
 
 
 def _fit_target(

@@ -124,8 +124,9 @@ def _emotions(table: pd.DataFrame, labels: LabelSet, path: Path) -> np.ndarray:
         expect_classes(table[CLASS_COLUMN], labels.emotions, path)
         return np.column_stack([(table[CLASS_COLUMN].str.strip() == name).astype(float) for name in labels.emotions])
     probability = np.column_stack([_probabilities(table[emotion], path) for emotion in labels.emotions])
-    if labels.is_exclusive and not (some := probability.any(axis=1)).all():
-        raise InputError(f"{path}:{table.index[~some][0]}: the probabilities of all classes are 0, expected one above it.")
+    nothing = np.flatnonzero(probability.sum(axis=1) == 0)
+    if labels.is_exclusive and len(nothing):
+        raise InputError(f"{path}:{table.index[nothing[0]]}: the probabilities of all classes are 0, expected one above it.")
     return probability
 
 
