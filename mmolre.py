@@ -34,6 +34,7 @@ COMMANDS: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "tables": "the paper's tables beside ours",
             "evaluate": "metrics of finished runs",
             "predict": "predictions of a run",
+            "report": "a page about runs: curves, errors, calibration, every clip",
             "score": "metrics of another tool's predictions",
             "check": "does a head of your own keep the contract of heads?",
             "compare": "is one of two runs better, clip by clip?",

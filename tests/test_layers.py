@@ -35,6 +35,7 @@ ONLY_IN = {
         "data/reporting/charts.py",
         "heads/evaluation/layer_chart.py",
         "heads/evaluation/routing_chart.py",
+        "heads/reports/plots.py",
         "heads/sweeps/results/plots.py",
         "heads/tables/plots.py",
     },
@@ -48,7 +49,7 @@ ROOMS = {
         "config_file", "config", "command_line", "one_maker", "this_build", "interruption", "worker_processes", "luigi_worker", "tasks",
         "luigi_setup", "luigi_command", "build_process", "__main__",
     ),
-    "heads": ("models", "evaluation", "runs", "training", "sweeps", "tables", "api", "commands", "__main__"),
+    "heads": ("models", "evaluation", "runs", "reports", "training", "sweeps", "tables", "api", "commands", "__main__"),
 }  # fmt: skip
 """Layer → its rooms in import order: a room imports only itself and those before it."""
 
