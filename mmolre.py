@@ -17,6 +17,7 @@ COMMANDS: Mapping[str, Mapping[str, str]] = MappingProxyType(
         },
         "data": {
             "doctor": "check a corpus before any encoder runs",
+            "table": "write the label.csv of a corpus whose file names say everything",
             "info": "show what a feature file or a table holds",
             "verify": "compare the checksums of feature files",
             "ls": "list what lies in a cache, and what uses it",
