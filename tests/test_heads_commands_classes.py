@@ -56,6 +56,25 @@ def run(cache, tmp_path_factory) -> RunFolder:
     return small_runs.run(cache, tmp_path_factory.mktemp("runs"), "mmolre", changes, "ravdess")
 
 
+def test_the_page_of_a_run_of_classes_has_their_confusion_and_metrics(run, cache, tmp_path, capsys):
+    out = tmp_path / "page.html"
+    assert call(capsys, "report", run.path, "--cache", cache, "--media", "none", "--out", out)[0] == 0
+    page, metrics = out.read_text(encoding="utf-8"), run.metrics()["valid"]
+    assert f"{metrics['uar']:.4f}" in page
+    assert "whose share of the clips is acc" in page
+    table = run.predictions("valid")
+    truth = table[[f"{name}_true" for name in CLASSES]].to_numpy().argmax(1)
+    predicted = table[list(CLASSES)].to_numpy().argmax(1)
+    for true, given in set(zip(truth.tolist(), predicted.tolist(), strict=True)):
+        assert f"true {CLASSES[true]}, predicted {CLASSES[given]}:" in page
+    assert all(f"{name}</th>" in page for name in CLASSES)
+    assert "happiness" not in page
+
+    both = tmp_path / "both.html"
+    assert call(capsys, "compare", run.path, run.path, "--cache", cache, "--media", "none", "--out", both)[0] == 0
+    assert "wf1" in both.read_text(encoding="utf-8")
+
+
 def scores(table):
     """What scikit-learn makes of a table of predictions."""
     truth = table[[f"{name}_true" for name in CLASSES]].to_numpy().argmax(axis=1)

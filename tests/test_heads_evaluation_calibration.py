@@ -33,3 +33,11 @@ def test_bias_is_the_mean_of_prediction_minus_truth_by_the_predicted_class():
     found = bias(np.array([2.4, 1.6, -7, 0.2, 0.1]), np.array([1, 1, -3, np.nan, 1.1]))
     assert [(one.name, one.count) for one in found] == [("−3", 1), ("0", 1), ("+2", 2)]
     assert [one.mean for one in found] == pytest.approx([-4, -1, 1])
+
+
+def test_bias_on_another_scale_is_that_of_the_stretched_scale():
+    generator = np.random.default_rng(0)
+    prediction, truth = generator.normal(0, 0.6, (2, 60)).clip(-1, 1)
+    small, large = bias(prediction, truth, 1.0), bias(3 * prediction, 3 * truth)
+    assert [one.name for one in small] == ["−1", "−0.667", "−0.333", "0", "+0.333", "+0.667", "+1"]
+    assert [(one.count, one.mean) for one in small] == [(one.count, pytest.approx(one.mean / 3)) for one in large]

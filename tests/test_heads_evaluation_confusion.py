@@ -1,10 +1,11 @@
-"""Confusion of classes of sentiment, against the metrics and against counts made by hand."""
+"""Confusion of classes of sentiment and of emotions, against the metrics and against counts made by hand."""
 
 import numpy as np
 import pytest
 
-from heads.evaluation.confusion import of_classes, of_polarity
-from heads.evaluation.metrics import sentiment_metrics
+from data.labels import LabelSet
+from heads.evaluation.confusion import of_classes, of_emotions, of_polarity
+from heads.evaluation.metrics import emotion_metrics, sentiment_metrics
 
 TRUTH = np.array([-3, -1.4, 0, 0.2, 2.6, 3, np.nan, -0.6])
 PREDICTION = np.array([-9, 0.4, -0.1, 0.7, 2.4, 3.3, 2, -0.7])
@@ -30,3 +31,15 @@ def test_polarity_counts_signs_and_its_corners_are_acc2_non0():
 
 def test_nothing_labelled_has_no_shares():
     assert np.isnan(of_polarity(np.ones(2), np.full(2, np.nan)).shares()).all()
+
+
+def test_the_diagonal_of_emotion_classes_is_acc():
+    labels = LabelSet(("calm", "happy", "sad"), is_exclusive=True)
+    generator = np.random.default_rng(0)
+    probability, truth = generator.dirichlet([1, 1, 1], 40), np.eye(3)[generator.integers(0, 3, 40)]
+    truth[5] = np.nan
+    found = of_emotions(probability, truth, labels.emotions)
+    assert found.classes == labels.emotions
+    assert found.counts.sum() == 39
+    assert found.counts.sum(1).tolist() == np.nansum(truth, 0).tolist()
+    assert np.trace(found.counts) / 39 == pytest.approx(emotion_metrics(probability, truth, labels=labels)["acc"])

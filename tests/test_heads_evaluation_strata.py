@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from data.labels import LabelSet
 from heads.evaluation.metrics import emotion_metrics, sentiment_metrics
-from heads.evaluation.strata import emotion_errors, parts, sentiment_errors, strata
+from heads.evaluation.strata import class_errors, emotion_errors, parts, sentiment_errors, strata
 
 
 def test_means_of_errors_are_the_metrics():
@@ -16,6 +17,15 @@ def test_means_of_errors_are_the_metrics():
     assert 1 - emotion_errors(probability, present).mean() == pytest.approx(emotion_metrics(probability, present)["mean_acc"])
     unlabelled = np.array([[1, 0, np.nan, np.nan, np.nan, np.nan], [np.nan] * 6])
     np.testing.assert_array_equal(emotion_errors(np.full((2, 6), 0.9), unlabelled), [0.5, np.nan])
+
+
+def test_the_mean_error_of_classes_is_what_acc_lacks():
+    generator = np.random.default_rng(0)
+    probability, truth = generator.dirichlet([1, 1, 1], 50), np.eye(3)[generator.integers(0, 3, 50)]
+    labels = LabelSet(("calm", "happy", "sad"), is_exclusive=True)
+    assert 1 - class_errors(probability, truth).mean() == pytest.approx(emotion_metrics(probability, truth, labels=labels)["acc"])
+    truth[3] = np.nan
+    assert np.flatnonzero(np.isnan(class_errors(probability, truth))).tolist() == [3]
 
 
 def test_means_and_intervals_of_parts_are_those_of_each_part_alone():

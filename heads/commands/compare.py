@@ -117,7 +117,7 @@ def _page(
     ids = [str(name) for name in sides[0][1][0]["utterance_id"]]
     cache, root = places
     facts, notes = facts_of(run.config(), ids, Sources(cache, root=root))
-    a, b = (Side(name, tables) for name, tables in sides)
+    a, b = (Side(name, tables, run.labels()) for name, tables in sides)
     sound = Media(media[0], _flags.media_bytes(media[1]))
     said = comparison_page.write_page(a, b, split, tests, facts, notes, out, sound)
     return [*notes, *([said] if said else [])]

@@ -46,13 +46,19 @@ def reliability(probability: np.ndarray, present: np.ndarray, bins: int = BINS) 
     return Reliability(predicted, observed, counts[filled])
 
 
-def bias(prediction: np.ndarray, truth: np.ndarray) -> list[Stratum]:
-    """Computes the mean of prediction minus truth by the predicted class from -3 to 3: above 0, predictions are too high there.
+def bias(prediction: np.ndarray, truth: np.ndarray, limit: float = 3.0) -> list[Stratum]:
+    """Computes the mean of prediction minus truth by the predicted seventh of the scale: above 0, predictions are too high there.
 
     Args:
         prediction: (N,) any float.
-        truth: (N,) in [-3, 3]; rows that are NaN are left out.
+        truth: (N,) in [-limit, limit]; rows that are NaN are left out.
+        limit: The end of the scale. With 3, the parts are the classes from -3 to 3.
     """
-    classes = sentiment_classes(prediction, 3)
-    names = {float(number): f"{number:+d}".replace("-", "−") if number else "0" for number in range(-3, 4)}
-    return strata(prediction - truth, np.array([names.get(one, "") for one in classes]), [*names.values()])
+    places, names = sentiment_classes(prediction * (3 / limit), 3), sevenths(limit)
+    of = {float(number): name for number, name in zip(range(-3, 4), names, strict=True)}
+    return strata(prediction - truth, np.array([of.get(place, "") for place in places]), names)
+
+
+def sevenths(limit: float) -> list[str]:
+    """Returns the names of the middles of seven parts of a scale from -limit to limit: "−3" to "+3" where the limit is 3."""
+    return [f"{number * limit / 3:+.3g}".replace("-", "−") if number else "0" for number in range(-3, 4)]

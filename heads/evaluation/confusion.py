@@ -1,4 +1,4 @@
-"""Confusion of classes of sentiment: which class is taken for which. The classes are those of `heads.evaluation.metrics`."""
+"""Confusion of classes, of sentiment or of emotions: which is taken for which. They are those of `heads.evaluation.metrics`."""
 
 from typing import NamedTuple
 
@@ -40,6 +40,18 @@ def of_polarity(prediction: np.ndarray, truth: np.ndarray) -> Confusion:
     A prediction of a head is hardly ever exactly 0. acc2_non0 is the share of the diagonal in the rows negative and positive.
     """
     return Confusion(POLARITIES, _counts(np.sign(prediction), np.sign(truth), [-1, 0, 1]))
+
+
+def of_emotions(probability: np.ndarray, truth: np.ndarray, names: tuple[str, ...]) -> Confusion:
+    """Counts exclusive classes: the most probable one against the true one; the share of the diagonal is acc.
+
+    Args:
+        probability: (N, C).
+        truth: (N, C), 1 for one class; rows that are NaN are left out.
+        names: Of the C classes.
+    """
+    true = np.where(np.isnan(truth).any(1), np.nan, np.argmax(np.nan_to_num(truth), 1))
+    return Confusion(names, _counts(np.argmax(probability, 1), true, [*range(len(names))]))
 
 
 def _counts(predicted: np.ndarray, true: np.ndarray, classes: list[int]) -> np.ndarray:

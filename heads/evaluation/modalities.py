@@ -6,6 +6,7 @@ have the distribution that the predictor has learned from. Source of the latter:
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -74,7 +75,9 @@ def losses(whole: Predictions, without: Sequence[tuple[Variant, Predictions]], t
 def _drawn(found: Predictions, tensors: CorpusTensors) -> dict:
     targets, drawn = tensors.targets, {}
     if found.sentiment is not None:
-        drawn |= resampled(sentiment_metrics, found.sentiment.astype(float), targets.sentiment[found.rows].astype(float))
+        drawn |= resampled(
+            partial(sentiment_metrics, labels=found.labels), found.sentiment.astype(float), targets.sentiment[found.rows].astype(float)
+        )
     if (probability := found.emotion_probability) is not None:
-        drawn |= resampled(emotion_metrics, probability, present(targets.emotions[found.rows]))
+        drawn |= resampled(partial(emotion_metrics, labels=found.labels), probability, present(targets.emotions[found.rows]))
     return drawn

@@ -45,6 +45,17 @@ def emotion_errors(probability: np.ndarray, truth: np.ndarray) -> np.ndarray:
     return np.divide(wrong.sum(1), counts, out=np.full(len(truth), np.nan), where=counts > 0)
 
 
+def class_errors(probability: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Computes (N,) 1 where the most probable class is not the true one, else 0; their mean is 1 - acc. NaN where unlabelled.
+
+    Args:
+        probability: (N, C), the first of equals counts.
+        truth: (N, C), 1 for one class and 0 for the others, NaN where unlabelled.
+    """
+    wrong = (np.argmax(probability, axis=1) != np.argmax(np.nan_to_num(truth), axis=1)).astype(float)
+    return np.where(np.isnan(truth).any(axis=1), np.nan, wrong)
+
+
 def strata(values: np.ndarray, names: np.ndarray, order: Sequence[str] | None = None) -> list[Stratum]:
     """Computes the mean of each part and its bootstrap interval, leaving out parts without a value.
 

@@ -12,20 +12,29 @@ import pandas as pd
 from markupsafe import Markup
 
 from data.atomic import atomic_path
-from data.labels import EMOTIONS
+from data.labels import LabelSet
 from data.packages import installed_version
 from data.reporting import page
 from data.reporting.numbers import DASH, signed
 from data.reporting.page import Section, Tile
-from data.reporting.tables import Cell, Chip, Column, Table
+from data.reporting.tables import Cell, Column, Table
 from heads.evaluation.comparison import MetricTest, differing
-from heads.evaluation.metrics import METRICS
+from heads.evaluation.metrics import metric_named
 from heads.reports import plots
 from heads.reports.clips import Clips
 from heads.reports.content import Media
 from heads.reports.plots import Span
-from heads.reports.results import emotions_of
-from heads.reports.tables import Part, donor_columns, number, origin_columns, signed_number, text_columns
+from heads.reports.results import decided, emotions_of, wrong_decisions
+from heads.reports.tables import (
+    Part,
+    donor_columns,
+    number,
+    origin_columns,
+    predicted_chips,
+    present_chips,
+    signed_number,
+    text_columns,
+)
 
 _SPLITS = {
     "valid": "The figures are of the validation split, which chose the epochs of both. The test split was not read for this page.",
@@ -39,10 +48,11 @@ class Side:
 
     name: str
     tables: Sequence[pd.DataFrame]
+    labels: LabelSet
 
     def predicts(self, task: str) -> bool:
         """True if it predicts msa or mer."""
-        return all(("sentiment" if task == "msa" else EMOTIONS[0]) in table for table in self.tables)
+        return all(("sentiment" if task == "msa" else self.labels.emotions[0]) in table for table in self.tables)
 
 
 def write_page(
@@ -99,7 +109,7 @@ def _tiles(a: Side, tests: Sequence[MetricTest], gains: pd.DataFrame) -> list[Ti
 def _metrics(tests: Sequence[MetricTest]) -> Markup:
     rows = []
     for one in tests:
-        sign = 1 if METRICS[one.metric].higher_is_better else -1
+        sign = 1 if metric_named(one.metric).higher_is_better else -1
         low, high = sorted((sign * one.difference.low, sign * one.difference.high))
         tip = f"{one.metric}: A {one.a:.4f}, B {one.b:.4f}, A − B {plots.difference(*one.difference[:3])}"
         if not math.isnan(one.difference.difference):
@@ -121,13 +131,20 @@ def _tests(tests: Sequence[MetricTest]) -> Table:
     rows = []
     for one in tests:
         change = one.difference
-        is_better = (change.difference > 0) == METRICS[one.metric].higher_is_better
+        is_better = (change.difference > 0) == metric_named(one.metric).higher_is_better
         kind = ("good" if is_better else "bad") if one.p_holm < 0.05 else ""
         told = Cell(signed(change.difference), change.difference, kind=kind)
         interval = f"{signed(change.low)} to {signed(change.high)}"
         ps = [number(value, 3) for value in (change.p_value, one.p_holm, one.p_wilcoxon)]
         rows.append(
-            [Cell(one.metric, below=f"{METRICS[one.metric].direction} is better"), number(one.a), number(one.b), told, interval, *ps]
+            [
+                Cell(one.metric, below=f"{metric_named(one.metric).direction} is better"),
+                number(one.a),
+                number(one.b),
+                told,
+                interval,
+                *ps,
+            ]
         )
     return Table.of(columns, rows, label="Tests of no difference")
 
@@ -154,10 +171,9 @@ def _wrong(side: Side) -> pd.Series:
     """Counts the emotions of each labelled utterance that are decided wrongly, mean over seeds."""
     found = []
     for table in side.tables:
-        probability, truth = emotions_of(table)
-        known = ~np.isnan(truth)
-        wrong = np.where(known, (probability > 0.5) != (truth > 0), False).sum(1).astype(float)
-        labelled = np.flatnonzero(known.any(1))
+        probability, truth = emotions_of(table, side.labels)
+        wrong = wrong_decisions(probability, truth, side.labels)
+        labelled = np.flatnonzero(~np.isnan(truth).all(1))
         found.append(pd.Series(wrong[labelled], index=table["utterance_id"].iloc[labelled]))
     return pd.concat(found, axis=1).mean(axis=1)
 
@@ -194,6 +210,7 @@ def _emotions(a: Side, b: Side, gains: pd.DataFrame) -> Part:
     if "wrong_a" not in gains:
         return [], [[] for _ in gains.index]
     (mine, truth), (theirs, _) = (_mean_emotions(side, gains.index) for side in (a, b))
+    predicted = [(values, decided(values, a.labels)) for values in (mine, theirs)]
     columns = [
         Column("emotions", "words", filter="choice"),
         Column("A", "words", over="predicted emotions"),
@@ -203,16 +220,12 @@ def _emotions(a: Side, b: Side, gains: pd.DataFrame) -> Part:
     cells = []
     for place, (wrong_a, wrong_b) in enumerate(zip(gains["wrong_a"], gains["wrong_b"], strict=True)):
         labelled = not np.isnan(truth[place]).all()
-        true = tuple(Chip(name) for name, present in zip(EMOTIONS, truth[place], strict=True) if present > 0)
-        given = [Cell("none", chips=_over_half(values[place])) for values in (mine, theirs)]
+        true = present_chips(truth[place], a.labels)
+        given = [Cell("none", chips=predicted_chips(values[place], chosen[place], a.labels)) for values, chosen in predicted]
         cells.append([Cell("none" if labelled else DASH, chips=true), *given, number(wrong_a, 1), number(wrong_b, 1)])
     return columns, cells
 
 
 def _mean_emotions(side: Side, order: pd.Index) -> tuple[np.ndarray, np.ndarray]:
-    found = [emotions_of(table.set_index("utterance_id").reindex(order)) for table in side.tables]
+    found = [emotions_of(table.set_index("utterance_id").reindex(order), side.labels) for table in side.tables]
     return np.mean([one for one, _ in found], axis=0), found[0][1]
-
-
-def _over_half(values: np.ndarray) -> tuple[Chip, ...]:
-    return tuple(Chip(name, f"{one:.2f}") for name, one in zip(EMOTIONS, values, strict=True) if one > 0.5)

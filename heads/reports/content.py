@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
+from data.labels import LabelSet
 from data.reporting import audio
 from heads.reports.clips import Clips
 from heads.reports.plots import SERIES, Series
@@ -35,6 +36,11 @@ class Content:
     facts: Clips
     probes: Mapping[str, Probe] = field(default_factory=dict)
     notes: Sequence[str] = ()
+
+    @property
+    def labels(self) -> LabelSet:
+        """What all runs have learned."""
+        return self.results[0].labels
 
     @property
     def shown(self) -> list[tuple[Series, Result]]:

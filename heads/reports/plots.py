@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from data.reporting.charts import WIDTH, Colours, on_page, tip
 from data.reporting.numbers import signed
-from heads.evaluation.calibration import Reliability
+from heads.evaluation.calibration import Reliability, sevenths
 from heads.evaluation.confusion import Confusion
 from heads.evaluation.precision_recall import PrecisionRecall
 from heads.evaluation.strata import Stratum, strata
@@ -84,36 +84,37 @@ def _course(axes: Axes, course: Course, column: str, colours: Colours) -> None:
         tip(point, f"{course.series.label}: epoch {course.chosen} was chosen, {value:.4f}")
 
 
-def predicted_and_true(prediction: np.ndarray, truth: np.ndarray, title: str, name: str) -> Markup:
-    """Draws a point for each utterance, and the mean prediction at each true class with its 95 % interval.
+def predicted_and_true(prediction: np.ndarray, truth: np.ndarray, title: str, name: str, end: float = 3.0) -> Markup:
+    """Draws a point for each utterance, and the mean prediction in each seventh of the true scale with its 95 % interval.
 
     Args:
         prediction: (n,) sentiment.
-        truth: (n,) in [-3, 3], NaN where unlabelled.
+        truth: (n,) in [-end, end], NaN where unlabelled.
         title: Title of the chart.
         name: Start of its ids.
+        end: The end of the scale.
     """
     known = ~np.isnan(truth) & np.isfinite(prediction)
     prediction, truth = prediction[known], truth[known]
-    classes = np.round(truth)
-    means = strata(prediction, np.array([f"{one:g}" for one in classes], object), [f"{one:g}" for one in range(-3, 4)])
-    limit = max(3.2, float(np.abs(prediction).max(initial=0)) + 0.1)
+    middles = [number * end / 3 for number in range(-3, 4)]
+    places = np.round(truth * (3 / end))
+    means = strata(prediction, np.array([f"{one:g}" for one in places], object), [f"{one:g}" for one in range(-3, 4)])
+    edge = end * 3.2 / 3
+    limit = max(edge, float(np.abs(prediction).max(initial=0)) + 0.1)
 
     def draw(figure: Figure, colours: Colours) -> None:
         axes = _panel(figure)
-        axes.plot([-3, 3], [-3, 3], color=colours.muted, linewidth=1, linestyle="--")
+        axes.plot([-end, end], [-end, end], color=colours.muted, linewidth=1, linestyle="--")
         size = 12 if len(truth) < 400 else 5
         axes.scatter(truth, prediction, s=size, alpha=0.5, color=colours.series[0], linewidths=0)
         for one in means:
-            place = float(one.name)
+            place = float(one.name) * end / 3
             axes.plot([place, place], [one.low, one.high], color=colours.series[1], linewidth=2.2)
             (point,) = axes.plot(place, one.mean, color=colours.series[1], marker="D", markersize=6, linewidth=0)
-            tip(
-                point,
-                f"true {_class(place)}: mean prediction {one.mean:.2f}, 95 % {one.low:.2f} to {one.high:.2f}, {one.count:,} clips",
-            )
-        axes.set(xlim=(-3.2, 3.2), ylim=(-limit, limit), xlabel="true sentiment", ylabel="predicted", title=title)
-        axes.set_xticks(range(-3, 4), [_class(one) for one in range(-3, 4)])
+            interval = f"95 % {one.low:.2f} to {one.high:.2f}, {one.count:,} clips"
+            tip(point, f"true {sevenths(end)[int(one.name) + 3]}: mean prediction {one.mean:.2f}, {interval}")
+        axes.set(xlim=(-edge, edge), ylim=(-limit, limit), xlabel="true sentiment", ylabel="predicted", title=title)
+        axes.set_xticks(middles, sevenths(end))
 
     return on_page(draw, f"Predicted and true sentiment of {len(truth)} clips, {title}", (WIDTH, 260), layout=None, name=name)
 
@@ -324,7 +325,3 @@ def _shares(axes: Axes, title: str, horizontal: str, vertical: str) -> None:
     axes.set(xlim=(0, 1), ylim=(0, 1.02), title=title, xlabel=horizontal, ylabel=vertical)
     axes.set_xticks(_QUARTERS, _PERCENT)
     axes.set_yticks(_QUARTERS, _PERCENT)
-
-
-def _class(value: float) -> str:
-    return signed(value, 0) if value else "0"

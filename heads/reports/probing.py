@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 
 from data.errors import InputError, shown
-from data.labels import EMOTIONS
 from heads.evaluation.modalities import Loss, losses, variants
 from heads.evaluation.predictions import Predictions
 from heads.reports.results import Result
@@ -58,7 +57,7 @@ def probe(run_data: RunData, result: Result) -> Probe:
 
 def _doubt(found: Predictions, table: pd.DataFrame) -> str:
     """Says how far predictions are from those in the run folder; "" if they are the same but for rounding."""
-    pairs = [(found.sentiment, ["sentiment"]), (found.emotion_probability, [*EMOTIONS])]
+    pairs = [(found.sentiment, ["sentiment"]), (found.emotion_probability, [*found.labels.emotions])]
     apart = [
         np.abs(np.asarray(values).reshape(len(table), -1) - table[names].to_numpy(float)).max()
         for values, names in pairs

@@ -6,16 +6,17 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from data.errors import InputError
-from data.labels import EMOTIONS
+from data.labels import LabelSet
 from data.tuning import encoder_words
-from heads.evaluation.metrics import DEFAULT_METRICS, METRICS
-from heads.evaluation.strata import emotion_errors, sentiment_errors
+from heads.evaluation.metrics import default_metric, metrics_of
+from heads.evaluation.strata import class_errors, emotion_errors, sentiment_errors
 from heads.runs.folder import RunFolder
 
 
@@ -36,6 +37,11 @@ class Result:
     def corpus(self) -> str:
         return self.content["config"]["corpus"]
 
+    @cached_property
+    def labels(self) -> LabelSet:
+        """What it has learned."""
+        return self.folder.labels()
+
     @property
     def configuration(self) -> str:
         """The name of the run's folder without its seed: the same for all seeds of a configuration."""
@@ -44,12 +50,13 @@ class Result:
     @property
     def tasks(self) -> list[str]:
         """Those of msa and mer that it predicts."""
-        return [task for task, column in (("msa", "sentiment"), ("mer", EMOTIONS[0])) if column in self.table]
+        return [task for task, column in (("msa", "sentiment"), ("mer", self.labels.emotions[0])) if column in self.table]
 
     @property
     def metrics(self) -> dict[str, float]:
         """Name → value, NaN where it has none."""
-        return {name: _number(value) for name, value in self.facts[self.split].items() if name in METRICS}
+        known = metrics_of(self.labels)
+        return {name: _number(value) for name, value in self.facts[self.split].items() if name in known}
 
     def metric(self, name: str) -> float:
         """The value of a metric, NaN where it has none."""
@@ -77,19 +84,37 @@ class Result:
         return self.table["sentiment"].to_numpy(float), self.table["sentiment_true"].to_numpy(float)
 
     def emotions(self) -> tuple[np.ndarray, np.ndarray]:
-        """Predicted probabilities and true presence of emotions, (n, 6) float64 each; NaN where unlabelled."""
-        return emotions_of(self.table)
+        """Predicted probabilities and true presence of emotions, (n, C) float64 each; NaN where unlabelled."""
+        return emotions_of(self.table, self.labels)
 
     def errors(self, task: str) -> pd.Series:
-        """The error of each utterance: absolute error of sentiment, share of emotions decided wrongly."""
-        values = sentiment_errors(*self.sentiment()) if task == "msa" else emotion_errors(*self.emotions())
+        """The error of each utterance: absolute error of sentiment, share of emotions decided wrongly; of a class, 1 or 0."""
+        if task == "msa":
+            values = sentiment_errors(*self.sentiment())
+        else:
+            values = (class_errors if self.labels.is_exclusive else emotion_errors)(*self.emotions())
         return pd.Series(values, index=self.table.index)
 
 
-def emotions_of(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Returns (n, 6) predicted probabilities and true presence (1, 0, NaN) of a table of predictions."""
-    intensity = table[[f"{name}_true" for name in EMOTIONS]].to_numpy(float)
-    return table[list(EMOTIONS)].to_numpy(float), np.where(np.isnan(intensity), np.nan, intensity > 0)
+def emotions_of(table: pd.DataFrame, labels: LabelSet) -> tuple[np.ndarray, np.ndarray]:
+    """Returns (n, C) predicted probabilities and true presence (1, 0, NaN) of a table of predictions."""
+    intensity = table[[f"{name}_true" for name in labels.emotions]].to_numpy(float)
+    return table[list(labels.emotions)].to_numpy(float), np.where(np.isnan(intensity), np.nan, intensity > 0)
+
+
+def decided(probability: np.ndarray, labels: LabelSet) -> np.ndarray:
+    """Returns (n, C) True where an emotion is predicted: above 0.5, or the most probable of classes."""
+    if not labels.is_exclusive:
+        return probability > 0.5
+    return np.arange(probability.shape[1]) == np.argmax(probability, axis=1)[:, None]
+
+
+def wrong_decisions(probability: np.ndarray, truth: np.ndarray, labels: LabelSet) -> np.ndarray:
+    """Returns (n,) the number of labelled emotions that are decided wrongly, or 1 for a wrong class; 0 where none is labelled."""
+    known = ~np.isnan(truth)
+    if labels.is_exclusive:
+        return np.nan_to_num(class_errors(probability, truth))
+    return (known & (decided(probability, labels) != (truth > 0))).sum(1).astype(float)
 
 
 def read(folders: Sequence[RunFolder], split: str) -> list[Result]:
@@ -102,6 +127,9 @@ def read(folders: Sequence[RunFolder], split: str) -> list[Result]:
     corpora = sorted({content["config"]["corpus"] for content in contents})
     if len(corpora) > 1:
         raise InputError(f"The runs are of {len(corpora)} corpora ({', '.join(corpora)}), expected one. Make a page for each.")
+    learned = [folder.labels() for folder in folders]
+    if other := next((one for one in learned if one != learned[0]), None):
+        raise InputError(f"The runs have learned different labels, {learned[0]} and {other}. Make a page for each.")
     names = short_names(folders, contents)
     found = [_read(folder, split, content, name) for folder, content, name in zip(folders, contents, names, strict=True)]
     if not set.intersection(*(set(result.table.index) for result in found)):
@@ -151,9 +179,9 @@ def short_names(folders: Sequence[RunFolder], contents: Sequence[Mapping[str, An
     return [name if counts[name] == 1 else str(folder.path) for name, folder in zip(names, folders, strict=True)]
 
 
-def main_metric(tasks: Sequence[str]) -> str:
+def main_metric(task: str, labels: LabelSet) -> str:
     """Returns the metric that a page leads with."""
-    return DEFAULT_METRICS["msa" if "msa" in tasks else "mer"]
+    return default_metric([task], labels.is_exclusive)
 
 
 def _number(value: float | None) -> float:

@@ -14,7 +14,7 @@ from data.reporting import page
 from data.reporting.numbers import DASH
 from data.reporting.page import Section, Tile
 from data.reporting.tables import Cell
-from heads.evaluation.metrics import METRICS
+from heads.evaluation.metrics import metric_named
 from heads.reports import sections
 from heads.reports.content import Content, Media
 from heads.reports.plots import SERIES
@@ -79,8 +79,8 @@ def _tiles(content: Content) -> list[Tile]:
 
 def _headline(results: Sequence[Result], task: str) -> Tile:
     """Shows the main metric of a task, of the best run by it."""
-    metric = main_metric([task])
-    sign, direction = (1 if METRICS[metric].higher_is_better else -1), METRICS[metric].direction
+    metric = main_metric(task, results[0].labels)
+    sign, direction = (1 if metric_named(metric).higher_is_better else -1), metric_named(metric).direction
     known = [result for result in results if not math.isnan(result.metric(metric))]
     if not known:
         return Tile(metric, DASH)

@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from data.labels import EMOTIONS
+from data.labels import MOSEI_LABELS
 from data.reporting import page
 from data.reporting.numbers import DASH
 from data.reporting.tables import Cell, Column, Table
 from heads.evaluation import confusion
-from heads.evaluation.calibration import bias, reliability
-from heads.evaluation.metrics import METRICS
+from heads.evaluation.calibration import bias, reliability, sevenths
+from heads.evaluation.metrics import metric_named, metrics_of
 from heads.evaluation.modalities import Loss
 from heads.evaluation.precision_recall import precision_recall
 from heads.evaluation.routing import groups
@@ -28,9 +28,13 @@ from heads.reports.content import Content
 from heads.reports.plots import SERIES, Course, Series, Span
 from heads.reports.results import Result, main_metric
 
-_ERRORS = {"msa": "absolute error of sentiment", "mer": "share of emotions decided wrongly"}
-_ADDED = {"msa": ("mae", "corr", "acc2_non0", "acc7"), "mer": ("mean_acc", "mean_wf1", "mean_ap")}
-"""Metrics that show what a modality adds."""
+_ADDED = {"msa": ("mae", "corr", "acc2_non0", "acc7", "acc2", "acc3"), "mer": ("mean_acc", "mean_wf1", "mean_ap", "acc", "wf1", "uar")}
+"""Metrics that show what a modality adds, as far as the labels have them."""
+
+_CONFUSION = (
+    "Confusion: rows are true classes, columns predicted ones; numbers are clips, and a cell is the stronger the larger its share of"
+    " the row."
+)
 
 _FEW_SPEAKERS = 8
 """So many parts without an order stand in a chart; more are in a table."""
@@ -64,8 +68,8 @@ def curves(content: Content) -> Markup:
         return Markup()
     columns = {"train_loss": "training loss", "valid_loss": "validation loss"}
     for task in content.tasks:
-        metric = main_metric([task])
-        columns[f"valid_{metric}"] = f"validation {metric}, {METRICS[metric].direction} is better"
+        metric = main_metric(task, content.labels)
+        columns[f"valid_{metric}"] = f"validation {metric}, {metric_named(metric).direction} is better"
     figures = []
     for column, title in columns.items():
         if shown := [course for course in courses if column in course.history]:
@@ -82,24 +86,22 @@ def sentiment(content: Content) -> Markup:
     learned = content.learned("msa")
     if not learned:
         return Markup()
-    figures = []
+    figures, limit = [], content.labels.limit
     for series, result in learned:
         prediction, truth = result.sentiment()
         before = "" if len(learned) == 1 else f"{series.label}: "
-        figures += [
-            plots.predicted_and_true(prediction, truth, f"{before}each clip", f"predicted-{series.colour}"),
-            plots.confusion(confusion.of_classes(prediction, truth), f"{before}seven classes", f"acc7-{series.colour}"),
-            plots.confusion(confusion.of_polarity(prediction, truth), f"{before}polarity", f"polarity-{series.colour}"),
-        ]
+        figures.append(plots.predicted_and_true(prediction, truth, f"{before}each clip", f"predicted-{series.colour}", limit))
+        if limit == MOSEI_LABELS.limit:
+            seven = confusion.of_classes(prediction, truth)
+            figures.append(plots.confusion(seven, f"{before}seven classes", f"acc7-{series.colour}"))
+        figures.append(plots.confusion(confusion.of_polarity(prediction, truth), f"{before}polarity", f"polarity-{series.colour}"))
     points = (
-        "Each clip: a point is a clip, a diamond the mean prediction at a true class, its bar the 95 % interval. Good: diamonds on the"
-        " dashed line. A flat row of diamonds means that predictions hardly depend on the truth."
+        "Each clip: a point is a clip, a diamond the mean prediction in a seventh of the true scale, its bar the 95 % interval. Good:"
+        " diamonds on the dashed line. A flat row of diamonds means that predictions hardly depend on the truth."
     )
-    classes = (
-        "Confusion: rows are true classes, columns predicted ones; numbers are clips, and a cell is the stronger the larger its share"
-        " of the row. Good: all on the green diagonal, whose share of the clips is acc7. Polarity is the sign, neutral exactly 0, which"
-        " a head hardly ever predicts."
-    )
+    share = ", whose share of the seven classes is acc7" if limit == MOSEI_LABELS.limit else ""
+    never = "Polarity is the sign, neutral exactly 0, which a head hardly ever predicts."
+    classes = f"{_CONFUSION} Good: all on the green diagonal{share}. {never}"
     return _charts(figures, points) + page.paragraph(classes, "note")
 
 
@@ -108,8 +110,8 @@ def emotions(content: Content) -> Markup:
     learned = content.learned("mer")
     if not learned:
         return Markup()
-    figures = []
-    for number, emotion in enumerate(EMOTIONS):
+    figures, names = [], content.labels.emotions
+    for number, emotion in enumerate(names):
         found = []
         for series, result in learned:
             probability, truth = result.emotions()
@@ -121,19 +123,28 @@ def emotions(content: Content) -> Markup:
     errors = {}
     for result in everyone:
         probability, truth = result.emotions()
-        for number, emotion in enumerate(EMOTIONS):
+        for number, emotion in enumerate(names):
             errors[result.name, emotion] = reliability(probability[:, number], truth[:, number])
     caption = (
         "Lowering the threshold finds more of the clips that have the emotion (recall) at the price of more false alarms (precision)."
         " A dot is the threshold 0.5. Good: a line far above the dashed base rate, which is what guessing gives. Without a dot, the"
         " emotion is never predicted at 0.5."
     )
-    columns = (
-        "Base rate: share of clips that have the emotion. never_acc and never_wf1: what never predicting it gives, to be beaten. ECE:"
-        " expected calibration error, 0 at best."
-    )
-    text = _charts(figures, caption, [series for series, _ in learned]) if figures else Markup()
+    never = "" if content.labels.is_exclusive else " never_acc and never_wf1: what never predicting it gives, to be beaten."
+    columns = f"Base rate: share of clips that have the emotion.{never} ECE: expected calibration error, 0 at best."
+    text = _confusion_of_emotions(learned) if content.labels.is_exclusive else Markup()
+    text += _charts(figures, caption, [series for series, _ in learned]) if figures else Markup()
     return text + page.table(tables.emotions(everyone, errors)) + page.paragraph(columns, "note")
+
+
+def _confusion_of_emotions(learned: Sequence[tuple[Series, Result]]) -> Markup:
+    """Shows which class is taken for which."""
+    figures = []
+    for series, result in learned:
+        found = confusion.of_emotions(*result.emotions(), result.labels.emotions)
+        title = "classes" if len(learned) == 1 else series.label
+        figures.append(plots.confusion(found, title, f"classes-{series.colour}"))
+    return _charts(figures, f"{_CONFUSION} Good: all on the green diagonal, whose share of the clips is acc.")
 
 
 def calibration(content: Content) -> Markup:
@@ -141,7 +152,7 @@ def calibration(content: Content) -> Markup:
     text = Markup()
     if emotional := content.learned("mer"):
         figures = []
-        for number, emotion in enumerate(EMOTIONS):
+        for number, emotion in enumerate(content.labels.emotions):
             found = []
             for series, result in emotional:
                 probability, truth = result.emotions()
@@ -156,9 +167,8 @@ def calibration(content: Content) -> Markup:
         )
         text += _charts(figures, caption, [series for series, _ in emotional])
     if sentimental := content.learned("msa"):
-        found = [(series, bias(*result.sentiment())) for series, result in sentimental]
-        order = ["−3", "−2", "−1", "0", "+1", "+2", "+3"]
-        order = [name for name in order if any(one.name == name for _, parts_of in found for one in parts_of)]
+        found = [(series, bias(*result.sentiment(), content.labels.limit)) for series, result in sentimental]
+        order = [name for name in sevenths(content.labels.limit) if any(one.name == name for _, parts_of in found for one in parts_of)]
         chart = plots.means(
             found, order, "Mean error by predicted sentiment", ("predicted, rounded", "prediction − truth"), "bias", zero=True
         )
@@ -196,13 +206,19 @@ def errors(content: Content, order: pd.Index) -> Markup:
                 figures.append(plots.means(found, ordered, label, (title, "error"), name, zero=False))
     text = Markup()
     if figures:
-        errors = " and ".join(_ERRORS[task] for task in content.tasks)
+        errors = " and ".join(_error(task, content) for task in content.tasks)
         caption = (
             f"Mean error ({errors}) of about equally many clips in each part, with its 95 % interval. Good: low and level. Parts whose"
             " intervals overlap may differ by chance."
         )
         text += _charts(figures, caption, [series for series, _ in content.shown])
     return text + _tables_of_parts(content, order)
+
+
+def _error(task: str, content: Content) -> str:
+    if task == "msa":
+        return "absolute error of sentiment"
+    return "share of wrong classes" if content.labels.is_exclusive else "share of emotions decided wrongly"
 
 
 def _cuts(known: Clips, facts: pd.DataFrame) -> Iterator[tuple[str, np.ndarray, list[str]]]:
@@ -222,7 +238,7 @@ def _tables_of_parts(content: Content, order: pd.Index) -> Markup:
     for column, title in (("video_id", "video"), ("speaker", "speaker")):
         if facts[column].nunique() > (1 if column == "video_id" else _FEW_SPEAKERS):
             found = strata(errors.to_numpy(), facts[column].to_numpy(object))
-            text += Markup("<h3>By {}</h3>").format(title) + page.table(tables.strata(found, title, _ERRORS[task]))
+            text += Markup("<h3>By {}</h3>").format(title) + page.table(tables.strata(found, title, _error(task, content)))
     return text
 
 
@@ -234,11 +250,12 @@ def modalities(content: Content) -> Markup:
         return Markup()
     figures = []
     for task in content.tasks:
-        metric = main_metric([task])
+        metric = main_metric(task, content.labels)
         if rows := [row for number, one in enumerate(asked[:SERIES]) for row in _costs(one, metric, number)]:
             chart = plots.spans(rows, f"What {metric} loses without a modality", f"{metric} without it: worse →", f"loss-{metric}")
             figures.append(chart)
-    names = [name for task in content.tasks for name in _ADDED[task]]
+    known = metrics_of(content.labels)
+    names = [name for task in content.tasks for name in _ADDED[task] if name in known]
     caption = (
         "The finished run predicts again, its head untouched, with the features of one modality set to zero, or exchanged among the"
         " clips of the split (shuffled, which keeps their distribution and is the fairer question). To the right of the dashed line the"
@@ -252,7 +269,7 @@ def modalities(content: Content) -> Markup:
 def _costs(asked: tuple[str, Result, Sequence[Loss]], metric: str, colour: int) -> list[Span]:
     """Lists what a metric of one run loses without each modality, above 0 where the run is worse without it."""
     label, _, losses = asked
-    sign, rows = -1 if METRICS[metric].higher_is_better else 1, []
+    sign, rows = -1 if metric_named(metric).higher_is_better else 1, []
     for loss in losses:
         if change := loss.changes.get(metric):
             low, high = sorted((sign * change.low, sign * change.high))
@@ -324,7 +341,7 @@ def _experts(content: Content, result: Result) -> list[Expert]:
         return []
     emotions: dict[str, np.ndarray] = {}
     if "mer" in result.tasks:
-        emotions = dict(zip(EMOTIONS, result.emotions()[1].T, strict=True))
+        emotions = dict(zip(content.labels.emotions, result.emotions()[1].T, strict=True))
     return experts(probe.of(result.table.index), traits(content.facts, result.table, emotions))
 
 

@@ -7,23 +7,33 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from data.labels import EMOTIONS
+from data.labels import LabelSet
 from data.reporting.numbers import DASH, signed
 from data.reporting.tables import HIGHER, LOWER, Cell, Chip, Column, Row, Table
 from heads.evaluation.calibration import Reliability
 from heads.evaluation.intervals import mean_sd
-from heads.evaluation.metrics import EMOTION_METRICS, METRICS, SENTIMENT_METRICS
+from heads.evaluation.metrics import CLASSES, EMOTION_METRICS, PER_CLASS, metric_named, sentiment_of
 from heads.evaluation.modalities import Loss
 from heads.evaluation.specificity import LEAST, Expert
 from heads.evaluation.strata import Stratum
 from heads.reports.clips import Clips
-from heads.reports.results import Result, emotions_of
+from heads.reports.results import Result, decided, emotions_of, wrong_decisions
 
 FEW_RUNS = 5
 """With more runs, clips show the mean prediction and its standard deviation instead of a column for each run."""
 
-_MEANS = tuple(f"mean_{name}" for name in EMOTION_METRICS)
-_LABELS = {"msa": "Sentiment", "mer": "Emotions, mean of the six"}
+
+def _names(task: str, labels: LabelSet) -> list[str]:
+    """Lists the metrics of a task that stand for all of it: of classes together, of other emotions their means."""
+    if task == "msa":
+        return [metric.name for metric in sentiment_of(labels)]
+    return [metric.name for metric in CLASSES] if labels.is_exclusive else [f"mean_{name}" for name in EMOTION_METRICS]
+
+
+def _title(task: str, labels: LabelSet) -> str:
+    if task == "msa":
+        return "Sentiment"
+    return "Classes" if labels.is_exclusive else f"Emotions, mean of {len(labels.emotions)}"
 
 
 def metrics_of_one(result: Result) -> Table:
@@ -31,9 +41,9 @@ def metrics_of_one(result: Result) -> Table:
     groups: dict[str, list[Row]] = {}
     values = result.metrics
     for task in result.tasks:
-        names = SENTIMENT_METRICS if task == "msa" else _MEANS
-        groups[_LABELS[task]] = [
-            [name, number(values[name]), _interval(*result.interval(name)), METRICS[name].direction] for name in names if name in values
+        names = [name for name in _names(task, result.labels) if name in values]
+        groups[_title(task, result.labels)] = [
+            [name, number(values[name]), _interval(*result.interval(name)), metric_named(name).direction] for name in names
         ]
     columns = [Column("metric", "words"), Column("value"), Column("95 % interval"), Column("better", "words")]
     return Table(columns, groups, label="Metrics")
@@ -42,7 +52,8 @@ def metrics_of_one(result: Result) -> Table:
 def metrics_of_several(results: Sequence[Result], task: str) -> Table:
     """Lists the metrics of runs side by side, with mean ± standard deviation under the seeds of a configuration."""
     results = [result for result in results if task in result.tasks]
-    names = [name for name in (SENTIMENT_METRICS if task == "msa" else _MEANS) if all(name in result.metrics for result in results)]
+    labels = results[0].labels
+    names = [name for name in _names(task, labels) if all(name in result.metrics for result in results)]
     groups: dict[str, list[Row]] = {}
     for configuration in dict.fromkeys(result.configuration for result in results):
         seeds = [result for result in results if result.configuration == configuration]
@@ -52,8 +63,8 @@ def metrics_of_several(results: Sequence[Result], task: str) -> Table:
         groups[configuration] = rows
     if all(len(rows) == 1 for rows in groups.values()):
         groups = {"": [row for rows in groups.values() for row in rows]}
-    columns = [Column(name, best=HIGHER if METRICS[name].higher_is_better else LOWER) for name in names]
-    return Table([Column("run", "words"), *columns], groups, f"{_LABELS[task]}. Bold: the best run by a metric.")
+    columns = [Column(name, best=HIGHER if metric_named(name).higher_is_better else LOWER) for name in names]
+    return Table([Column("run", "words"), *columns], groups, f"{_title(task, labels)}. Bold: the best run by a metric.")
 
 
 def _spread(seeds: Sequence[Result], names: Sequence[str]) -> Row:
@@ -70,15 +81,17 @@ def emotions(results: Sequence[Result], expected_errors: Mapping[tuple[str, str]
         expected_errors: (name of the run, emotion) → its reliability.
     """
     groups: dict[str, list[Row]] = {}
-    for emotion in EMOTIONS:
+    labels = results[0].labels
+    metrics = [metric.name for metric in PER_CLASS] if labels.is_exclusive else EMOTION_METRICS
+    for place, emotion in enumerate(labels.emotions):
         rows: list[Row] = []
         for result in results:
             _, truth = result.emotions()
-            present = truth[:, EMOTIONS.index(emotion)]
+            present = truth[:, place]
             known = present[~np.isnan(present)]
             rate = Cell(f"{known.mean():.1%}", float(known.mean()), below=f"{int(known.sum()):,} clips") if len(known) else Cell(DASH)
             error = number(expected_errors[result.name, emotion].expected_error)
-            values = [number(result.metrics.get(f"{emotion}_{name}", math.nan)) for name in EMOTION_METRICS]
+            values = [number(result.metrics.get(f"{emotion}_{name}", math.nan)) for name in metrics]
             rows.append([emotion if len(results) == 1 else result.name, rate, *values, error])
         groups[emotion] = rows
     if len(results) == 1:
@@ -86,7 +99,7 @@ def emotions(results: Sequence[Result], expected_errors: Mapping[tuple[str, str]
     columns = [
         Column("emotion" if len(results) == 1 else "run", "words"),
         Column("base rate"),
-        *map(Column, EMOTION_METRICS),
+        *map(Column, metrics),
         Column("ECE"),
     ]
     return Table(columns, groups, label="Emotions")
@@ -129,7 +142,7 @@ def _change(loss: Loss, name: str) -> Cell:
     if change is None or math.isnan(value):
         return Cell(DASH)
     is_sure = change.low > 0 or change.high < 0
-    is_worse = (change.difference < 0) == METRICS[name].higher_is_better
+    is_worse = (change.difference < 0) == metric_named(name).higher_is_better
     kind = ("good" if is_worse else "bad") if is_sure else ""
     below = f"{signed(change.difference, 3)} ({signed(change.low, 3)} to {signed(change.high, 3)})"
     return replace(number(value, 3), kind=kind, below=below)
@@ -240,9 +253,10 @@ def _emotions(results: Sequence[Result], order: pd.Index) -> Part:
     learned = [result for result in results if "mer" in result.tasks]
     if not learned:
         return [], [[] for _ in order]
-    found = [emotions_of(result.table.loc[order]) for result in learned]
+    labels = learned[0].labels
+    found = [emotions_of(result.table.loc[order], labels) for result in learned]
     probability, truth = np.mean([one for one, _ in found], axis=0), found[0][1]
-    wrong = np.mean([(((one > 0.5) != (truth > 0)) & ~np.isnan(truth)).sum(1) for one, _ in found], axis=0)
+    wrong, given = np.mean([wrong_decisions(one, truth, labels) for one, _ in found], axis=0), decided(probability, labels)
     columns = [
         Column("emotions", "words", filter="choice"),
         Column("predicted emotions", "words", filter="choice"),
@@ -251,11 +265,21 @@ def _emotions(results: Sequence[Result], order: pd.Index) -> Part:
     cells = []
     for place in range(len(order)):
         labelled = not np.isnan(truth[place]).all()
-        true = tuple(Chip(name) for name, present in zip(EMOTIONS, truth[place], strict=True) if present > 0)
-        given = tuple(Chip(name, f"{one:.2f}") for name, one in zip(EMOTIONS, probability[place], strict=True) if one > 0.5)
+        true, chosen = present_chips(truth[place], labels), predicted_chips(probability[place], given[place], labels)
         count = Cell(f"{wrong[place]:.3g}", float(wrong[place])) if labelled else Cell(DASH)
-        cells.append([Cell("none" if labelled else DASH, chips=true), Cell("none", chips=given), count])
+        cells.append([Cell("none" if labelled else DASH, chips=true), Cell("none", chips=chosen), count])
     return columns, cells
+
+
+def present_chips(truth: np.ndarray, labels: LabelSet) -> tuple[Chip, ...]:
+    """Names the emotions that an utterance has; truth is (C,)."""
+    return tuple(Chip(name) for name, present in zip(labels.emotions, truth, strict=True) if present > 0)
+
+
+def predicted_chips(probability: np.ndarray, given: np.ndarray, labels: LabelSet) -> tuple[Chip, ...]:
+    """Names the emotions that are predicted for an utterance, with their probabilities; both arrays are (C,)."""
+    rows = zip(labels.emotions, probability, given, strict=True)
+    return tuple(Chip(name, f"{one:.2f}") for name, one, is_given in rows if is_given)
 
 
 def donor_columns(facts: Clips, order: pd.Index, is_hidden: bool = False) -> Part:
