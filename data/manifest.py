@@ -118,7 +118,10 @@ def summarise(path: Path) -> Summary:
 
 
 def _attributes(file: pq.ParquetFile) -> dict[str, Any]:
-    return json.loads((file.schema_arrow.metadata or {}).get(_ATTRIBUTES, b"{}"))
+    found = json.loads((file.schema_arrow.metadata or {}).get(_ATTRIBUTES, b"{}"))
+    if not isinstance(found, dict):
+        raise ValueError("its attributes are no mapping")
+    return found
 
 
 def read_attributes(path: Path) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -140,6 +142,16 @@ def test_a_manifest_says_what_its_utterances_are_labelled_with(tmp_path):
 def test_a_damaged_label_set_is_one_line(found):
     with pytest.raises(InputError, match=r"^m\.parquet: its label set is .*, which is none.* Make the file again\.$"):
         LabelSet.of({"label_set": found}, "m.parquet")
+
+
+@pytest.mark.parametrize("attributes", [b"null", b"[1]", b"{"])
+def test_damaged_attributes_of_a_manifest_are_one_line(tmp_path, attributes):
+    corpus = read_corpus("meld", SAMPLE / "meld")
+    frame = pa.Table.from_pandas(corpus.utterances, preserve_index=False).replace_schema_metadata({b"mmolre": attributes})
+    pq.write_table(frame, tmp_path / "m.parquet")
+    for read in (read_labelled, read_labels):
+        with pytest.raises(InputError, match=r"m\.parquet: truncated or damaged \([^\n]+$"):
+            read(tmp_path / "m.parquet")
 
 
 @pytest.mark.parametrize("name", ["meld7", "mosei"])
