@@ -19,6 +19,8 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from heads.models.parts import fused_dropout
+
 CHECKOUT = Path(__file__).resolve().parents[1]
 LAYERS = ("data", "heads", "pipeline")
 
@@ -40,6 +42,7 @@ def on_the_device() -> FakeTensorMode:
         (torch.Tensor, "pin_memory", pinned),
         (torch, "inference_mode", lambda mode=True: torch.no_grad() if mode else contextlib.nullcontext()),
         (torch.cuda, "is_bf16_supported", lambda *_, **__: True),
+        (fused_dropout, "is_ready", lambda device: device.type == "cuda"),
         (torch.cuda, "mem_get_info", lambda *_: (140 << 30, 141 << 30)),
         (torch.cuda.amp.common, "amp_definitely_not_available", lambda: False),
         (FakeTensor, "numpy", lambda tensor: np.zeros(tensor.shape, str(tensor.dtype).removeprefix("torch."))),
@@ -124,7 +127,7 @@ class Watch(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func.namespace != "aten":  # questions about a tensor
+        if func.namespace not in ("aten", "heads"):  # questions about a tensor
             return func(*args, **kwargs)
         name = func._schema.name.rpartition("::")[2]
         inputs = _tensors((*args, *kwargs.values()))

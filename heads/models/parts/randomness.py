@@ -2,7 +2,8 @@
 
 The dropout mask for time step 7 of utterance 3 is the same whatever the padding of the batch, and whatever runs are trained beside this
 one. A run in a pack (many runs trained as one batched model) therefore draws the same numbers as it does alone. `torch.nn.Dropout`
-cannot do this, because it draws one stream of numbers per device. `heads.training.plan` makes the keys.
+cannot do this, because it draws one stream of numbers per device. `heads.training.plan` makes the keys, `heads.models.parts.hashing`
+makes numbers of them.
 """
 
 import contextlib
@@ -15,6 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from data.errors import InputError
+from heads.models.parts import fused_dropout
+from heads.models.parts.hashing import factor, scaled_mask, words
 
 
 class _Source:
@@ -39,7 +42,8 @@ _AHEAD = 64
 
 _SOURCE: ContextVar[_Source] = ContextVar("source")
 
-_Draw = Callable[[torch.Size, Tensor, Tensor, Tensor, Tensor], Tensor]
+_Draw = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+"""(values, first parameter, second, key) → numbers (*key.shape, *values.shape)."""
 
 
 @contextlib.contextmanager
@@ -78,13 +82,21 @@ class Dropout(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         if not self.training or not self.is_active:
             return inputs
-        return inputs * _drawn(inputs, _scaled_mask, self.threshold, self.scale)
+        if _is_fused(inputs):
+            return fused_dropout.dropped(inputs, None, self.threshold, self.scale, _next_key(inputs.device))
+        return inputs * _drawn(inputs, _mask, self.threshold, self.scale)
 
     def added(self, base: Tensor, inputs: Tensor) -> Tensor:
-        """Return base + dropout(inputs), in one pass."""
+        """Return base + dropout(inputs), both (…), in one pass."""
         if not self.training or not self.is_active:
             return base + inputs
-        return torch.addcmul(base, inputs, _drawn(inputs, _scaled_mask, self.threshold, self.scale))
+        if _is_fused(inputs):
+            return fused_dropout.dropped(inputs, base, self.threshold, self.scale, _next_key(inputs.device))
+        return torch.addcmul(base, inputs, _drawn(inputs, _mask, self.threshold, self.scale))
+
+
+def _is_fused(inputs: Tensor) -> bool:
+    return inputs.dim() <= fused_dropout.MOST_DIMS and fused_dropout.is_ready(inputs.device)
 
 
 def gaussian_like(values: Tensor) -> Tensor:
@@ -92,14 +104,17 @@ def gaussian_like(values: Tensor) -> Tensor:
     return _drawn(values, _gaussian)
 
 
-def _drawn(values: Tensor, draw: _Draw, *parameters: Tensor) -> Tensor:
-    values = values.detach()
+def _next_key(device: torch.device) -> Tensor:
     source = _SOURCE.get(None)
     if source is None:
-        source = _Source(torch.empty((), dtype=torch.int64, device=values.device).random_())
-    key = source.next()
+        source = _Source(torch.empty((), dtype=torch.int64, device=device).random_())
+    return source.next()
+
+
+def _drawn(values: Tensor, draw: _Draw, *parameters: Tensor) -> Tensor:
+    key = _next_key(values.device)
     first, second = parameters or (key, key)
-    return _Random.apply(values, first, second, key, draw)
+    return _Random.apply(values.detach(), first, second, key, draw)
 
 
 class _Random(torch.autograd.Function):
@@ -107,7 +122,7 @@ class _Random(torch.autograd.Function):
 
     @staticmethod
     def forward(like: Tensor, first: Tensor, second: Tensor, key: Tensor, draw: _Draw) -> Tensor:
-        return draw(like.shape, like, first, second, key)
+        return draw(like, first, second, key)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
@@ -121,81 +136,27 @@ class _Random(torch.autograd.Function):
     def vmap(info: Any, in_dims: Any, like: Tensor, *others: Any) -> tuple[Tensor, int]:
         like_dim, *other_dims, _ = in_dims
         *tensors, draw = others
-        shape = like.shape if like_dim is None else like.movedim(like_dim, 0).shape[1:]
-        each = (one.expand(info.batch_size) if dim is None else one for one, dim in zip(tensors, other_dims, strict=True))
-        return draw(shape, like, *each), 0
+        each = (
+            one.expand(info.batch_size, *one.shape) if dim is None else one.movedim(dim, 0)
+            for one, dim in zip(tensors, other_dims, strict=True)
+        )
+        of_one_run = like if like_dim is None else like.select(like_dim, 0)
+        return _Random.apply(of_one_run, *each, draw), 0
 
 
-def _scaled_mask(shape: torch.Size, like: Tensor, threshold: Tensor, scale: Tensor, key: Tensor) -> Tensor:
-    """Draw what dropout multiplies by: 0 or the scale. A random word of 64 bits is enough for four values."""
-    words = _words((*shape[:-1], -(-shape[-1] // 4)), key)
-    threshold, scale = (one.view(one.shape + (1,) * len(shape)) for one in (threshold, scale))
-    return (words.view(torch.int16)[..., : shape[-1]] >= threshold) * scale.to(like.dtype)
+def _mask(like: Tensor, threshold: Tensor, scale: Tensor, key: Tensor) -> Tensor:
+    """Draw what dropout multiplies by: 0 or the scale."""
+    return scaled_mask(like.shape, threshold, scale, key, like.dtype)
 
 
-def _gaussian(shape: torch.Size, like: Tensor, _: Tensor, __: Tensor, key: Tensor) -> Tensor:
+def _gaussian(like: Tensor, _: Tensor, __: Tensor, key: Tensor) -> Tensor:
     """Draw normal numbers from two uniform numbers of 32 bits each. Source: Box and Muller 1958."""
-    halves = _words(shape, key).view(torch.int32).unflatten(-1, (-1, 2)).double()
+    halves = words(like.shape, key).view(torch.int32).unflatten(-1, (-1, 2)).double()
     uniform = (halves + (2**31 + 0.5)) / 2**32
     return ((-2 * uniform[..., 0].log()).sqrt() * (2 * torch.pi * uniform[..., 1]).cos()).to(like.dtype)
-
-
-_GOLDEN = 0x9E3779B97F4A7C15
-_FIRST, _SECOND = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
-"""Source: splitmix64 (Steele, Lea and Flood 2014), with the shifts at 32."""
-
-
-def _words(shape: tuple[int, ...], key: Tensor) -> Tensor:
-    """Draw int64 random words (*key.shape, *shape). Each depends on its key and its place in `shape`, not on the size of `shape`.
-
-    The places in all dimensions, each multiplied by an odd factor of its dimension, are added to the key, and the sum is mixed once.
-    """
-    *outer, last = shape
-    table = _places(tuple(1 << (size - 1).bit_length() for size in outer), 0, key.device)  # few sizes, because tables are kept
-    words = key.view(key.shape + (1,) * len(outer)) + table[tuple(map(slice, outer))]
-    return _mixed(words.unsqueeze(-1) + _places((1 << (last - 1).bit_length(),), len(outer), key.device)[:last])
-
-
-@functools.cache
-def _places(sizes: tuple[int, ...], first: int, device: torch.device) -> Tensor:
-    """Return the sums of the places in some dimensions, each counted from 1 and multiplied by its factor, (*sizes) int64.
-
-    Args:
-        sizes: Sizes of these dimensions.
-        first: Number of the first of them.
-        device: Device of the result.
-    """
-    table = torch.zeros((), dtype=torch.int64, device=device)
-    for number, size in enumerate(sizes, first):
-        table = table.unsqueeze(-1) + torch.arange(1, size + 1, device=device) * _factor(1 + number)
-    return table
 
 
 @functools.cache
 def _of_draws(first: int, device: torch.device) -> Tensor:
     """Return what is added to a key for each of some draws, from number `first` on, counted from 0; (_AHEAD,) int64."""
-    return torch.arange(first + 1, first + 1 + _AHEAD, device=device) * _factor(0)
-
-
-@functools.cache
-def _factor(number: int) -> int:
-    """Return the odd factor of a dimension, or of the numbers of draws: a mixed number, as an int64."""
-    word = (1 + number) * _GOLDEN % 2**64
-    for factor in (_FIRST, _SECOND):
-        word = (word ^ word >> 32) * factor % 2**64
-    return _signed((word ^ word >> 32) | 1)
-
-
-def _signed(number: int) -> int:
-    """Return the int64 with the last 64 bits of a number."""
-    return (number + 2**63) % 2**64 - 2**63
-
-
-def _mixed(words: Tensor) -> Tensor:
-    """Mix words by a bijection in which each output bit depends on every input bit. Overwrites its argument."""
-    lower, upper = words.unsqueeze(-1).view(torch.int32).unbind(-1)  # on machines that store the lower half first, as all of torch's do
-    for factor in (_FIRST, _SECOND):
-        lower.bitwise_xor_(upper)
-        words.mul_(_signed(factor))
-    lower.bitwise_xor_(upper)
-    return words
+    return torch.arange(first + 1, first + 1 + _AHEAD, device=device) * factor(0)
