@@ -105,14 +105,16 @@ CASES = [
     ((), (3, 5), torch.float32, torch.float32),
     ((2,), (2, 5, 7), torch.float64, torch.float64),
     ((1,), (2, 3, 1100), torch.float16, None),
-    ((2, 2), (4, 2, 3, 33), torch.float32, torch.float32),
+    ((3, 2), (4, 2, 3, 33), torch.float32, torch.float32),
 ]
 
 
 def draws(runs: tuple[int, ...]) -> dict[str, Tensor]:
     torch.manual_seed(1)
-    threshold = torch.randint(-(2**15), 2**15, runs).to(torch.int16)
-    return {"threshold": threshold, "scale": torch.rand(runs) + 1, "keys": torch.randint(-(2**63), 2**63 - 1, runs)}
+    threshold = torch.randint(-(2**15), 2**15, runs[:1]).to(torch.int16)
+    of_first = threshold[(..., *(None,) * (len(runs) - 1))].expand(runs)  # runs of a pack, and parts that have the rate of their run
+    keys = torch.randint(-(2**63), 2**63 - 1, runs[::-1]).permute(tuple(range(len(runs)))[::-1])
+    return {"threshold": of_first, "scale": torch.rand(runs) + 1, "keys": keys}
 
 
 @pytest.fixture

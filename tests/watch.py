@@ -92,6 +92,9 @@ _BLOCK, _BLOCKS = 65_536, 320
 """Limits of one launch on lists of tensors: by the number of lists, tensors in each; and blocks of so many numbers.
 Source: aten/src/ATen/native/cuda/MultiTensorApply.cuh."""
 
+_JOINED = 128
+"""Tensors that one launch concatenates. Source: aten/src/ATen/native/cuda/Shape.cu."""
+
 
 def _tensors(values: Any) -> list[Any]:
     """List the tensors of arguments or results; lists in them are not nested."""
@@ -166,6 +169,10 @@ class Watch(TorchDispatchMode):
 
     def _count_launches(self, name: str, args: Any, outputs: Any) -> None:
         count = _launches_on_lists(args) if name.startswith(("_foreach_", "_fused_", "_amp_foreach_")) else 1
+        if name in ("cat", "stack"):
+            count = -(-len(args[0]) // _JOINED)
+        elif name == "baddbmm":
+            count = 2  # what is added is copied first
         self.launches[name] += count
         if self._locate:
             self.places[_place()] += count

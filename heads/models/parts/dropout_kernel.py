@@ -3,9 +3,11 @@
 Each value finds its own random bits: the kernel neither reads nor writes a mask. The bits are those of `heads.models.parts.hashing`.
 """
 
+from typing import Any
+
 import torch
-import triton
-import triton.language as tl
+import triton  # pyright: ignore[reportMissingImports]
+import triton.language as tl  # pyright: ignore[reportMissingImports]
 from torch import Tensor
 
 from heads.models.parts.hashing import MIX_FACTORS, factor
@@ -15,7 +17,11 @@ _VALUES = 1024
 """Values that a program of the kernel computes."""
 
 
-@triton.jit(do_not_specialize=["rows", "width", "rows_of_run", "size1", "size2"])
+_SIZES = ["rows", "width", "rows_of_run", "runs", "size1", "size2"]
+_STRIDES = ["key0", "key1", "threshold0", "threshold1", "scale0", "scale1"]
+
+
+@triton.jit(do_not_specialize=_SIZES + _STRIDES)
 def _kernel(
     inputs,
     base,
@@ -26,8 +32,15 @@ def _kernel(
     rows,
     width,
     rows_of_run,
+    runs,
     size1,
     size2,
+    key0,
+    key1,
+    threshold0,
+    threshold1,
+    scale0,
+    scale1,
     FACTOR0: tl.constexpr,
     FACTOR1: tl.constexpr,
     FACTOR2: tl.constexpr,
@@ -40,9 +53,10 @@ def _kernel(
     column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     is_row = row < rows
     run, place = row // rows_of_run, row % rows_of_run
-    key = tl.load(keys + run, mask=is_row, other=0)
-    threshold = tl.load(thresholds + run, mask=is_row, other=0)
-    scale = tl.load(scales + run, mask=is_row, other=0).to(inputs.dtype.element_ty)
+    run0, run1 = run // runs, run % runs
+    key = tl.load(keys + run0 * key0 + run1 * key1, mask=is_row, other=0)
+    threshold = tl.load(thresholds + run0 * threshold0 + run1 * threshold1, mask=is_row, other=0)
+    scale = tl.load(scales + run0 * scale0 + run1 * scale1, mask=is_row, other=0).to(inputs.dtype.element_ty)
     key += (place // (size1 * size2) + 1).to(tl.int64) * FACTOR0
     key += (place // size2 % size1 + 1).to(tl.int64) * FACTOR1
     key += (place % size2 + 1).to(tl.int64) * FACTOR2
@@ -66,7 +80,7 @@ def _kernel(
 
 
 def dropped(inputs: Tensor, base: Tensor | None, threshold: Tensor, scale: Tensor, keys: Tensor) -> Tensor:
-    """Do what `heads.models.parts.fused_dropout.dropped` says, by one launch. All tensors are contiguous."""
+    """Do what `heads.models.parts.fused_dropout.dropped` says, by one launch. `inputs` and `base` are contiguous."""
     shape = inputs.shape[keys.dim() :]
     outputs = torch.empty_like(inputs, dtype=inputs.dtype if base is None else torch.promote_types(inputs.dtype, base.dtype))
     *outer, width = shape
@@ -76,14 +90,23 @@ def dropped(inputs: Tensor, base: Tensor | None, threshold: Tensor, scale: Tenso
     per_program = _VALUES // columns
     rows_of_run = sizes[0] * sizes[1] * sizes[2]
     rows = rows_of_run * keys.numel()
+    draw = [_in_two_dims(tensor) for tensor in (keys, threshold, scale)]
     if rows * width:
         grid = (triton.cdiv(rows, per_program), triton.cdiv(width, columns))
-        _kernel[grid](
-            *(inputs, inputs if base is None else base, outputs, keys, threshold, scale),
-            *(rows, width, rows_of_run, *sizes[1:], *factors),
+        launch: Any = _kernel
+        launch[grid](
+            *(inputs, inputs if base is None else base, outputs, *draw),
+            *(rows, width, rows_of_run, draw[0].shape[1], *sizes[1:]),
+            *(stride for tensor in draw for stride in tensor.stride()),
+            *factors,
             HAS_BASE=base is not None,
             ROWS=per_program,
             COLUMNS=columns,
             enable_fp_fusion=False,  # the sum is rounded after the product, as by PyTorch's kernels
         )
     return outputs
+
+
+def _in_two_dims(tensor: Tensor) -> Tensor:
+    """Return one value for each run, as a view if the runs have up to two dimensions."""
+    return tensor[(None,) * (2 - tensor.dim())] if tensor.dim() <= 2 else tensor.reshape(1, -1)

@@ -37,7 +37,7 @@ class _Dropped(torch.autograd.Function):
     @staticmethod
     def forward(inputs: Tensor, base: Tensor | None, threshold: Tensor, scale: Tensor, keys: Tensor) -> Tensor:
         base = None if base is None else base.contiguous()
-        return torch.ops.heads.dropped(inputs.contiguous(), base, threshold.contiguous(), scale.contiguous(), keys.contiguous())
+        return torch.ops.heads.dropped(inputs.contiguous(), base, threshold, scale, keys)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:

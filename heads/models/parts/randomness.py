@@ -21,19 +21,26 @@ from heads.models.parts.hashing import factor, scaled_mask, words
 
 
 class _Source:
-    """The keys of the draws that follow from one key, an int64 without dimensions."""
+    """The keys of the draws that follow from one key, an int64 without dimensions; or, for N parts, from N keys (N,)."""
 
-    def __init__(self, key: Tensor) -> None:
-        self._key, self._drawn = key, 0
-        self._ahead: tuple[Tensor, ...] = ()
+    def __init__(self, key: Tensor, drawn: int = 0) -> None:
+        self._key, self.drawn = key, drawn
+        self._ahead: dict[int, tuple[Tensor, ...]] = {}
 
     def next(self) -> Tensor:
         """Return the key of the next draw; those of many draws are made at once."""
-        place = self._drawn % _AHEAD
-        if place == 0:
-            self._ahead = (self._key.unsqueeze(-1) + _of_draws(self._drawn, self._key.device)).unbind(-1)
-        self._drawn += 1
-        return self._ahead[place]
+        first = self.drawn // _AHEAD * _AHEAD
+        if first not in self._ahead:
+            self._ahead = {first: (self._key.unsqueeze(-1) + _of_draws(first, self._key.device)).unbind(-1)}
+        self.drawn += 1
+        return self._ahead[first][self.drawn - 1 - first]
+
+    def parts(self, count: int, draws: int) -> "_Source":
+        """Return the source of parts that draw at once what they would draw one after another; this one goes on after all of them."""
+        keys = self._key.unsqueeze(-1) + _of_parts(count, draws, self._key.device)
+        made = _Source(keys, self.drawn)
+        self.drawn += count * draws
+        return made
 
 
 _AHEAD = 64
@@ -54,6 +61,33 @@ def drawing_from(key: Tensor) -> Iterator[None]:
         yield
     finally:
         _SOURCE.reset(token)
+
+
+@contextlib.contextmanager
+def drawing_in_parts(count: int, draws: int, device: torch.device) -> Iterator[None]:
+    """Draw for some parts at once; inside the block, what is drawn for has a dimension in front for them.
+
+    Each part gets the numbers that it would get if the parts were computed one after another.
+
+    Args:
+        count: Number of parts.
+        draws: Number of draws of each part.
+        device: Of what is drawn.
+
+    Raises:
+        RuntimeError: There were more draws in the block, or fewer.
+    """
+    if draws == 0:
+        yield
+        return
+    source = _source(device).parts(count, draws)
+    token, last = _SOURCE.set(source), source.drawn + draws
+    try:
+        yield
+    finally:
+        _SOURCE.reset(token)
+    if source.drawn != last:
+        raise RuntimeError(f"A part draws {source.drawn - last + draws} times, not {draws}.")
 
 
 class Dropout(nn.Module):
@@ -82,39 +116,33 @@ class Dropout(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         if not self.training or not self.is_active:
             return inputs
-        if _is_fused(inputs):
-            return fused_dropout.dropped(inputs, None, self.threshold, self.scale, _next_key(inputs.device))
-        return inputs * _drawn(inputs, _mask, self.threshold, self.scale)
+        return self._dropped(inputs, None)
 
     def added(self, base: Tensor, inputs: Tensor) -> Tensor:
         """Return base + dropout(inputs), both (…), in one pass."""
         if not self.training or not self.is_active:
             return base + inputs
-        if _is_fused(inputs):
-            return fused_dropout.dropped(inputs, base, self.threshold, self.scale, _next_key(inputs.device))
-        return torch.addcmul(base, inputs, _drawn(inputs, _mask, self.threshold, self.scale))
+        return self._dropped(inputs, base)
 
-
-def _is_fused(inputs: Tensor) -> bool:
-    return inputs.dim() <= fused_dropout.MOST_DIMS and fused_dropout.is_ready(inputs.device)
+    def _dropped(self, inputs: Tensor, base: Tensor | None) -> Tensor:
+        key = _source(inputs.device).next()
+        threshold, scale = self.threshold.expand(key.shape), self.scale.expand(key.shape)
+        of_part = inputs.detach()[(0,) * key.dim()]
+        if of_part.dim() <= fused_dropout.MOST_DIMS and fused_dropout.is_ready(inputs.device):
+            return fused_dropout.dropped(inputs, base, threshold, scale, key)
+        mask = _Random.apply(of_part, threshold, scale, key, _mask)
+        return inputs * mask if base is None else torch.addcmul(base, inputs, mask)
 
 
 def gaussian_like(values: Tensor) -> Tensor:
     """Draw independent standard normal numbers in the shape and dtype of `values`."""
-    return _drawn(values, _gaussian)
+    key = _source(values.device).next()
+    return _Random.apply(values.detach()[(0,) * key.dim()], key, key, key, _gaussian)
 
 
-def _next_key(device: torch.device) -> Tensor:
+def _source(device: torch.device) -> _Source:
     source = _SOURCE.get(None)
-    if source is None:
-        source = _Source(torch.empty((), dtype=torch.int64, device=device).random_())
-    return source.next()
-
-
-def _drawn(values: Tensor, draw: _Draw, *parameters: Tensor) -> Tensor:
-    key = _next_key(values.device)
-    first, second = parameters or (key, key)
-    return _Random.apply(values.detach(), first, second, key, draw)
+    return _Source(torch.empty((), dtype=torch.int64, device=device).random_()) if source is None else source
 
 
 class _Random(torch.autograd.Function):
@@ -160,3 +188,9 @@ def _gaussian(like: Tensor, _: Tensor, __: Tensor, key: Tensor) -> Tensor:
 def _of_draws(first: int, device: torch.device) -> Tensor:
     """Return what is added to a key for each of some draws, from number `first` on, counted from 0; (_AHEAD,) int64."""
     return torch.arange(first + 1, first + 1 + _AHEAD, device=device) * factor(0)
+
+
+@functools.cache
+def _of_parts(count: int, draws: int, device: torch.device) -> Tensor:
+    """Return what is added to a key for each of some parts that draw so many times, (count,) int64."""
+    return torch.arange(count, device=device) * draws * factor(0)
