@@ -1,7 +1,8 @@
 """Trains and evaluates every head, and encodes clips, on a device that is not there, and counts launches, copies and waits.
 
     PYTHONPATH=tests python -m fake_cuda LIBRARY launches FOLDER everyday|all   prints each case as a line of JSON
-    PYTHONPATH=tests python -m fake_cuda LIBRARY launches FOLDER CASE …         prints where the launches of some cases come from
+    PYTHONPATH=tests python -m fake_cuda LIBRARY launches FOLDER CASE …         prints where the launches of some cases come from, the
+                                                                                second time that each is run
 
 `watch.py` says what is counted. The numbers are those of a small corpus: heads that read whole videos launch kernels for each utterance
 of the longest video, and the longest here has five. Tables that the program keeps count in the first case that needs them.
@@ -49,33 +50,39 @@ class Case(NamedTuple):
 
 
 _TRAINED = [name for name, entry in HEADS.items() if entry.head]
+_RARELY = ("baseline-mer", "moe", "demt", "mult", "multilogue-net", "tbje", "mr", "corect")
+"""Heads whose steps are not run every day: those that take seconds here, and those that are built as another one is."""
 
 
 def everyday_cases() -> Iterator[Case]:
-    """Yield a step of every head alone, and one of all else that takes another way through the program.
+    """Yield a step of most heads alone, and one of all else that takes another way through the program.
 
-    Operations in tf32 are those in float32, with another setting. A native recipe differs in optimizer, clipping and sizes; the one
-    here clips values.
+    Operations in tf32 are those in float32, with another setting.
     """
     for name in _TRAINED:
-        yield Case(name)
-    for changes in ({"runs": 2}, {"precision": "bfloat16"}, {"preset": "paper-mosi"}):
-        yield Case("mmolre", **changes)
-    yield Case("baseline-msa", runs=16)
+        if name not in _RARELY:
+            yield Case(name)
+    yield Case("pre-fusion", runs=2)
+    yield Case("pre-fusion", precision="bfloat16")
     yield Case("baseline-msa", precision="tf32")
     yield Case("baseline-msa", "streamed step")
-    yield Case("misa", preset="native")
-    for name in ("mmolre", "tbje", "mr"):
-        yield Case(name, "evaluation", precision="bfloat16")
+    yield Case("pre-fusion", "evaluation", precision="bfloat16")
 
 
 def further_cases() -> Iterator[Case]:
-    """Yield what takes minutes: packs of every head that has them, other evaluations and native recipes."""
+    """Yield what takes minutes: all other heads, packs of every head that has them, other evaluations, presets and native recipes.
+
+    A native recipe differs in optimizer, clipping and sizes; that of misa clips values.
+    """
+    for name in _RARELY:
+        yield Case(name)
+    yield Case("mmolre", precision="bfloat16")
+    yield Case("mmolre", preset="paper-mosi")
     for name in _TRAINED:
         if HEADS[name].packs:
             for runs in (2, 16):
                 yield Case(name, runs=runs)
-    for name in ("mmml", "unimse-head"):  # they have a learning rate for each parameter
+    for name in ("misa", "mmml", "unimse-head"):  # the latter two have a learning rate for each parameter
         yield Case(name, preset="native")
     for name in _TRAINED:
         yield Case(name, "evaluation", precision="bfloat16")
@@ -181,6 +188,7 @@ def main() -> None:
         if counted:
             print(json.dumps({"case": name, **_counted(run)}), flush=True)
         elif name in asked:
+            run(False)  # makes tables
             watch = run(True)
             print(f"{name}: {watch.launches.total():,} launches")
             for counts in (watch.launches, watch.places):

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, grad, stack_module_state, vmap
 
-from heads.models.parts import randomness
+from heads.models.parts import hashing
 from heads.models.parts.randomness import Dropout, drawing_from, gaussian_like
 
 
@@ -142,14 +142,14 @@ def test_the_next_draw_is_not_that_of_the_next_key():
 
 def test_words_are_the_documented_function_of_key_and_place():
     """The sum of the key and of the places, each times an odd factor, mixed as splitmix64 does with shifts at 32; in plain integers."""
-    words = randomness._words((3, 2), torch.tensor(-7))
+    words = hashing.words((3, 2), torch.tensor(-7))
     for row in range(3):
         for column in range(2):
-            word = (-7 + (row + 1) * randomness._factor(1) + (column + 1) * randomness._factor(2)) % 2**64
+            word = (-7 + (row + 1) * hashing.factor(1) + (column + 1) * hashing.factor(2)) % 2**64
             for factor in (0xBF58476D1CE4E5B9, 0x94D049BB133111EB):
                 word = (word ^ word >> 32) * factor % 2**64
             assert words[row, column].item() % 2**64 == word ^ word >> 32
-    factors = [randomness._factor(number) for number in range(6)]
+    factors = [hashing.factor(number) for number in range(6)]
     assert all(factor % 2 for factor in factors)
     assert len(set(factors)) == 6
 

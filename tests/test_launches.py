@@ -1,8 +1,8 @@
 """On a GPU: no step of training mixes devices or waits for the device, dtypes are as documented, and launches keep to their budgets.
 
 A device that is not there stands in for the GPU; `watch.py` says what it can show and what it cannot. The budgets are in
-launch_budgets.csv. After a change that saves launches, the failing test prints the new table. Every head takes a step each time;
-`pytest -m launches` has packs of every head and all evaluations, too, in some three minutes.
+launch_budgets.csv. After a change that saves launches, the failing test prints the new table. Most heads take a step each time;
+`pytest -m launches` has all heads, packs of each, and all evaluations, in some four minutes.
 """
 
 import csv

@@ -19,6 +19,8 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from heads.models.parts import fused_dropout
+
 CHECKOUT = Path(__file__).resolve().parents[1]
 LAYERS = ("data", "heads", "pipeline")
 
@@ -40,6 +42,7 @@ def on_the_device() -> FakeTensorMode:
         (torch.Tensor, "pin_memory", pinned),
         (torch, "inference_mode", lambda mode=True: torch.no_grad() if mode else contextlib.nullcontext()),
         (torch.cuda, "is_bf16_supported", lambda *_, **__: True),
+        (fused_dropout, "is_ready", lambda device: device.type == "cuda"),
         (torch.cuda, "mem_get_info", lambda *_: (140 << 30, 141 << 30)),
         (torch.cuda.amp.common, "amp_definitely_not_available", lambda: False),
         (FakeTensor, "numpy", lambda tensor: np.zeros(tensor.shape, str(tensor.dtype).removeprefix("torch."))),
@@ -89,6 +92,9 @@ _BLOCK, _BLOCKS = 65_536, 320
 """Limits of one launch on lists of tensors: by the number of lists, tensors in each; and blocks of so many numbers.
 Source: aten/src/ATen/native/cuda/MultiTensorApply.cuh."""
 
+_JOINED = 128
+"""Tensors that one launch concatenates. Source: aten/src/ATen/native/cuda/Shape.cu."""
+
 
 def _tensors(values: Any) -> list[Any]:
     """List the tensors of arguments or results; lists in them are not nested."""
@@ -124,7 +130,7 @@ class Watch(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func.namespace != "aten":  # questions about a tensor
+        if func.namespace not in ("aten", "heads"):  # questions about a tensor
             return func(*args, **kwargs)
         name = func._schema.name.rpartition("::")[2]
         inputs = _tensors((*args, *kwargs.values()))
@@ -163,6 +169,10 @@ class Watch(TorchDispatchMode):
 
     def _count_launches(self, name: str, args: Any, outputs: Any) -> None:
         count = _launches_on_lists(args) if name.startswith(("_foreach_", "_fused_", "_amp_foreach_")) else 1
+        if name in ("cat", "stack"):
+            count = -(-len(args[0]) // _JOINED)
+        elif name == "baddbmm":
+            count = 2  # what is added is copied first
         self.launches[name] += count
         if self._locate:
             self.places[_place()] += count

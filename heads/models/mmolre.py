@@ -11,8 +11,9 @@ a trainable layer before the split.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 
 from data.errors import InputError
@@ -25,8 +26,9 @@ from heads.models.mixtures.base import Mixture, NoMixture
 from heads.models.mixtures.unitse import UniTSE, UniTSEOptions
 from heads.models.options import dropout_rate
 from heads.models.parts.fusion import CrossModalFusion, FusionOptions
+from heads.models.parts.joint import joint, pays
 from heads.models.parts.layers import OutputLayers, masked_mean, pool_steps, projection, zero_padding
-from heads.models.parts.randomness import Dropout
+from heads.models.parts.randomness import Dropout, drawing_in_parts
 
 ADAPTERS = ("none", "norm", "linear", MIX)
 
@@ -110,7 +112,14 @@ class FusionHead(Head):
         if self.shares_fusion:
             shared: Tensor = self.fusions["shared"](streams[self.tasks[0]], masks)
             return dict.fromkeys(self.tasks, shared)
-        return {task: self.fusions[task](streams[task], masks) for task in self.tasks}
+        fusions = [cast(CrossModalFusion, self.fusions[task]) for task in self.tasks]
+        device = next(iter(masks.values())).device
+        if len(fusions) == 1 or not self.training or not pays(device):
+            return {task: fusion(streams[task], masks) for task, fusion in zip(self.tasks, fusions, strict=True)}
+        stacked = {m: torch.stack([streams[task][m] for task in self.tasks]) for m in self.dims}
+        with drawing_in_parts(len(fusions), fusions[0].draws(), device):
+            (fusion,) = joint([[fusion] for fusion in fusions])
+            return dict(zip(self.tasks, fusion(stacked, masks).unbind(), strict=True))
 
     def _alone(self, modality: str, adapted: Tensor, mask: Tensor) -> HeadOutput:
         outputs: Any = self.unimodal[modality]  # an nn.ModuleDict

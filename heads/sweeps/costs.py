@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from data.tensors import CorpusTensors
 from heads.models.base import Head
 from heads.models.losses import total_loss
+from heads.models.parts.fused_dropout import is_ready
 from heads.models.parts.randomness import drawing_from
 from heads.runs.config import RunConfig
 from heads.sweeps.sizes import batch_of_size, head_on_meta
@@ -67,6 +68,7 @@ def step_costs(config: RunConfig, tensors: CorpusTensors) -> StepCosts:
         tensors: The corpus that it reads. Its features are not looked at.
     """
     head = head_on_meta(config, tensors).train()
+    is_ready(torch.device("meta"))  # asks the GPU once, with launches that are no part of a step
     with FlopCounterMode(display=False) as products, Operations() as operations:
         _step(head, config, tensors)
     parameter_bytes = sum(parameter.numel() * parameter.element_size() for parameter in head.parameters())

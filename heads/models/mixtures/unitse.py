@@ -11,8 +11,9 @@ from data.lookup import expect
 from heads.models.mixtures.base import Mixed, Mixture
 from heads.models.options import FREE, dropout_rate, option
 from heads.models.parts.experts import LowRankExperts, Router, TopK, squared_variation, windows
-from heads.models.parts.layers import stacked
-from heads.models.parts.randomness import Dropout
+from heads.models.parts.joint import joint, pays
+from heads.models.parts.layers import stacked, zero_padding
+from heads.models.parts.randomness import Dropout, drawing_in_parts
 
 BLOCK_POSTS = ("none", "ln", "mlore")
 
@@ -60,15 +61,33 @@ class UniTSE(Mixture):
         self.blocks = stacked(options.blocks, "blocks", lambda _: UniTSEBlock(options, dim, tasks))
 
     def forward(self, inputs: Tensor, mask: Tensor) -> Mixed:
-        streams: Mapping[str, Tensor] = dict.fromkeys(self.tasks, inputs)
-        routing: dict[str, Tensor] = {}
-        for number, block in enumerate(self.blocks, 1):
-            streams, gates = block(streams, mask)
-            routing |= {f"block{number}/{task}": value for task, value in gates.items()}
+        pass_tasks = self._together if self.training and len(self.tasks) > 1 and pays(mask.device) else self._one_by_one
+        streams, routing = pass_tasks(inputs, mask)
         losses = {}
         if self.balance:
             losses["balance"] = self.balance * torch.stack([squared_variation(gates) for gates in routing.values()]).sum()
         return Mixed(streams, losses, routing)
+
+    def _one_by_one(self, inputs: Tensor, mask: Tensor) -> tuple[Mapping[str, Tensor], dict[str, Tensor]]:
+        streams: Mapping[str, Tensor] = dict.fromkeys(self.tasks, inputs)
+        routing: dict[str, Tensor] = {}
+        for number, block in enumerate(self.blocks, 1):
+            streams, gates = block(streams, mask, is_first=number == 1)
+            routing |= {f"block{number}/{task}": value for task, value in gates.items()}
+        return streams, routing
+
+    def _together(self, inputs: Tensor, mask: Tensor) -> tuple[Mapping[str, Tensor], dict[str, Tensor]]:
+        """Do the same for all tasks at once."""
+        blocks = [cast(UniTSEBlock, block) for block in self.blocks]
+        layers = joint([[layer for block in blocks for layer in block.of_task(task)] for task in self.tasks])
+        stream, routing = inputs.unsqueeze(0), {}
+        of_blocks = zip(blocks, layers[::3], layers[1::3], layers[2::3], strict=True)
+        for number, (block, own, router, post) in enumerate(of_blocks, 1):
+            seen = windows(stream, mask if number == 1 else None)
+            with drawing_in_parts(len(self.tasks), block.draws(), mask.device):
+                stream, gates = block.step(own, router, post, stream, seen, block.shared.hidden(seen), mask)
+            routing |= {f"block{number}/{task}": value for task, value in zip(self.tasks, gates, strict=True)}
+        return dict(zip(self.tasks, stream, strict=True)), routing
 
 
 class UniTSEBlock(nn.Module):
@@ -87,29 +106,54 @@ class UniTSEBlock(nn.Module):
         self.select = TopK(len(ranks), options.top_k, options.renormalise, options.noise)
         self.post = nn.ModuleDict({task: block_post(options.block_post, dim) for task in tasks})
 
-    def forward(self, streams: Mapping[str, Tensor], mask: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def forward(
+        self, streams: Mapping[str, Tensor], mask: Tensor, is_first: bool = True
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Apply the block.
 
         Args:
             streams: Task → (B, T, d). For tasks that share one tensor the first convolution of the shared experts is computed once.
             mask: (B, T).
+            is_first: False: the streams are those of another block, zero in the padding.
 
         Returns:
             Task → (B, T, d), zero in the padding, and task → (B, N) gates.
         """
         distinct = {id(inputs): inputs for inputs in streams.values()}
-        seen = {key: windows(inputs, mask) for key, inputs in distinct.items()}
+        seen = {key: windows(inputs, mask if is_first else None) for key, inputs in distinct.items()}
         hidden = {key: self.shared.hidden(value) for key, value in seen.items()}
-        padding = ~mask.unsqueeze(-1)
-        outputs, routing = {}, {}
-        for task, inputs in streams.items():
-            gates = self.select(self.routers[task](inputs, mask))
-            own = cast(LowRankExperts, self.own[task])
-            mixed = self.shared.weighted(hidden[id(inputs)], gates, mask) + own.weighted(own.hidden(seen[id(inputs)]), None, mask)
-            posted = self.dropout(self.post[task](mixed))
-            outputs[task] = (posted + inputs if self.residual else posted).masked_fill(padding, 0)
-            routing[task] = gates
-        return outputs, routing
+        found = {
+            task: self.step(*self.of_task(task), inputs, seen[id(inputs)], hidden[id(inputs)], mask) for task, inputs in streams.items()
+        }
+        return {task: output for task, (output, _) in found.items()}, {task: gates for task, (_, gates) in found.items()}
+
+    def of_task(self, task: str) -> tuple[LowRankExperts, Router, nn.Module]:
+        """Return the layers of a task: its own expert, its router, and what follows the block."""
+        return cast(LowRankExperts, self.own[task]), cast(Router, self.routers[task]), self.post[task]
+
+    def draws(self) -> int:
+        """Return how many times a task draws random numbers in training."""
+        return bool(self.select.noise) + self.dropout.is_active
+
+    def step(
+        self, own: LowRankExperts, router: Router, post: nn.Module, inputs: Tensor, seen: Tensor, hidden: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Apply the block for one task, or for all at once, with their layers joint and a dimension for them in front.
+
+        Args:
+            own: As `of_task`, and so are `router` and `post`.
+            inputs: (B, T, d).
+            seen: Their windows, (B, T, 3d).
+            hidden: What the first convolution of the shared experts makes of them, (B, T, Σr).
+            mask: (B, T).
+
+        Returns:
+            (B, T, d), zero in the padding, and (B, N) gates.
+        """
+        gates = self.select(router(inputs, mask))
+        mixed = self.shared.weighted(hidden, gates, mask) + own.weighted(own.hidden(seen), None, mask)
+        posted = self.dropout(post(mixed))
+        return zero_padding(posted + inputs if self.residual else posted, mask), gates
 
 
 def block_post(kind: str, dim: int) -> nn.Module:

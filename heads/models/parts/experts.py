@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from data.errors import InputError
 from data.lookup import expect, lookup
+from heads.models.parts.joint import linear
 from heads.models.parts.layers import masked_mean, zero_padding
 from heads.models.parts.randomness import gaussian_like
 
@@ -60,7 +61,7 @@ class LowRankExperts(nn.Module):
 
     def hidden(self, seen: Tensor) -> Tensor:
         """Apply the first convolution of all experts: (B, T, 3d) from `windows` → (B, T, Σr). It is the same for all tasks."""
-        return self.activation(functional.linear(seen, self.down, self.down_bias))
+        return self.activation(linear(seen, self.down, self.down_bias))
 
     def mix(self, hidden: Tensor, gates: Tensor | None, mask: Tensor) -> Tensor:
         """Sum the experts' outputs as `weighted` does, with zeros in the padding."""
@@ -78,14 +79,14 @@ class LowRankExperts(nn.Module):
             (B, T, d), anything in the padding.
         """
         if gates is None:
-            bias = self.up_bias.sum(0) if len(self.ranks) > 1 else self.up_bias.squeeze(0)
-            return functional.linear(windows(hidden, mask) if self.kernel2 == 3 else hidden, self.up, bias)
-        if gates.dim() == 2:
-            gates = gates.unsqueeze(1)
+            bias = self.up_bias.sum(-2) if len(self.ranks) > 1 else self.up_bias.squeeze(-2)
+            return linear(windows(hidden, mask) if self.kernel2 == 3 else hidden, self.up, bias)
+        if gates.dim() < hidden.dim():
+            gates = gates.unsqueeze(-2)
         scaled = self._scaled(hidden, gates)
         if self.kernel2 == 3:
             scaled = windows(scaled, mask)
-        return functional.linear(scaled, self.up) + gates @ self.up_bias
+        return linear(scaled, self.up) + gates @ self.up_bias
 
     def _scaled(self, hidden: Tensor, gates: Tensor) -> Tensor:
         """Multiply the ranks of each expert by its gate: hidden (B, T, Σr), gates (B, 1 or T, N) → (B, T, Σr)."""
@@ -99,13 +100,15 @@ class LowRankExperts(nn.Module):
         return self.mix(self.hidden(windows(inputs, mask)), gates, mask)
 
 
-def windows(inputs: Tensor, mask: Tensor) -> Tensor:
+def windows(inputs: Tensor, mask: Tensor | None) -> Tensor:
     """Concatenate each step with its neighbours, (B, T, d) → (B, T, 3d): step before, step, step after; zeros beyond ends and padding.
+
+    Without a mask the padding has to be zero.
 
     A convolution of kernel 3 is one matrix product with the result. At d = 768 this was measured to be as fast as torch's convolution,
     and `torch.func.vmap` can batch it over runs.
     """
-    real = zero_padding(inputs, mask)
+    real = inputs.view_as(inputs) if mask is None else zero_padding(inputs, mask)  # a view sums its gradients first, as masking does
     return torch.cat([functional.pad(real, (0, 0, 1, -1)), real, functional.pad(real, (0, 0, -1, 1))], -1)
 
 

@@ -6,6 +6,7 @@ No positions are encoded, as in MMML: the order of the time steps behind [cls] d
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -37,11 +38,19 @@ class CrossModalFusion(nn.Module):
         self.layers = stacked(options.layers, "layers", lambda _: CrossModalLayer(options, dim, modalities))
 
     def forward(self, streams: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Tensor:
-        tokens = {m: torch.cat([self.cls[m].to(x.dtype).expand(len(x), 1, -1), x], 1) for m, x in streams.items()}
+        tokens = {m: torch.cat([self._first(m, x), x], -2) for m, x in streams.items()}
         real = {m: functional.pad(mask, (1, 0), value=True) for m, mask in masks.items() if m in streams}
         for number, layer in enumerate(self.layers, 1):
             tokens = layer(tokens, real, only_cls=number == len(self.layers))
-        return torch.cat([x[:, 0] for x in tokens.values()], -1)
+        return torch.cat([x[..., 0, :] for x in tokens.values()], -1)
+
+    def _first(self, modality: str, inputs: Tensor) -> Tensor:
+        """Return [cls] for each utterance, (B, 1, d)."""
+        return self.cls[modality].to(inputs.dtype)[..., None, None, :].expand(*inputs.shape[:-2], 1, -1)
+
+    def draws(self) -> int:
+        """Return how many times a forward pass in training draws random numbers."""
+        return sum(cast(CrossModalLayer, layer).draws() for layer in self.layers)
 
 
 class CrossModalLayer(nn.Module):
@@ -82,15 +91,24 @@ class CrossModalLayer(nn.Module):
         crossed = {modality: self._cross(modality, tokens, masks) for modality in tokens}
         result = {}
         for modality, inputs in crossed.items():
-            queries = inputs[:, :1] if only_cls else inputs
+            queries = inputs[..., :1, :] if only_cls else inputs
             attended = self.after_attend[modality](queries, self.attend[modality](queries, inputs, masks[modality]))
             result[modality] = self.after_feed_forward[modality](attended, self.feed_forward[modality](attended))
         return result
+
+    def draws(self) -> int:
+        """As `CrossModalFusion.draws`."""
+        parts = [self.attend, self.after_attend, self.after_feed_forward]
+        if len(self.attend) > 1:
+            parts += [self.cross, self.after_cross]
+        return sum(cast(Attention | PostNorm, one).dropout.is_active for part in parts for one in part.values())
 
     def _cross(self, modality: str, tokens: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Tensor:
         inputs, others = tokens[modality], [other for other in tokens if other != modality]
         if not others:
             return inputs
-        source = torch.cat([tokens[other] for other in others], 1)
-        mask = torch.cat([masks[other] for other in others], 1)
+        if len(others) == 1:  # the view keeps the order in which gradients are summed, and so the numbers
+            source, mask = tokens[others[0]].view_as(tokens[others[0]]), masks[others[0]]
+        else:
+            source, mask = torch.cat([tokens[other] for other in others], -2), torch.cat([masks[other] for other in others], -1)
         return self.after_cross[modality](inputs, self.cross[modality](inputs, source, mask))

@@ -20,7 +20,7 @@ def zero_padding(inputs: Tensor, mask: Tensor) -> Tensor:
 
 def masked_mean(inputs: Tensor, mask: Tensor) -> Tensor:
     """Average (B, T, d) over its real time steps, to (B, d); an utterance without any gets zeros."""
-    return zero_padding(inputs, mask).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
+    return zero_padding(inputs, mask).sum(-2) / mask.sum(-1, keepdim=True).clamp(min=1)
 
 
 def last_step(inputs: Tensor, mask: Tensor) -> Tensor:
@@ -79,20 +79,22 @@ class Attention(nn.Module):
         Returns:
             (B, Tq, d)
         """
-        query, key, value = (
-            self._split(layer(inputs)) for layer, inputs in ((self.query, queries), (self.key, source), (self.value, source))
-        )
+        query, (key, value) = self._split(self.query(queries)), self.keys_and_values(source)
         if self.training and self.dropout.is_active:  # the fused kernels draw their masks from torch's own generator
             scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
             weights = scores.masked_fill(~mask[:, None, None], -torch.inf).softmax(-1)
             read = self.dropout(weights) @ value
         else:
             read = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask[:, None, None])
-        return self.out(read.transpose(1, 2).flatten(2))
+        return self.out(read.transpose(-3, -2).flatten(-2))
+
+    def keys_and_values(self, source: Tensor) -> tuple[Tensor, Tensor]:
+        """Return both of a source (B, T, d), each (B, heads, T, d / heads)."""
+        return self._split(self.key(source)), self._split(self.value(source))
 
     def _split(self, inputs: Tensor) -> Tensor:
         """Split the width into attention heads, (B, T, d) → (B, heads, T, d / heads)."""
-        return inputs.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return inputs.unflatten(-1, (self.heads, -1)).transpose(-3, -2)
 
 
 def stacked(count: int, what: str, make: Callable[[int], nn.Module]) -> nn.ModuleList:

@@ -2,7 +2,8 @@
 
 The dropout mask for time step 7 of utterance 3 is the same whatever the padding of the batch, and whatever runs are trained beside this
 one. A run in a pack (many runs trained as one batched model) therefore draws the same numbers as it does alone. `torch.nn.Dropout`
-cannot do this, because it draws one stream of numbers per device. `heads.training.plan` makes the keys.
+cannot do this, because it draws one stream of numbers per device. `heads.training.plan` makes the keys, `heads.models.parts.hashing`
+makes numbers of them.
 """
 
 import contextlib
@@ -15,22 +16,31 @@ import torch
 from torch import Tensor, nn
 
 from data.errors import InputError
+from heads.models.parts import fused_dropout
+from heads.models.parts.hashing import factor, scaled_mask, words
 
 
 class _Source:
-    """The keys of the draws that follow from one key, an int64 without dimensions."""
+    """The keys of the draws that follow from one key, an int64 without dimensions; or, for N parts, from N keys (N,)."""
 
-    def __init__(self, key: Tensor) -> None:
-        self._key, self._drawn = key, 0
-        self._ahead: tuple[Tensor, ...] = ()
+    def __init__(self, key: Tensor, drawn: int = 0) -> None:
+        self._key, self.drawn = key, drawn
+        self._ahead: dict[int, tuple[Tensor, ...]] = {}
 
     def next(self) -> Tensor:
         """Return the key of the next draw; those of many draws are made at once."""
-        place = self._drawn % _AHEAD
-        if place == 0:
-            self._ahead = (self._key.unsqueeze(-1) + _of_draws(self._drawn, self._key.device)).unbind(-1)
-        self._drawn += 1
-        return self._ahead[place]
+        first = self.drawn // _AHEAD * _AHEAD
+        if first not in self._ahead:
+            self._ahead = {first: (self._key.unsqueeze(-1) + _of_draws(first, self._key.device)).unbind(-1)}
+        self.drawn += 1
+        return self._ahead[first][self.drawn - 1 - first]
+
+    def parts(self, count: int, draws: int) -> "_Source":
+        """Return the source of parts that draw at once what they would draw one after another; this one goes on after all of them."""
+        keys = self._key.unsqueeze(-1) + _of_parts(count, draws, self._key.device)
+        made = _Source(keys, self.drawn)
+        self.drawn += count * draws
+        return made
 
 
 _AHEAD = 64
@@ -39,7 +49,8 @@ _AHEAD = 64
 
 _SOURCE: ContextVar[_Source] = ContextVar("source")
 
-_Draw = Callable[[torch.Size, Tensor, Tensor, Tensor, Tensor], Tensor]
+_Draw = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+"""(values, first parameter, second, key) → numbers (*key.shape, *values.shape)."""
 
 
 @contextlib.contextmanager
@@ -50,6 +61,33 @@ def drawing_from(key: Tensor) -> Iterator[None]:
         yield
     finally:
         _SOURCE.reset(token)
+
+
+@contextlib.contextmanager
+def drawing_in_parts(count: int, draws: int, device: torch.device) -> Iterator[None]:
+    """Draw for some parts at once; inside the block, what is drawn for has a dimension in front for them.
+
+    Each part gets the numbers that it would get if the parts were computed one after another.
+
+    Args:
+        count: Number of parts.
+        draws: Number of draws of each part.
+        device: Of what is drawn.
+
+    Raises:
+        RuntimeError: There were more draws in the block, or fewer.
+    """
+    if draws == 0:
+        yield
+        return
+    source = _source(device).parts(count, draws)
+    token, last = _SOURCE.set(source), source.drawn + draws
+    try:
+        yield
+    finally:
+        _SOURCE.reset(token)
+    if source.drawn != last:
+        raise RuntimeError(f"A part draws {source.drawn - last + draws} times, not {draws}.")
 
 
 class Dropout(nn.Module):
@@ -78,28 +116,33 @@ class Dropout(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         if not self.training or not self.is_active:
             return inputs
-        return inputs * _drawn(inputs, _scaled_mask, self.threshold, self.scale)
+        return self._dropped(inputs, None)
 
     def added(self, base: Tensor, inputs: Tensor) -> Tensor:
-        """Return base + dropout(inputs), in one pass."""
+        """Return base + dropout(inputs), both (…), in one pass."""
         if not self.training or not self.is_active:
             return base + inputs
-        return torch.addcmul(base, inputs, _drawn(inputs, _scaled_mask, self.threshold, self.scale))
+        return self._dropped(inputs, base)
+
+    def _dropped(self, inputs: Tensor, base: Tensor | None) -> Tensor:
+        key = _source(inputs.device).next()
+        threshold, scale = self.threshold.expand(key.shape), self.scale.expand(key.shape)
+        of_part = inputs.detach()[(0,) * key.dim()]
+        if of_part.dim() <= fused_dropout.MOST_DIMS and fused_dropout.is_ready(inputs.device):
+            return fused_dropout.dropped(inputs, base, threshold, scale, key)
+        mask = _Random.apply(of_part, threshold, scale, key, _mask)
+        return inputs * mask if base is None else torch.addcmul(base, inputs, mask)
 
 
 def gaussian_like(values: Tensor) -> Tensor:
     """Draw independent standard normal numbers in the shape and dtype of `values`."""
-    return _drawn(values, _gaussian)
+    key = _source(values.device).next()
+    return _Random.apply(values.detach()[(0,) * key.dim()], key, key, key, _gaussian)
 
 
-def _drawn(values: Tensor, draw: _Draw, *parameters: Tensor) -> Tensor:
-    values = values.detach()
+def _source(device: torch.device) -> _Source:
     source = _SOURCE.get(None)
-    if source is None:
-        source = _Source(torch.empty((), dtype=torch.int64, device=values.device).random_())
-    key = source.next()
-    first, second = parameters or (key, key)
-    return _Random.apply(values, first, second, key, draw)
+    return _Source(torch.empty((), dtype=torch.int64, device=device).random_()) if source is None else source
 
 
 class _Random(torch.autograd.Function):
@@ -107,7 +150,7 @@ class _Random(torch.autograd.Function):
 
     @staticmethod
     def forward(like: Tensor, first: Tensor, second: Tensor, key: Tensor, draw: _Draw) -> Tensor:
-        return draw(like.shape, like, first, second, key)
+        return draw(like, first, second, key)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
@@ -121,81 +164,33 @@ class _Random(torch.autograd.Function):
     def vmap(info: Any, in_dims: Any, like: Tensor, *others: Any) -> tuple[Tensor, int]:
         like_dim, *other_dims, _ = in_dims
         *tensors, draw = others
-        shape = like.shape if like_dim is None else like.movedim(like_dim, 0).shape[1:]
-        each = (one.expand(info.batch_size) if dim is None else one for one, dim in zip(tensors, other_dims, strict=True))
-        return draw(shape, like, *each), 0
+        each = (
+            one.expand(info.batch_size, *one.shape) if dim is None else one.movedim(dim, 0)
+            for one, dim in zip(tensors, other_dims, strict=True)
+        )
+        of_one_run = like if like_dim is None else like.select(like_dim, 0)
+        return _Random.apply(of_one_run, *each, draw), 0
 
 
-def _scaled_mask(shape: torch.Size, like: Tensor, threshold: Tensor, scale: Tensor, key: Tensor) -> Tensor:
-    """Draw what dropout multiplies by: 0 or the scale. A random word of 64 bits is enough for four values."""
-    words = _words((*shape[:-1], -(-shape[-1] // 4)), key)
-    threshold, scale = (one.view(one.shape + (1,) * len(shape)) for one in (threshold, scale))
-    return (words.view(torch.int16)[..., : shape[-1]] >= threshold) * scale.to(like.dtype)
+def _mask(like: Tensor, threshold: Tensor, scale: Tensor, key: Tensor) -> Tensor:
+    """Draw what dropout multiplies by: 0 or the scale."""
+    return scaled_mask(like.shape, threshold, scale, key, like.dtype)
 
 
-def _gaussian(shape: torch.Size, like: Tensor, _: Tensor, __: Tensor, key: Tensor) -> Tensor:
+def _gaussian(like: Tensor, _: Tensor, __: Tensor, key: Tensor) -> Tensor:
     """Draw normal numbers from two uniform numbers of 32 bits each. Source: Box and Muller 1958."""
-    halves = _words(shape, key).view(torch.int32).unflatten(-1, (-1, 2)).double()
+    halves = words(like.shape, key).view(torch.int32).unflatten(-1, (-1, 2)).double()
     uniform = (halves + (2**31 + 0.5)) / 2**32
     return ((-2 * uniform[..., 0].log()).sqrt() * (2 * torch.pi * uniform[..., 1]).cos()).to(like.dtype)
-
-
-_GOLDEN = 0x9E3779B97F4A7C15
-_FIRST, _SECOND = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
-"""Source: splitmix64 (Steele, Lea and Flood 2014), with the shifts at 32."""
-
-
-def _words(shape: tuple[int, ...], key: Tensor) -> Tensor:
-    """Draw int64 random words (*key.shape, *shape). Each depends on its key and its place in `shape`, not on the size of `shape`.
-
-    The places in all dimensions, each multiplied by an odd factor of its dimension, are added to the key, and the sum is mixed once.
-    """
-    *outer, last = shape
-    table = _places(tuple(1 << (size - 1).bit_length() for size in outer), 0, key.device)  # few sizes, because tables are kept
-    words = key.view(key.shape + (1,) * len(outer)) + table[tuple(map(slice, outer))]
-    return _mixed(words.unsqueeze(-1) + _places((1 << (last - 1).bit_length(),), len(outer), key.device)[:last])
-
-
-@functools.cache
-def _places(sizes: tuple[int, ...], first: int, device: torch.device) -> Tensor:
-    """Return the sums of the places in some dimensions, each counted from 1 and multiplied by its factor, (*sizes) int64.
-
-    Args:
-        sizes: Sizes of these dimensions.
-        first: Number of the first of them.
-        device: Device of the result.
-    """
-    table = torch.zeros((), dtype=torch.int64, device=device)
-    for number, size in enumerate(sizes, first):
-        table = table.unsqueeze(-1) + torch.arange(1, size + 1, device=device) * _factor(1 + number)
-    return table
 
 
 @functools.cache
 def _of_draws(first: int, device: torch.device) -> Tensor:
     """Return what is added to a key for each of some draws, from number `first` on, counted from 0; (_AHEAD,) int64."""
-    return torch.arange(first + 1, first + 1 + _AHEAD, device=device) * _factor(0)
+    return torch.arange(first + 1, first + 1 + _AHEAD, device=device) * factor(0)
 
 
 @functools.cache
-def _factor(number: int) -> int:
-    """Return the odd factor of a dimension, or of the numbers of draws: a mixed number, as an int64."""
-    word = (1 + number) * _GOLDEN % 2**64
-    for factor in (_FIRST, _SECOND):
-        word = (word ^ word >> 32) * factor % 2**64
-    return _signed((word ^ word >> 32) | 1)
-
-
-def _signed(number: int) -> int:
-    """Return the int64 with the last 64 bits of a number."""
-    return (number + 2**63) % 2**64 - 2**63
-
-
-def _mixed(words: Tensor) -> Tensor:
-    """Mix words by a bijection in which each output bit depends on every input bit. Overwrites its argument."""
-    lower, upper = words.unsqueeze(-1).view(torch.int32).unbind(-1)  # on machines that store the lower half first, as all of torch's do
-    for factor in (_FIRST, _SECOND):
-        lower.bitwise_xor_(upper)
-        words.mul_(_signed(factor))
-    lower.bitwise_xor_(upper)
-    return words
+def _of_parts(count: int, draws: int, device: torch.device) -> Tensor:
+    """Return what is added to a key for each of some parts that draw so many times, (count,) int64."""
+    return torch.arange(count, device=device) * draws * factor(0)
