@@ -1,15 +1,15 @@
 """Trainable heads on cached features, their metrics, sweeps and tables; knows neither Luigi nor the encoders.
 
-A room imports only itself and those before it: `models`, `evaluation`, `runs`, `training`, `sweeps`, `tables`, `api`, `commands`.
-From Python: `heads.fit`, `heads.sweep` and `heads.Run` (docs/python.md).
+A room imports only itself and those before it: `models`, `evaluation`, `runs`, `reports`, `training`, `sweeps`, `tables`, `api`,
+`commands`. From Python: `heads.fit`, `heads.sweep`, `heads.compare` and `heads.Run` (docs/python.md).
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from heads.api import Run, fit, sweep
+    from heads.api import Run, compare, fit, sweep
 
-__all__ = ["Run", "fit", "sweep"]
+__all__ = ["Run", "compare", "fit", "sweep"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,5 @@
-"""Heads from Python: `heads.fit`, `heads.sweep`, `heads.Run`. The commands `python -m heads …` do the same and print what they find.
+"""Heads from Python: `heads.fit`, `heads.sweep`, `heads.compare`, `heads.Run`. The commands `python -m heads …` do the same and print
+what they find.
 
 Here is only what makes these pleasant to call. The work is in the rooms below: `heads.training`, `heads.sweeps`, `heads.runs`.
 """
@@ -18,6 +19,10 @@ import yaml
 from data.errors import InputError
 from heads.evaluation.console import training_bar
 from heads.models import options as known_options
+from heads.reports.content import Media
+from heads.reports.gathering import Sources, gather
+from heads.reports.predictors import compare_named
+from heads.reports.run_page import write_page
 from heads.runs import evaluate as finished
 from heads.runs.config import DEFAULT_PRESET, make_config
 from heads.runs.contract_checks import expect_own_heads_kept
@@ -105,6 +110,21 @@ class Run:
             InputError: The features of the corpus are missing or come from other encoders than those of the run.
         """
         return finished.predict(self._reopened(corpus), self._folder, self._cache)
+
+    def report(self, out: Path | str | None = None, *, split: str = "valid") -> Path:
+        """Write the page of the run, which opens in a browser without a network, and return its path.
+
+        Args:
+            out: The file; None: report.html in the run folder, report-test.html for test.
+            split: "valid", or "test" if `evaluate` has opened it before.
+
+        Raises:
+            InputError: The split was not opened.
+        """
+        path = self.path / ("report.html" if split == "valid" else f"report-{split}.html") if out is None else Path(out)
+        content = gather([self._folder], split, Sources(self._cache), choose_device(self._device))
+        write_page(content, path, Media())
+        return path
 
     def _reopened(self, corpus: str | None) -> Any:
         return finished.reopen(self._folder, self._cache, choose_device(self._device), corpus)
@@ -207,6 +227,39 @@ def sweep(
             trials = train_trials(whole, configs, execution, (lambda line: None) if quiet else print)
             write_report(whole.folder, chosen, trials)
     return ranked(trials, chosen)
+
+
+def compare(
+    a: Run | Path | str,
+    b: Run | Path | str,
+    *,
+    split: str = "valid",
+    metrics: Sequence[str] = (),
+    cache: Path | str | None = None,
+) -> pd.DataFrame:
+    """Compare two predictors on the same utterances: is A better than B?
+
+    Args:
+        a: A run, its folder, a pattern of folders for the seeds of one configuration ("runs/mosi-mmolre-*"), or a CSV file as for
+            `python -m heads score`.
+        b: The same; at least one of the two is a run.
+        split: "valid", or "test" if both runs have opened it before.
+        metrics: Names of metrics; empty: the usual ones of what both predict.
+        cache: Where the features are now, to read a CSV file; None: where the run found them.
+
+    Returns:
+        One row a metric: a, b, difference (A - B) with its 95 % interval (low, high) and p value (paired bootstrap over utterances),
+        p_holm (corrected for the number of metrics), p_wilcoxon (of the utterances' own values, NaN where they have none).
+
+    Raises:
+        InputError: A predictor cannot be read, has not opened the split, or the two cannot be compared.
+    """
+    first, second = (str(one.path if isinstance(one, Run) else one) for one in (a, b))
+    found = compare_named(first, second, split, metrics, None if cache is None else Path(cache))
+    rows = [{"metric": one.metric, "a": one.a, "b": one.b, **one.difference._asdict()} for one in found.tests]
+    for row, one in zip(rows, found.tests, strict=True):
+        row |= {"p_holm": one.p_holm, "p_wilcoxon": one.p_wilcoxon}
+    return pd.DataFrame(rows).set_index("metric")
 
 
 def _grid_file(grid: Path | str | Mapping[str, Any], folder: Path) -> Path:

@@ -36,8 +36,10 @@ def folder(tmp_path_factory):
 def test_the_page_on_python_runs_and_prints_what_it_says(folder):
     printed = (folder / "printed.txt").read_text(encoding="utf-8")
     assert "Unknown setting in section [text] of luigi.cfg: 'modell'. Did you mean 'model'?" in printed
-    metrics = json.loads(next(folder.glob("runs/*/metrics.json")).read_text(encoding="utf-8"))
+    metrics = json.loads(next(folder.glob("runs/mosi-mmolre-*/metrics.json")).read_text(encoding="utf-8"))
     assert f"{metrics['valid']['mae']} ({metrics['valid_interval']['mae'][0]}" in printed
+    assert "report.html" in printed
+    assert re.search(r"^mae +\d", printed, re.MULTILINE)
     first = load_corpus(folder / "cache", "mosi", split="train", modalities=["text"])[0]
     assert f"{first.id} {first.text} {first.features['text'].shape}" in printed
     assert (folder / "sweeps" / "first" / "report.html").exists()

@@ -92,6 +92,26 @@ def test_a_grid_may_be_a_mapping_or_a_file(cache, tmp_path, capsys):
     pd.testing.assert_frame_equal(again, table)
 
 
+def test_two_runs_are_compared_as_by_the_command(run, cache, tmp_path, capsys):
+    ridge = heads.fit(cache, "mosi", "ridge", out=tmp_path, quiet=True)
+    found = heads.compare(run, ridge.path, metrics=["mae", "mean_wf1"])
+    status, out, _ = call(capsys, "compare", run.path, ridge.path, "--metric", "mae", "mean_wf1", "--json")
+    assert status == 0
+    for name, values in json.loads(out)["metrics"].items():
+        assert found.loc[name].to_dict() == pytest.approx(
+            {key: np.nan if one is None else one for key, one in values.items()}, nan_ok=True
+        )
+    assert found.loc["mae", "a"] == pytest.approx(run.metrics["mae"])
+    assert found.loc["mae", "difference"] == pytest.approx(run.metrics["mae"] - ridge.metrics["mae"])
+
+
+def test_a_run_writes_its_page(run, tmp_path):
+    assert run.report() == run.path / "report.html"
+    page = (run.path / "report.html").read_text(encoding="utf-8")
+    assert f"{run.metrics['mae']:.4f}" in page
+    assert run.report(tmp_path / "own.html").read_text(encoding="utf-8")[:15] == "<!DOCTYPE html>"
+
+
 def test_a_head_of_ones_own_is_checked_and_trained(cache, tmp_path):
     head = own_heads.write(tmp_path)
     run = heads.fit(cache, "mosi", head, options={"train.max_epochs": 1}, device="cpu", out=tmp_path / "runs", quiet=True)

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import glob
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data.errors import InputError
-from data.labels import LabelSet
-from data.lookup import expect
 from heads.commands import _flags
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from heads.evaluation.comparison import MetricTest
-    from heads.runs.folder import RunFolder
+    from heads.reports.predictors import Comparison
 
 HELP = "is A better than B, clip by clip? Two runs, or a run and another tool's predictions"
 DESCRIPTION = (
@@ -26,9 +23,6 @@ DESCRIPTION = (
     " over utterances), corrected for the number of metrics (Holm), a Wilcoxon test of the utterances' own values, and the clips on"
     " which the absolute errors of sentiment differ most. --out writes a page with all clips as well. Nothing is trained or recorded."
 )
-_SENTIMENT, _EMOTIONS = ("mae", "corr", "acc2_has0", "acc2_non0", "acc7"), ("mean_acc", "mean_wf1", "mean_macro_f1", "mean_ap")
-_OTHERS = {"msa": ("mae", "corr", "acc2", "acc3", "acc5"), "mer": ("acc", "wf1", "macro_f1", "uar")}
-"""Metrics of sentiment in [-1, 1], and of classes."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--split", choices=("valid", "test"), default="valid", help="test: both runs have opened it before (default valid)"
     )
-    words = "metrics to compare (default: " + ", ".join(_SENTIMENT + _EMOTIONS) + ", of what both predict)"
+    words = "metrics to compare (default: mae, corr, acc7, mean_wf1 and others, of what both predict)"
     parser.add_argument("--metric", nargs="+", metavar="METRIC", help=words)
     parser.add_argument("--clips", type=int, default=10, metavar="N", help="clips to list (default 10)")
     words = "folder where the features are now, to read a CSV file and for the page (default: where the run found them)"
@@ -55,54 +49,30 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         InputError: A predictor cannot be read, has not opened the split, or the two cannot be compared.
     """
-    from heads.evaluation.comparison import compare, differing
-    from heads.evaluation.metrics import metrics_of
+    from heads.reports.predictors import compare_named
 
     _flags.expect_page(args.out)
     if args.clips < 0:
         raise InputError(f"--clips is {args.clips}, expected 0 or more.")
-    names, labels = args.metric or [], _labels(args.a, args.b)
-    for name in names:
-        expect(metrics_of(labels), name, "metric")
-    a, b = _tables(args.a, args.b, args.split, args.cache), _tables(args.b, args.a, args.split, args.cache)
-    both = [task for task, name in (("msa", "sentiment"), ("mer", labels.emotions[0])) if all(name in table for table in (*a, *b))]
-    if not both:
-        raise InputError(f"{args.a} and {args.b}: one predicts sentiment and the other emotions, so there is nothing to compare.")
-    names = list(dict.fromkeys(names)) or [name for task in both for name in _usual(task, metrics_of(labels))]
-    tests = compare(a, b, names, labels)
-    clips = differing(a, b).head(args.clips) if any(metrics_of(labels)[name].task == "msa" for name in names) else None
+    found = compare_named(args.a, args.b, args.split, args.metric or [], args.cache)
+    clips = None if found.clips is None else found.clips.head(args.clips)
     notes: list[str] = []
     if args.out is not None:
-        sides = (args.a, a), (args.b, b)
-        notes = _page(sides, args.split, tests, args.out, (args.cache, args.media_folder), (args.media, args.media_mb))
+        notes = _page((args.a, args.b), found, args.split, args.out, (args.cache, args.media_folder), (args.media, args.media_mb))
     if args.json:
-        about = {"a": args.a, "b": args.b, "split": args.split, "seeds": [len(a), len(b)]}
-        print(json.dumps(about | _content(tests, clips), indent=2, allow_nan=False))
+        about = {"a": args.a, "b": args.b, "split": args.split, "seeds": [len(found.a), len(found.b)]}
+        print(json.dumps(about | _content(found.tests, clips), indent=2, allow_nan=False))
     else:
-        print(f"A  {args.a}{_seeds(a)}\nB  {args.b}{_seeds(b)}\n{args.split}, {len(a[0]):,} utterances\n")
-        print(_text(tests, clips))
+        print(f"A  {args.a}{_seeds(found.a)}\nB  {args.b}{_seeds(found.b)}\n{args.split}, {len(found.a[0]):,} utterances\n")
+        print(_text(found.tests, clips))
         print("\n".join(["", *notes, str(args.out)]) if args.out else "", end="\n" if args.out else "")
     return 0
 
 
-def _labels(*names: str) -> LabelSet:
-    """Return what the runs among the two predictors predict, and refuse two that predict different labels."""
-    found = [run.labels() for name in names if not Path(name).is_file() for run in _runs(name)]
-    if other := next((one for one in found if one != found[0]), None):
-        raise InputError(f"{' and '.join(names)}: predict different labels, {found[0]} and {other}, so they cannot be compared.")
-    return found[0] if found else LabelSet()
-
-
-def _usual(task: str, known: Collection[str]) -> list[str]:
-    """List the metrics of a task that are compared unless others are asked for."""
-    usual = {"msa": _SENTIMENT, "mer": _EMOTIONS}[task]
-    return [name for name in (usual if set(usual) <= set(known) else _OTHERS[task]) if name in known]
-
-
 def _page(
-    sides: Sequence[tuple[str, list[pd.DataFrame]]],
+    names: tuple[str, str],
+    found: Comparison,
     split: str,
-    tests: Sequence[MetricTest],
     out: Path,
     places: tuple[Path | None, Path | None],
     media: tuple[str, float],
@@ -112,54 +82,16 @@ def _page(
     from heads.reports.comparison_page import Side
     from heads.reports.content import Media
     from heads.reports.gathering import Sources, facts_of
+    from heads.reports.predictors import runs_named
 
-    run = next(run for name, _ in sides for run in ([] if Path(name).is_file() else _runs(name)))
-    ids = [str(name) for name in sides[0][1][0]["utterance_id"]]
+    run = next(run for name in names for run in ([] if Path(name).is_file() else runs_named(name)))
+    ids = [str(name) for name in found.a[0]["utterance_id"]]
     cache, root = places
     facts, notes = facts_of(run.config(), ids, Sources(cache, root=root))
-    a, b = (Side(name, tables, run.labels()) for name, tables in sides)
+    a, b = (Side(name, tables, found.labels) for name, tables in zip(names, (found.a, found.b), strict=True))
     sound = Media(media[0], _flags.media_bytes(media[1]))
-    said = comparison_page.write_page(a, b, split, tests, facts, notes, out, sound)
+    said = comparison_page.write_page(a, b, split, found.tests, facts, notes, out, sound)
     return [*notes, *([said] if said else [])]
-
-
-def _tables(name: str, other: str, split: str, cache: Path | None) -> list[pd.DataFrame]:
-    """Read the predictions of a predictor, one table a seed."""
-    if Path(name).is_file():
-        runs = _runs(other)
-        if not runs:
-            raise InputError(f"{name} and {other}: at least one of the two has to be a run, which says what the labels are.")
-        return [_of_file(Path(name), runs[0], split, cache)]
-    runs = _runs(name)
-    if not runs:
-        raise InputError(f"{name}: is no run folder, no pattern of some, and no CSV file.")
-    keys = {run.path.name.rpartition("-seed")[0] for run in runs}
-    if len(keys) > 1:
-        raise InputError(f"{name}: names runs of {len(keys)} configurations ({', '.join(sorted(keys))}), expected seeds of one.")
-    from heads.reports.results import predictions
-
-    return [predictions(run, split) for run in runs]
-
-
-def _runs(name: str) -> list[RunFolder]:
-    from heads.runs.folder import RunFolder
-
-    paths = [Path(name)] if Path(name).is_dir() else sorted(map(Path, glob.glob(name)))
-    return [RunFolder(path) for path in paths if path.is_dir()]
-
-
-def _of_file(path: Path, run: RunFolder, split: str, cache: Path | None) -> pd.DataFrame:
-    """Read the predictions of another tool for the utterances that a run has labels of."""
-    import torch
-
-    from heads.runs.evaluate import reopen
-    from heads.runs.external import read_predictions
-    from heads.runs.folder import predictions_table
-
-    file, run_data = read_predictions(path, run.labels()), reopen(run, cache, torch.device("cpu"))
-    if run_data.config.task not in (file.task, *(("msa", "mer") if file.task == "both" else ())):
-        raise InputError(f"{path}: predicts {file.task}, and the run {run.path} {run_data.config.task}. Give what the run predicts.")
-    return predictions_table(file.predictions(run_data, split), run_data.tensors.targets)
 
 
 def _seeds(tables: Sequence[Any]) -> str:
