@@ -115,6 +115,11 @@ class Subject:
         """Make the head in evaluation mode. Checks share it and do not change it."""
         return self.make(task).eval()
 
+    @functools.cache  # noqa: B019 - a few small heads
+    def drawn(self, task: str) -> tuple[float, dict[str, Tensor | None]]:
+        """Train the head on `batch` with random numbers from one key; return loss and gradients. Checks share them."""
+        return _drawn(self, task, self.batch())
+
     def batch(self) -> Batch:
         """Make a batch of five utterances, in two videos for a head that reads whole videos."""
         made = random_batch({modality: LENGTHS.get(modality, _THIRD_LENGTHS) for modality in self.dims}, self.dims)
@@ -232,7 +237,7 @@ def ignores_padding(subject: Subject, task: str) -> None:
 def ignores_padding_in_training(subject: Subject, task: str) -> None:
     """Neither does padding change losses or gradients: random masks follow from the place of a value."""
     batch = subject.batch()
-    loss, expected = _drawn(subject, task, batch)
+    loss, expected = subject.drawn(task)
     for content in _CONTENTS:
         found, gradient = _drawn(subject, task, padded_videos(pad(batch, 3, content), 2))
         if not math.isclose(found, loss, rel_tol=1e-5):
@@ -385,7 +390,7 @@ def _losses_of_pack(subject: Subject, heads: list[Head], batches: tuple[Batch, B
 
 def follows_from_its_seed(subject: Subject, task: str) -> None:
     """The same seed gives the same losses and gradients, bit for bit."""
-    loss, expected = _drawn(subject, task, subject.batch())
+    loss, expected = subject.drawn(task)
     again = subject.make(task)
     torch.manual_seed(1)  # nothing may depend on the state of torch's own generator after the head was made
     with drawing_from(torch.tensor(1)):

@@ -31,6 +31,8 @@ PROJECT = "mmolre"
 
 _LOG = logging.getLogger("heads")
 
+_MLFLOW_URI = "MLFLOW_TRACKING_URI"
+
 _TAG = "mmolre.run"
 """The tag of MLflow's runs that has the name of the run folder."""
 
@@ -139,7 +141,7 @@ class MLflowLog:
 
         logging.getLogger("mlflow").setLevel(logging.WARNING)  # of a new database it says a line for each of its tables
         logging.getLogger("alembic").setLevel(logging.WARNING)
-        return MlflowClient(os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(out / 'mlflow.db').resolve()}")
+        return MlflowClient(os.environ.get(_MLFLOW_URI) or f"sqlite:///{(out / 'mlflow.db').resolve()}")
 
     @staticmethod
     def _experiment(client: Any) -> str:
@@ -194,7 +196,9 @@ def _import_wandb() -> None:
 
 def _import_mlflow() -> None:
     import mlflow  # noqa: F401
-    import sqlalchemy  # noqa: F401  # mlflow-skinny comes without it
+
+    if not os.environ.get(_MLFLOW_URI):
+        import sqlalchemy  # noqa: F401  # for mlflow.db; mlflow-skinny comes without it
 
 
 _IMPORTS: Mapping[str, Callable[[], None]] = {
