@@ -92,6 +92,11 @@ def gaussian_like(values: Tensor) -> Tensor:
     return _drawn(values, _gaussian)
 
 
+def uniform_like(values: Tensor) -> Tensor:
+    """Draw independent uniform numbers, 0 ≤ u < 1 in steps of 2⁻²⁴, in the shape and dtype of `values`."""
+    return _drawn(values, _uniform)
+
+
 def _drawn(values: Tensor, draw: _Draw, *parameters: Tensor) -> Tensor:
     values = values.detach()
     source = _SOURCE.get(None)
@@ -131,6 +136,11 @@ def _scaled_mask(shape: torch.Size, like: Tensor, threshold: Tensor, scale: Tens
     words = _words((*shape[:-1], -(-shape[-1] // 4)), key)
     threshold, scale = (one.view(one.shape + (1,) * len(shape)) for one in (threshold, scale))
     return (words.view(torch.int16)[..., : shape[-1]] >= threshold) * scale.to(like.dtype)
+
+
+def _uniform(shape: torch.Size, like: Tensor, _: Tensor, __: Tensor, key: Tensor) -> Tensor:
+    """Draw uniform numbers from 24 of 64 bits, as many as float32 holds."""
+    return ((_words(shape, key) >> 40) & (2**24 - 1)).to(like.dtype) / 2**24
 
 
 def _gaussian(shape: torch.Size, like: Tensor, _: Tensor, __: Tensor, key: Tensor) -> Tensor:
