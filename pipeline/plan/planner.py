@@ -13,7 +13,7 @@ from data.fingerprint import FileDigests, digest, table_digest
 from data.media import DECODER
 from pipeline.encoding.checkpoints import Source, expect_whole, files, identity, locate
 from pipeline.encoding.inspection import Candidate, inspect
-from pipeline.plan.adaptations import adapted_identity, plan_adaptation
+from pipeline.plan.adaptations import adapted_identity, finished_adaptation, plan_adaptation
 from pipeline.plan.features import plan_features
 from pipeline.plan.records import REVISION, AdaptationPlan, CorpusPlan, FeaturePlan, LedgerPlan, Plan
 from pipeline.settings import CorpusSettings, Settings
@@ -130,6 +130,8 @@ def _plan_corpus(
 
 def _plan_encoder(settings: Settings, feature_set: str, digests: FileDigests) -> tuple[Source, dict[str, Any]]:
     encoder, modality = settings.encoder(feature_set), modality_of(feature_set)
+    if encoder.adapted:
+        return finished_adaptation(encoder, modality, settings.dtype, settings.precision)
     source = locate(modality, encoder)
     paths = files(modality, source)
     expect_whole(paths)
