@@ -14,6 +14,8 @@ COMMANDS: Mapping[str, Mapping[str, str]] = MappingProxyType(
         "pipeline": {
             "build": "compute features and pseudo-labels once, as luigi.cfg says",
             "explain": "print what a build would compute, and why",
+            "encode": "features of clips with the encoders of a run",
+            "transcribe": "write the texts of clips with a local Whisper checkpoint",
         },
         "data": {
             "doctor": "check a corpus before any encoder runs",

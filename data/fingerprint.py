@@ -156,6 +156,10 @@ class FileDigests:
             self._save(lasting)
         return [found[key] for key in keys]
 
+    def remembered(self) -> dict[str, str]:
+        """Return absolute path → digest of all files that the memo knows. They may have changed since, or be gone."""
+        return {key: entry[3] for key, entry in self._load().items() if _is_entry(key, entry)}
+
     def _load(self) -> dict[str, Any]:
         """Return what the memo file says, and read it only if it is another one than last time. Its entries have yet to be checked."""
         try:

@@ -128,6 +128,12 @@ def read_recording(path: Path) -> Recording:
     return Recording(waveform, timeline.describe())
 
 
+def has_sound(path: Path) -> bool:
+    """Return True if a file has an audio stream, False if it has none. A file that cannot be opened raises MediaError."""
+    with _open(path, _head(path)) as container:
+        return bool(container.streams.audio)
+
+
 def _declared_s(path: Path, head: bytes, stream: Any, start_s: float) -> float:
     """Return the length that a file states for its audio; 0 if it states none, or one that was estimated from the file's size."""
     if stated := _CLOCK.fullmatch(stream.metadata.get("DURATION", "")):  # of Matroska, on the clock of the recording

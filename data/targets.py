@@ -90,13 +90,16 @@ def presence(intensities: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(intensities), np.float32(np.nan), (intensities > 0).astype(np.float32))
 
 
-def load_targets(corpus: CachedCorpus, emotions: str = "annotated", minimum_similarity: float = 0.0) -> Targets:
+def load_targets(
+    corpus: CachedCorpus, emotions: str = "annotated", minimum_similarity: float = 0.0, despite: Collection[str] = ()
+) -> Targets:
     """Read the labels of a corpus.
 
     Args:
         corpus: A corpus of a cache.
         emotions: A key of `EMOTION_SOURCES`.
         minimum_similarity: Smallest cosine between utterance and donor; below it, an utterance has no pseudo-emotions.
+        despite: Ids of utterances that count although they are excluded: those without a medium, where their text is enough.
 
     Raises:
         InputError: The manifest or the ledger cannot be read; there is no such source of emotions, or the corpus does not have it;
@@ -104,7 +107,7 @@ def load_targets(corpus: CachedCorpus, emotions: str = "annotated", minimum_simi
     """
     source = lookup(EMOTION_SOURCES, emotions, "source of emotions")
     table, labels = read_labelled(corpus.manifest)
-    table = table[table["excluded"] == ""]
+    table = table[(table["excluded"] == "") | table["utterance_id"].isin(list(despite))]
     return Targets(
         ids=tuple(table["utterance_id"]),
         split=np.array(table["split"], dtype=str),

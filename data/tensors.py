@@ -11,7 +11,7 @@ Nothing here waits for the device: the host knows all lengths and sends batches 
 
 import copy
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -57,7 +57,7 @@ class _Packed(NamedTuple):
 
     values: Tensor  # (ΣT + 1, D) in the stored type; the last row is zero
     starts: np.ndarray  # (B,) int64, first row of each
-    lengths: np.ndarray  # (B,) int64, number of rows of each, ≥ 1
+    lengths: np.ndarray  # (B,) int64, number of rows of each
 
 
 class _Prepared(NamedTuple):
@@ -74,13 +74,15 @@ class _File:
     """A feature file, as the N target utterances see it."""
 
     store: FeatureStore
-    places: np.ndarray  # (N,) int64, position of each utterance in the file
+    places: np.ndarray  # (N,) int64, position of each utterance in the file; -1 for those that lack these features
     layers: tuple[int, ...]  # numbers of the layers that are used; empty if there is one, of unknown number
     columns: np.ndarray | None  # of these layers, int64; None: all
 
     @classmethod
-    def open(cls, path: Path, manifest: Path, ids: Sequence[str], picked: Sequence[int] | None, name: str) -> Self:
-        """Open the features of `ids`, and of several layers those that the option `name` picks.
+    def open(
+        cls, path: Path, manifest: Path, ids: Sequence[str], picked: Sequence[int] | None, name: str, lacking: Collection[str] = ()
+    ) -> Self:
+        """Open the features of `ids`, and of several layers those that the option `name` picks; some utterances are `lacking` them.
 
         Raises:
             InputError: The file cannot be used, lacks an utterance, or lacks a layer.
@@ -94,11 +96,17 @@ class _File:
             chosen = positions(layers, picked, name, str(path), described(identity))
             columns = np.arange(store.dim).reshape(len(layers), -1)[list(chosen)].ravel()
             layers = tuple(picked)
-        return cls(store, _places(store, manifest, ids), layers, columns)
+        return cls(store, _places(store, manifest, ids, lacking), layers, columns)
 
     @property
     def dim(self) -> int:
         return self.store.dim if self.columns is None else len(self.columns)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Number of rows of each utterance, (N,) int64."""
+        known = np.append(self.store.lengths, 0)  # place -1 is the last
+        return known[self.places]
 
     @property
     def averaged(self) -> int:
@@ -114,8 +122,8 @@ class _File:
         return rows if self.columns is None else rows[:, self.columns]
 
 
-def _places(store: FeatureStore, manifest: Path, ids: Sequence[str]) -> np.ndarray:
-    place_of = {utterance_id: place for place, utterance_id in enumerate(store.ids)}
+def _places(store: FeatureStore, manifest: Path, ids: Sequence[str], lacking: Collection[str]) -> np.ndarray:
+    place_of = {utterance_id: place for place, utterance_id in enumerate(store.ids)} | dict.fromkeys(lacking, -1)
     if missing := [utterance_id for utterance_id in ids if utterance_id not in place_of]:
         is_joined = "missing" in store.attrs  # see `data.interchange.joined`
         raise InputError(
@@ -140,9 +148,9 @@ class _Features:
             InputError: An utterance has another number of rows in another file.
         """
         first, *others = files
-        lengths = first.store.lengths[first.places]
+        lengths = first.lengths
         for other in others:
-            if (unlike := other.store.lengths[other.places] != lengths).any():
+            if (unlike := other.lengths != lengths).any():
                 raise InputError(
                     f"{other.store.path}: {shown(ids[int(unlike.argmax())])} has another number of rows than in {first.store.path}."
                 )
@@ -179,6 +187,8 @@ class _Features:
         for file in self.files:
             part = values[:, column : column + file.dim]
             for place, start, length in zip(file.places[rows].tolist(), starts.tolist(), lengths.tolist(), strict=True):
+                if not length:
+                    continue
                 part[start : start + length] = torch.from_numpy(file.read(place, length))
             column += file.dim
         return _Packed(values, starts, lengths)
@@ -302,6 +312,7 @@ class CorpusTensors:
         limits: Mapping[str, int] | None = None,
         layers: Mapping[str, Sequence[int]] | None = None,
         memory_bytes: int | None = None,
+        lacking: Mapping[str, Collection[str]] | None = None,
     ) -> Self:
         """Open the feature files of a corpus and load their features onto the device if they fit.
 
@@ -317,6 +328,8 @@ class CorpusTensors:
             layers: Modality → numbers of the layers to use, in this order. Of other modalities all are used.
             memory_bytes: Largest size of the features of all modalities on the device; larger ones are streamed. The default is
                 80 % of the device's free memory.
+            lacking: Modality → ids of utterances that have none of its rows: all of their mask is padding. Only heads with learned
+                features for a missing modality can read them.
 
         Raises:
             InputError: The corpus has no such modality, a limit is below 1, or a feature file cannot be used or lacks an utterance or
@@ -331,7 +344,8 @@ class CorpusTensors:
         for modality, names in sets.items():
             paths = [lookup(corpus.features, name, f"modality of {corpus.name}") for name in names]
             picked = (layers or {}).get(modality)
-            files = [_File.open(path, corpus.manifest, targets.ids, picked, f"data.layers.{modality}") for path in paths]
+            gaps = (lacking or {}).get(modality, ())
+            files = [_File.open(path, corpus.manifest, targets.ids, picked, f"data.layers.{modality}", gaps) for path in paths]
             features[modality] = _Features.open(files, targets.ids, limits.get(modality))
         available = _SHARE * free_bytes(device) if memory_bytes is None else memory_bytes
         is_streamed = sum(one.size_bytes() for one in features.values()) > available
@@ -365,7 +379,7 @@ class CorpusTensors:
         return _Prepared(
             index=self._pinned(np.stack([rows, *spans])),
             values={modality: one.values for modality, one in packed.items()},
-            longest={modality: rounded_up(int(one.lengths.max()), length_multiple) for modality, one in packed.items()},
+            longest={modality: rounded_up(max(int(one.lengths.max()), 1), length_multiple) for modality, one in packed.items()},
             layout=None if layout is None else self._pinned(layout),
         )
 

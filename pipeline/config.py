@@ -168,6 +168,9 @@ class text(luigi.Config):
     context: WholeParameter = WholeParameter(
         default=0, description="Previous utterances of the video that are read before each text; only its own tokens are stored."
     )
+    adapted: luigi.BoolParameter = luigi.BoolParameter(
+        default=False, description="The model is the folder of an encoder that a build has adapted; its features count as that build's."
+    )
 
 
 class audio(luigi.Config):
@@ -184,6 +187,9 @@ class audio(luigi.Config):
     )
     context_s: luigi.FloatParameter = luigi.FloatParameter(
         default=0.0, description="Seconds of the video's speech that are read before each clip; only its own frames are stored."
+    )
+    adapted: luigi.BoolParameter = luigi.BoolParameter(
+        default=False, description="The model is the folder of an encoder that a build has adapted; its features count as that build's."
     )
 
 

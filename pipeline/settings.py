@@ -83,6 +83,7 @@ class EncoderSettings:
     context: int = 0  # text only; previous utterances that are read before each text
     context_s: float = 0.0  # audio only; seconds of speech that are read before each clip
     frame_rate_hz: float = 0.0  # audio only; 0: the encoder's own
+    adapted: bool = False  # text and audio only; the model is the folder of an encoder that a build has adapted
 
     def __post_init__(self) -> None:
         lookup(CASES, self.case, "text case")
@@ -211,6 +212,9 @@ class Settings:
             expect(names, name, "corpus in [adapt] corpora:")
         for modality in self.adapt.modalities if self.adapt.corpora else ():
             expect(self.modalities, modality, "modality in [adapt] modalities, which has to be in [corpora] modalities:")
+        for name in self.feature_sets if self.adapt.corpora else ():
+            if self.encoder(name).adapted and modality_of(name) in self.adapt.modalities:
+                raise InputError(f"[{name}] adapted is true, but [adapt] has {modality_of(name)} learn again. Choose one of the two.")
 
     @property
     def feature_sets(self) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import small_runs
+import torch
 from caches import make_cache
 from command_line import call
 
@@ -15,7 +16,9 @@ from data.errors import InputError
 from data.labels import EMOTIONS
 from data.manifest import read_attributes, read_manifest, read_table
 from heads.runs import evaluate
+from heads.runs.config import from_mapping
 from heads.runs.external import read_predictions
+from heads.runs.run_data import LoadedCache, open_run_data
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +98,21 @@ def test_a_missing_modality_is_called_missing(capsys, complete, tmp_path):
     status, _, error = call(capsys, "predict", complete, "--cache", cache, "--out", tmp_path / "a.csv")
     assert status == 2
     assert error.startswith(f"error: {cache}: corpus mosi has no audio features (there are: text). A run that was trained with them ")
+
+
+def test_a_corpus_without_a_modality_is_predicted_by_a_run_that_can_do_without(capsys, cache, tmp_path):
+    folder = small_runs.run(cache, tmp_path / "runs", changes={"train.modality_dropout": 0.3})
+    lacking = make_cache(tmp_path / "cache", utterances=24, ledger=True)
+    index = json.loads((lacking / "index.json").read_text())
+    del index["corpora"]["mosi"]["features"]["audio"]
+    (lacking / "index.json").write_text(json.dumps(index))
+    assert call(capsys, "predict", folder.path, "--cache", lacking, "--out", tmp_path / "a.parquet", "--device", "cpu")[0] == 0
+    found = pd.read_parquet(tmp_path / "a.parquet")
+    whole = open_run_data(from_mapping(folder.config()["config"], "config"), cache, torch.device("cpu"))
+    gaps = LoadedCache(cache, torch.device("cpu")).open(whole.config, lacking={"audio": whole.tensors.targets.ids})
+    expected = evaluate.predict_rows(gaps, folder, np.arange(24))
+    np.testing.assert_allclose(found["sentiment"], expected.sentiment, atol=1e-5)
+    assert not np.allclose(found["sentiment"], evaluate.predict_rows(whole, folder, np.arange(24)).sentiment, atol=1e-3)
 
 
 @pytest.mark.parametrize("head", ["pre-fusion", "ridge", "median"])

@@ -20,6 +20,7 @@ _TEXT = {"vocab_size": len(_VOCABULARY), "max_position_embeddings": POSITIONS, "
 _GROUPS = {"num_conv_pos_embedding_groups": 4}
 _BERT = ("[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1")
 _ROBERTA = ("[CLS] $A [SEP]", "[CLS] $A [SEP] [SEP] $B [SEP]")
+_OF_WHISPER = ("endoftext", "startoftranscript", "en", "de", "translate", "transcribe", "nospeech", "notimestamps")
 _TEMPLATES = {
     "roberta": _ROBERTA,
     "xlm-roberta": _ROBERTA,
@@ -105,3 +106,28 @@ def write_extractor(folder: Path) -> None:
     transformers.Wav2Vec2FeatureExtractor(sampling_rate=SAMPLE_RATE_HZ, do_normalize=True, return_attention_mask=True).save_pretrained(
         folder
     )
+
+
+def write_whisper(folder: Path) -> None:
+    """Writes a Whisper with a tokenizer of bytes, for English and German, that writes eleven tokens about any 30 s."""
+    tokenizer = transformers.WhisperTokenizer({sign: number for number, sign in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))})
+    tokenizer.add_tokens([f"<|{name}|>" for name in _OF_WHISPER], special_tokens=True)
+    ids = {name: tokenizer.convert_tokens_to_ids(f"<|{name}|>") for name in _OF_WHISPER}
+    end, start = ids["endoftext"], ids["startoftranscript"]
+    common = {"pad_token_id": end, "bos_token_id": end, "eos_token_id": end, "decoder_start_token_id": start}
+    sizes = {f"{part}_{name}": 2 for part in ("encoder", "decoder") for name in ("layers", "attention_heads")}
+    torch.manual_seed(0)
+    model = transformers.WhisperForConditionalGeneration(
+        transformers.WhisperConfig(
+            vocab_size=len(tokenizer), d_model=32, encoder_ffn_dim=32, decoder_ffn_dim=32, max_target_positions=20, init_std=0.5,
+            suppress_tokens=None, begin_suppress_tokens=None, **sizes, **common,
+        )
+    )  # fmt: skip
+    model.generation_config = transformers.GenerationConfig(
+        is_multilingual=True,
+        lang_to_id={f"<|{name}|>": ids[name] for name in ("en", "de")},
+        task_to_id={name: ids[name] for name in ("transcribe", "translate")},
+        no_timestamps_token_id=ids["notimestamps"], suppress_tokens=[end], max_length=15, **common,
+    )  # fmt: skip
+    model.save_pretrained(folder)
+    transformers.WhisperProcessor(transformers.WhisperFeatureExtractor(), tokenizer).save_pretrained(folder)

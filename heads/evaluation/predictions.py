@@ -165,6 +165,13 @@ def logits_of(probability: np.ndarray, labels: LabelSet) -> np.ndarray:
         return np.where(probability.any(axis=1, keepdims=True), np.log(probability), 0.0)
 
 
+def decided(probability: np.ndarray, labels: LabelSet) -> np.ndarray:
+    """Returns (n, C) True where an emotion is predicted: above 0.5, or the most probable of classes."""
+    if not labels.is_exclusive:
+        return probability > 0.5
+    return np.arange(probability.shape[1]) == np.argmax(probability, axis=1)[:, None]
+
+
 def evaluation_plan(head: Head, tensors: CorpusTensors, rows: np.ndarray, batch_size: int) -> list:
     """Plans batches of all rows, the longest first; whole videos for heads with context."""
     if head.context:

@@ -20,11 +20,12 @@ from data.reporting.page import Section, Tile
 from data.reporting.tables import Cell, Column, Table
 from heads.evaluation.comparison import MetricTest, differing
 from heads.evaluation.metrics import metric_named
+from heads.evaluation.predictions import decided
 from heads.reports import plots
 from heads.reports.clips import Clips
 from heads.reports.content import Media
 from heads.reports.plots import Span
-from heads.reports.results import decided, emotions_of, wrong_decisions
+from heads.reports.results import emotions_of, wrong_decisions
 from heads.reports.tables import (
     Part,
     donor_columns,

@@ -16,6 +16,7 @@ from data.errors import InputError
 from data.labels import LabelSet
 from data.tuning import encoder_words
 from heads.evaluation.metrics import default_metric, metrics_of
+from heads.evaluation.predictions import decided
 from heads.evaluation.strata import class_errors, emotion_errors, sentiment_errors
 from heads.runs.folder import RunFolder
 
@@ -100,13 +101,6 @@ def emotions_of(table: pd.DataFrame, labels: LabelSet) -> tuple[np.ndarray, np.n
     """Returns (n, C) predicted probabilities and true presence (1, 0, NaN) of a table of predictions."""
     intensity = table[[f"{name}_true" for name in labels.emotions]].to_numpy(float)
     return table[list(labels.emotions)].to_numpy(float), np.where(np.isnan(intensity), np.nan, intensity > 0)
-
-
-def decided(probability: np.ndarray, labels: LabelSet) -> np.ndarray:
-    """Returns (n, C) True where an emotion is predicted: above 0.5, or the most probable of classes."""
-    if not labels.is_exclusive:
-        return probability > 0.5
-    return np.arange(probability.shape[1]) == np.argmax(probability, axis=1)[:, None]
 
 
 def wrong_decisions(probability: np.ndarray, truth: np.ndarray, labels: LabelSet) -> np.ndarray:

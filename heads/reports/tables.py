@@ -14,10 +14,11 @@ from heads.evaluation.calibration import Reliability
 from heads.evaluation.intervals import mean_sd
 from heads.evaluation.metrics import CLASSES, EMOTION_METRICS, PER_CLASS, metric_named, sentiment_of
 from heads.evaluation.modalities import Loss
+from heads.evaluation.predictions import decided
 from heads.evaluation.specificity import LEAST, Expert
 from heads.evaluation.strata import Stratum
 from heads.reports.clips import Clips
-from heads.reports.results import Result, decided, emotions_of, wrong_decisions
+from heads.reports.results import Result, emotions_of, wrong_decisions
 
 FEW_RUNS = 5
 """With more runs, clips show the mean prediction and its standard deviation instead of a column for each run."""

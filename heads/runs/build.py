@@ -9,7 +9,7 @@ from data.errors import InputError
 from data.labels import MOSEI_LABELS, LabelSet
 from data.tensors import CorpusTensors
 from heads.models.base import Head
-from heads.models.inputs import MIX, Inputs, MixedLayers, fitted
+from heads.models.inputs import MIX, Inputs, MissingModalities, MixedLayers, fitted
 from heads.models.own import short_name
 from heads.models.registry import HEADS
 from heads.runs.config import RunConfig
@@ -24,12 +24,14 @@ def build_head(config: RunConfig, tensors: CorpusTensors) -> Head:
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(stream(config.seed, "weights")[0] >> 1))
-        head = make_head(config.head, config.model, Inputs.of(tensors), config.task)
+        head = make_head(config.head, config.model, Inputs.of(tensors), config.task, config.train.modality_dropout)
     return head.to(tensors.device)
 
 
-def make_head(name: str, options: Any, inputs: Inputs, task: str) -> Head:
+def make_head(name: str, options: Any, inputs: Inputs, task: str, modality_dropout: float = 0.0) -> Head:
     """Makes the head of this name for its inputs; several layers are mixed before it if its option `adapter` says so.
+
+    With a `modality_dropout` above 0, it can do without a modality.
 
     Raises:
         InputError: An option is out of its range, or the head cannot learn the labels.
@@ -41,10 +43,11 @@ def make_head(name: str, options: Any, inputs: Inputs, task: str) -> Head:
         kind.expect_modalities(short_name(name), dims)
     learned = _labels(kind, name, inputs.labels)
     layers = inputs.several if getattr(options, "adapter", None) == MIX else {}
-    if not layers:
-        return kind(options, dims, task, **learned)
     of_one_layer = {modality: dim // len(layers.get(modality, (0,))) for modality, dim in dims.items()}
-    return MixedLayers(kind(options, of_one_layer, task, **learned), layers, dims)
+    head: Head = kind(options, of_one_layer, task, **learned)
+    if modality_dropout:
+        head = MissingModalities(head, modality_dropout, of_one_layer)
+    return MixedLayers(head, layers, dims) if layers else head
 
 
 def _labels(kind: type[Head], name: str, labels: LabelSet) -> dict[str, LabelSet]:

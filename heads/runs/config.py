@@ -22,7 +22,7 @@ from data.labels import LabelSet
 from data.lookup import expect, lookup
 from heads.evaluation.metrics import CLASS_METRIC, DEFAULT_METRICS, higher_is_better, metric_named, metrics_of
 from heads.models import options, own
-from heads.models.options import FREE, option
+from heads.models.options import FREE, ZERO_OR_NOT, option
 from heads.models.registry import HEADS, MEDIAN, Entry, find
 from heads.models.strict_yaml import parse_yaml
 from heads.models.tasks import CROSS_ENTROPY, TASKS, LossOptions
@@ -100,6 +100,8 @@ class TrainOptions:
     precision: float32, tf32 (GPU), bfloat16 (autocast); auto: tf32 on CUDA, else float32 (`with_precision`).
     length_multiple: Lengths of training batches are rounded up to a multiple of it, so that there are few shapes; the padding is masked
         and changes the result by rounding only. None: 16 on CUDA, else 1.
+    modality_dropout: Probability with which each modality of an utterance is replaced by learned features in training, never two at a
+        time; 0: never. The run can then predict clips that lack one.
     step: eager, or graphed: steps are recorded as CUDA graphs (`heads.training.graphed_steps`).
     """
 
@@ -122,6 +124,7 @@ class TrainOptions:
     average: float = option(0.0, least=0, below=1, in_pack=FREE)
     precision: str = option(AUTO, choices=(AUTO, *PRECISIONS))
     length_multiple: int | None = option(None, omitted=True)
+    modality_dropout: float = option(0.0, least=0, most=0.5, in_pack=ZERO_OR_NOT, omitted=True)
     step: str = option("eager", choices=("eager", "graphed"), omitted=True)
 
 

@@ -5,8 +5,9 @@ Runs that read the same features share them: each feature is loaded once. Runs a
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -46,23 +47,33 @@ class RunData:
 class LoadedCache:
     """The data of several runs from one cache, each feature loaded once."""
 
-    def __init__(self, cache: Path, device: torch.device, memory_bytes: int | None = None) -> None:
+    def __init__(
+        self, cache: Path, device: torch.device, memory_bytes: int | None = None, corpora: Sequence[CachedCorpus] = ()
+    ) -> None:
         """Args:
         cache: Folder that BuildFeatures made.
         device: Holds the features.
         memory_bytes: Features of a run that are larger than this are streamed from disk; 0 streams all.
+        corpora: Corpora that are opened as they are here, whatever the index of the cache says.
         """
         self.cache, self.device, self.memory_bytes = cache, device, memory_bytes
-        self._corpora: dict[str, CachedCorpus] = {}
+        self._corpora = {corpus.name: corpus for corpus in corpora}
         self._targets: dict[tuple[object, ...], Targets] = {}
         self._tensors: dict[tuple[object, ...], CorpusTensors] = {}
 
-    def open(self, config: RunConfig, learned: LabelSet | None = None) -> RunData:
+    def open(
+        self,
+        config: RunConfig,
+        learned: LabelSet | None = None,
+        lacking: Mapping[str, Collection[str]] = MappingProxyType({}),
+    ) -> RunData:
         """Loads the data of one configuration, and settles what depends on corpus and device.
 
         Args:
             config: The configuration.
             learned: What a finished run predicts; labels of the corpus that mean something else are left out. None: the corpus's own.
+            lacking: Modality → ids of utterances that have no features of it, for a run that can do without
+                (`train.modality_dropout`); excluded ones among them count.
 
         Raises:
             InputError: The cache lacks the corpus, features or labels that the configuration asks for.
@@ -75,16 +86,19 @@ class LoadedCache:
         sets = sets_of(dataclasses.asdict(data))
         _expect_sets(corpus, sets)
         data = dataclasses.replace(data, emotions=self._source(config, corpus))
-        labels = self._labels(corpus, data.emotions, data.minimum_similarity if data.emotions == "pseudo" else 0.0)
+        despite = tuple(name for names in lacking.values() for name in names)
+        labels = self._labels(corpus, data.emotions, data.minimum_similarity if data.emotions == "pseudo" else 0.0, despite)
         labels = labels if learned is None else labels.seen_as(learned)
         config = with_labels(config, labels.labels)
         targets = labels.without(left_out(corpus, [name for names in sets.values() for name in names]))
         streams = streams_of(config.head, corpus, sets, targets.ids)
         limits = _of_streams(streams, {"text": data.text_limit, "audio": data.audio_limit})
         picked = _of_streams(streams, data.layers.picked())
-        key = (corpus.name, tuple(streams.items()), tuple(limits.items()), tuple(picked.items()))
+        gaps = _of_streams(streams, lacking)
+        key = (corpus.name, tuple(streams.items()), tuple(limits.items()), tuple(picked.items()), str(gaps))
         if key not in self._tensors:
             options = {"modalities": streams, "device": self.device, "limits": limits, "memory_bytes": self.memory_bytes}
+            options |= {"lacking": gaps}
             self._tensors[key] = CorpusTensors.load(corpus, targets, layers=picked, **options)
         _expect_layers(config, self._tensors[key], bool(picked))
         tensors = self._tensors[key].relabelled(targets)
@@ -99,10 +113,10 @@ class LoadedCache:
         has_none = bool(np.isnan(annotated.emotions[annotated.rows("train")]).all())
         return "pseudo" if has_none and corpus.pseudo_labels and "mer" in TASKS[config.task] else "annotated"
 
-    def _labels(self, corpus: CachedCorpus, source: str, minimum_similarity: float) -> Targets:
-        key = (corpus.name, source, minimum_similarity)
+    def _labels(self, corpus: CachedCorpus, source: str, minimum_similarity: float, despite: tuple[str, ...] = ()) -> Targets:
+        key = (corpus.name, source, minimum_similarity, despite)
         if key not in self._targets:
-            self._targets[key] = load_targets(corpus, source, minimum_similarity)
+            self._targets[key] = load_targets(corpus, source, minimum_similarity, despite)
         return self._targets[key]
 
 

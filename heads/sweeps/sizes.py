@@ -14,7 +14,7 @@ from heads.training.plan import epoch_plan, rows_of
 def head_on_meta(config: RunConfig, tensors: CorpusTensors) -> Head:
     """Return the head of a trial without memory."""
     with torch.device("meta"):
-        return make_head(config.head, config.model, Inputs.of(tensors), config.task)
+        return make_head(config.head, config.model, Inputs.of(tensors), config.task, config.train.modality_dropout)
 
 
 def batch_of_size(config: RunConfig, tensors: CorpusTensors, share: float) -> Batch:

@@ -49,7 +49,7 @@ def signature(config: RunConfig, tensors: CorpusTensors) -> tuple[Any, ...] | No
             on.
     """
     rows, valid_rows = (labelled_rows(config, tensors, split) for split in ("train", "valid"))
-    shapes = _shapes(config.head, config.model, Inputs.of(tensors), config.task)
+    shapes = _shapes(config.head, config.model, Inputs.of(tensors), config.task, config.train.modality_dropout)
     if not HEADS[config.head].packs:
         return None
     same = tuple((field.name, _kept(field)) for field in options.walk(config) if field.declared.in_pack != options.FREE)
@@ -62,10 +62,10 @@ def _kept(field: options.Field) -> Any:
 
 
 @cache
-def _shapes(head: str, model: Any, inputs: Inputs, task: str) -> tuple[torch.Size, ...]:
+def _shapes(head: str, model: Any, inputs: Inputs, task: str, modality_dropout: float) -> tuple[torch.Size, ...]:
     """List the shapes of all parameters. They are needed because `top_k` sets the width of the experts in some heads."""
     with torch.device("meta") as meta, watched(meta):  # refuses sizes that no number of bytes can be of
-        return tuple(parameter.shape for parameter in make_head(head, model, inputs, task).parameters())
+        return tuple(parameter.shape for parameter in make_head(head, model, inputs, task, modality_dropout).parameters())
 
 
 class PackedEngine:

@@ -143,6 +143,35 @@ def load_extractor(folder: Path) -> Any:
     return extractor
 
 
+def load_whisper(folder: Path) -> tuple[Any, Any]:
+    """Loads a Whisper checkpoint in float32 on the CPU, in evaluation mode: the model and its processor.
+
+    Raises:
+        InputError: The folder holds another kind of model, or lacks weights, the tokenizer or the feature extractor.
+    """
+    import torch
+
+    for name in ("config.json", "generation_config.json", "preprocessor_config.json", weights_file(folder)):
+        if not (folder / name).is_file() and not (name.startswith("preprocessor") and preprocessor_file(folder).is_file()):
+            raise InputError(f"{folder}: no {name}; the folder of a Whisper checkpoint is expected, complete as the hub has it.")
+    try:
+        kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
+    except (ValueError, AttributeError) as error:
+        raise InputError(f"{folder / 'config.json'}: not JSON ({reason(error)}). Download the checkpoint again.") from error
+    if kind != "whisper":
+        raise InputError(f"{folder / 'config.json'}: a model of type {shown(kind)}; a Whisper checkpoint is expected.")
+    model, info = _open(
+        "WhisperForConditionalGeneration", folder, dtype=torch.float32, weights_only=True,
+        use_safetensors="safetensors" in weights_file(folder), output_loading_info=True,
+    )  # fmt: skip
+    if missing := sorted(set(info["missing_keys"]) - {"proj_out.weight"}):  # tied to the embedding of the decoder
+        raise InputError(f"{folder}: the checkpoint lacks weights, {missing[0]} for one. Download it again.")
+    processor = _open("WhisperProcessor", folder)
+    if len(processor.tokenizer) < 2 or not processor.tokenizer.get_vocab():
+        raise _no_tokenizer(folder, "tokenizer.json (or vocab.json and merges.txt)")
+    return model.eval().requires_grad_(False), processor
+
+
 def _open(kind: str, folder: Path, **options: Any) -> Any:
     import transformers
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from data.errors import InputError
 from data.feature_sets import modality_of
 from data.fingerprint import digest
-from pipeline.adaptation import Recipe
+from data.tuning import adapted_on
+from pipeline.adaptation import Recipe, checkpoint
 from pipeline.adaptation import recipe as recipes
-from pipeline.encoding.checkpoints import Source
+from pipeline.encoding.checkpoints import ENCODERS, Source, identity
 from pipeline.plan.features import slug
 from pipeline.plan.records import REVISION, AdaptationPlan, CorpusPlan, LedgerPlan
 from pipeline.plan.sources import rows_and_sources
-from pipeline.settings import Settings
+from pipeline.settings import EncoderSettings, Settings
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def plan_adaptation(
@@ -76,8 +81,45 @@ def _inputs_of(identity: Mapping[str, Any]) -> dict[str, Any]:
 
 def adapted_identity(base_identity: Mapping[str, Any], adaptation: AdaptationPlan) -> dict[str, Any]:
     """Returns the identity of an adapted encoder: that of its base, and what it has learned from."""
-    learned = {name: value for name, value in adaptation.parts.items() if name not in ("base", "modality", "recipe")}
-    return {**base_identity, "adapted": learned | adaptation.recipe.parts()}
+    return _with_lessons(base_identity, adaptation.parts, adaptation.recipe.parts())
+
+
+def finished_adaptation(encoder: EncoderSettings, modality: str, dtype: str, precision: str) -> tuple[Source, dict[str, Any]]:
+    """Returns an encoder that an earlier build has adapted, with the identity that it has in that build.
+
+    Args:
+        encoder: Its `model` is the folder of the adapted encoder.
+        modality: "text" or "audio".
+        dtype: Type of the stored values.
+        precision: Arithmetic of the encoder.
+
+    Raises:
+        InputError: The folder is none of an adapted encoder, is damaged, or the encoder has learned with other inputs.
+    """
+    folder = Path(encoder.model).expanduser()
+    if not (folder / checkpoint.RECORD).is_file():
+        wanted = f"has no {checkpoint.RECORD}; the folder of an adapted encoder is expected"
+        raise InputError(f"[{modality}] adapted is true, but {folder} {wanted}.")
+    record = checkpoint.read_record(folder)
+    if not checkpoint.is_whole(folder):
+        raise InputError(f"{folder}: a file is missing or has changed since the encoder learned. Copy it again.")
+    parts, base = record["parts"], record["base"]
+    if parts["modality"] != modality:
+        raise InputError(f"{folder}: an encoder of {parts['modality']}, expected one of {modality}.")
+    is_trained = base["name"] not in ENCODERS or ENCODERS[base["name"]].trained
+    source = Source(folder.name, folder, "", is_trained, adapted_on("+".join(record["corpora"]), base["tuning"]))
+    files = {name: value for name, value in parts["base"].items() if isinstance(value, str) and _SHA256.fullmatch(value)}
+    base_identity = identity(modality, encoder, source, files, dtype, precision)
+    found, learned = _inputs_of(base_identity), parts["base"]
+    if changed := [name for name in found | learned if found.get(name) != learned.get(name)]:
+        name = changed[0]
+        raise InputError(f"{folder}: learned with {name} = {learned.get(name)!r}, but [{modality}] has {found.get(name)!r}. Set it so.")
+    return source, _with_lessons(base_identity, parts, parts["recipe"])
+
+
+def _with_lessons(base_identity: Mapping[str, Any], parts: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict[str, Any]:
+    learned = {name: value for name, value in parts.items() if name not in ("base", "modality", "recipe")}
+    return {**base_identity, "adapted": learned | dict(recipe)}
 
 
 def _refuse_mixed_labels(recipe: Recipe, teachers: Sequence[CorpusPlan]) -> None:

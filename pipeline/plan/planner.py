@@ -15,7 +15,7 @@ from data.media import DECODER
 from data.reporting.audio import LINK
 from pipeline.encoding.checkpoints import Source, expect_whole, files, identity, locate
 from pipeline.encoding.inspection import Candidate, inspect
-from pipeline.plan.adaptations import adapted_identity, plan_adaptation
+from pipeline.plan.adaptations import adapted_identity, finished_adaptation, plan_adaptation
 from pipeline.plan.features import plan_features
 from pipeline.plan.records import REVISION, AdaptationPlan, CorpusPlan, FeaturePlan, LedgerPlan, Plan
 from pipeline.settings import CorpusSettings, Settings
@@ -135,6 +135,8 @@ def _plan_corpus(
 
 def _plan_encoder(settings: Settings, feature_set: str, digests: FileDigests) -> tuple[Source, dict[str, Any]]:
     encoder, modality = settings.encoder(feature_set), modality_of(feature_set)
+    if encoder.adapted:
+        return finished_adaptation(encoder, modality, settings.dtype, settings.precision)
     source = locate(modality, encoder)
     paths = files(modality, source)
     expect_whole(paths)

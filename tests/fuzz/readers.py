@@ -25,6 +25,7 @@ from tones import encode, tone, write_wav
 from data.cache import open_corpus, read_cache
 from data.corpora import read_corpus, recognise
 from data.corpora.base import Corpus
+from data.corpora.own_files import gather, write_folder
 from data.csd import Entry, read_csd, write_csd
 from data.feature_store import FeatureStore
 from data.fingerprint import FileDigests
@@ -154,6 +155,12 @@ def _corpus(folder: Path) -> list[Any]:
 
 def _folder_corpus(folder: Path) -> list[Any]:
     return _of(read_corpus("folder", folder, CORPUS))
+
+
+def _texts(folder: Path) -> list[Any]:
+    clips = gather({}, folder / "label.csv").clips
+    write_folder(folder / "clips", clips, [])
+    return [*clips, read_corpus("folder", folder / "clips", CORPUS).utterances]
 
 
 def _of(corpus: Corpus) -> list[Any]:
@@ -452,6 +459,7 @@ READERS: Mapping[str, Reader] = _table(
     Reader("mp4", _media("aac", "clip.mp4"), _decode),
     Reader("webm", _media("libopus", "clip.webm", 48_000), _decode),
     Reader("label.csv", _clips, _folder_corpus, TEXT),
+    Reader("table of texts", _clips, _texts, TEXT),
     Reader("MOSI table", _sample("mosi", "label.csv"), _corpus, TEXT),
     Reader("MOSI transcripts", _transcripts, _mosi, TEXT),
     Reader("MOSEI table", _sample("mosei", "label.csv"), _corpus, TEXT),

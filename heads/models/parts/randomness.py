@@ -140,6 +140,12 @@ def gaussian_like(values: Tensor) -> Tensor:
     return _Random.apply(values.detach()[(0,) * key.dim()], key, key, key, _gaussian)
 
 
+def uniform_like(values: Tensor) -> Tensor:
+    """Draw independent uniform numbers, 0 ≤ u < 1 in steps of 2⁻²⁴, in the shape and dtype of `values`."""
+    key = _source(values.device).next()
+    return _Random.apply(values.detach()[(0,) * key.dim()], key, key, key, _uniform)
+
+
 def _source(device: torch.device) -> _Source:
     source = _SOURCE.get(None)
     return _Source(torch.empty((), dtype=torch.int64, device=device).random_()) if source is None else source
@@ -175,6 +181,11 @@ class _Random(torch.autograd.Function):
 def _mask(like: Tensor, threshold: Tensor, scale: Tensor, key: Tensor) -> Tensor:
     """Draw what dropout multiplies by: 0 or the scale."""
     return scaled_mask(like.shape, threshold, scale, key, like.dtype)
+
+
+def _uniform(like: Tensor, _: Tensor, __: Tensor, key: Tensor) -> Tensor:
+    """Draw uniform numbers from 24 of 64 bits, as many as float32 holds."""
+    return ((words(like.shape, key) >> 40) & (2**24 - 1)).to(like.dtype) / 2**24
 
 
 def _gaussian(like: Tensor, _: Tensor, __: Tensor, key: Tensor) -> Tensor:
