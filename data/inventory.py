@@ -25,6 +25,8 @@ Features = list[tuple[str, Mapping[str, Any] | None]]
 """Corpus and attributes of each feature file of an index; None for a file that is missing or damaged."""
 
 _DAY_S = 24 * 3600
+_OF_PREDICT = "predict"
+"""Folder of `python -m heads predict --media`: features of clips, and transcripts, which a user may have corrected."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,8 @@ class Entry:
     kind: str  # "manifest", "text features", "pseudo labels", "shards", "adapted encoder", "state of adaptation", "report"
     used_by: tuple[str, ...]  # corpora of the index
     state: str
-    """`USED`: the index names it, or features of the index come from it. `SPARE`: shards of features that are whole. `UNUSED`: neither;
-    left by other settings, an earlier version of the clips, or a build that has not ended."""
+    """`USED`: the index names it, features of the index come from it, or a user may have changed it. `SPARE`: shards of features that
+    are whole. `UNUSED`: none of these; left by other settings, an earlier version of the clips, or a build that has not ended."""
 
     @cached_property
     def files(self) -> tuple[Path, ...]:
@@ -75,6 +77,8 @@ def list_cache(folder: Path) -> list[Entry]:
         ("pseudo_labels", "pseudo labels", "*.parquet"),
     ):
         entries += [Entry(path, kind, (), UNUSED) for path in _visible(folder / name, pattern) if path not in users]
+    if (folder / _OF_PREDICT).is_dir():
+        entries.append(Entry(folder / _OF_PREDICT, "clips of predict", (), USED))
     names = tuple(corpora)
     for path in _visible(folder / "reports", "*.html"):
         is_last = path == report

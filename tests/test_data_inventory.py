@@ -26,6 +26,8 @@ def cache(built):
     encoder.mkdir(parents=True)
     (encoder / "adapt.json").write_text("{}")
     (built.cache / "notes.txt").write_text("mine")
+    (built.cache / "predict").mkdir()
+    (built.cache / "predict" / "transcripts-0123.csv").write_text("corrected")
     for path in built.cache.rglob("*"):
         os.utime(path, (LONG_AGO_S, LONG_AGO_S))
     return built.cache
@@ -45,7 +47,7 @@ def files(cache):
 def test_every_file_of_the_index_is_used_and_what_it_does_not_name_is_not(cache):
     entries = list_cache(cache)
     indexed = {path for corpus in read_cache(cache).values() for _, path in corpus.files()}
-    used = {entry.path for entry in entries if entry.state == USED and entry.kind != "report"}
+    used = {entry.path for entry in entries if entry.state == USED and entry.kind not in ("report", "clips of predict")}
     assert used == indexed
     assert names([entry for entry in entries if entry.state == UNUSED], cache) == OLD
     spare = [entry for entry in entries if entry.state == SPARE]
@@ -86,6 +88,7 @@ def test_gc_removes_what_is_unused_and_a_build_still_has_nothing_to_do(cache, bu
     assert main(["gc", str(cache), "--yes", "--shards"]) == 0
     assert not list((cache / "shards").rglob("*.h5"))
     assert (cache / "notes.txt").read_text() == "mine"
+    assert (cache / "predict" / "transcripts-0123.csv").read_text() == "corrected"
     assert outputs.missing(built.plan()) == []
     capsys.readouterr()
     assert main(["gc", str(cache), "--yes", "--shards"]) == 0
