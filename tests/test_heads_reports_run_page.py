@@ -1,5 +1,6 @@
 """The page of runs: what it says against run folders and cache, for heads of all kinds, and where a cache is missing."""
 
+import re
 import shutil
 import statistics
 import xml.etree.ElementTree as ET
@@ -9,11 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import small_runs
+from caches import make_cache
 from command_line import call
 from report_runs import DONOR, make_runs
 from reports import words
 
 from data.cache import open_corpus
+from data.errors import InputError
 from data.labels import EMOTIONS
 from data.manifest import read_manifest
 from heads.__main__ import main
@@ -75,6 +78,15 @@ def value(cell: ET.Element) -> float:
 
 def chips(cell: ET.Element) -> list[str]:
     return [chip.get("data-name") for chip in cell.findall("span")]
+
+
+def test_it_needs_no_network_and_its_ids_are_unique(page):
+    text = ET.tostring(page, encoding="unicode")
+    assert not re.search(r"https?://|@import", text)
+    assert {element.tag for element in page.iter()} & {"link", "img", "iframe", "object"} == set()
+    ids = [element.get("id") for element in page.iter() if element.get("id")]
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'(?:href="|url\()#([^")]+)', text)) <= set(ids)
 
 
 def test_it_has_all_sections_and_every_metric_with_its_interval(page, made):
@@ -202,6 +214,21 @@ def test_without_its_cache_a_page_says_what_is_missing(made, capsys, tmp_path):
     assert (status, out, err.count("\n")) == (2, "", 1)
     status, _, err = call(capsys, "report", run, "--cache", made.cache, "--no-cache")
     assert (status, err) == (2, "error: --cache and --no-cache exclude each other. Give one of them.\n")
+
+
+def test_a_cache_that_lacks_clips_of_the_run_is_not_used(made, tmp_path):
+    other, run, cpu = make_cache(tmp_path / "cache", utterances=9), made.runs["seed 1"], choose_device("cpu")
+    with pytest.raises(InputError, match="4 of 9 utterances of the run are not in its corpus mosi"):
+        gather([run], "valid", Sources(other), cpu)
+    own = RunFolder(shutil.copytree(run.path, tmp_path / "run"))
+    config = (own.path / "config.json").read_text(encoding="utf-8")
+    (own.path / "config.json").write_text(config.replace(str(made.cache), str(other)), encoding="utf-8")
+    content = gather([own], "valid", Sources(), cpu)
+    assert (content.probes, content.facts.has("text")) == ({}, False)
+    assert ["4 of 9 utterances" in note or "which " + str(own.path) + " has predicted" in note for note in content.notes] == [
+        True,
+        True,
+    ]
 
 
 def test_heads_that_read_whole_videos_are_asked_again_like_the_others(made):

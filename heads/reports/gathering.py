@@ -15,7 +15,7 @@ from heads.models.registry import HEADS
 from heads.reports import clips
 from heads.reports.clips import Clips
 from heads.reports.content import Content
-from heads.reports.probing import Probe, probe
+from heads.reports.probing import Probe, probe, rows_of
 from heads.reports.results import Result, read
 from heads.runs.evaluate import FinishedRuns
 from heads.runs.folder import RunFolder
@@ -63,6 +63,7 @@ def gather(folders: Sequence[RunFolder], split: str, sources: Sources, device: t
     for result in results:
         try:
             run_data = finished.reopen(result.folder)
+            rows = rows_of(run_data, result)
         except InputError as error:
             if sources.cache is not None:
                 raise
@@ -70,7 +71,7 @@ def gather(folders: Sequence[RunFolder], split: str, sources: Sources, device: t
             continue
         if split == "test":
             result.folder.record_opening(split, "checkpoint")
-        probes[result.name] = probe(run_data, result)
+        probes[result.name] = probe(run_data, result, rows)
     notes += [f"{name}: {one.doubt}" for name, one in probes.items() if one.doubt]
     return Content(results, facts, probes, notes)
 
@@ -88,7 +89,7 @@ def of_trained(run_data: RunData, folder: RunFolder) -> Content:
         left_out = [f"What each modality adds is missing: {again}"] if run_data.tensors.dims else []
         return Content(results, facts, {}, [*notes, *left_out])
     try:
-        return Content(results, facts, {result.name: probe(run_data, result)}, notes)
+        return Content(results, facts, {result.name: probe(run_data, result, rows_of(run_data, result))}, notes)
     except InputError as error:  # such as a lack of memory: the run is complete all the same
         return Content(results, facts, {}, [*notes, _NO_PROBE.format(result.name, error)])
 

@@ -32,21 +32,30 @@ class Probe:
         return {key: values[places] for key, values in self.gates.items()}
 
 
-def probe(run_data: RunData, result: Result) -> Probe:
+def rows_of(run_data: RunData, result: Result) -> np.ndarray:
+    """Finds the utterances of a result in the data of its run, (n,) int64, ascending.
+
+    Raises:
+        InputError: The data lack one of them.
+    """
+    places = {name: row for row, name in enumerate(run_data.tensors.targets.ids)}
+    if missing := [name for name in result.table.index if name not in places]:
+        raise InputError(f"{run_data.corpus.manifest}: {shown(missing[0])} is not in it, which {result.folder.path} has predicted.")
+    return np.array(sorted(places[name] for name in result.table.index), np.int64)
+
+
+def probe(run_data: RunData, result: Result, rows: np.ndarray) -> Probe:
     """Predicts the utterances of a result as they are and without each modality.
 
     Args:
         run_data: Data of the run.
         result: The run on a split.
+        rows: Result of `rows_of`.
 
     Raises:
-        InputError: The data lack an utterance; the checkpoint is missing or does not fit, or memory runs out.
+        InputError: The checkpoint is missing or does not fit, or memory runs out.
     """
     tensors = run_data.tensors
-    places = {name: row for row, name in enumerate(tensors.targets.ids)}
-    if missing := [name for name in result.table.index if name not in places]:
-        raise InputError(f"{run_data.corpus.manifest}: {shown(missing[0])} is not in it, which {result.folder.path} has predicted.")
-    rows = np.array(sorted(places[name] for name in result.table.index), np.int64)
     changed = variants(tensors, rows)
     whole, *others = predict_each(run_data, result.folder, rows, [tensors, *(one.tensors for one in changed)])
     found = losses(whole, list(zip(changed, others, strict=True)), tensors)

@@ -244,16 +244,15 @@ def _tables_of_parts(content: Content, order: pd.Index) -> Markup:
 
 def modalities(content: Content) -> Markup:
     """Shows what the runs lose without each modality."""
-    asked = [(result.name, result, content.probes[result.name].losses) for result in content.results if result.name in content.probes]
-    asked = [one for one in asked if one[2]]
+    asked = {result.name: probe.losses for result in content.results if (probe := content.probes.get(result.name)) and probe.losses}
     if not asked:
         return Markup()
-    figures = []
+    shown, figures = [series for series, result in content.shown if result.name in asked], []
     for task in content.tasks:
         metric = main_metric(task, content.labels)
-        if rows := [row for number, one in enumerate(asked[:SERIES]) for row in _costs(one, metric, number)]:
-            chart = plots.spans(rows, f"What {metric} loses without a modality", f"{metric} without it: worse →", f"loss-{metric}")
-            figures.append(chart)
+        if rows := [row for series in shown for row in _costs(series, asked[series.label], metric)]:
+            label = f"What {metric} loses without a modality"
+            figures.append(plots.spans(rows, label, f"{metric} without it: worse →", f"loss-{metric}"))
     known = metrics_of(content.labels)
     names = [name for task in content.tasks for name in _ADDED[task] if name in known]
     caption = (
@@ -262,20 +261,18 @@ def modalities(content: Content) -> Markup:
         " run is worse without the modality, so it uses it; on the line it does not; to the left it would do better without. The bar is"
         " the 95 % interval over clips."
     )
-    shown = [Series(one[0], number) for number, one in enumerate(asked[:SERIES])]
     return _charts(figures, caption, shown) + page.table(tables.modalities(asked, names))
 
 
-def _costs(asked: tuple[str, Result, Sequence[Loss]], metric: str, colour: int) -> list[Span]:
+def _costs(series: Series, losses: Sequence[Loss], metric: str) -> list[Span]:
     """Lists what a metric of one run loses without each modality, above 0 where the run is worse without it."""
-    label, _, losses = asked
     sign, rows = -1 if metric_named(metric).higher_is_better else 1, []
     for loss in losses:
         if change := loss.changes.get(metric):
             low, high = sorted((sign * change.low, sign * change.high))
             name = f"{loss.modality} {loss.how}"
-            tip = f"{label}, {name}: {metric} {loss.values[metric]:.3f}, {plots.difference(*change[:3])}"
-            rows.append(Span(name, sign * change.difference, low, high, tip, colour))
+            tip = f"{series.label}, {name}: {metric} {loss.values[metric]:.3f}, {plots.difference(*change[:3])}"
+            rows.append(Span(name, sign * change.difference, low, high, tip, series.colour))
     return rows
 
 

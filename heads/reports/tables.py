@@ -121,18 +121,17 @@ def strata(found: Sequence[Stratum], what: str, error: str) -> Table:
     return Table.of(columns, rows, label=f"{error} by {what}", explored=True)
 
 
-def modalities(found: Sequence[tuple[str, Result, Sequence[Loss]]], metrics: Sequence[str]) -> Table:
+def modalities(found: Mapping[str, Sequence[Loss]], metrics: Sequence[str]) -> Table:
     """Lists metrics without each modality, a group for each run; the change is small, under the value.
 
     Args:
-        found: Label of a run, its result and its losses.
+        found: Name of a run → its losses.
         metrics: Names of the metrics in the columns.
     """
-    groups: dict[str, list[Row]] = {}
-    for label, _, losses in found:
-        groups[label if len(found) > 1 else ""] = [
-            [f"{one.modality} {one.how}", *(_change(one, name) for name in metrics)] for one in losses
-        ]
+    groups: dict[str, list[Row]] = {
+        name if len(found) > 1 else "": [[f"{one.modality} {one.how}", *(_change(one, metric) for metric in metrics)] for one in losses]
+        for name, losses in found.items()
+    }
     columns = [Column("without", "words"), *(Column(name) for name in metrics)]
     caption = "Metrics without a modality, and the change with its 95 % interval. Green: worse without it; red: better, beyond chance."
     return Table(columns, groups, caption)
