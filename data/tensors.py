@@ -206,6 +206,32 @@ class _Streamed:
         return self._features.pack(rows, pin_memory=self._pins)
 
 
+class _Zeroed:
+    """Zeros in the place of the features of a source, as many rows of each utterance."""
+
+    def __init__(self, source: "_Source") -> None:
+        self._source = source
+
+    def gather(self, rows: np.ndarray) -> _Packed:
+        packed = self._source.gather(rows)
+        return _Packed(
+            packed.values.new_zeros(int(packed.lengths.max()) + 1, packed.values.shape[1]), 0 * packed.starts, packed.lengths
+        )
+
+
+class _Exchanged:
+    """The features of a source, each utterance with those of another."""
+
+    def __init__(self, source: "_Source", other: np.ndarray) -> None:
+        self._source, self._other = source, other
+
+    def gather(self, rows: np.ndarray) -> _Packed:
+        return self._source.gather(self._other[rows])
+
+
+_Source = _Resident | _Streamed | _Zeroed | _Exchanged
+
+
 class CorpusTensors:
     """Features and labels of a corpus, as batches on a device. Created by `load`.
 
@@ -232,7 +258,7 @@ class CorpusTensors:
         self.averaged = {modality: one.averaged for modality, one in features.items()}
         self.lengths = {modality: one.lengths for modality, one in features.items()}
         self._dtype = dtype
-        self._sources = {m: (_Streamed if is_streamed else _Resident)(one, device) for m, one in features.items()}
+        self._sources: dict[str, _Source] = {m: (_Streamed if is_streamed else _Resident)(one, device) for m, one in features.items()}
         self._label(targets)
 
     def _label(self, targets: Targets) -> None:
@@ -244,6 +270,24 @@ class CorpusTensors:
         """Return the same features, not copied, with other labels for the same utterances."""
         other = copy.copy(self)
         other._label(targets)
+        return other
+
+    def zeroed(self, modality: str) -> Self:
+        """Return the same tensors, not copied, in which the features of a modality are zeros; its masks stay."""
+        other = copy.copy(self)
+        other._sources = self._sources | {modality: _Zeroed(self._sources[modality])}
+        return other
+
+    def exchanged(self, modality: str, other_of: np.ndarray) -> Self:
+        """Return the same tensors, not copied, in which an utterance has the features, and their number, of another in one modality.
+
+        Args:
+            modality: A key of `dims`.
+            other_of: (N,) int64, row of the utterance whose features each utterance gets.
+        """
+        other = copy.copy(self)
+        other._sources = self._sources | {modality: _Exchanged(self._sources[modality], other_of)}
+        other.lengths = self.lengths | {modality: self.lengths[modality][other_of]}
         return other
 
     @classmethod

@@ -43,7 +43,7 @@ class SentimentRows:
 
     def same_class(self, limit: int) -> np.ndarray:
         """(…) share of rows whose prediction and truth, clipped to ±limit, round to the same number."""
-        return self.mean(_class(self.prediction, limit) == _class(self.truth, limit))
+        return self.mean(sentiment_classes(self.prediction, limit) == sentiment_classes(self.truth, limit))
 
     def mean(self, values: np.ndarray) -> np.ndarray:
         """(…) mean of (N,) values over the rows that count."""
@@ -207,6 +207,11 @@ def is_better(name: str, value: float, other: float) -> bool:
     return value > other if higher else value < other
 
 
+def sentiment_classes(values: np.ndarray, limit: int) -> np.ndarray:
+    """Returns the classes that acc5 (limit 2) and acc7 (limit 3) compare: values clipped to ±limit and rounded, halves to even."""
+    return np.round(np.clip(values, -limit, limit))
+
+
 def sentiment_metrics(prediction: np.ndarray, truth: np.ndarray, weights: np.ndarray | None = None) -> MetricValues:
     """Computes the metrics of sentiment, in the order of `SENTIMENT_METRICS`.
 
@@ -349,11 +354,6 @@ def _spread(total: np.ndarray, squares: np.ndarray, count: np.ndarray) -> np.nda
     """
     remains = squares - _ratio(total * total, count, 0)
     return np.where(remains > 1e-12 * squares, remains, 0)
-
-
-def _class(values: np.ndarray, limit: int) -> np.ndarray:
-    """Rounds values clipped to ±limit, halves to the even number."""
-    return np.round(np.clip(values, -limit, limit))
 
 
 def _mean(values: np.ndarray, known: np.ndarray, weights: np.ndarray) -> np.ndarray:

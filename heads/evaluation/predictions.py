@@ -4,7 +4,7 @@ Metrics are defined in `heads.evaluation.metrics`; finished runs are opened in `
 """
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -125,18 +125,31 @@ def predict_simple(
     Returns:
         Predictions, and the chosen settings and layers.
     """
+    (found,), chosen = predict_simple_each(name, task, known, rows, [tensors])
+    return found, chosen
+
+
+def predict_simple_each(
+    name: str, task: str, known: CorpusTensors, rows: np.ndarray, corpora: Sequence[CorpusTensors]
+) -> tuple[list[Predictions], dict[str, dict[str, float]]]:
+    """Does the same for several corpora of the same length and fits once: one `Predictions` for each."""
     from heads.models.simple import fit_simple
 
     targets, tasks = known.targets, TASKS[task]
     fitted = np.flatnonzero(np.isin(targets.split, ("train", "valid")))
-    features = np.concatenate([pooled(known, fitted), pooled(tensors, rows)])
-    unlabelled = np.full((len(rows), 1 + len(EMOTIONS)), np.nan)
+    features = np.concatenate([pooled(known, fitted), *(pooled(tensors, rows) for tensors in corpora)])
+    predicted = len(features) - len(fitted)
+    unlabelled = np.full((predicted, 1 + len(EMOTIONS)), np.nan)
     labels = np.concatenate([np.column_stack([targets.sentiment, targets.emotions])[fitted], unlabelled])
-    train, valid = (np.append(targets.split[fitted] == split, np.zeros(len(rows), bool)) for split in ("train", "valid"))
+    train, valid = (np.append(targets.split[fitted] == split, np.zeros(predicted, bool)) for split in ("train", "valid"))
     simple = fit_simple(name, features, labels[:, 0], labels[:, 1:], train, valid, layer_columns(known))
     sentiment, probability = simple.sentiment[len(fitted) :], simple.emotion_probability[len(fitted) :]
     logits = logit(probability) if "mer" in tasks else None
-    return Predictions(rows, sentiment if "msa" in tasks else None, logits, {}), simple.chosen
+    parts = [slice(number * len(rows), (number + 1) * len(rows)) for number in range(len(corpora))]
+    found = [
+        Predictions(rows, sentiment[part] if "msa" in tasks else None, None if logits is None else logits[part], {}) for part in parts
+    ]
+    return found, simple.chosen
 
 
 def evaluation_plan(head: Head, tensors: CorpusTensors, rows: np.ndarray, batch_size: int) -> list:

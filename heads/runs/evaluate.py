@@ -6,6 +6,7 @@ Runs are trained in `heads.training.fit`; predictions and metrics are computed i
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -149,18 +150,26 @@ def predict_rows(run_data: RunData, folder: RunFolder, rows: np.ndarray, checkpo
     Raises:
         InputError: The checkpoint is missing or does not fit, or memory runs out.
     """
+    return predict_each(run_data, folder, rows, [run_data.tensors], checkpoint)[0]
+
+
+def predict_each(
+    run_data: RunData, folder: RunFolder, rows: np.ndarray, corpora: Sequence[CorpusTensors], checkpoint: str = "checkpoint"
+) -> list[Predictions]:
+    """Does the same for several forms of the corpus of `run_data`, such as without a modality: one `Predictions` for each."""
     config, tensors = run_data.config, run_data.tensors
     if simple := HEADS[config.head].simple:
         if checkpoint != "checkpoint":
             raise InputError(f"{folder.path}: a simple baseline has no checkpoint {shown(checkpoint)}. Leave out --checkpoint.")
-        return predictions.predict_simple(simple, config.task, tensors, rows, tensors)[0]
+        return predictions.predict_simple_each(simple, config.task, tensors, rows, corpora)[0]
     with watched(tensors.device):
         head = build_head(config, tensors)
         try:
             head.load_state_dict(folder.load_checkpoint(f"{checkpoint}.safetensors"))
         except RuntimeError as error:
             raise InputError(f"{folder.path / checkpoint}.safetensors: not of this head ({reason(error)}).") from error
-        return predictions.predict(head, tensors, rows, 4 * config.train.batch_size, config.train.precision)
+        options = config.train
+        return [predictions.predict(head, one, rows, 4 * options.batch_size, options.precision) for one in corpora]
 
 
 def assess(found: Predictions, tensors: CorpusTensors) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
