@@ -6,7 +6,7 @@ from scipy import stats
 
 from data.labels import LabelSet
 from heads.evaluation.metrics import emotion_metrics, sentiment_metrics
-from heads.evaluation.strata import class_errors, emotion_errors, parts, sentiment_errors, strata
+from heads.evaluation.strata import class_errors, emotion_distances, emotion_errors, parts, sentiment_errors, strata
 
 
 def test_means_of_errors_are_the_metrics():
@@ -17,6 +17,8 @@ def test_means_of_errors_are_the_metrics():
     assert 1 - emotion_errors(probability, present).mean() == pytest.approx(emotion_metrics(probability, present)["mean_acc"])
     unlabelled = np.array([[1, 0, np.nan, np.nan, np.nan, np.nan], [np.nan] * 6])
     np.testing.assert_array_equal(emotion_errors(np.full((2, 6), 0.9), unlabelled), [0.5, np.nan])
+    np.testing.assert_allclose(emotion_distances(np.full((2, 6), 0.8), unlabelled), [(0.2 + 0.8) / 2, np.nan])
+    np.testing.assert_allclose(emotion_distances(probability, present), np.abs(probability - present).mean(1))
 
 
 def test_the_mean_error_of_classes_is_what_acc_lacks():

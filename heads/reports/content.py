@@ -10,7 +10,7 @@ from data.reporting import audio
 from heads.reports.clips import Clips
 from heads.reports.plots import SERIES, Series
 from heads.reports.probing import Probe
-from heads.reports.results import Result
+from heads.reports.results import Result, ranked
 
 
 @dataclass(frozen=True)
@@ -57,11 +57,8 @@ class Content:
 
     @property
     def order(self) -> pd.Index:
-        """Utterances that all runs predict, the largest mean error first: of sentiment, or of emotions where none learned it."""
+        """Utterances that all runs predict, the largest mean error first, see `ranked`."""
         shared = self.results[0].table.index
         for result in self.results[1:]:
             shared = shared[shared.isin(result.table.index)]
-        task = self.tasks[0]
-        errors = [result.errors(task).loc[shared] for result in self.results if task in result.tasks]
-        mean = pd.concat(errors, axis=1).mean(axis=1)
-        return mean.sort_values(ascending=False, kind="stable", na_position="last").index
+        return ranked(self.results, shared)

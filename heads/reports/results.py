@@ -17,7 +17,7 @@ from data.labels import LabelSet
 from data.tuning import encoder_words
 from heads.evaluation.metrics import default_metric, metrics_of
 from heads.evaluation.predictions import decided
-from heads.evaluation.strata import class_errors, emotion_errors, sentiment_errors
+from heads.evaluation.strata import class_errors, emotion_distances, emotion_errors, sentiment_errors
 from heads.runs.folder import RunFolder
 
 
@@ -95,6 +95,20 @@ class Result:
         else:
             values = (class_errors if self.labels.is_exclusive else emotion_errors)(*self.emotions())
         return pd.Series(values, index=self.table.index)
+
+
+def ranked(results: Sequence[Result], order: pd.Index) -> pd.Index:
+    """Orders utterances by the mean error of runs, the largest first: of sentiment, or of emotions where no run predicts it.
+
+    Emotions are decided right or wrong; among utterances with as many wrong ones, the most confident mistakes come first.
+    """
+    task = "msa" if any("msa" in result.tasks for result in results) else "mer"
+    learned = [result for result in results if task in result.tasks]
+    keys = {"error": [result.errors(task) for result in learned]}
+    if task == "mer":
+        keys["distance"] = [pd.Series(emotion_distances(*result.emotions()), index=result.table.index) for result in learned]
+    means = pd.DataFrame({name: pd.concat([one.loc[order] for one in values], axis=1).mean(axis=1) for name, values in keys.items()})
+    return means.sort_values(list(keys), ascending=False, kind="stable", na_position="last").index
 
 
 def emotions_of(table: pd.DataFrame, labels: LabelSet) -> tuple[np.ndarray, np.ndarray]:

@@ -184,9 +184,13 @@ def clips(content: Content, order: pd.Index, sounds: Mapping[str, str], said: st
     """Lists all clips; `sounds` are the addresses of their players, `said` a sentence about them."""
     probe = content.probes.get(content.results[0].name) if len(content.results) == 1 else None
     gates = probe.of(order) if probe else {}
-    text = "The largest errors first. The heading of a column sorts by it; “Columns” shows more, such as video, length and experts." + (
-        " Chips of experts name a router and its strongest expert, with its gate." if gates else ""
+    first = (
+        "The largest errors first"
+        if "msa" in content.tasks
+        else "The clips with most wrong emotions first, confident mistakes before others"
     )
+    more = " Chips of experts name a router and its strongest expert, with its gate." if gates else ""
+    text = f"{first}. The heading of a column sorts by it; “Columns” shows more, such as video, length and experts.{more}"
     shown = page.table(tables.clips(content.results, content.facts, sounds, gates, order))
     return page.paragraph(text, "note") + (page.paragraph(said, "note") if said else Markup()) + shown
 
