@@ -23,6 +23,7 @@ _EXAMPLES = """examples:
   python -m heads tables --cache cache --out tables --only table1 --heads mmolre,mult --seeds 1,11
   python -m heads evaluate runs/mosi-mmolre-light-*-seed1 --split test      opens the test split and records that it did
   python -m heads predict runs/mosi-mmolre-light-*-seed1 --cache other --corpus clips --out predictions.parquet
+  python -m heads report runs/mosi-mmolre-light-*-seed1                     a page: curves, errors, modalities, every clip
   python -m heads score mfn.csv --corpus mosi --split test                  metrics of another tool's predictions
   python -m heads compare 'runs/mosi-mmolre-*' 'runs/mosi-ridge-*'          is A better than B, clip by clip? Quotes keep seeds together
 

@@ -68,6 +68,7 @@ def make_manifest(corpus: CorpusPlan, on_bad_media: str, workers: int, advance: 
         "key": corpus.key,
         "parts": dict(corpus.parts),
         "findings": findings,
+        "root": str(corpus.corpus.root.resolve()),  # for players of reports; not part of the key, a corpus may move
         "when": _now(),
     }
     write_manifest(corpus.manifest, table, attributes)

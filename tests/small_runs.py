@@ -73,4 +73,4 @@ def command(cache: Path, out: Path, head: str = "pre-fusion", changes: Changes =
         f"--set={name}={yaml.safe_dump(value, default_flow_style=True).splitlines()[0]}"
         for name, value in options(head, changes).items()
     ]
-    return ["fit", f"--cache={cache}", f"--out={out}", f"--corpus={corpus}", f"--head={head}", "--device=cpu", *given]
+    return ["fit", f"--cache={cache}", f"--out={out}", f"--corpus={corpus}", f"--head={head}", "--device=cpu", "--no-report", *given]

@@ -7,6 +7,7 @@ import pytest
 from projects import finish, python
 
 from data import schema
+from data.reporting import audio
 from data.targets import EMOTION_SOURCES
 from heads import commands
 from heads.commands import COMMANDS, _flags, evaluate
@@ -38,3 +39,4 @@ def test_commands_are_imported_without_torch_and_pandas():
 def test_choices_are_those_of_the_data():
     assert evaluate.SPLITS == schema.SPLITS
     assert tuple(EMOTION_SOURCES) == _flags.EMOTION_SOURCES
+    assert (_flags.MEDIA, _flags.media_bytes(_flags.MEDIA_MB)) == (tuple(audio.SOURCES), audio.LIMIT_BYTES)

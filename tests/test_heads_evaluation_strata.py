@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from heads.evaluation.metrics import emotion_metrics, sentiment_metrics
-from heads.evaluation.strata import emotion_errors, parts, sentiment_errors, strata
+from heads.evaluation.strata import emotion_distances, emotion_errors, parts, sentiment_errors, strata
 
 
 def test_means_of_errors_are_the_metrics():
@@ -16,6 +16,8 @@ def test_means_of_errors_are_the_metrics():
     assert 1 - emotion_errors(probability, present).mean() == pytest.approx(emotion_metrics(probability, present)["mean_acc"])
     unlabelled = np.array([[1, 0, np.nan, np.nan, np.nan, np.nan], [np.nan] * 6])
     np.testing.assert_array_equal(emotion_errors(np.full((2, 6), 0.9), unlabelled), [0.5, np.nan])
+    np.testing.assert_allclose(emotion_distances(np.full((2, 6), 0.8), unlabelled), [(0.2 + 0.8) / 2, np.nan])
+    np.testing.assert_allclose(emotion_distances(probability, present), np.abs(probability - present).mean(1))
 
 
 def test_means_and_intervals_of_parts_are_those_of_each_part_alone():

@@ -35,7 +35,7 @@ def test_help_names_what_can_be_given(command, names, capsys):
     assert set(names.split()) <= set(re.findall(r"[\w:-]+", capsys.readouterr().out))
 
 
-@pytest.mark.parametrize("command", ["list", "params", "fit", "sweep", "tables", "evaluate", "predict", "score"])
+@pytest.mark.parametrize("command", ["list", "params", "fit", "sweep", "tables", "evaluate", "predict", "report", "score"])
 def test_every_command_says_what_it_does_in_a_sentence(command, capsys):
     with pytest.raises(SystemExit):
         main([command, "--help"])

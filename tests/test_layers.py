@@ -33,6 +33,7 @@ ONLY_IN = {
         "data/reporting/charts.py",
         "heads/evaluation/layer_chart.py",
         "heads/evaluation/routing_chart.py",
+        "heads/reports/plots.py",
         "heads/sweeps/results/plots.py",
         "heads/tables/plots.py",
     },
@@ -47,7 +48,7 @@ ROOMS = {
         "luigi_setup", "luigi_command",
         "__main__",
     ),
-    "heads": ("models", "evaluation", "runs", "training", "sweeps", "tables", "commands", "__main__"),
+    "heads": ("models", "evaluation", "runs", "reports", "training", "sweeps", "tables", "commands", "__main__"),
 }  # fmt: skip
 """Layer → its rooms in import order: a room imports only itself and those before it."""
 

@@ -56,6 +56,7 @@ def test_a_manifest_has_measured_durations_and_the_parts_of_its_key(project):
     attributes = read_attributes(corpus.manifest)
     assert attributes["parts"] == corpus.parts
     assert (attributes["corpus"], attributes["layout"], attributes["key"]) == ("clips", corpus.corpus.layout, corpus.key)
+    assert attributes["root"] == str(project.clips.resolve())  # where players of reports find the media
 
 
 def test_decoders_change_neither_keys_nor_features(project):

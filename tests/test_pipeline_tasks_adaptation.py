@@ -106,7 +106,20 @@ def test_nothing_is_missing_then_and_explain_names_the_setting_that_changes(firs
 
 
 def test_heads_name_the_encoder_of_their_features_and_refuse_those_of_its_base(learned, tmp_path, capsys):
-    arguments = ["fit", "--cache", learned.cache, "--corpus", "clips", "--head", "ridge", "--task", "msa", "--modalities", "text"]
+    arguments = [
+        "fit",
+        "--no-report",
+        "--cache",
+        learned.cache,
+        "--corpus",
+        "clips",
+        "--head",
+        "ridge",
+        "--task",
+        "msa",
+        "--modalities",
+        "text",
+    ]
     status, _, err = call(capsys, *arguments, "--out", tmp_path / "runs")
     assert status == 0, err
     (trained,) = (tmp_path / "runs").iterdir()

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Protocol
 
-from heads.commands import compare, evaluate, fit, layers, list, params, predict, score, sweep, tables
+from heads.commands import compare, evaluate, fit, layers, list, params, predict, report, score, sweep, tables
 
 __all__ = ["COMMANDS", "Command"]
 
@@ -55,6 +55,7 @@ COMMANDS: Mapping[str, Command] = MappingProxyType(
         "evaluate": evaluate,
         "predict": predict,
         "score": score,
+        "report": report,
         "compare": compare,
     }
 )

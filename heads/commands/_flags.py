@@ -1,17 +1,23 @@
 """Flags that several commands share, and the type of flags that take lists. The other flags are in the module of their command."""
 
 import argparse
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from data.errors import shown
+from data.errors import InputError, shown
 from heads.runs.config import DEFAULT_PRESET, EMOTION_CHOICES, PRESETS
 
 PRESET_HELP = f"{', '.join(PRESETS)}, or a YAML file (default {DEFAULT_PRESET})"
 
 EMOTION_SOURCES = tuple(name for name in EMOTION_CHOICES if name != "auto")
 """Choices of --emotions; "auto" is what happens without it."""
+
+
+MEDIA, MEDIA_MB = ("link", "embed", "none"), 20
+"""The same as `data.reporting.audio.SOURCES` and `LIMIT_BYTES`, which are not imported here because NumPy comes with them; a test
+compares the two."""
 
 
 class ListOf(argparse.Action):
@@ -49,6 +55,33 @@ def add_emotions(parser: argparse.ArgumentParser) -> None:
     """Add --emotions."""
     words = "emotion labels of the corpus itself, or its pseudo-labels (default: annotated if the corpus has any, else pseudo)"
     parser.add_argument("--emotions", choices=EMOTION_SOURCES, help=words)
+
+
+def add_media(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that say what the players of a page play; `media_bytes` reads one of them."""
+    words = "players: link to the media (default), embed their sound in the page, or none"
+    parser.add_argument("--media", choices=MEDIA, default=MEDIA[0], help=words)
+    words = "folder of the corpus, with its media (default: the one that the cache was built from)"
+    parser.add_argument("--media-folder", type=Path, metavar="DIR", help=words)
+    words = f"MB of sound that --media embed may add to the page, the first clips of its table first (default {MEDIA_MB})"
+    parser.add_argument("--media-mb", type=float, default=MEDIA_MB, metavar="MB", help=words)
+
+
+def media_bytes(megabytes: float) -> int:
+    """Converts --media-mb to bytes.
+
+    Raises:
+        InputError: The number is below 0 or not finite.
+    """
+    if not 0 <= megabytes * 1e6 < math.inf:
+        raise InputError(f"--media-mb is {megabytes}, expected a number of 0 or more.")
+    return int(megabytes * 1e6)
+
+
+def expect_page(path: Path | None) -> None:
+    """Raises InputError if the file of a page does not end in .html, and browsers would not show it."""
+    if path is not None and path.suffix.lower() not in (".html", ".htm"):
+        raise InputError(f"--out is {path}, expected a name that ends in .html.")
 
 
 def add_memory(parser: argparse.ArgumentParser) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from data.errors import InputError
 from data.lookup import expect
+from heads.commands import _flags
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,7 +23,7 @@ HELP = "is A better than B, clip by clip? Two runs, or a run and another tool's 
 DESCRIPTION = (
     "Compares two predictors on the same utterances: the difference of each metric with its 95 % interval and p value (paired bootstrap"
     " over utterances), corrected for the number of metrics (Holm), a Wilcoxon test of the utterances' own values, and the clips on"
-    " which the absolute errors of sentiment differ most. Nothing is trained, written or recorded."
+    " which the absolute errors of sentiment differ most. --out writes a page with all clips as well. Nothing is trained or recorded."
 )
 _SENTIMENT, _EMOTIONS = ("mae", "corr", "acc2_has0", "acc2_non0", "acc7"), ("mean_acc", "mean_wf1", "mean_macro_f1", "mean_ap")
 
@@ -38,9 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     words = "metrics to compare (default: " + ", ".join(_SENTIMENT + _EMOTIONS) + ", of what both predict)"
     parser.add_argument("--metric", nargs="+", metavar="METRIC", help=words)
     parser.add_argument("--clips", type=int, default=10, metavar="N", help="clips to list (default 10)")
-    words = "folder where the features are now, to read a CSV file (default: where the run found them)"
+    words = "folder where the features are now, to read a CSV file and for the page (default: where the run found them)"
     parser.add_argument("--cache", type=Path, metavar="DIR", help=words)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write a page as well, with all clips: a name that ends in .html")
+    _flags.add_media(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -52,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
     from heads.evaluation.comparison import compare, differing
     from heads.evaluation.metrics import METRICS
 
+    _flags.expect_page(args.out)
     if args.clips < 0:
         raise InputError(f"--clips is {args.clips}, expected 0 or more.")
     names = args.metric or []
@@ -64,13 +68,42 @@ def run(args: argparse.Namespace) -> int:
     names = list(dict.fromkeys(names)) or [*(_SENTIMENT if "sentiment" in both else ()), *(_EMOTIONS if "happiness" in both else ())]
     tests = compare(a, b, names)
     clips = differing(a, b).head(args.clips) if any(METRICS[name].task == "msa" for name in names) else None
+    notes: list[str] = []
+    if args.out is not None:
+        sides = (args.a, a), (args.b, b)
+        notes = _page(sides, args.split, tests, args.out, (args.cache, args.media_folder), (args.media, args.media_mb))
     if args.json:
         about = {"a": args.a, "b": args.b, "split": args.split, "seeds": [len(a), len(b)]}
         print(json.dumps(about | _content(tests, clips), indent=2, allow_nan=False))
     else:
         print(f"A  {args.a}{_seeds(a)}\nB  {args.b}{_seeds(b)}\n{args.split}, {len(a[0]):,} utterances\n")
         print(_text(tests, clips))
+        print("\n".join(["", *notes, str(args.out)]) if args.out else "", end="\n" if args.out else "")
     return 0
+
+
+def _page(
+    sides: Sequence[tuple[str, list[pd.DataFrame]]],
+    split: str,
+    tests: Sequence[MetricTest],
+    out: Path,
+    places: tuple[Path | None, Path | None],
+    media: tuple[str, float],
+) -> list[str]:
+    """Write the page and return notes on what is missing in it; `places` are the cache and the folder of the media."""
+    from heads.reports import comparison_page
+    from heads.reports.comparison_page import Side
+    from heads.reports.content import Media
+    from heads.reports.gathering import Sources, facts_of
+
+    run = next(run for name, _ in sides for run in ([] if Path(name).is_file() else _runs(name)))
+    ids = [str(name) for name in sides[0][1][0]["utterance_id"]]
+    cache, root = places
+    facts, notes = facts_of(run.config(), ids, Sources(cache, root=root))
+    a, b = (Side(name, tables) for name, tables in sides)
+    sound = Media(media[0], _flags.media_bytes(media[1]))
+    said = comparison_page.write_page(a, b, split, tests, facts, notes, out, sound)
+    return [*notes, *([said] if said else [])]
 
 
 def _tables(name: str, other: str, split: str, cache: Path | None) -> list[pd.DataFrame]:
@@ -86,7 +119,9 @@ def _tables(name: str, other: str, split: str, cache: Path | None) -> list[pd.Da
     keys = {run.path.name.rpartition("-seed")[0] for run in runs}
     if len(keys) > 1:
         raise InputError(f"{name}: names runs of {len(keys)} configurations ({', '.join(sorted(keys))}), expected seeds of one.")
-    return [_of_run(run, split) for run in runs]
+    from heads.reports.results import predictions
+
+    return [predictions(run, split) for run in runs]
 
 
 def _runs(name: str) -> list[RunFolder]:
@@ -94,14 +129,6 @@ def _runs(name: str) -> list[RunFolder]:
 
     paths = [Path(name)] if Path(name).is_dir() else sorted(map(Path, glob.glob(name)))
     return [RunFolder(path) for path in paths if path.is_dir()]
-
-
-def _of_run(run: RunFolder, split: str) -> pd.DataFrame:
-    run.metrics()  # raises if the run is not finished
-    if (table := run.predictions(split)) is None:
-        opened = f"Open it first: python -m heads evaluate {run.path} --split {split}" if split == "test" else "Train it again."
-        raise InputError(f"{run.path}: has no predictions of the {split} split. {opened}")
-    return table
 
 
 def _of_file(path: Path, run: RunFolder, split: str, cache: Path | None) -> pd.DataFrame:

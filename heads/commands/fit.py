@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 HELP = "train a head; an interrupted run goes on, a finished one is printed again"
 DESCRIPTION = (
-    "Trains one head, once for each seed, and prints the metrics of the validation split. An interrupted run goes on; a finished run is"
-    " not retrained, its metrics are printed again. The test split is not read: use evaluate for that."
+    "Trains one head, once for each seed, prints the metrics of the validation split, and writes a page about each run, report.html. An"
+    " interrupted run goes on; a finished run is not retrained, its metrics are printed again. The test split is not read: use evaluate"
+    " for that."
 )
 
 
@@ -44,6 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _flags.add_memory(parser)
     parser.add_argument("--out", type=Path, default=Path("runs"), metavar="DIR", help="folder for run folders (default runs)")
     _flags.add_device(parser)
+    words = "do not write report.html, the page of a run (python -m heads report writes it later)"
+    parser.add_argument("--no-report", action="store_true", help=words)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -61,14 +64,18 @@ def run(args: argparse.Namespace) -> int:
 
     device = choose_device(args.device)
     run_data = open_run_data(config, args.cache, device, memory_bytes(args.memory_gb))
-    found = {}
+    found, pages = {}, []
     for seed in dict.fromkeys(args.seed or [config.seed]):
         seeded = with_seed(run_data, seed)
         folder = run_folder(seeded.config, args.out)
         found[folder.path.name] = _train(seeded, folder)
+        if not args.no_report:
+            pages.append(_page(seeded, folder))
     print(results(found, "valid"))
     if notes := layer_notes(found):
         print(f"\n{notes}")
+    if pages:
+        print("\npages: " + "\n       ".join(map(str, pages)))
     return 0
 
 
@@ -97,3 +104,15 @@ def _train(run_data: RunData, folder: RunFolder) -> dict[str, Any]:
     print(f"{folder.path}: {state}", flush=True)
     with training_bar(folder.path.name, steps(run_data)) as advance:
         return fit(run_data, folder, advance)
+
+
+def _page(run_data: RunData, folder: RunFolder) -> Path:
+    """Write the page of a run, if there is none yet, and return its path."""
+    path = folder.path / "report.html"
+    if not path.is_file():
+        from heads.reports.content import Media
+        from heads.reports.gathering import of_trained  # imports matplotlib
+        from heads.reports.run_page import write_page
+
+        write_page(of_trained(run_data, folder), path, Media())
+    return path

@@ -39,10 +39,12 @@ def emotion_errors(probability: np.ndarray, truth: np.ndarray) -> np.ndarray:
         probability: (N, 6) in [0, 1].
         truth: (N, 6) present where above 0, NaN where unlabelled.
     """
-    known = ~np.isnan(truth)
-    wrong = ((probability > 0.5) != (truth > 0)) & known
-    counts = known.sum(1)
-    return np.divide(wrong.sum(1), counts, out=np.full(len(truth), np.nan), where=counts > 0)
+    return _mean_of_labelled((probability > 0.5) != (truth > 0), truth)
+
+
+def emotion_distances(probability: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Computes (N,) mean distances of the probabilities from 0 or 1, whichever is true; arguments as for `emotion_errors`."""
+    return _mean_of_labelled(np.abs(probability - (truth > 0)), truth)
 
 
 def strata(values: np.ndarray, names: np.ndarray, order: Sequence[str] | None = None) -> list[Stratum]:
@@ -92,6 +94,13 @@ def parts(values: np.ndarray, unit: str, digits: int = 0, count: int = PARTS) ->
         low, high = (f"{number:.{digits}f}".replace("-", "−") for number in (inside.min(), inside.max()))
         names[int(place)] = f"{low} {unit}".strip() if low == high else f"{low} to {high} {unit}".strip()
     return np.array([names.get(int(place), "") for place in places], object), list(dict.fromkeys(names.values()))
+
+
+def _mean_of_labelled(values: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Averages (N, 6) values over the emotions with a truth, (N,); NaN where none has one."""
+    known = ~np.isnan(truth)
+    counts = known.sum(1)
+    return np.divide(np.where(known, values, 0).sum(1), counts, out=np.full(len(truth), np.nan), where=counts > 0)
 
 
 def _means(names: np.ndarray, values: np.ndarray, members: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:

@@ -7,6 +7,7 @@ history.csv            one row an epoch
 predictions.parquet    of the validation split; predictions-test.parquet once the test split was opened
 checkpoint.safetensors parameters of the chosen epoch; best-<criterion>.safetensors of the others that are kept
 xray.json, xray.svg    routing of the validation split, for heads that route
+report.html            the page of the run (`heads.reports`); report-test.html once the test split was opened
 opened.csv             one row for each evaluation of a split after training: when, split, checkpoint
 state.safetensors      the state of an unfinished run; removed when it is finished
 

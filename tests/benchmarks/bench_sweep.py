@@ -68,7 +68,7 @@ def processes(options: argparse.Namespace, folder: Path) -> Result:
     seconds, peak = 0.0, 0
     for rate, dropout, seed in itertools.product(RATES, DROPOUTS, seeds(options)):
         command = ["fit", "--cache", options.cache, "--corpus", options.corpus, "--head", options.head, "--preset", options.preset]
-        command += ["--seed", seed, "--device", options.device, "--out", out / "trials"]
+        command += ["--no-report", "--seed", seed, "--device", options.device, "--out", out / "trials"]
         values = {
             "train.lr": rate,
             "model.output_dropout": dropout,

@@ -112,7 +112,7 @@ def _processes(setting: Setting, configs: Sequence[RunConfig], what: str, packed
             break
         given = {"train.lr": one.train.lr, "model.output_dropout": one.model.output_dropout, "data.emotions": "annotated"}
         given |= {"train.max_epochs": one.train.max_epochs, "train.patience": one.train.patience}
-        command = ["fit", "--cache", corpus_folder(setting), "--corpus", "mosi", "--head", "mmolre", "--preset", "light"]
+        command = ["fit", "--no-report", "--cache", corpus_folder(setting), "--corpus", "mosi", "--head", "mmolre", "--preset", "light"]
         command += ["--seed", one.seed, "--device", setting.device, "--out", setting.folder / "processes"]
         command += [f"--set={name}={value}" for name, value in given.items()]
         taken, _ = run_command([str(part) for part in command], setting.folder / "log")
