@@ -50,12 +50,12 @@ class Entry:
     @cached_property
     def size_bytes(self) -> int:
         """Bytes of all its files."""
-        return sum(_stat(path, "st_size") for path in self.files)
+        return sum(_stat(path)[0] for path in self.files)
 
     @cached_property
     def written_s(self) -> float:
         """When the newest of its files was written, in seconds since 1970."""
-        return max((_stat(path, "st_mtime") for path in self.files), default=0.0)
+        return max((_stat(path)[1] for path in self.files), default=0.0)
 
 
 def list_cache(folder: Path) -> list[Entry]:
@@ -173,8 +173,10 @@ def _visible(folder: Path, pattern: str) -> list[Path]:
     return sorted(path for path in folder.glob(pattern) if not path.name.startswith("."))
 
 
-def _stat(path: Path, what: str) -> float:
+def _stat(path: Path) -> tuple[int, float]:
+    """Returns the bytes of a file and when it was written; nothing if somebody else has removed it meanwhile."""
     try:
-        return getattr(path.stat(), what)
-    except FileNotFoundError:  # removed by somebody else meanwhile
-        return 0
+        found = path.stat()
+    except FileNotFoundError:
+        return 0, 0.0
+    return found.st_size, found.st_mtime

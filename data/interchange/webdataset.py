@@ -70,19 +70,19 @@ def export_webdataset(corpus: CachedCorpus, out: Path, limits: Mapping[str, int]
 def _write_split(folder: Path, split: str, selection: Selection, rows: pd.DataFrame, keys: pd.Series) -> dict[str, int]:
     """Write the shards of one split; return the name of each with its number of utterances."""
     shards: dict[str, int] = {}
-    left = deque(rows.iterrows())
+    left = deque(zip(keys[rows.index], (row for _, row in rows.iterrows()), strict=True))
     while left:
         name = f"{split}-{len(shards):06}.tar"
         with tarfile.open(folder / name, "w", format=tarfile.PAX_FORMAT) as shard:
             count = 0
             while left and shard.offset < _SHARD_BYTES:
-                place, row = left.popleft()
+                key, row = left.popleft()
                 labels = labels_of(row, selection.labels)
-                _add(shard, f"{keys[place]}.json", json.dumps(labels, ensure_ascii=False).encode())
+                _add(shard, f"{key}.json", json.dumps(labels, ensure_ascii=False).encode())
                 for modality in selection.stores:
                     content = io.BytesIO()
                     np.save(content, selection.features(modality, row["utterance_id"]))
-                    _add(shard, f"{keys[place]}.{modality.replace('.', '-')}.npy", content.getvalue())
+                    _add(shard, f"{key}.{modality.replace('.', '-')}.npy", content.getvalue())
                 count += 1
         shards[name] = count
     return shards

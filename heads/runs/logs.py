@@ -98,7 +98,7 @@ class WandbLog:
 
     def __init__(self, folder: RunFolder, config: RunConfig, out: Path) -> None:
         shutil.rmtree(folder.path / "wandb", ignore_errors=True)
-        import wandb
+        import wandb  # pyright: ignore[reportMissingImports]
 
         self._run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", PROJECT),
@@ -137,7 +137,7 @@ class MLflowLog:
 
     @staticmethod
     def _connected(out: Path) -> Any:
-        from mlflow import MlflowClient
+        from mlflow import MlflowClient  # pyright: ignore[reportMissingImports]
 
         logging.getLogger("mlflow").setLevel(logging.WARNING)  # of a new database it says a line for each of its tables
         logging.getLogger("alembic").setLevel(logging.WARNING)
@@ -191,11 +191,11 @@ def _import_tensorboard() -> None:
 
 
 def _import_wandb() -> None:
-    import wandb  # noqa: F401
+    import wandb  # pyright: ignore[reportMissingImports]  # noqa: F401
 
 
 def _import_mlflow() -> None:
-    import mlflow  # noqa: F401
+    import mlflow  # pyright: ignore[reportMissingImports]  # noqa: F401
 
     if not os.environ.get(_MLFLOW_URI):
         import sqlalchemy  # noqa: F401  # for mlflow.db; mlflow-skinny comes without it
