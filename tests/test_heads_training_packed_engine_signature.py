@@ -89,6 +89,9 @@ OTHER = {
 }
 """Option of mmolre → another value, and whether a run with it can stand beside one with the usual value."""
 
+OF_THE_HEAD = ("head", "head_source")
+"""What cannot be another one with the same head; `test_only_runs_of_one_head_stand_together` is about heads."""
+
 ON = {name: 0.1 for name in OTHER if name.endswith("dropout")}
 
 
@@ -101,7 +104,7 @@ def loaded(tmp_path_factory):
     return loaded
 
 
-@pytest.mark.parametrize("name", [name for name, _ in options.flat(make_config("mmolre", "mosi")) if name != "head"])
+@pytest.mark.parametrize("name", [name for name, _ in options.flat(make_config("mmolre", "mosi")) if name not in OF_THE_HEAD])
 def test_options_that_may_differ_in_a_pack(loaded, name):
     """A preset is a name; the options that it sets are compared one by one."""
     value, may = OTHER[name]

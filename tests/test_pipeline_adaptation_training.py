@@ -196,9 +196,9 @@ def test_a_loss_that_is_not_finite_is_one_line_and_nothing_is_left(project, monk
     losses = training.row_losses
     calls: list[int] = []
 
-    def broken(*arguments: object) -> dict[str, torch.Tensor]:
+    def broken(*arguments: object, **options: object) -> dict[str, torch.Tensor]:
         calls.extend([1] * torch.is_grad_enabled())
-        return {task: loss * (float("nan") if len(calls) > 2 else 1) for task, loss in losses(*arguments).items()}
+        return {task: loss * (float("nan") if len(calls) > 2 else 1) for task, loss in losses(*arguments, **options).items()}
 
     monkeypatch.setattr(training, "row_losses", broken)
     with pytest.raises(InputError) as caught:
