@@ -77,7 +77,8 @@ def test_values_are_written_as_luigi_reads_them(tmp_path, monkeypatch):
 
 
 def test_an_interrupt_ends_the_build_and_leaves_no_incomplete_file(project, monkeypatch):
-    code = f"import pipeline; pipeline.build({str(project.root / 'luigi.cfg')!r})"
+    hears = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # tests in the background ignore interrupts
+    code = f"{hears}; import pipeline; pipeline.build({str(project.root / 'luigi.cfg')!r})"
     environment = os.environ | {"PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.PIPE, start_new_session=True)
     deadline = time.monotonic() + 100
