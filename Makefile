@@ -11,7 +11,7 @@ features: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest -q -n logical --maxprocesses 8 --dist loadfile
-	@if command -v chromium >/dev/null || command -v google-chrome >/dev/null; then $(BIN)/python -m pytest -q -m browser; \
+	@if command -v chromium >/dev/null || command -v google-chrome >/dev/null; then $(BIN)/python -m pytest -q -m browser -n logical --maxprocesses 8 --dist loadfile; \
 	else echo "No Chromium on this machine: the report was not rendered (pytest -m browser)."; fi
 
 lint: $(READY)

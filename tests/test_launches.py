@@ -31,7 +31,7 @@ SLACK = 0.97
 Counts = dict[str, dict[str, Any]]
 
 
-@pytest.fixture(scope="module", params=["everyday", pytest.param("all", marks=pytest.mark.launches)])
+@pytest.fixture(scope="module", params=["everyday", pytest.param("all", marks=[pytest.mark.launches, pytest.mark.timeout(1800)])])
 def which(request: pytest.FixtureRequest) -> str:
     """What is run."""
     return request.param
