@@ -93,6 +93,33 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     )
     verify.set_defaults(run=_verify)
 
+    _add_housekeeping(commands)
+
+    words = (
+        "Remove a corpus, or features that were imported for it, from the index of a cache, so that no command knows them any more."
+        " Their files stay; they are listed."
+    )
+    forget = commands.add_parser("forget", help="remove a corpus or imported features from the index of a cache", description=words)
+    forget.add_argument("cache", type=Path, metavar="CACHE", help="the folder that a build or an import wrote to")
+    forget.add_argument("corpus", metavar="CORPUS", help="name of the corpus in this cache")
+    forget.add_argument("--modality", metavar="MODALITY", help="remove only these features, which were imported with --modality")
+    forget.set_defaults(run=_forget)
+
+    words = "Read a corpus and decode its media as a build would, without running an encoder, and print its contents and its problems."
+    examine = commands.add_parser("doctor", help="check a corpus before any encoder runs", description=words)
+    doctor.add_arguments(examine)
+    examine.set_defaults(run=doctor.run)
+
+    table = commands.add_parser("table", help=tabulate.HELP, description=tabulate.DESCRIPTION)
+    tabulate.add_arguments(table)
+    table.set_defaults(run=tabulate.run)
+
+    interchange.add_commands(commands)
+    return parser
+
+
+def _add_housekeeping(commands: "argparse._SubParsersAction[Parser]") -> None:
+    """Add the commands about what lies in a cache: ls and gc."""
     words = "List the files of each corpus of a cache, and what else lies there: how large it is, and what uses it."
     ls = commands.add_parser("ls", help="list what lies in a cache, how large it is, and what uses it", description=words)
     ls.add_argument("cache", type=Path, metavar="CACHE", help="the folder that a build or an import wrote to")
@@ -123,28 +150,6 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         help="only what was written so long ago: younger files may be of a build that was stopped and goes on (default: 1)",
     )
     gc.set_defaults(run=_gc)
-
-    words = (
-        "Remove a corpus, or features that were imported for it, from the index of a cache, so that no command knows them any more."
-        " Their files stay; they are listed."
-    )
-    forget = commands.add_parser("forget", help="remove a corpus or imported features from the index of a cache", description=words)
-    forget.add_argument("cache", type=Path, metavar="CACHE", help="the folder that a build or an import wrote to")
-    forget.add_argument("corpus", metavar="CORPUS", help="name of the corpus in this cache")
-    forget.add_argument("--modality", metavar="MODALITY", help="remove only these features, which were imported with --modality")
-    forget.set_defaults(run=_forget)
-
-    words = "Read a corpus and decode its media as a build would, without running an encoder, and print its contents and its problems."
-    examine = commands.add_parser("doctor", help="check a corpus before any encoder runs", description=words)
-    doctor.add_arguments(examine)
-    examine.set_defaults(run=doctor.run)
-
-    table = commands.add_parser("table", help=tabulate.HELP, description=tabulate.DESCRIPTION)
-    tabulate.add_arguments(table)
-    table.set_defaults(run=tabulate.run)
-
-    interchange.add_commands(commands)
-    return parser
 
 
 def _info(args: argparse.Namespace) -> int:

@@ -22,14 +22,14 @@ from heads.models import options as known_options
 from heads.reports.content import Media
 from heads.reports.gathering import Sources, gather
 from heads.reports.predictors import compare_named
-from heads.reports.run_page import write_page
+from heads.reports.run_page import page_name, write_page
 from heads.runs import evaluate as finished
-from heads.runs.config import DEFAULT_PRESET, make_config
+from heads.runs.config import make_config
 from heads.runs.contract_checks import expect_own_heads_kept
 from heads.runs.folder import RunFolder, run_folder
 from heads.runs.run_data import choose_device, memory_bytes, open_run_data
 from heads.sweeps.execution import Execution, train_trials
-from heads.sweeps.grid import Grid, read_grid
+from heads.sweeps.grid import read_grid
 from heads.sweeps.precision import of_sweep
 from heads.sweeps.results.report import write_report
 from heads.sweeps.results.trials import ranked
@@ -121,7 +121,7 @@ class Run:
         Raises:
             InputError: The split was not opened.
         """
-        path = self.path / ("report.html" if split == "valid" else f"report-{split}.html") if out is None else Path(out)
+        path = self.path / page_name(split) if out is None else Path(out)
         content = gather([self._folder], split, Sources(self._cache), choose_device(self._device))
         write_page(content, path, Media())
         return path
@@ -135,7 +135,7 @@ def fit(
     corpus: str,
     head: str = "mmolre",
     *,
-    preset: str = DEFAULT_PRESET,
+    preset: str | None = None,
     task: str | None = None,
     seed: int | None = None,
     options: Mapping[str, Any] | None = None,
@@ -150,7 +150,7 @@ def fit(
         cache: Folder that a build or an import wrote to.
         corpus: Name of the corpus in the cache.
         head: A head that `python -m heads list` names, or one of your own: "path/to/file.py:Class", "module:Class".
-        preset: A preset that it names, or a YAML file.
+        preset: A preset that it names, or a YAML file; None: "light", or "native" for a head of your own with a `RECIPE`.
         task: "msa" (sentiment), "mer" (emotions) or "both"; None: the preset's.
         seed: Of weights, batches and dropout; None: the preset's, 1.
         options: Options that differ from the preset, by dotted names or nested: `{"train.lr": 3e-4, "model.mixture.rank": 16}`.
@@ -222,7 +222,8 @@ def sweep(
         expect_own_heads_kept(configs)
         chosen = metric_of(configs, metric, Path(cache))
         execution = Execution(devices=tuple(devices) or (choose_device("auto").type,), pack_size=pack_size)
-        whole = _sweep(read, cache, out, chosen, search, prune, memory_gb, execution)
+        precision = of_sweep(Path(out), execution.executor, execution.devices[0])
+        whole = Sweep(read, Path(cache), Path(out), chosen, search, prune, memory_bytes(memory_gb), precision)
         with opened(whole):
             trials = train_trials(whole, configs, execution, (lambda line: None) if quiet else print)
             write_report(whole.folder, chosen, trials)
@@ -274,17 +275,3 @@ def _grid_file(grid: Path | str | Mapping[str, Any], folder: Path) -> Path:
 def _plain(value: Any) -> Any:
     """Return numbers and arrays of NumPy as those of Python, and paths as text."""
     return value.tolist() if isinstance(value, np.generic | np.ndarray) else str(value)
-
-
-def _sweep(
-    grid: Grid,
-    cache: Path | str,
-    out: Path | str,
-    metric: str,
-    search: str | None,
-    prune: str | None,
-    memory_gb: float | None,
-    execution: Execution,
-) -> Sweep:
-    precision = of_sweep(Path(out), execution.executor, execution.devices[0])
-    return Sweep(grid, Path(cache), Path(out), metric, search, prune, memory_bytes(memory_gb), precision)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from data.errors import InputError, shown
+from pipeline.config_file import written
 
 _CACHE = re.compile(r"^  cache +(.+)$", re.MULTILINE)
 """The line of the summary that names the cache, see `pipeline.console`."""
@@ -78,9 +79,7 @@ def _config(settings: Mapping[str, Mapping[str, Any]]) -> str:
     sections = {name: dict(_section(name, values)) for name, values in settings.items()}
     sections["build"] = {"cache": "cache"} | sections.get("build", {})
     _make_paths_absolute(sections)
-    return "\n".join(
-        line for name, values in sections.items() for line in (f"[{name}]", *(f"{key} = {_text(values[key])}" for key in values))
-    )
+    return written({name: {key: _text(value) for key, value in values.items()} for name, values in sections.items()})
 
 
 def _make_paths_absolute(sections: Mapping[str, dict[str, Any]]) -> None:
@@ -109,12 +108,10 @@ def _absolute(path: Any) -> str:
 
 
 def _text(value: Any) -> str:
-    """Writes a value as luigi.cfg has it: text and paths plain, lists and mappings as JSON; a percent sign is doubled."""
+    """Writes a value as luigi.cfg has it: text and paths plain, lists and mappings as JSON."""
     if isinstance(value, bool):
-        text = str(value).lower()
-    else:
-        text = str(value) if isinstance(value, str | Path | int | float) else json.dumps(value, ensure_ascii=False, default=str)
-    return text.replace("%", "%%")
+        return str(value).lower()
+    return str(value) if isinstance(value, str | Path | int | float) else json.dumps(value, ensure_ascii=False, default=str)
 
 
 def _environment() -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Checks the files of settings as text: encoding, sections, keys, lines.
+"""Files of settings as text: checked (encoding, sections, keys, lines), and written.
 
 Luigi reads luigi.cfg as soon as it is imported, and a mistake there is a traceback before any code of ours runs. This module therefore
 imports nothing of Luigi; `pipeline.luigi_command` and `pipeline.__main__` call it first. The values are checked in `pipeline.config`.
@@ -7,6 +7,7 @@ imports nothing of Luigi; `pipeline.luigi_command` and `pipeline.__main__` call 
 import configparser
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from data.errors import InputError, shown
@@ -18,6 +19,15 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _PARSERS = ("cfg", "conf", "ini")
 _LONGEST_LINE = 10_000
 """Characters. Python's parser needs time in proportion to the square of a run of spaces: 0.5 s for so many, an hour for a million."""
+
+
+def written(sections: Mapping[str, Mapping[str, str]]) -> str:
+    """Writes sections of keys with values as a luigi.cfg; a percent sign has a meaning there and is doubled."""
+    return "\n".join(
+        line
+        for name, values in sections.items()
+        for line in (f"[{name}]", *(f"{key} = {value.replace('%', '%%')}" for key, value in values.items()), "")
+    )
 
 
 def expect_readable_files() -> None:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from data.atomic import atomic_path
 from data.errors import InputError
 from data.fingerprint import FileDigests
+from pipeline.config_file import written
 from pipeline.same_encoders import Places, find, read_encoders
 from pipeline.settings import EncoderSettings
 
@@ -48,7 +49,7 @@ def configure(config: Path, clips: Path, cache: Path, places: Places, device: st
     sections |= {name: _section(name, settings) for name, settings in encoders.items()}
     path = clips / "luigi.cfg"
     with atomic_path(path) as temporary:
-        temporary.write_text("\n".join(_lines(sections)), encoding="utf-8")
+        temporary.write_text(written(sections), encoding="utf-8")
     return path
 
 
@@ -69,12 +70,3 @@ def _section(name: str, settings: EncoderSettings) -> dict[str, str]:
     own = {"text": ("case", "max_tokens", "context"), "audio": ("context_s", "frame_rate_hz")}[name.partition(".")[0]]
     values = {key: str(getattr(settings, key)) for key in ("model", "revision", "layers", *own)}
     return values | {"adapted": str(settings.adapted).lower()}
-
-
-def _lines(sections: Mapping[str, Mapping[str, str]]) -> list[str]:
-    """Returns the lines of the file; a percent sign has a meaning there and is doubled."""
-    return [
-        line
-        for name, values in sections.items()
-        for line in (f"[{name}]", *(f"{key} = {value.replace('%', '%%')}" for key, value in values.items()), "")
-    ]

@@ -115,7 +115,8 @@ def test_a_run_writes_its_page(run, tmp_path):
 def test_a_head_of_ones_own_is_checked_and_trained(cache, tmp_path):
     head = own_heads.write(tmp_path)
     run = heads.fit(cache, "mosi", head, options={"train.max_epochs": 1}, device="cpu", out=tmp_path / "runs", quiet=True)
-    assert run.config["head"] == head
+    assert (run.config["head"], run.config["preset"]) == (head, "native")  # that of its RECIPE, as by the command
+    assert run.config["train"]["lr"] == 1e-3
     assert run.metrics["mae"] > 0
 
     mixed = "        mixed = self.dropout(gate * text + (1 - gate) * audio)\n"

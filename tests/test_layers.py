@@ -45,8 +45,8 @@ DATA_ROOMS = ("reporting", "corpora", "interchange", "sample", "doctor", "__main
 """Rooms of data/ in import order. All other modules of data/ come before them."""
 ROOMS = {
     "pipeline": (
-        "pseudo_labels", "settings", "encoding", "transcription", "adaptation", "plan", "same_encoders", "encode", "outputs",
-        "explain", "steps", "report", "console", "config_file", "config", "command_line", "one_maker", "this_build", "interruption",
+        "config_file", "pseudo_labels", "settings", "encoding", "transcription", "adaptation", "plan", "same_encoders", "encode",
+        "outputs", "explain", "steps", "report", "console", "config", "command_line", "one_maker", "this_build", "interruption",
         "worker_processes", "luigi_worker", "tasks", "luigi_setup", "luigi_command", "build_process", "__main__",
     ),
     "heads": ("models", "evaluation", "runs", "reports", "training", "sweeps", "tables", "api", "commands", "__main__"),

@@ -46,12 +46,12 @@ def run(args: argparse.Namespace) -> int:
     from heads.commands.evaluate import names_in_tables
     from heads.reports.content import Media
     from heads.reports.gathering import Sources, gather
-    from heads.reports.run_page import write_page
+    from heads.reports.run_page import page_name, write_page
     from heads.runs.folder import RunFolder
     from heads.runs.run_data import choose_device
 
     paths = list(names_in_tables(args.runs).values())
-    name = "report.html" if args.split == "valid" else f"report-{args.split}.html"
+    name = page_name(args.split)
     out = args.out or (paths[0] / name if len(paths) == 1 else Path(name))
     sources = Sources(args.cache, not args.no_cache, args.media_folder)
     content = gather([RunFolder(path) for path in paths], args.split, sources, choose_device(args.device))

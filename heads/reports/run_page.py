@@ -27,6 +27,11 @@ _SPLITS = {
 }
 
 
+def page_name(split: str) -> str:
+    """Returns the name of the page in a run folder."""
+    return "report.html" if split == "valid" else f"report-{split}.html"
+
+
 def write_page(content: Content, out: Path, media: Media) -> str:
     """Writes the page and returns a sentence on its players; "" if nobody asked for them."""
     order = content.order
